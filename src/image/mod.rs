@@ -1,0 +1,1 @@
+//! From an image file to the u8 RGB pixels that the engine takes: decode, resize, centre crop.

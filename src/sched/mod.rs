@@ -1,0 +1,1 @@
+//! The scheduler: a deterministic state machine that chooses each batch and when its upload starts.

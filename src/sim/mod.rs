@@ -1,0 +1,1 @@
+//! Virtual time: devices, workloads and bounds around the production scheduler.
