@@ -217,3 +217,48 @@ unsafe fn pool_images(
         });
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: the panels and tiles of every instruction set give the same network. Method: a batch of
+    /// odd size, against the set that the processor would choose.
+    #[test]
+    fn every_instruction_set_agrees() {
+        let weights =
+            concat!(env!("CARGO_MANIFEST_DIR"), "/models/resnet50-cifar10/model.safetensors");
+        let model = Model::load(weights.as_ref(), None).unwrap();
+        let options = CpuOptions { threads: 2, height: 40, width: 32 };
+        let images: Vec<u8> = (0..5 * 40 * 32 * 3).map(|i| (i * 37 % 256) as u8).collect();
+        let mut expected: Option<Vec<f32>> = None;
+        for kernels in Kernels::supported() {
+            let panel_len = kernels.panel_len();
+            let mut cpu = Cpu::with_kernels(&model, &options, kernels).unwrap();
+            let mut logits = vec![0.0; 5 * model.class_count()];
+            cpu.infer(&images, &mut logits).unwrap();
+            let expected = &*expected.get_or_insert_with(|| logits.clone());
+            for (found, expected) in logits.iter().zip(expected) {
+                assert!(
+                    (found - expected).abs() < 1e-4,
+                    "panels of {panel_len}: {found} {expected}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_lengths_are_refused() {
+        let weights =
+            concat!(env!("CARGO_MANIFEST_DIR"), "/models/resnet50-cifar10/model.safetensors");
+        let model = Model::load(weights.as_ref(), None).unwrap();
+        let mut cpu = Cpu::new(&model, &CpuOptions::for_model(&model)).unwrap();
+        let image_bytes = cpu.image_bytes();
+        for (bytes, logits) in [(image_bytes - 1, 10), (image_bytes, 9), (image_bytes, 20), (0, 10)]
+        {
+            let error = cpu.infer(&vec![0; bytes], &mut vec![0.0; logits]).unwrap_err();
+            assert!(error.is_argument() && error.to_string().contains("3072"), "{error}");
+        }
+        cpu.infer(&[], &mut []).unwrap();
+    }
+}
