@@ -1,7 +1,7 @@
 //! The CPU backend: the embedded default, and the oracle of all other backends.
 //!
-//! FP32 throughout, batch norm folded, weights packed once. After [`Cpu::new`] nothing is allocated.
-//! Knows nothing of queues, clocks or batching policy.
+//! FP32 throughout, batch norm folded, weights packed once. After [`Cpu::new`] nothing is
+//! allocated. Knows nothing of queues, clocks or batching policy.
 
 mod conv;
 mod kernel;
