@@ -1,0 +1,2 @@
+//! Throughput of the ring.
+fn main() {}
