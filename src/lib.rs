@@ -1,4 +1,5 @@
-//! ResNet-50 inference at the lowest latency the hardware allows, at every load, with nothing to tune.
+//! ResNet-50 inference at the lowest latency the hardware allows, at every load, with nothing to
+//! tune.
 
 pub mod backend;
 mod error;

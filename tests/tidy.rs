@@ -40,6 +40,7 @@ const UNSAFE_FILES: &[&str] = &[
     "src/backend/cpu/kernel.rs",
     "src/backend/cpu/mod.rs",
     "src/backend/cpu/team.rs",
+    "src/backend/cpu/winograd.rs",
     "src/model/tensor_file.rs",
     "tests/no_allocation.rs",
 ];
