@@ -57,7 +57,7 @@ impl Preprocess {
 
     fn check(&self) -> Result<()> {
         let Self { height, width, crop_pct, .. } = *self;
-        let pixels_len = height.checked_mul(width).unwrap_or(usize::MAX);
+        let pixels_len = height.saturating_mul(width);
         if pixels_len == 0 || pixels_len > PIXELS_MAX {
             return Err(Error::new(
                 Kind::Argument,
