@@ -6,13 +6,16 @@
 
 #![cfg(feature = "image")]
 
-use std::path::{Path, PathBuf};
+mod common;
+
+use std::path::PathBuf;
 
 use safetensors::SafeTensors;
-use twinstream::image::{self, Interpolation, Preprocess, Rgb8};
+use twinstream::image::{self, Preprocess, Rgb8};
+use twinstream::model::Interpolation;
 
 fn data(file: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/image").join(file)
+    common::repository("tests/data/image").join(file)
 }
 
 fn interpolation(name: &str) -> Interpolation {
@@ -103,11 +106,7 @@ fn crops_equal_pillows_exactly() {
 
 #[test]
 fn photographs_decode_and_crop_as_in_pillow() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
-    if !folder.is_dir() {
-        eprintln!("SKIPPED photographs: the reference data is not beside this checkout");
-        return;
-    }
+    let Some(folder) = common::shared_data("photographs") else { return };
     let reference = std::fs::read(folder.join("reference.safetensors")).unwrap();
     let reference = SafeTensors::deserialize(&reference).unwrap();
     let mut photos: Vec<PathBuf> = std::fs::read_dir(folder.join("photos"))

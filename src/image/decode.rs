@@ -37,9 +37,7 @@ pub fn decode_file(path: impl AsRef<Path>) -> Result<Rgb8> {
         let reason = format!("{}: longer than {FILE_BYTES_MAX} bytes", path.display());
         return Err(Error::new(Kind::Io, reason));
     }
-    decode(&bytes).map_err(|error| {
-        Error::new(Kind::Image, format!("{}: {error}", path.display())).with_source(error)
-    })
+    decode(&bytes).map_err(|error| error.in_file(path))
 }
 
 /// Decodes the bytes of a JPEG, PNG, WebP or BMP file.

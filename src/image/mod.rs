@@ -5,10 +5,10 @@
 //! network sees here what it saw in training. Knows nothing of normalisation: that is the backend's.
 //!
 //! ```no_run
-//! use twinstream::image::{self, Interpolation, Preprocess};
+//! use twinstream::image::{self, Preprocess};
+//! use twinstream::model::ModelConfig;
 //!
-//! let preprocess =
-//!     Preprocess { height: 224, width: 224, crop_pct: 0.875, interpolation: Interpolation::Bicubic };
+//! let preprocess = Preprocess::for_model(&ModelConfig::default());
 //! let input = preprocess.apply(&image::decode_file("cat.jpg")?)?;
 //! assert_eq!(input.pixels().len(), 224 * 224 * 3);
 //! # Ok::<(), twinstream::Error>(())
@@ -20,7 +20,7 @@ mod preprocess;
 mod resample;
 
 pub use decode::{FILE_BYTES_MAX, decode, decode_file};
-pub use preprocess::{Interpolation, Preprocess};
+pub use preprocess::Preprocess;
 
 use crate::error::{Error, Kind, Result};
 

@@ -6,15 +6,7 @@
 use super::resample::{Axis, resample};
 use super::{PIXELS_MAX, Rgb8};
 use crate::error::{Error, Kind, Result};
-
-/// How a resized pixel is made of its neighbours; both filters are antialiased when shrinking.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Interpolation {
-    /// Triangle over two pixels.
-    Bilinear,
-    /// Cubic convolution over four pixels (a = -1/2, as Pillow's).
-    Bicubic,
-}
+use crate::model::{Interpolation, ModelConfig};
 
 /// Smallest share of the side that a crop may keep; far below the 0.8 to 1 of real models, it bounds
 /// the size that an image is enlarged to.
@@ -39,6 +31,12 @@ pub struct Preprocess {
 }
 
 impl Preprocess {
+    /// What `config` asks for, at its own input size.
+    pub fn for_model(config: &ModelConfig) -> Self {
+        let ModelConfig { height, width, crop_pct, interpolation, .. } = *config;
+        Self { height, width, crop_pct, interpolation }
+    }
+
     /// The input of `height` by `width` that the network is to see of `image`.
     ///
     /// An image that has this size already is passed on unchanged where `crop_pct` is 1.

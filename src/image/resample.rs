@@ -6,7 +6,8 @@
 
 use std::ops::Range;
 
-use super::{Interpolation, Rgb8};
+use super::Rgb8;
+use crate::model::Interpolation;
 
 /// Fractional bits of a weight: 32, less 8 for the pixel and 2 for sums beyond 1 (bicubic overshoot).
 const WEIGHT_BITS: u32 = 32 - 8 - 2;
