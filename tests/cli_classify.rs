@@ -1,8 +1,8 @@
 //! `twinstream classify` and `evaluate`, as the shell sees them: the built program, its streams and
 //! its exit status.
 //!
-//! Goal: right classes on the example images, output that scripts can rely on, and for every bad input
-//! a message that names it while the other inputs are answered.
+//! Goal: right classes on the example images, output that scripts can rely on, and for every bad
+//! input a message that names it while the other inputs are answered.
 
 #![cfg(feature = "cli")]
 

@@ -1,8 +1,9 @@
 //! Decoding, resizing and cropping against Pillow and torchvision.
 //!
 //! Goal: the pixels that the network sees are those that it would see in PyTorch. Method: files in
-//! every format and mode with Pillow's result, made by `scripts/golden_image.py`; beside a developer's
-//! checkout also sixteen photographs. Damaged files: none may decode to anything but its true pixels.
+//! every format and mode with Pillow's result, made by `scripts/golden_image.py`; beside a
+//! developer's checkout also sixteen photographs. Damaged files: none may decode to anything but
+//! its true pixels.
 
 #![cfg(feature = "image")]
 

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use outcome::{EXIT_CODES_HELP, Outcome, exit_code};
+use outcome::{EXIT_CODES_HELP, exit_code};
 
 #[derive(Parser)]
 #[command(version, about, max_term_width = 100, after_help = EXIT_CODES_HELP)]
@@ -26,7 +26,8 @@ enum Command {
     Classify(classify::Options),
     #[command(after_help = EXIT_CODES_HELP)]
     Evaluate(evaluate::Options),
-    Inspect(inspect::Args),
+    #[command(after_help = EXIT_CODES_HELP)]
+    Inspect(inspect::Options),
 }
 
 fn main() -> ExitCode {
@@ -34,6 +35,6 @@ fn main() -> ExitCode {
     exit_code(match Cli::parse().command {
         Command::Classify(options) => classify::run(&options),
         Command::Evaluate(options) => evaluate::run(&options),
-        Command::Inspect(args) => inspect::run(&args).map(|()| Outcome::AllAnswered),
+        Command::Inspect(options) => inspect::run(&options),
     })
 }

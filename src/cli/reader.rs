@@ -1,7 +1,7 @@
 //! Image files to batches of network inputs, decoded by several threads while the network computes.
 //!
-//! Invariant: batches come in the order of the paths, an unreadable image is a part of its batch, and
-//! at most three batches are in memory. Knows nothing of networks and of output.
+//! Invariant: batches come in the order of the paths, an unreadable image is a part of its batch,
+//! and at most three batches are in memory. Knows nothing of networks and of output.
 
 use std::path::Path;
 use std::sync::mpsc;
@@ -16,7 +16,8 @@ pub struct Input<'a> {
     pub pixels: anyhow::Result<Vec<u8>>,
 }
 
-/// Calls `consume` with batches of up to `batch_len` inputs until all `paths` were read or it fails.
+/// Calls `consume` with batches of up to `batch_len` inputs until all `paths` were read or it
+/// fails.
 pub fn for_each_batch<'a>(
     paths: &'a [impl AsRef<Path> + Sync],
     batch_len: usize,

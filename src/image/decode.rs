@@ -1,8 +1,8 @@
 //! From the bytes of a JPEG, PNG, WebP or BMP file to RGB pixels.
 //!
-//! Invariant: the format is told by content, never by name; a file that ends early is an error, never
-//! a picture with made-up pixels; sizes are checked before memory is asked for. Colour follows
-//! Pillow's `convert("RGB")`. Knows nothing of resizing and of models.
+//! Invariant: the format is told by content, never by name; a file that ends early is an error,
+//! never a picture with made-up pixels; sizes are checked before memory is asked for. Colour
+//! follows Pillow's `convert("RGB")`. Knows nothing of resizing and of models.
 
 use std::fs::File;
 use std::io::{Cursor, Read};
@@ -13,8 +13,8 @@ use image::{DynamicImage, ImageError, ImageFormat, ImageReader, Limits};
 use super::{PIXELS_MAX, Rgb8, check_size, jpeg};
 use crate::error::{Error, Kind, Result};
 
-/// Longest file that is read: no image of [`PIXELS_MAX`] pixels needs more, and a pipe or device that
-/// never ends is cut off here.
+/// Longest file that is read: no image of [`PIXELS_MAX`] pixels needs more, and a pipe or device
+/// that never ends is cut off here.
 pub const FILE_BYTES_MAX: u64 = 1 << 30;
 
 /// Most memory a decoder may ask for: [`PIXELS_MAX`] pixels of 16-bit RGBA.
@@ -42,14 +42,14 @@ pub fn decode_file(path: impl AsRef<Path>) -> Result<Rgb8> {
 
 /// Decodes the bytes of a JPEG, PNG, WebP or BMP file.
 ///
-/// Colours come out as by Pillow's `convert("RGB")`: grey is spread over the three channels, palettes
-/// are looked up, alpha is dropped (not blended), 16-bit values keep their upper byte, CMYK is
-/// multiplied out. Of an animation the first frame is taken. Colour profiles, gamma and the EXIF
-/// orientation are not applied, as `PIL.Image.open` and the data sets built on it don't.
+/// Colours come out as by Pillow's `convert("RGB")`: grey is spread over the three channels,
+/// palettes are looked up, alpha is dropped (not blended), 16-bit values keep their upper byte,
+/// CMYK is multiplied out. Of an animation the first frame is taken. Colour profiles, gamma and the
+/// EXIF orientation are not applied, as `PIL.Image.open` and the data sets built on it don't.
 ///
 /// # Errors
-/// [`Error::is_image`] if the format is another one, the data are malformed or end early, or the image
-/// has more than [`PIXELS_MAX`] pixels.
+/// [`Error::is_image`] if the format is another one, the data are malformed or end early, or the
+/// image has more than [`PIXELS_MAX`] pixels.
 pub fn decode(bytes: &[u8]) -> Result<Rgb8> {
     if bytes.is_empty() {
         return Err(Error::new(Kind::Image, "the file is empty"));

@@ -1,7 +1,7 @@
 //! JPEG data to RGB pixels, strictly: what a lenient decoder would fill with grey is an error here.
 //!
-//! Invariant: an image comes out only if its data run to the end-of-image marker and every block of it
-//! was decoded. Knows nothing of files and of other formats.
+//! Invariant: an image comes out only if its data run to the end-of-image marker and every block of
+//! it was decoded. Knows nothing of files and of other formats.
 
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::errors::DecodeErrors;
@@ -39,8 +39,9 @@ const END_OF_IMAGE: u8 = 0xd9;
 
 /// Whether the segments and scans of `bytes` lead to an end-of-image marker.
 ///
-/// The decoder alone does not tell: it takes an end within the last rows of blocks for the end of the
-/// image. Searching for the marker's bytes does not tell either: a thumbnail in a header has its own.
+/// The decoder alone does not tell: it takes an end within the last rows of blocks for the end of
+/// the image. Searching for the marker's bytes does not tell either: a thumbnail in a header has
+/// its own.
 fn is_complete(bytes: &[u8]) -> bool {
     let mut position = 2;
     loop {

@@ -2,7 +2,8 @@
 //!
 //! Invariant: every [`Rgb8`] is whole (all pixels decoded, none made up) and not larger than
 //! [`PIXELS_MAX`]. Pixels agree with those that Pillow and torchvision give for the same file, so a
-//! network sees here what it saw in training. Knows nothing of normalisation: that is the backend's.
+//! network sees here what it saw in training. Knows nothing of normalisation: that is the
+//! backend's.
 //!
 //! ```no_run
 //! use twinstream::image::{self, Preprocess};
@@ -40,8 +41,8 @@ impl Rgb8 {
     /// Takes `height * width * 3` values in the order row, column, channel.
     ///
     /// # Errors
-    /// [`Error::is_image`] if a side is 0, there are more than [`PIXELS_MAX`] pixels, or `pixels` is
-    /// not as long as the sides ask for.
+    /// [`Error::is_image`] if a side is 0, there are more than [`PIXELS_MAX`] pixels, or `pixels`
+    /// is not as long as the sides ask for.
     pub fn new(width: usize, height: usize, pixels: Vec<u8>) -> Result<Self> {
         check_size(width, height)?;
         let expected_len = width * height * 3;

@@ -8,14 +8,14 @@ use super::{PIXELS_MAX, Rgb8};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Interpolation, ModelConfig};
 
-/// Smallest share of the side that a crop may keep; far below the 0.8 to 1 of real models, it bounds
-/// the size that an image is enlarged to.
+/// Smallest share of the side that a crop may keep; far below the 0.8 to 1 of real models, it
+/// bounds the size that an image is enlarged to.
 const CROP_PCT_MIN: f64 = 0.01;
 
 /// The way from a decoded image to a network's input: resize, then cut out the centre.
 ///
-/// The shorter side is resized to `floor(size / crop_pct)` and the other in proportion, rounded down;
-/// for a crop that is not square, the image is resized so that both sides just cover
+/// The shorter side is resized to `floor(size / crop_pct)` and the other in proportion, rounded
+/// down; for a crop that is not square, the image is resized so that both sides just cover
 /// `floor(height / crop_pct)` by `floor(width / crop_pct)`, rounded to nearest. These are the
 /// transforms of timm (`crop_mode` "center") and torchvision.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,15 +1,18 @@
-//! Separable antialiased resampling with the arithmetic of Pillow, of which only a window is computed.
+//! Separable antialiased resampling with the arithmetic of Pillow, of which only a window is
+//! computed.
 //!
-//! Invariant: every value equals the one that Pillow's `Image.resize` gives at that place: weights in
-//! f64 rounded to 22 fractional bits, a horizontal pass into u8, then a vertical one. Knows nothing of
-//! files and of how sizes are chosen. (Checked against Pillow by `tests/golden_image.rs`.)
+//! Invariant: every value equals the one that Pillow's `Image.resize` gives at that place: weights
+//! in f64 rounded to 22 fractional bits, a horizontal pass into u8, then a vertical one. Knows
+//! nothing of files and of how sizes are chosen. (Checked against Pillow by
+//! `tests/golden_image.rs`.)
 
 use std::ops::Range;
 
 use super::Rgb8;
 use crate::model::Interpolation;
 
-/// Fractional bits of a weight: 32, less 8 for the pixel and 2 for sums beyond 1 (bicubic overshoot).
+/// Fractional bits of a weight: 32, less 8 for the pixel and 2 for sums beyond 1 (bicubic
+/// overshoot).
 const WEIGHT_BITS: u32 = 32 - 8 - 2;
 /// Half a unit, so that the shift rounds.
 const ROUND: i32 = 1 << (WEIGHT_BITS - 1);
