@@ -11,3 +11,8 @@ pub mod sched;
 pub mod sim;
 
 pub use error::{Error, Result};
+
+/// The README's example, compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
