@@ -1,6 +1,7 @@
 //! Virtual time: devices, workloads and bounds around the production scheduler.
 
 pub mod arrivals;
+pub mod bounds;
 pub mod device;
 mod random;
 pub mod words;
