@@ -2,15 +2,15 @@
 //!
 //! For a latency L, a dynamic programme asks whether all but the allowed share of the images can be
 //! done within L of their arrival: F(i, m) is the earliest moment at which the first i images are
-//! settled, m of them given up. Bisection finds the least L. Given-up images cost nothing, which
+//! settled, m of them given up. A search over L finds the least. Given-up images cost nothing, which
 //! only lowers the bound.
 
 use super::ServiceTimes;
 
-/// Bisection ends at this relative width.
-const PRECISION: f64 = 2e-4;
+/// The search for the least latency ends at this relative width.
+const PRECISION: f64 = 1e-3;
 
-/// Least latency in nanoseconds, to 2 parts in 10⁴ and never above the true least, that a share of
+/// Least latency in nanoseconds, to 1 part in 10³ and never above the true least, that a share of
 /// `quantile` of the images can be held to on the arrivals given.
 ///
 /// # Panics
@@ -18,27 +18,39 @@ const PRECISION: f64 = 2e-4;
 pub fn clairvoyant_quantile_ns(times: &ServiceTimes, arrivals_ns: &[u64], quantile: f64) -> f64 {
     assert!(!arrivals_ns.is_empty() && arrivals_ns.is_sorted(), "arrivals must be in order");
     let arrivals_ns: Vec<f64> = arrivals_ns.iter().map(|&at| at as f64).collect();
-    // As a measured quantile counts: `given_up` images lie above the one that it reads.
+    // As a measured quantile counts: `given_up_max` images lie above the one that it reads.
     let given_up_max = ((1.0 - quantile) * arrivals_ns.len() as f64).floor() as usize;
-    let is_feasible = |latency_ns| Search::new(times, &arrivals_ns, latency_ns).run(given_up_max);
-    let mut low_ns = times.at_ns(1);
-    if is_feasible(low_ns) {
-        return low_ns;
+    let needed =
+        |latency_ns| Search::new(times, &arrivals_ns, latency_ns, given_up_max).needed_share();
+    let mut low = (times.at_ns(1), needed(times.at_ns(1)));
+    if low.1 <= 1.0 {
+        return low.0;
     }
-    let mut high_ns = 2.0 * low_ns;
-    while !is_feasible(high_ns) {
-        low_ns = high_ns;
-        high_ns *= 2.0;
+    let mut high = (2.0 * low.0, needed(2.0 * low.0));
+    while high.1 > 1.0 {
+        low = high;
+        high = (2.0 * low.0, needed(2.0 * low.0));
     }
-    while high_ns - low_ns > PRECISION * low_ns {
-        let middle_ns = 0.5 * (low_ns + high_ns);
-        if is_feasible(middle_ns) {
-            high_ns = middle_ns;
-        } else {
-            low_ns = middle_ns;
-        }
+    while high.0 - low.0 > PRECISION * low.0 {
+        let probe_ns = probe_ns(low, high);
+        let probe = (probe_ns, needed(probe_ns));
+        *(if probe.1 <= 1.0 { &mut high } else { &mut low }) = probe;
     }
-    low_ns
+    low.0
+}
+
+/// Where to look next between two latencies with the shares that they need: where the logarithm of
+/// the share is expected to cross zero, a little towards the farther end so as to enclose it.
+fn probe_ns(low: (f64, f64), high: (f64, f64)) -> f64 {
+    let width_ns = high.0 - low.0;
+    let (low_log, high_log) = (low.1.ln(), high.1.ln());
+    let crossing = low_log / (low_log - high_log);
+    if !crossing.is_finite() {
+        return low.0 + 0.5 * width_ns;
+    }
+    let margin = 0.4 * PRECISION * low.0 / width_ns;
+    let aim = if crossing < 0.5 { crossing + margin } else { crossing - margin };
+    low.0 + aim.clamp(margin.min(0.5), 1.0 - margin.min(0.5)).clamp(0.05, 0.95) * width_ns
 }
 
 /// F(i, ·) of one i: infinite below `given_up_min`; past the values kept, the engine is idle when
@@ -53,31 +65,40 @@ struct Search<'a> {
     times: &'a ServiceTimes,
     arrivals_ns: &'a [f64],
     latency_ns: f64,
+    given_up_max: usize,
     /// The rows of the last B + 1 image counts, in a ring by image count.
     rows: Vec<Row>,
 }
 
 impl<'a> Search<'a> {
-    fn new(times: &'a ServiceTimes, arrivals_ns: &'a [f64], latency_ns: f64) -> Self {
+    fn new(
+        times: &'a ServiceTimes,
+        arrivals_ns: &'a [f64],
+        latency_ns: f64,
+        given_up_max: usize,
+    ) -> Self {
         let ring_len = times.batch_len_max() + 1;
         let mut rows = vec![Row::default(); ring_len];
         rows[0] = Row { given_up_min: 0, finish_ns: vec![f64::NEG_INFINITY] };
-        Self { times, arrivals_ns, latency_ns, rows }
+        Self { times, arrivals_ns, latency_ns, given_up_max, rows }
     }
 
-    /// Whether all but `given_up_max` images can be done in time.
-    fn run(mut self, given_up_max: usize) -> bool {
+    /// The images that must be given up, as a share of those that may be; above 1 as soon as they
+    /// are known to be too many, and then projected from the part of the trace that was seen.
+    fn needed_share(mut self) -> f64 {
         let ring_len = self.rows.len();
-        for settled in 1..=self.arrivals_ns.len() {
+        let image_len = self.arrivals_ns.len();
+        let mut given_up = 0;
+        for settled in 1..=image_len {
             let mut row = std::mem::take(&mut self.rows[settled % ring_len]);
             self.fill(settled, &mut row);
-            let first = row.finish_ns.iter().position(|finish| finish.is_finite());
-            let first = first.expect("giving up one more image is always possible");
+            let Some(first) = row.finish_ns.iter().position(|finish| finish.is_finite()) else {
+                return (self.given_up_max + 1) as f64 / self.given_up_max as f64
+                    * (image_len as f64 / settled as f64);
+            };
             row.given_up_min += first;
             row.finish_ns.drain(..first);
-            if row.given_up_min > given_up_max {
-                return false;
-            }
+            given_up = row.given_up_min;
             // Past the first value that leaves the engine idle, giving up more wins nothing.
             if let Some(&next_ns) = self.arrivals_ns.get(settled)
                 && let Some(idle) = row.finish_ns.iter().position(|&finish| finish <= next_ns)
@@ -86,7 +107,7 @@ impl<'a> Search<'a> {
             }
             self.rows[settled % ring_len] = row;
         }
-        true
+        if given_up == 0 { 0.0 } else { given_up as f64 / self.given_up_max as f64 }
     }
 
     /// Computes F(settled, ·) for as many given-up counts as can differ.
@@ -98,6 +119,7 @@ impl<'a> Search<'a> {
         row.finish_ns.clear();
         row.finish_ns.push(f64::INFINITY);
         row.finish_ns.extend_from_slice(&before.finish_ns);
+        row.finish_ns.truncate(self.given_up_max + 1 - row.given_up_min);
         for len in 1..=self.times.batch_len_max().min(settled) {
             let time_ns = self.times.at_ns(len);
             let due_ns = self.arrivals_ns[settled - len] + self.latency_ns;
