@@ -150,11 +150,11 @@ pub trait Policy: std::fmt::Debug + Send {
     }
 
     /// The upload engine is free and at least one request waits.
-    fn upload(&mut self, view: &View<'_>) -> Decision;
+    fn upload(&self, view: &View<'_>) -> Decision;
 
     /// The compute engine is free and at least one request is in device memory. Not asked of a
     /// policy that closes its batches at the upload: these are computed as soon as they can be.
-    fn compute(&mut self, view: &View<'_>) -> Decision {
+    fn compute(&self, view: &View<'_>) -> Decision {
         Decision::go(view.resident_len, Reason::Idle)
     }
 

@@ -2,5 +2,12 @@
 
 pub mod arrivals;
 pub mod device;
+mod event;
 mod random;
+mod report;
 pub mod words;
+mod world;
+
+pub use event::{Event, Observer};
+pub use report::{Latencies, Report};
+pub use world::{Mix, Setup, run, run_with_policy};

@@ -41,7 +41,7 @@ impl Adaptive {
 }
 
 impl Policy for Adaptive {
-    fn upload(&mut self, view: &View<'_>) -> Decision {
+    fn upload(&self, view: &View<'_>) -> Decision {
         if !view.is_idle() {
             return Decision::HOLD;
         }

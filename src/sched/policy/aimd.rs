@@ -20,12 +20,11 @@ impl AdditiveIncrease {
 }
 
 impl Policy for AdditiveIncrease {
-    fn upload(&mut self, view: &View<'_>) -> Decision {
+    fn upload(&self, view: &View<'_>) -> Decision {
         if !view.is_idle() {
             return Decision::HOLD;
         }
-        self.limit = self.limit.clamp(1.0, view.batch_len_max as f64);
-        let limit_len = self.limit as usize;
+        let limit_len = (self.limit as usize).min(view.batch_len_max);
         if view.waiting_len >= limit_len {
             return Decision::go(limit_len, Reason::Full);
         }
@@ -35,7 +34,7 @@ impl Policy for AdditiveIncrease {
     fn finished(&mut self, batch: &FinishedBatch) {
         let batch_ns = batch.finished_ns - batch.upload_started_ns;
         if batch_ns > self.bound_ns {
-            self.limit *= DECREASE;
+            self.limit = (self.limit * DECREASE).max(1.0);
         } else if batch.batch_len >= self.limit as usize {
             // Only a full batch shows that there is room for more.
             self.limit += self.increase as f64;

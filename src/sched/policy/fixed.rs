@@ -15,7 +15,7 @@ pub(super) struct Fixed {
 }
 
 impl Policy for Fixed {
-    fn upload(&mut self, view: &View<'_>) -> Decision {
+    fn upload(&self, view: &View<'_>) -> Decision {
         let is_free = if self.is_eager { view.resident_len == 0 } else { view.is_idle() };
         if !is_free {
             return Decision::HOLD;

@@ -12,7 +12,7 @@ use crate::sched::line::Stage;
 pub(super) struct JustInTime;
 
 impl Policy for JustInTime {
-    fn upload(&mut self, view: &View<'_>) -> Decision {
+    fn upload(&self, view: &View<'_>) -> Decision {
         if view.resident_len > 0 {
             return Decision::HOLD;
         }

@@ -16,7 +16,7 @@ use crate::sched::line::Stage;
 pub(super) struct Paper;
 
 impl Policy for Paper {
-    fn upload(&mut self, view: &View<'_>) -> Decision {
+    fn upload(&self, view: &View<'_>) -> Decision {
         if view.resident_len > 0 {
             return Decision::HOLD;
         }

@@ -9,7 +9,7 @@ use super::{Decision, Policy, Reason, View};
 pub(super) struct Serial;
 
 impl Policy for Serial {
-    fn upload(&mut self, view: &View<'_>) -> Decision {
+    fn upload(&self, view: &View<'_>) -> Decision {
         if view.is_idle() { Decision::go(view.batch_len(), Reason::Idle) } else { Decision::HOLD }
     }
 }

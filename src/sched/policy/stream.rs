@@ -16,7 +16,7 @@ impl Policy for Stream {
         Stage::Compute
     }
 
-    fn upload(&mut self, view: &View<'_>) -> Decision {
+    fn upload(&self, view: &View<'_>) -> Decision {
         let room_len = view.batch_len_max.saturating_sub(view.resident_len);
         if room_len == 0 {
             return Decision::HOLD;
@@ -37,7 +37,7 @@ impl Policy for Stream {
         super::jit::latest_start(view, chunk_len)
     }
 
-    fn compute(&mut self, view: &View<'_>) -> Decision {
+    fn compute(&self, view: &View<'_>) -> Decision {
         let batch_len = view.resident_len.min(view.batch_len_max);
         let reason =
             if batch_len == view.batch_len_max { Reason::Full } else { Reason::Idle };
