@@ -11,6 +11,7 @@ use rand_xoshiro::rand_core::{Rng, SeedableRng};
 pub(super) enum Stream {
     Arrivals,
     Device,
+    Requests,
 }
 
 #[derive(Clone, Debug)]

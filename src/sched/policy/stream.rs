@@ -1,0 +1,67 @@
+//! The default: images go up as they arrive, the batch closes when the compute engine is free.
+//!
+//! While a batch computes, whatever waits is uploaded as long as another upload still fits before
+//! the engine is free; the rest goes up just in time. When the engine is free it takes everything
+//! in device memory, and waits for an upload in flight only if that costs less than leaving it behind.
+
+use super::{Decision, Policy, Reason, View};
+use crate::sched::line::Stage;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Stream;
+
+impl Policy for Stream {
+    fn closes_at(&self) -> Stage {
+        Stage::Compute
+    }
+
+    fn upload(&self, view: &View<'_>) -> Decision {
+        let room_len = view.batch_len_max.saturating_sub(view.resident_len);
+        if room_len == 0 {
+            return Decision::HOLD;
+        }
+        let chunk_len = view.waiting_len.min(room_len);
+        if view.computing_len == 0 {
+            return Decision::go(first_chunk_len(view, chunk_len), Reason::Idle);
+        }
+        if chunk_len == room_len {
+            return Decision::go(chunk_len, Reason::Full);
+        }
+        let upload_ns = view.cost.predict_ns(Stage::Upload, chunk_len);
+        let rest_len = (view.arrivals_per_ns * upload_ns as f64).ceil().max(1.0) as usize;
+        let rest_ns = view.cost.predict_ns(Stage::Upload, rest_len.min(room_len));
+        if view.now_ns + upload_ns + rest_ns <= view.compute_free_ns {
+            return Decision::go(chunk_len, Reason::Ahead);
+        }
+        super::jit::latest_start(view, chunk_len)
+    }
+
+    fn compute(&self, view: &View<'_>) -> Decision {
+        let batch_len = view.resident_len.min(view.batch_len_max);
+        let reason =
+            if batch_len == view.batch_len_max { Reason::Full } else { Reason::Idle };
+        if view.uploading_len == 0 || reason == Reason::Full || view.upload_free_ns == view.now_ns {
+            return Decision::go(batch_len, reason);
+        }
+        // Waiting delays all of them by the rest of the upload; going leaves those in the upload
+        // behind for the whole batch.
+        let rest_ns = (view.upload_free_ns - view.now_ns) as f64;
+        let delayed = rest_ns * (view.resident_len + view.uploading_len) as f64;
+        let left_behind_ns = view.cost.predict_ns(Stage::Compute, batch_len) as f64;
+        if delayed < left_behind_ns * view.uploading_len as f64 {
+            return Decision::until(view.upload_free_ns);
+        }
+        Decision::go(batch_len, reason)
+    }
+}
+
+/// Images to upload first when nothing computes: all, or half of them if uploading the other half
+/// behind the first one's computing saves more than a second batch costs.
+fn first_chunk_len(view: &View<'_>, chunk_len: usize) -> usize {
+    let [upload, compute, download] = [Stage::Upload, Stage::Compute, Stage::Download]
+        .map(|stage| view.cost.line(stage));
+    let saved_ns = (upload.per_image_ns + download.per_image_ns) * chunk_len as f64;
+    let second_ns = compute.fixed_ns - upload.fixed_ns - download.fixed_ns;
+    if saved_ns > second_ns { chunk_len.div_ceil(2) } else { chunk_len }
+}
