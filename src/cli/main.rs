@@ -1,6 +1,10 @@
 //! The `twinstream` command: one module a subcommand, on the library's public interface alone.
 
 mod inspect;
+mod plan;
+mod progress;
+mod simulate;
+mod table;
 
 use std::process::ExitCode;
 
@@ -21,12 +25,16 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Inspect(inspect::Args),
+    Plan(plan::Args),
+    Simulate(simulate::Args),
 }
 
 fn main() -> ExitCode {
     env_logger::init();
     let outcome = match Cli::parse().command {
         Command::Inspect(args) => inspect::run(&args),
+        Command::Plan(args) => plan::run(&args),
+        Command::Simulate(args) => simulate::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::from(EXIT_OK),

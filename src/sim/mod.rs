@@ -4,8 +4,10 @@ pub mod arrivals;
 pub mod bounds;
 pub mod device;
 mod event;
+pub mod plan;
 mod random;
 mod report;
+pub mod summary;
 pub mod words;
 mod world;
 
