@@ -1,11 +1,17 @@
 //! The default: images go up as they arrive, the batch closes when the compute engine is free.
 //!
-//! While a batch computes, whatever waits is uploaded as long as another upload still fits before
-//! the engine is free; the rest goes up just in time. When the engine is free it takes everything
-//! in device memory, and waits for an upload in flight only if that costs less than leaving it behind.
+//! While a batch computes, what waits goes up once the first of it has waited as long as the batch
+//! still has to run: a batch that ends early finds most of the next one on the device, and there
+//! are only a few uploads, closer and closer to the end, whatever the rate. The last one ends just
+//! in time. When the engine is free it takes everything in device memory, and waits for an upload
+//! in flight only if that costs less than leaving it behind.
 
 use super::{Decision, Policy, Reason, View};
 use crate::sched::line::Stage;
+
+/// From so many uploads before the end on, what arrives goes up at once: the less is left for the
+/// last upload, the later it can start.
+const NEAR_UPLOADS: u64 = 6;
 
 /// See the module.
 #[derive(Debug)]
@@ -31,10 +37,17 @@ impl Policy for Stream {
         let upload_ns = view.cost.predict_ns(Stage::Upload, chunk_len);
         let rest_len = (view.arrivals_per_ns * upload_ns as f64).ceil().max(1.0) as usize;
         let rest_ns = view.cost.predict_ns(Stage::Upload, rest_len.min(room_len));
-        if view.now_ns + upload_ns + rest_ns <= view.compute_free_ns {
+        let both_ns = upload_ns + rest_ns;
+        if view.now_ns + both_ns > view.compute_free_ns {
+            return super::jit::latest_start(view, chunk_len);
+        }
+        let halfway_ns = view.oldest_arrival_ns.midpoint(view.compute_free_ns);
+        let near_ns = view.compute_free_ns.saturating_sub(NEAR_UPLOADS * both_ns);
+        let due_ns = halfway_ns.min(near_ns);
+        if view.now_ns >= due_ns {
             return Decision::go(chunk_len, Reason::Ahead);
         }
-        super::jit::latest_start(view, chunk_len)
+        Decision::until(due_ns)
     }
 
     fn compute(&self, view: &View<'_>) -> Decision {
