@@ -11,7 +11,7 @@ use crate::sched::line::Stage;
 
 /// From so many uploads before the end on, what arrives goes up at once: the less is left for the
 /// last upload, the later it can start.
-const NEAR_UPLOADS: u64 = 6;
+const NEAR_UPLOADS: u64 = 3;
 
 /// See the module.
 #[derive(Debug)]
@@ -54,18 +54,19 @@ impl Policy for Stream {
         let batch_len = view.resident_len.min(view.batch_len_max);
         let reason =
             if batch_len == view.batch_len_max { Reason::Full } else { Reason::Idle };
-        if view.uploading_len == 0 || reason == Reason::Full || view.upload_free_ns == view.now_ns {
+        if view.uploading_len == 0 || reason == Reason::Full {
             return Decision::go(batch_len, reason);
         }
         // Waiting delays all of them by the rest of the upload; going leaves those in the upload
-        // behind for the whole batch.
-        let rest_ns = (view.upload_free_ns - view.now_ns) as f64;
-        let delayed = rest_ns * (view.resident_len + view.uploading_len) as f64;
-        let left_behind_ns = view.cost.predict_ns(Stage::Compute, batch_len) as f64;
-        if delayed < left_behind_ns * view.uploading_len as f64 {
-            return Decision::until(view.upload_free_ns);
+        // behind for the whole batch. An upload that is late is given half as long again.
+        let batch_ns = view.cost.predict_ns(Stage::Compute, batch_len);
+        let all_len = view.resident_len + view.uploading_len;
+        let worth_ns = batch_ns * view.uploading_len as u64 / all_len as u64;
+        let late_ns = view.upload_free_ns + worth_ns / 2;
+        if view.upload_free_ns > view.now_ns + worth_ns || view.now_ns >= late_ns {
+            return Decision::go(batch_len, reason);
         }
-        Decision::go(batch_len, reason)
+        Decision::until(late_ns)
     }
 }
 
