@@ -70,13 +70,13 @@ impl CostModel {
 
     /// Expected time of a stage for a batch of `batch_len` images, in nanoseconds.
     pub fn predict_ns(&self, stage: Stage, batch_len: usize) -> u64 {
-        self.stages.of(stage).predict_ns(batch_len) as u64
+        self.stages.of(stage).predict_ns(batch_len).ceil() as u64
     }
 
     /// Time that a stage rarely exceeds: the expected one and a high quantile of the residuals.
     pub fn predict_high_ns(&self, stage: Stage, batch_len: usize) -> u64 {
         let model = self.stages.of(stage);
-        (model.predict_ns(batch_len) * (1.0 + model.margin)) as u64
+        (model.predict_ns(batch_len) * (1.0 + model.margin)).ceil() as u64
     }
 
     /// The line fitted to a stage, without the corrections of its buckets.
@@ -196,8 +196,9 @@ impl StageModel {
         let ratio = elapsed_ns as f64 / predicted_ns;
         let deviation = (ratio - 1.0).abs();
         self.deviations.push(deviation);
-        self.margin = self.deviations.quantile(MARGIN_QUANTILE);
         let limit = (CLIP * self.deviations.quantile(0.5)).max(CLIP_MIN);
+        // No margin covers outliers: it would refuse nearly everything for the sake of a few.
+        self.margin = self.deviations.quantile(MARGIN_QUANTILE).min(limit);
         if deviation <= limit {
             self.run_len = 0;
         } else if self.is_new_level(ratio) {

@@ -83,7 +83,7 @@ pub struct View<'a> {
     pub latest_arrival_ns: u64,
     /// Requests being uploaded.
     pub uploading_len: usize,
-    /// When the upload is expected to end; the present if there is none or it is overdue.
+    /// When the upload is expected to end, in the past if it is late; the present if there is none.
     pub upload_free_ns: u64,
     /// Requests in device memory, ready to be computed.
     pub resident_len: usize,

@@ -520,7 +520,7 @@ impl Scheduler {
             oldest_arrival_ns: oldest_ns.unwrap_or(now_ns),
             latest_arrival_ns: oldest_ns.map_or(now_ns, |_| self.latest_arrival_ns),
             uploading_len: if self.is_uploading { self.chunk.slots.len() } else { 0 },
-            upload_free_ns: if self.is_uploading { self.chunk.end_ns.max(now_ns) } else { now_ns },
+            upload_free_ns: if self.is_uploading { self.chunk.end_ns } else { now_ns },
             resident_len: self.resident.len(),
             computing_len: self.computing().map_or(0, |batch| batch.slots.len()),
             compute_free_ns: self.compute_free_ns(now_ns),

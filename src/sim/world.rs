@@ -15,6 +15,8 @@ use crate::sched::{Action, Config, Outcome, Policy, Priority, Reason, Request, S
 use crate::sched::Stages;
 
 const NEVER_NS: u64 = u64::MAX;
+/// Shortest time after which a client sends again what was refused.
+const RETRY_NS: u64 = 1_000_000;
 const STAGES: [Stage; 3] = [Stage::Upload, Stage::Compute, Stage::Download];
 
 /// A world to simulate.
@@ -121,10 +123,13 @@ impl Source {
         }
     }
 
-    /// A request has ended: the client that sent it thinks, then sends another.
-    fn answered(&mut self, now_ns: u64) {
+    /// A request has ended: the client that sent it thinks, then sends another. One that was
+    /// refused thinks for some time at least, or it would be refused again for ever.
+    fn answered(&mut self, now_ns: u64, is_refused: bool) {
         if let Self::Closed { clients, due_ns } = self {
-            due_ns.push_back(now_ns + clients.think_ns);
+            let least_ns = if is_refused { RETRY_NS } else { 0 };
+            let next_ns = now_ns + clients.think_ns.max(least_ns);
+            due_ns.insert(due_ns.partition_point(|&other_ns| other_ns <= next_ns), next_ns);
         }
     }
 }
@@ -177,13 +182,9 @@ impl<'a, O: Observer> World<'a, O> {
 
     /// Goes to the next moment at which something happens; false if there is none.
     fn advance(&mut self) -> bool {
-        let is_over = |next_ns: u64| {
-            next_ns > self.setup.duration_ns
-                || self.report.offered_len >= self.setup.arrival_len_max
-        };
-        let arrival_ns = Some(self.source.next_ns()).filter(|&next_ns| !is_over(next_ns));
-        let arrival_ns = arrival_ns.unwrap_or(NEVER_NS);
-        if arrival_ns == NEVER_NS {
+        let mut arrival_ns = self.source.next_ns();
+        if self.is_over() {
+            arrival_ns = NEVER_NS;
             self.scheduler.drain();
         }
         let timeout_ns = self.scheduler.poll_timeout().unwrap_or(NEVER_NS);
@@ -205,6 +206,14 @@ impl<'a, O: Observer> World<'a, O> {
         }
         self.act();
         true
+    }
+
+    /// Whether no further request will come. Of clients that all wait for answers, more will.
+    fn is_over(&self) -> bool {
+        let next_ns = self.source.next_ns();
+        let is_ended = next_ns == NEVER_NS && matches!(self.source, Source::Open { .. });
+        let is_late = next_ns != NEVER_NS && next_ns > self.setup.duration_ns;
+        is_ended || is_late || self.report.offered_len >= self.setup.arrival_len_max
     }
 
     /// Every arrival of this moment.
@@ -248,7 +257,7 @@ impl<'a, O: Observer> World<'a, O> {
 
     fn refused(&mut self, event: Event<'_>, word: u64) {
         self.report.rejected_len += 1;
-        self.source.answered(self.now_ns);
+        self.source.answered(self.now_ns, true);
         self.tell(event, word);
     }
 
@@ -327,9 +336,7 @@ impl<'a, O: Observer> World<'a, O> {
             if let Some((slot, outcome)) = finish {
                 self.finish(slot, outcome);
                 // A client without think time sends its next request at this very moment.
-                if matches!(self.source, Source::Closed { .. })
-                    && self.source.next_ns() <= self.now_ns.min(self.setup.duration_ns)
-                {
+                if self.source.next_ns() <= self.now_ns && !self.is_over() {
                     self.arrive();
                 }
             }
@@ -350,7 +357,7 @@ impl<'a, O: Observer> World<'a, O> {
             Outcome::Failed => self.report.failed_len += 1,
         }
         self.report.end_ns = self.now_ns;
-        self.source.answered(self.now_ns);
+        self.source.answered(self.now_ns, false);
         self.tell(
             Event::Finished { slot, outcome, arrival_ns },
             u64::from(slot) << 8 | outcome as u64,

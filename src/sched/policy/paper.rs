@@ -37,9 +37,11 @@ fn wanted_len(view: &View<'_>) -> usize {
     let upload = view.cost.line(Stage::Upload);
     let rate = view.arrivals_per_ns;
     let balance = 1.0 - (compute.per_image_ns - upload.per_image_ns) * rate;
+    let spare = 1.0 - compute.per_image_ns * rate;
     let mut wanted = view.batch_len_max as f64;
-    if rate * compute.per_image_ns < 1.0 && balance > 0.0 {
-        wanted = wanted.min((compute.fixed_ns - upload.fixed_ns) * rate / balance);
+    if balance > 0.0 && spare > 0.0 {
+        let balanced = (compute.fixed_ns - upload.fixed_ns) * rate / balance;
+        wanted = wanted.min(balanced.max(compute.fixed_ns * rate / spare));
     }
     if let Some(bound_ns) = view.latency_bound_ns {
         let most = (bound_ns as f64 - 2.0 * compute.fixed_ns) / (2.0 * compute.per_image_ns);
