@@ -1,4 +1,5 @@
-//! The CPU backend allocates nothing once it is built: counted over every allocation of the process.
+//! The CPU backend allocates nothing once it is built: counted over every allocation of the
+//! process.
 
 mod common;
 

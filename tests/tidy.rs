@@ -53,6 +53,7 @@ const UNSAFE_FILES: &[&str] = &[
     "src/backend/cpu/kernel.rs",
     "src/backend/cpu/mod.rs",
     "src/backend/cpu/team.rs",
+    "src/backend/cpu/winograd.rs",
     "src/model/tensor_file.rs",
     "src/ring/ffi.rs",
     "src/ring/lease.rs",

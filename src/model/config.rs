@@ -80,8 +80,8 @@ impl ModelConfig {
     /// Reads the file at `path`.
     ///
     /// # Errors
-    /// `is_io` when it cannot be read; `is_config` when it is not JSON of timm's form, is of another
-    /// architecture, or a value is out of range.
+    /// `is_io` when it cannot be read; `is_config` when it is not JSON of timm's form, is of
+    /// another architecture, or a value is out of range.
     pub fn load(path: &Path) -> Result<Self> {
         let text = std::fs::read(path).map_err(|error| {
             Error::new(Kind::Io, format!("{}: cannot read: {error}", path.display()))
@@ -179,7 +179,8 @@ mod tests {
         let config = ModelConfig::parse(
             br#"{"architecture": "resnet50", "num_classes": 2, "label_names": ["a", "b"],
                 "pretrained_cfg": {"input_size": [3, 160, 176], "interpolation": "bicubic",
-                "crop_pct": 0.95, "pool_size": [7, 7], "mean": [0.5, 0.5, 0.5], "std": [1, 1, 1]}}"#,
+                "crop_pct": 0.95,
+                "pool_size": [7, 7], "mean": [0.5, 0.5, 0.5], "std": [1, 1, 1]}}"#,
         )
         .unwrap();
         assert_eq!((config.height, config.width), (160, 176));

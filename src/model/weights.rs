@@ -35,16 +35,16 @@ pub struct Model {
 }
 
 impl Model {
-    /// Opens the safetensors file `weights`, with torchvision's or timm's tensor names and values of
-    /// type F32, F16, BF16, I8 or F8_E4M3 (taken as stored). `config` defaults to `config.json`
+    /// Opens the safetensors file `weights`, with torchvision's or timm's tensor names and values
+    /// of type F32, F16, BF16, I8 or F8_E4M3 (taken as stored). `config` defaults to `config.json`
     /// beside the weights; where there is none, to [`ModelConfig::default`].
     ///
     /// The file is memory-mapped: it must not be truncated or rewritten while the model lives.
     ///
     /// # Errors
-    /// `is_io` when a file cannot be read; `is_weights` when the weights are no safetensors file, or
-    /// a tensor is missing, superfluous, misshapen, of another type or not finite; `is_config` when
-    /// the configuration is malformed or contradicts the weights.
+    /// `is_io` when a file cannot be read; `is_weights` when the weights are no safetensors file,
+    /// or a tensor is missing, superfluous, misshapen, of another type or not finite; `is_config`
+    /// when the configuration is malformed or contradicts the weights.
     pub fn load(weights: &Path, config: Option<&Path>) -> Result<Self> {
         let beside = weights.with_file_name(CONFIG_FILE);
         let config_path = config.or_else(|| beside.exists().then_some(beside.as_path()));
@@ -105,7 +105,8 @@ impl Model {
         self.class_count
     }
 
-    /// The name of class `index`: its label, or `class INDEX` where the configuration has no labels.
+    /// The name of class `index`: its label, or `class INDEX` where the configuration has no
+    /// labels.
     pub fn label(&self, index: usize) -> String {
         self.config.label_names.get(index).cloned().unwrap_or_else(|| format!("class {index}"))
     }
@@ -122,7 +123,8 @@ impl Model {
     /// the file at every call.
     ///
     /// # Errors
-    /// `is_weights` as for [`Model::load`]; not after a successful load, unless the file was changed.
+    /// `is_weights` as for [`Model::load`]; not after a successful load, unless the file was
+    /// changed.
     ///
     /// # Panics
     /// When there is no filter `index`.

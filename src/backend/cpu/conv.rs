@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use pulp::Arch;
+use multiversion::multiversion;
 
 use super::kernel::{Kernels, Tile};
 use super::team::Team;
@@ -93,7 +93,6 @@ impl Conv {
         &self,
         team: &mut Team,
         kernels: &Kernels,
-        arch: Arch,
         operands: Operands,
         batch_len: usize,
     ) {
@@ -110,7 +109,7 @@ impl Conv {
         let task_tile_len = even.clamp(1, TASK_TILE_LEN);
         let parts = |region: &Region| region.tile_len.div_ceil(task_tile_len);
         let task_len = regions().map(|region| panel_len * parts(&region)).sum();
-        team.run(task_len, &|mut task| {
+        team.run(task_len, &|_, mut task| {
             for region in regions() {
                 let parts = parts(&region);
                 if task < panel_len * parts {
@@ -118,9 +117,7 @@ impl Conv {
                     let tiles = first..region.tile_len.min(first + task_tile_len);
                     // SAFETY: the caller vouches for the operands; each task has its own panel of
                     // channels and tiles of pixels, so no two write the same value.
-                    arch.dispatch(|| unsafe {
-                        self.tiles(kernels, &operands, &region, panel, tiles);
-                    });
+                    unsafe { compute_tiles(self, kernels, &operands, &region, panel, tiles) };
                     return;
                 }
                 task -= panel_len * parts;
@@ -152,68 +149,6 @@ impl Conv {
         Region { rows, columns, extents, axis, tiles_a_line, tile_len: tiles_a_line * lines }
     }
 
-    /// Computes one panel of output channels at some tiles of a region.
-    #[inline(always)]
-    unsafe fn tiles(
-        &self,
-        kernels: &Kernels,
-        operands: &Operands,
-        region: &Region,
-        panel: usize,
-        tiles: Range<usize>,
-    ) {
-        let channel = panel * kernels.panel_len();
-        let channel_len = kernels.panel_len().min(self.output.channels - channel);
-        let bias = &self.bias[channel..channel + channel_len];
-        let depth_row = self.kernel * self.input.channels;
-        let panel_weights = panel * self.kernel * depth_row * kernels.panel_len();
-        let first_tap = region.columns.taps.start * self.input.channels;
-        let depth = region.columns.taps.len() * self.input.channels;
-        let (input_strides, output_strides) = self.strides();
-        let floor = if self.relu { 0.0 } else { f32::NEG_INFINITY };
-        for tile in tiles {
-            let (position, len) = region.locate(tile, kernels.column_max());
-            let input = self.input_offset(region, position);
-            let output = position
-                .iter()
-                .zip([0, region.rows.outputs.start, region.columns.outputs.start])
-                .zip(output_strides)
-                .map(|((at, start), stride)| (at + start) * stride)
-                .sum::<usize>()
-                + channel;
-            let output_stride = output_strides[region.axis];
-            for row in region.rows.taps.clone() {
-                let weights = panel_weights + (row * depth_row + first_tap) * kernels.panel_len();
-                let tap_row = (row - region.rows.taps.start) * self.input.width;
-                // SAFETY: `tile` lies in the region and `row` among its taps, so weights, input and
-                // output are inside what the caller vouches for.
-                unsafe {
-                    kernels.multiply(&Tile {
-                        rows: channel_len,
-                        columns: len,
-                        depth,
-                        weights: self.weights.as_ptr().add(weights),
-                        input: operands.input.add(input + tap_row * self.input.channels),
-                        input_stride: input_strides[region.axis],
-                        output: operands.output.add(output),
-                        output_stride,
-                        accumulate: self.residual || row != region.rows.taps.start,
-                    });
-                }
-            }
-            for pixel in 0..len {
-                // SAFETY: the tile's pixels lie inside the output, and this task alone writes them.
-                let values = unsafe {
-                    let start = operands.output.add(output + pixel * output_stride);
-                    std::slice::from_raw_parts_mut(start, channel_len)
-                };
-                for (value, bias) in values.iter_mut().zip(bias) {
-                    *value = (*value + bias).max(floor);
-                }
-            }
-        }
-    }
-
     /// Distances between neighbours along the axes image, row, column: in the input (of the windows
     /// of neighbouring output pixels) and in the output.
     fn strides(&self) -> ([usize; 3], [usize; 3]) {
@@ -237,6 +172,71 @@ impl Conv {
             - self.padding;
         position[0] * self.input.value_len()
             + (row * self.input.width + column) * self.input.channels
+    }
+}
+
+/// Computes one panel of output channels at some tiles of a region.
+///
+/// # Safety
+/// As for [`Conv::run`]; no other thread computes these tiles of this panel.
+#[multiversion(targets("x86_64+avx512f+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
+unsafe fn compute_tiles(
+    conv: &Conv,
+    kernels: &Kernels,
+    operands: &Operands,
+    region: &Region,
+    panel: usize,
+    tiles: Range<usize>,
+) {
+    let channel = panel * kernels.panel_len();
+    let channel_len = kernels.panel_len().min(conv.output.channels - channel);
+    let bias = &conv.bias[channel..channel + channel_len];
+    let depth_row = conv.kernel * conv.input.channels;
+    let panel_weights = panel * conv.kernel * depth_row * kernels.panel_len();
+    let first_tap = region.columns.taps.start * conv.input.channels;
+    let depth = region.columns.taps.len() * conv.input.channels;
+    let (input_strides, output_strides) = conv.strides();
+    let floor = if conv.relu { 0.0 } else { f32::NEG_INFINITY };
+    for tile in tiles {
+        let (position, len) = region.locate(tile, kernels.column_max());
+        let input = conv.input_offset(region, position);
+        let output = position
+            .iter()
+            .zip([0, region.rows.outputs.start, region.columns.outputs.start])
+            .zip(output_strides)
+            .map(|((at, start), stride)| (at + start) * stride)
+            .sum::<usize>()
+            + channel;
+        let output_stride = output_strides[region.axis];
+        for row in region.rows.taps.clone() {
+            let weights = panel_weights + (row * depth_row + first_tap) * kernels.panel_len();
+            let tap_row = (row - region.rows.taps.start) * conv.input.width;
+            // SAFETY: `tile` lies in the region and `row` among its taps, so weights, input and
+            // output are inside what the caller vouches for.
+            unsafe {
+                kernels.multiply(&Tile {
+                    rows: channel_len,
+                    columns: len,
+                    depth,
+                    weights: conv.weights.as_ptr().add(weights),
+                    input: operands.input.add(input + tap_row * conv.input.channels),
+                    input_stride: input_strides[region.axis],
+                    output: operands.output.add(output),
+                    output_stride,
+                    accumulate: conv.residual || row != region.rows.taps.start,
+                });
+            }
+        }
+        for pixel in 0..len {
+            // SAFETY: the tile's pixels lie inside the output, and this task alone writes them.
+            let values = unsafe {
+                let start = operands.output.add(output + pixel * output_stride);
+                std::slice::from_raw_parts_mut(start, channel_len)
+            };
+            for (value, bias) in values.iter_mut().zip(bias) {
+                *value = (*value + bias).max(floor);
+            }
+        }
     }
 }
 
@@ -272,7 +272,7 @@ fn spans(outputs: usize, inputs: usize, kernel: usize, stride: usize, padding: u
 }
 
 /// `[channel][depth]` to `[panel][depth][channel of the panel]`, the last panel filled with zeros.
-fn pack(weights: &[f32], channels: usize, panel_len: usize) -> Vec<f32> {
+pub(super) fn pack(weights: &[f32], channels: usize, panel_len: usize) -> Vec<f32> {
     let depth = weights.len() / channels;
     let mut packed = vec![0.0; channels.next_multiple_of(panel_len) * depth];
     for (channel, filter) in weights.chunks_exact(depth).enumerate() {

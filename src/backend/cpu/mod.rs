@@ -7,8 +7,7 @@ mod conv;
 mod kernel;
 mod pool;
 mod team;
-
-use pulp::Arch;
+mod winograd;
 
 use crate::error::{Error, Kind, Result};
 use crate::model::{Arena, Layer, Model, Network, Op, TensorId};
@@ -16,6 +15,7 @@ use conv::{Conv, Operands};
 use kernel::Kernels;
 use pool::Normalize;
 use team::Team;
+use winograd::{Scratch, Winograd};
 
 /// Images are computed in groups whose activations fit into this much cache; larger groups would
 /// fetch activations from memory, smaller ones would fetch the weights more often.
@@ -41,14 +41,20 @@ impl CpuOptions {
     }
 }
 
+/// A layer with a filter, in the form that multiplies least.
+enum Product {
+    Direct(Conv),
+    Winograd(Winograd),
+}
+
 /// ResNet-50 on the processor.
 pub struct Cpu {
     network: Network,
     arena: Arena,
-    convs: Vec<Conv>,
+    products: Vec<Product>,
+    scratch: Scratch,
     normalize: Normalize,
     kernels: Kernels,
-    arch: Arch,
     team: Team,
     group_len: usize,
     activations: Vec<f32>,
@@ -69,7 +75,7 @@ impl Cpu {
         let team = Team::new(options.threads)?;
         let network = model.network(options.height, options.width)?;
         let arena = Arena::new(&network);
-        let mut convs = Vec::new();
+        let mut products = Vec::new();
         for (index, layer) in network.layers().iter().enumerate() {
             let filter = match layer.op {
                 Op::Conv(conv) => {
@@ -81,10 +87,19 @@ impl Cpu {
                 Op::FullyConnected(filter) => filter,
                 Op::MaxPool | Op::GlobalAveragePool => continue,
             };
-            assert_eq!(filter, convs.len(), "filters are numbered in layer order");
-            convs.push(Conv::new(layer, &model.filter(filter)?, &kernels));
+            assert_eq!(filter, products.len(), "filters are numbered in layer order");
+            let filter = model.filter(filter)?;
+            products.push(match Winograd::suits(layer, &kernels) {
+                true => Product::Winograd(Winograd::new(layer, &filter, &kernels)),
+                false => Product::Direct(Conv::new(layer, &filter, &kernels)),
+            });
         }
         let group_len = (GROUP_BYTES / (arena.value_len() * size_of::<f32>())).max(1);
+        let patches_len = products.iter().map(|product| match product {
+            Product::Direct(_) => 0,
+            Product::Winograd(winograd) => winograd.patches_len(group_len),
+        });
+        let scratch = Scratch::new(patches_len.max().unwrap_or(0), team.thread_len(), &kernels);
         log::debug!(
             "CPU backend: {} threads, panels of {} channels, groups of {group_len} images",
             team.thread_len(),
@@ -93,10 +108,10 @@ impl Cpu {
         Ok(Self {
             activations: vec![0.0; arena.value_len() * group_len],
             normalize: Normalize::new(model.config()),
-            arch: Arch::new(),
             network,
             arena,
-            convs,
+            products,
+            scratch,
             kernels,
             team,
             group_len,
@@ -113,8 +128,8 @@ impl Cpu {
         self.network.input_shape().value_len()
     }
 
-    /// Computes the logits of any number of images: `images` holds u8 RGB HWC pixels, one image after
-    /// another; `logits` gets `class_count` values an image.
+    /// Computes the logits of any number of images: `images` holds u8 RGB HWC pixels, one image
+    /// after another; `logits` gets `class_count` values an image.
     ///
     /// # Errors
     /// `is_argument` when a length is no whole number of images, or the two disagree.
@@ -144,7 +159,8 @@ impl Cpu {
     fn infer_group(&mut self, images: &[u8], logits: &mut [f32]) {
         let batch_len = images.len() / self.image_bytes();
         self.normalize_images(images);
-        let mut convs = self.convs.iter();
+        let (team, kernels) = (&mut self.team, &self.kernels);
+        let mut products = self.products.iter();
         for (index, layer) in self.network.layers().iter().enumerate() {
             let place = |tensor| self.arena.offset(tensor) * self.group_len;
             let activations = self.activations.as_mut_ptr();
@@ -156,12 +172,18 @@ impl Cpu {
             // `value_len`, of which the vector holds `group_len` times; `self` is borrowed mutably.
             unsafe {
                 match layer.op {
-                    Op::Conv(_) | Op::FullyConnected(_) => {
-                        let conv = convs.next().expect("a filter for every layer that has one");
-                        conv.run(&mut self.team, &self.kernels, self.arch, operands, batch_len);
-                    }
+                    Op::Conv(_) | Op::FullyConnected(_) => match products.next() {
+                        Some(Product::Direct(conv)) => {
+                            conv.run(team, kernels, operands, batch_len);
+                        }
+                        Some(Product::Winograd(conv)) => {
+                            let scratch = &mut self.scratch;
+                            conv.run(team, kernels, scratch, operands, batch_len);
+                        }
+                        None => unreachable!("a filter for every layer that has one"),
+                    },
                     Op::MaxPool | Op::GlobalAveragePool => {
-                        pool_images(&mut self.team, self.arch, layer, operands, batch_len);
+                        pool_images(team, layer, operands, batch_len);
                     }
                 }
             }
@@ -174,7 +196,7 @@ impl Cpu {
     fn normalize_images(&mut self, images: &[u8]) {
         let start = self.arena.offset(TensorId::Input) * self.group_len;
         let output = &mut self.activations[start..start + images.len()];
-        self.arch.dispatch(|| self.normalize.run(images, output));
+        self.normalize.run(images, output);
     }
 }
 
@@ -192,17 +214,11 @@ impl std::fmt::Debug for Cpu {
 ///
 /// # Safety
 /// As for [`Conv::run`].
-unsafe fn pool_images(
-    team: &mut Team,
-    arch: Arch,
-    layer: &Layer,
-    operands: Operands,
-    batch_len: usize,
-) {
+unsafe fn pool_images(team: &mut Team, layer: &Layer, operands: Operands, batch_len: usize) {
     let (input_len, output) = (layer.input_shape.value_len(), layer.output_shape);
     let row_len = output.width * output.channels;
     let operands = &operands;
-    team.run(batch_len * output.height, &|task| {
+    team.run(batch_len * output.height, &|_, task| {
         let Operands { input, output: values } = *operands;
         // SAFETY: the caller vouches for the operands; each task writes a row of its own.
         let (input, row) = unsafe {
@@ -211,10 +227,10 @@ unsafe fn pool_images(
                 std::slice::from_raw_parts_mut(values.add(task * row_len), row_len),
             )
         };
-        arch.dispatch(|| match layer.op {
+        match layer.op {
             Op::MaxPool => pool::max_pool_row(layer, input, task % output.height, row),
             _ => pool::global_average(input, row),
-        });
+        }
     });
 }
 
@@ -222,8 +238,8 @@ unsafe fn pool_images(
 mod tests {
     use super::*;
 
-    /// Goal: the panels and tiles of every instruction set give the same network. Method: a batch of
-    /// odd size, against the set that the processor would choose.
+    /// Goal: the panels and tiles of every instruction set give the same network. Method: a batch
+    /// of odd size, against the set that the processor would choose.
     #[test]
     fn every_instruction_set_agrees() {
         let weights =

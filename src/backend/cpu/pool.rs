@@ -1,7 +1,9 @@
 //! The layers without weights: normalisation of u8 pixels, max pool, global average pool.
 //!
-//! Plain loops over NHWC values with the channels innermost, which the compiler turns into vector
-//! instructions under `pulp`'s dispatch.
+//! Plain loops over NHWC values with the channels innermost, which the compiler turns into the
+//! vector instructions of each target.
+
+use multiversion::multiversion;
 
 use crate::model::{Layer, ModelConfig, Shape};
 
@@ -21,7 +23,6 @@ impl Normalize {
         }
     }
 
-    #[inline(always)]
     pub(super) fn run(&self, pixels: &[u8], output: &mut [f32]) {
         for (pixel, values) in pixels.chunks_exact(3).zip(output.chunks_exact_mut(3)) {
             for channel in 0..3 {
@@ -33,7 +34,7 @@ impl Normalize {
 }
 
 /// One output row of `layer`, a max pool, for the image `input`.
-#[inline(always)]
+#[multiversion(targets("x86_64+avx512f+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
 pub(super) fn max_pool_row(layer: &Layer, input: &[f32], row: usize, output: &mut [f32]) {
     let (kernel, stride, padding) = layer.window();
     let Shape { height, width, channels } = layer.input_shape;
@@ -55,7 +56,7 @@ pub(super) fn max_pool_row(layer: &Layer, input: &[f32], row: usize, output: &mu
 }
 
 /// The mean over all pixels of the image `input`, a value a channel.
-#[inline(always)]
+#[multiversion(targets("x86_64+avx512f+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
 pub(super) fn global_average(input: &[f32], output: &mut [f32]) {
     output.fill(0.0);
     let pixels = input.chunks_exact(output.len());

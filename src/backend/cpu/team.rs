@@ -13,7 +13,7 @@ use std::thread::{self, JoinHandle};
 use crate::error::{Error, Kind, Result};
 
 /// Tasks of one run, as the threads see them. The `'static` is a promise of `Team::run`.
-type Task = &'static (dyn Fn(usize) + Sync);
+type Task = &'static (dyn Fn(usize, usize) + Sync);
 
 /// Set in `state` while a run takes in threads; below it the count of threads inside, above it the
 /// run's number.
@@ -64,7 +64,7 @@ impl Team {
             let shared = Arc::clone(&team.shared);
             let helper = thread::Builder::new()
                 .name(format!("twinstream-cpu{index}"))
-                .spawn(move || shared.help())
+                .spawn(move || shared.help(index))
                 .map_err(|error| {
                     Error::new(Kind::Io, format!("cannot start thread {index}: {error}"))
                         .with_source(error)
@@ -79,15 +79,16 @@ impl Team {
         self.helpers.len() + 1
     }
 
-    /// Calls `task` once with each of `0..task_len`, in any order and from any thread of the team.
+    /// Calls `task(thread, index)` once with each index of `0..task_len`, in any order and from any
+    /// thread of the team; `thread` is 0 for the calling one, and below `thread_len`.
     ///
     /// # Panics
     /// When a task panicked, after all others ended.
-    pub(super) fn run(&mut self, task_len: usize, task: &(dyn Fn(usize) + Sync)) {
+    pub(super) fn run(&mut self, task_len: usize, task: &(dyn Fn(usize, usize) + Sync)) {
         let shared = &*self.shared;
         // SAFETY: only the lifetime changes; the reference is cleared below before this call ends,
         // and by then no thread is inside the run.
-        let task = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), Task>(task) };
+        let task = unsafe { std::mem::transmute::<&(dyn Fn(usize, usize) + Sync), Task>(task) };
         // SAFETY: no run is open, so no other thread touches the cell.
         unsafe { *shared.task.get() = Some(task) };
         shared.next.store(0, Ordering::Relaxed);
@@ -98,7 +99,7 @@ impl Team {
         for helper in self.helpers.iter().take(task_len.saturating_sub(1)) {
             helper.thread().unpark();
         }
-        shared.work(task);
+        shared.work(0, task);
         shared.state.fetch_and(!OPEN, Ordering::AcqRel);
         let mut polls = 0;
         // Acquire: what the tasks of threads inside wrote is visible when the last has left.
@@ -125,7 +126,7 @@ impl Drop for Team {
 }
 
 impl Shared {
-    fn help(&self) {
+    fn help(&self, thread: usize) {
         let mut last_run = 0;
         let mut polls = 0;
         while !self.stop.load(Ordering::Acquire) {
@@ -153,21 +154,21 @@ impl Shared {
             polls = 0;
             // SAFETY: this thread is inside the run, so the cell is not written.
             if let Some(task) = unsafe { *self.task.get() } {
-                self.work(task);
+                self.work(thread, task);
             }
             // Release: the caller, on seeing the count fall, sees this thread's results.
             self.state.fetch_sub(1, Ordering::Release);
         }
     }
 
-    fn work(&self, task: Task) {
+    fn work(&self, thread: usize, task: Task) {
         let task_len = self.task_len.load(Ordering::Relaxed);
         loop {
             let index = self.next.fetch_add(1, Ordering::Relaxed);
             if index >= task_len {
                 return;
             }
-            if catch_unwind(AssertUnwindSafe(|| task(index))).is_err() {
+            if catch_unwind(AssertUnwindSafe(|| task(thread, index))).is_err() {
                 self.panicked.store(true, Ordering::Relaxed);
             }
         }
@@ -193,7 +194,8 @@ mod tests {
             for round in 0..2000 {
                 let task_len = round % 7;
                 let counts: Vec<AtomicUsize> = (0..task_len).map(|_| AtomicUsize::new(0)).collect();
-                team.run(task_len, &|index| {
+                team.run(task_len, &|thread, index| {
+                    assert!(thread < threads);
                     counts[index].fetch_add(1, Ordering::Relaxed);
                 });
                 assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 1));
@@ -205,11 +207,11 @@ mod tests {
     fn a_panic_reaches_the_caller_and_the_team_lives_on() {
         let mut team = Team::new(3).unwrap();
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            team.run(10, &|index| assert_ne!(index, 4));
+            team.run(10, &|_, index| assert_ne!(index, 4));
         }));
         assert!(outcome.is_err());
         let sum = AtomicUsize::new(0);
-        team.run(10, &|index| {
+        team.run(10, &|_, index| {
             sum.fetch_add(index, Ordering::Relaxed);
         });
         assert_eq!(sum.into_inner(), 45);
