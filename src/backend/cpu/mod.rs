@@ -4,6 +4,7 @@
 //! allocated. Knows nothing of queues, clocks or batching policy.
 
 mod conv;
+mod device;
 mod kernel;
 mod pool;
 mod team;
@@ -12,6 +13,7 @@ mod winograd;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Arena, Layer, Model, Network, Op, TensorId};
 use conv::{Conv, Operands};
+pub use device::CpuDevice;
 use kernel::Kernels;
 use pool::Normalize;
 use team::Team;
