@@ -11,6 +11,7 @@ pub(crate) enum Kind {
     Weights,
     Config,
     Memory,
+    Device,
 }
 
 /// Why a call failed.
@@ -64,6 +65,11 @@ impl Error {
     /// The weights file is malformed, or its tensors do not fit the network.
     pub fn is_weights(&self) -> bool {
         self.kind == Kind::Weights
+    }
+
+    /// The device failed or is lost.
+    pub fn is_device(&self) -> bool {
+        self.kind == Kind::Device
     }
 
     /// The model's `config.json` is malformed or contradicts the weights.

@@ -2,6 +2,7 @@
 //! tune.
 
 pub mod backend;
+pub mod engine;
 mod error;
 #[cfg(feature = "image")]
 pub mod image;

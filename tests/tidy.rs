@@ -29,7 +29,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
             "rand",
         ],
     ),
-    ("src/backend", &["crate::sched", "crate::sim", "crate::image"]),
+    ("src/backend", &["crate::sched", "crate::engine", "crate::sim", "crate::image"]),
     (
         "src/ring",
         &[
@@ -43,6 +43,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
             "Instant",
         ],
     ),
+    ("src/engine", &["crate::sim", "crate::image", "crate::backend::cpu"]),
     ("src/sim", &["crate::model", "crate::backend::cpu", "crate::image", "Instant", "SystemTime"]),
     ("src/cli", &["crate::model", "crate::sched", "crate::sim", "crate::backend", "unsafe"]),
 ];
@@ -60,6 +61,7 @@ const UNSAFE_FILES: &[&str] = &[
     "src/ring/mod.rs",
     "src/ring/shared.rs",
     "tests/loom_ring.rs",
+    "tests/engine_no_allocation.rs",
     "tests/no_allocation.rs",
 ];
 

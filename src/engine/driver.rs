@@ -1,0 +1,490 @@
+//! The scheduling thread: drives scheduler, ring and backend by the clock.
+//!
+//! Invariants: a request lives in `entries` from its admission until its answer, and leaves it
+//! once; whatever this thread or the backend does, [`serve`] answers all that were accepted before
+//! it returns. It decides nothing about batches.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::{Arc, PoisonError};
+use std::task::{Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use super::calibrate::calibrate;
+use super::options::{EngineOptions, Failure};
+use super::shared::{Answered, NEVER_NS, Request, Shared, Status};
+use super::stats::Stats;
+use super::ticket::Handler;
+use super::{Receivers, SLOT_LEN_MAX};
+use crate::backend::{Attachment, Backend, Completion, Fault, ResultSlot};
+use crate::error::{Error, Kind, Result};
+use crate::ring::{Consumer, Slot};
+use crate::sched::{self, Action, Config, Line, Outcome, Reason, Refusal, Scheduler};
+use crate::sched::{Stage, Stages};
+
+/// How much later than asked for a sleeping thread wakes on a common system.
+const TIMER_SLACK_NS: u64 = 100_000;
+/// How old the published statistics may get under load.
+const PUBLISH_NS: u64 = 1_000_000;
+/// Stands for a cell without a request.
+const NO_SLOT: u32 = u32::MAX;
+const _: () = assert!(SLOT_LEN_MAX < NO_SLOT as usize);
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// A request that was accepted and has not ended.
+struct Entry {
+    /// None while the backend uploads it.
+    image: Option<Slot>,
+    /// None while the backend downloads to it.
+    result: Option<ResultSlot>,
+    cell: u32,
+    handler: Option<(Arc<dyn Handler>, u64)>,
+}
+
+/// Why the thread stops serving.
+enum End {
+    Stopped,
+    Lost(Fault),
+    /// The backend is not to be touched again: even its destructor may not return.
+    Stalled,
+}
+
+struct Driver<'a> {
+    shared: &'a Shared,
+    backend: Box<dyn Backend>,
+    images: Consumer<Request>,
+    cancels: Receiver<u32>,
+    scheduler: Scheduler,
+    /// By image slot.
+    entries: Vec<Option<Entry>>,
+    /// By cell.
+    slot_of_cell: Vec<u32>,
+    /// Lists on their way to or from the backend, empty otherwise.
+    slots: Vec<Slot>,
+    results: Vec<ResultSlot>,
+    /// Slots of the downloads in flight, in order.
+    downloading: VecDeque<u32>,
+    /// Stages in flight.
+    in_flight_len: usize,
+    /// When one of them last ended, or the first of them began.
+    progress_ns: u64,
+    /// When there was last something to do.
+    busy_ns: u64,
+    published_ns: u64,
+    is_draining: bool,
+    stall_ns: u64,
+    stats: Stats,
+}
+
+/// Serves until it is stopped or the device is lost. Reports once to `started`.
+pub(super) fn serve(
+    mut backend: Box<dyn Backend>,
+    shared: &Shared,
+    receivers: Receivers,
+    options: &EngineOptions,
+    started: &SyncSender<Result<()>>,
+) {
+    shared.thread.get_or_init(thread::current);
+    let Receivers { mut images, cancels } = receivers;
+    let batch_len_max =
+        options.batch_len_max.min(backend.geometry().batch_len_max).min(options.slot_len);
+    let prepared = prepare(&mut *backend, shared, &mut images, (options, batch_len_max));
+    let lines = match prepared {
+        Ok(lines) => lines,
+        Err(error) => {
+            // It may hang, and there is no work to wait for.
+            std::mem::forget(backend);
+            let _ = started.send(Err(error));
+            return;
+        }
+    };
+    let config = Config {
+        slot_len: options.slot_len,
+        batch_len_max,
+        latency_bound_ns: options.latency_bound.map(in_ns),
+        policy: options.policy,
+        lines,
+    };
+    let mut driver = Driver {
+        shared,
+        backend,
+        images,
+        cancels,
+        scheduler: Scheduler::new(&config),
+        entries: (0..options.slot_len).map(|_| None).collect(),
+        slot_of_cell: vec![NO_SLOT; shared.cells.len()],
+        slots: Vec::with_capacity(batch_len_max),
+        results: Vec::with_capacity(batch_len_max),
+        downloading: VecDeque::with_capacity(options.slot_len),
+        in_flight_len: 0,
+        progress_ns: 0,
+        busy_ns: 0,
+        published_ns: 0,
+        is_draining: false,
+        stall_ns: in_ns(options.stall_timeout),
+        stats: Stats::default(),
+    };
+    let now_ns = shared.now_ns();
+    driver.publish(now_ns);
+    log::info!("engine started: at most {batch_len_max} images a batch, {lines:?}");
+    let _ = started.send(Ok(()));
+    let end = catch_unwind(AssertUnwindSafe(|| driver.run()))
+        .unwrap_or_else(|panic| End::Lost(Fault::lost(panic_text(&*panic))));
+    driver.finish_all(end);
+}
+
+fn prepare(
+    backend: &mut dyn Backend,
+    shared: &Shared,
+    images: &mut Consumer<Request>,
+    (options, batch_len_max): (&EngineOptions, usize),
+) -> Result<Stages<Line>> {
+    backend.attach(Attachment {
+        images: Arc::new(shared.images.clone()),
+        slot_len: options.slot_len,
+        batch_len_max,
+        waker: Waker::from(Arc::new(Unpark(thread::current()))),
+    })?;
+    calibrate(backend, shared, images, batch_len_max, options.stall_timeout).map_err(|fault| {
+        Error::new(Kind::Device, format!("calibration: {fault}")).with_source(fault)
+    })
+}
+
+fn in_ns(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(NEVER_NS)
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("panic: {}", text.unwrap_or("of unknown kind"))
+}
+
+impl Driver<'_> {
+    fn run(&mut self) -> End {
+        loop {
+            let now_ns = self.shared.now_ns();
+            let mut is_busy = match self.poll(now_ns) {
+                Ok(is_busy) => is_busy,
+                Err(fault) => return End::Lost(fault),
+            };
+            is_busy |= self.admit(now_ns);
+            is_busy |= self.cancel(now_ns);
+            let stop_at_ns = self.shared.stop_at_ns.load(Ordering::Acquire);
+            if stop_at_ns != NEVER_NS {
+                self.drain(now_ns);
+            }
+            is_busy |= self.act(now_ns);
+            if self.is_draining && (now_ns >= stop_at_ns || self.scheduler.is_idle()) {
+                return End::Stopped;
+            }
+            if self.in_flight_len > 0 && now_ns - self.progress_ns > self.stall_ns {
+                return End::Stalled;
+            }
+            if is_busy {
+                self.busy_ns = now_ns;
+                if now_ns - self.published_ns > PUBLISH_NS {
+                    self.publish(now_ns);
+                }
+            } else {
+                self.rest(now_ns, stop_at_ns);
+            }
+        }
+    }
+
+    /// Takes up what the backend has ended.
+    fn poll(&mut self, now_ns: u64) -> std::result::Result<bool, Fault> {
+        let in_flight_len = self.in_flight_len;
+        if in_flight_len == 0 {
+            return Ok(false);
+        }
+        while let Some(completion) = self.backend.poll_download(&mut self.results) {
+            for result in self.results.drain(..) {
+                let slot = self.downloading.pop_front().expect("a result that was asked for");
+                entry(&mut self.entries, slot).result = Some(result);
+            }
+            self.ended(now_ns, Stage::Download, completion)?;
+        }
+        if let Some(completion) = self.backend.poll_compute() {
+            self.ended(now_ns, Stage::Compute, completion)?;
+        }
+        if let Some(completion) = self.backend.poll_upload(&mut self.slots) {
+            for slot in self.slots.drain(..) {
+                let index = slot.index();
+                entry(&mut self.entries, index).image = Some(slot);
+            }
+            self.ended(now_ns, Stage::Upload, completion)?;
+        }
+        Ok(self.in_flight_len != in_flight_len)
+    }
+
+    fn ended(
+        &mut self,
+        now_ns: u64,
+        stage: Stage,
+        completion: Completion,
+    ) -> std::result::Result<(), Fault> {
+        let told = match completion {
+            Ok(elapsed_ns) => self.scheduler.stage_completed(now_ns, stage, elapsed_ns),
+            Err(fault) if fault.is_lost => return Err(fault),
+            Err(fault) => {
+                log::warn!("{stage:?} failed: {fault}");
+                self.scheduler.stage_failed(stage)
+            }
+        };
+        told.expect("the backend ends what it was asked for");
+        self.in_flight_len -= 1;
+        self.progress_ns = now_ns;
+        Ok(())
+    }
+
+    /// Accepts what was committed, each slot at most once: refused requests free their slots, and
+    /// producers that retry at once would keep this up for ever.
+    fn admit(&mut self, now_ns: u64) -> bool {
+        let mut len = 0;
+        while len < self.entries.len()
+            && let Some((slot, request)) = self.images.take()
+        {
+            len += 1;
+            let index = slot.index();
+            let submitted = sched::Request {
+                slot: index,
+                priority: request.priority,
+                deadline_ns: request.deadline_ns,
+            };
+            self.accept(slot, request);
+            let failure = match self.scheduler.submit(now_ns, submitted) {
+                Ok(()) => continue,
+                Err(Refusal::Deadline) => Failure::Rejected,
+                Err(Refusal::Draining) => Failure::ShutDown,
+                Err(Refusal::Slot) => unreachable!("the ring and the scheduler count slots alike"),
+            };
+            self.finish(index, Err(failure));
+        }
+        len > 0
+    }
+
+    fn accept(&mut self, slot: Slot, request: Request) {
+        self.stats.accepted += 1;
+        self.stats.alive_len += 1;
+        let (index, cell) = (slot.index(), request.result.slot());
+        self.slot_of_cell[cell as usize] = index;
+        self.entries[index as usize] = Some(Entry {
+            image: Some(slot),
+            result: Some(request.result),
+            cell,
+            handler: request.handler,
+        });
+    }
+
+    fn cancel(&mut self, now_ns: u64) -> bool {
+        let mut is_busy = false;
+        while let Ok(cell) = self.cancels.try_recv() {
+            is_busy = true;
+            if !self.shared.cells[cell as usize].is_cancelled() {
+                continue;
+            }
+            if self.slot_of_cell[cell as usize] == NO_SLOT {
+                // It was committed before it was cancelled, so it is there by now.
+                self.admit(now_ns);
+            }
+            let slot = self.slot_of_cell[cell as usize];
+            if slot != NO_SLOT {
+                self.scheduler.cancel(slot);
+            }
+        }
+        is_busy
+    }
+
+    /// Closes the ring and takes the last requests out of it.
+    fn drain(&mut self, now_ns: u64) {
+        if !self.is_draining {
+            self.is_draining = true;
+            self.images.close();
+            while self.admit(now_ns) {}
+            self.scheduler.drain();
+        }
+    }
+
+    /// Does what the scheduler wants done now.
+    fn act(&mut self, now_ns: u64) -> bool {
+        let mut is_busy = false;
+        while let Some(action) = self.scheduler.poll_action(now_ns) {
+            is_busy = true;
+            let (stage, slots) = match action {
+                Action::Start { stage, slots, .. } => (stage, slots),
+                Action::Finish { slot, outcome } => {
+                    let outcome = match outcome {
+                        Outcome::Completed => Ok(()),
+                        Outcome::Expired => Err(Failure::Expired),
+                        Outcome::Cancelled => Err(Failure::Cancelled),
+                        Outcome::Failed => Err(Failure::Failed),
+                    };
+                    self.finish(slot, outcome);
+                    continue;
+                }
+            };
+            if self.in_flight_len == 0 {
+                self.progress_ns = now_ns;
+            }
+            self.in_flight_len += 1;
+            match stage {
+                Stage::Upload => {
+                    let images =
+                        slots.iter().map(|&slot| entry(&mut self.entries, slot).image.take());
+                    self.slots.extend(images.map(|image| image.expect("uploaded once")));
+                    self.slots.sort_unstable();
+                    self.backend.upload(&mut self.slots);
+                }
+                Stage::Compute => self.backend.compute(slots),
+                Stage::Download => {
+                    let results =
+                        slots.iter().map(|&slot| entry(&mut self.entries, slot).result.take());
+                    self.results.extend(results.map(|result| result.expect("downloaded once")));
+                    self.downloading.extend(slots);
+                    self.backend.download(slots, &mut self.results);
+                }
+            }
+        }
+        is_busy
+    }
+
+    /// Looks out, or sleeps until something is committed, ends, is cancelled or is due.
+    fn rest(&mut self, now_ns: u64, stop_at_ns: u64) {
+        if self.published_ns <= self.busy_ns {
+            self.publish(now_ns);
+        }
+        let mut due_ns = self.scheduler.poll_timeout().unwrap_or(NEVER_NS).min(stop_at_ns);
+        if self.in_flight_len > 0 {
+            due_ns = due_ns.min(self.progress_ns.saturating_add(self.stall_ns).saturating_add(1));
+        }
+        let left_ns = due_ns.saturating_sub(now_ns);
+        let spin_ns = in_ns(self.shared.spin);
+        let is_soon = spin_ns > 0 && left_ns < TIMER_SLACK_NS;
+        if is_soon || now_ns - self.busy_ns < spin_ns {
+            std::hint::spin_loop();
+            return;
+        }
+        if !self.images.sleep() {
+            return;
+        }
+        // All other news unpark this thread, and what came since it looked makes this return at
+        // once.
+        if due_ns == NEVER_NS {
+            thread::park();
+        } else {
+            let early_ns = if spin_ns > 0 { TIMER_SLACK_NS } else { 0 };
+            thread::park_timeout(Duration::from_nanos(left_ns - early_ns));
+        }
+        self.images.wake();
+    }
+
+    /// Ends a request, once.
+    fn finish(&mut self, slot: u32, outcome: std::result::Result<(), Failure>) {
+        let entry = self.entries[slot as usize].take().expect("a request ends once");
+        self.slot_of_cell[entry.cell as usize] = NO_SLOT;
+        self.stats.count(outcome);
+        // Before the answer: whoever gets it finds a free slot.
+        self.images.ring().release(entry.image);
+        let answered = Answered { outcome, slot: entry.result };
+        // Wakers and handlers are the callers' code.
+        let told = catch_unwind(AssertUnwindSafe(|| match entry.handler {
+            None => {
+                self.shared.cells[entry.cell as usize].finish(answered);
+            }
+            Some((handler, tag)) => handler.answered(tag, answered.into_answer()),
+        }));
+        if let Err(panic) = told {
+            log::error!("a handler of an answer: {}", panic_text(&*panic));
+        }
+    }
+
+    /// Answers everything that is left, and what is still committed meanwhile.
+    fn finish_all(mut self, end: End) {
+        let (failure, is_stalled) = match end {
+            End::Stopped => (Failure::ShutDown, false),
+            End::Lost(fault) => (self.lost(fault), false),
+            End::Stalled => {
+                let text =
+                    format!("no work ended within {:?}", Duration::from_nanos(self.stall_ns));
+                (self.lost(Fault::lost(text)), true)
+            }
+        };
+        self.images.close();
+        for slot in 0..self.entries.len() {
+            if self.entries[slot].is_some() {
+                self.finish(slot as u32, Err(failure));
+            }
+        }
+        while let Some((slot, request)) = self.images.take() {
+            let index = slot.index();
+            self.accept(slot, request);
+            self.finish(index, Err(failure));
+        }
+        *self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner) = self.snapshot();
+        self.shared.set_ended();
+        if is_stalled {
+            std::mem::forget(self.backend);
+            return;
+        }
+        let backend = self.backend;
+        if catch_unwind(AssertUnwindSafe(|| drop(backend))).is_err() {
+            log::error!("the backend panicked as it was dropped");
+        }
+    }
+
+    fn lost(&self, fault: Fault) -> Failure {
+        log::error!("the device is lost: {fault}");
+        // The reason first: whoever is refused finds it.
+        let _ = self.shared.fault.set(fault);
+        self.shared.refuse(Status::DeviceLost);
+        Failure::DeviceLost
+    }
+
+    /// Publishes the statistics, unless someone is just reading them.
+    fn publish(&mut self, now_ns: u64) {
+        if let Ok(mut stats) = self.shared.stats.try_lock() {
+            *stats = self.snapshot();
+            self.published_ns = now_ns;
+        }
+    }
+
+    fn snapshot(&self) -> Stats {
+        let cost = self.scheduler.cost();
+        let started = |stage| Reason::ALL.map(|reason| self.scheduler.decision_len(stage, reason));
+        Stats {
+            waiting_len: self.scheduler.waiting_len(),
+            arrival_rate_hz: self.scheduler.arrival_rate_hz(self.shared.now_ns()),
+            fits: Stages {
+                upload: cost.line(Stage::Upload),
+                compute: cost.line(Stage::Compute),
+                download: cost.line(Stage::Download),
+            },
+            started: Stages {
+                upload: started(Stage::Upload),
+                compute: started(Stage::Compute),
+                download: started(Stage::Download),
+            },
+            ..self.stats
+        }
+    }
+}
+
+/// The request of a slot that the scheduler or the backend speaks of.
+fn entry(entries: &mut [Option<Entry>], slot: u32) -> &mut Entry {
+    entries[slot as usize].as_mut().expect("a slot in use has a request")
+}

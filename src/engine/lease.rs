@@ -1,0 +1,99 @@
+//! A slot to write an image into, and the ways to hand it over.
+//!
+//! Invariant: a lease holds an image slot and a result slot; either both go to the scheduling
+//! thread or both are free again. Knows nothing of what becomes of them.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use super::options::{Refused, RequestOptions};
+use super::shared::{Request, Shared};
+use super::ticket::{Handler, Ticket};
+use crate::backend::ResultSlot;
+use crate::ring;
+
+/// A place for one image in the memory that the device copies from: dereferences to its bytes, u8
+/// RGB, height x width x 3, which hold what was there last.
+///
+/// Dropping it gives it back unused.
+#[must_use = "a lease that is dropped gives its slot back unused"]
+pub struct Lease {
+    image: ring::Lease<'static, Request>,
+    result: ResultSlot,
+    shared: Arc<Shared>,
+}
+
+impl Lease {
+    pub(super) fn new(shared: &Arc<Shared>) -> Result<Self, Refused> {
+        if let Some(refused) = shared.refusal() {
+            return Err(refused);
+        }
+        let image = shared.images.lease().map_err(|_| Refused::Full)?.into_owned();
+        let result = shared.results.lease().map_err(|_| Refused::Full)?.into_owned();
+        Ok(Self { image, result, shared: Arc::clone(shared) })
+    }
+
+    /// Hands the image over; never blocks. The ticket gets the answer.
+    ///
+    /// # Errors
+    /// [`Refused::ShutDown`] or [`Refused::DeviceLost`], for good.
+    pub fn commit(self, options: RequestOptions) -> Result<Ticket, Refused> {
+        let cell = self.result.slot();
+        let shared = self.send(options, None)?;
+        Ok(Ticket::new(shared, cell))
+    }
+
+    /// Hands the image over; never blocks. `handler` gets the answer together with `tag`.
+    ///
+    /// # Errors
+    /// As for [`Lease::commit`]; the handler is then not called.
+    pub fn commit_with(
+        self,
+        options: RequestOptions,
+        handler: Arc<dyn Handler>,
+        tag: u64,
+    ) -> Result<(), Refused> {
+        self.send(options, Some((handler, tag)))?;
+        Ok(())
+    }
+
+    fn send(
+        self,
+        options: RequestOptions,
+        handler: Option<(Arc<dyn Handler>, u64)>,
+    ) -> Result<Arc<Shared>, Refused> {
+        let Self { image, result, shared } = self;
+        let deadline_ns = options.deadline.map(|deadline| shared.since_start_ns(deadline));
+        let request = Request { deadline_ns, priority: options.priority, result, handler };
+        match image.commit(request) {
+            Ok(committed) => {
+                if committed.consumer_sleeps {
+                    shared.wake();
+                }
+                Ok(shared)
+            }
+            Err(_) => Err(shared.refusal().unwrap_or(Refused::ShutDown)),
+        }
+    }
+}
+
+impl Deref for Lease {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.image
+    }
+}
+
+impl DerefMut for Lease {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.image
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease").field("slot", &self.image.slot()).finish_non_exhaustive()
+    }
+}

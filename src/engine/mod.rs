@@ -1,0 +1,203 @@
+//! The engine: requests from any thread, one scheduling thread, one device.
+//!
+//! Invariant: each accepted request is answered exactly once, whatever the device does, and after
+//! the start the request path allocates nothing. Joins ring, scheduler and backend; which device
+//! computes and how batches are chosen it refuses to know. `docs/ENGINE.md` describes the protocol.
+
+mod calibrate;
+mod cell;
+mod driver;
+mod lease;
+mod options;
+mod shared;
+mod stats;
+mod ticket;
+
+use std::fmt;
+use std::sync::atomic::{AtomicU8, AtomicU64};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+pub use lease::Lease;
+pub use options::{EngineOptions, Failure, Refused, RequestOptions};
+pub use stats::Stats;
+pub use ticket::{Answer, Handler, Output, Ticket};
+
+use crate::backend::{Backend, Fault, Geometry};
+use crate::error::{Error, Kind, Result};
+use crate::ring::{Consumer, Ring, RingOptions};
+use cell::Cell;
+use shared::{NEVER_NS, Request, Shared, Status};
+
+/// Slots at most: their results, twice as many, fit the largest ring.
+const SLOT_LEN_MAX: usize = 32_768;
+
+/// A running engine. All calls may be made from any thread; to share it, wrap it in an `Arc`.
+///
+/// Dropping it ends every request that is left as [`Failure::ShutDown`].
+pub struct Engine {
+    shared: Arc<Shared>,
+    geometry: Geometry,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the scheduling thread alone holds.
+struct Receivers {
+    images: Consumer<Request>,
+    cancels: Receiver<u32>,
+}
+
+impl Engine {
+    /// Makes the rings, attaches the backend, measures two batch sizes and starts to serve.
+    ///
+    /// # Errors
+    /// `is_argument` when an option is out of range, `is_memory` when there is not enough memory of
+    /// the kind asked for, `is_device` when the device fails during calibration, `is_io` when the
+    /// thread cannot be started; and what attaching the backend reports.
+    pub fn start(backend: impl Backend + 'static, options: &EngineOptions) -> Result<Self> {
+        let geometry = backend.geometry();
+        check(options, geometry)?;
+        let (shared, receivers) = build(options, geometry)?;
+        let options = *options;
+        let (started, is_started) = mpsc::sync_channel(1);
+        let for_thread = Arc::clone(&shared);
+        let thread = thread::Builder::new()
+            .name("twinstream".to_owned())
+            .spawn(move || {
+                driver::serve(Box::new(backend), &for_thread, receivers, &options, &started);
+            })
+            .map_err(|error| {
+                Error::new(Kind::Io, format!("cannot start the scheduling thread: {error}"))
+                    .with_source(error)
+            })?;
+        // From here on dropping the engine ends the thread.
+        let engine = Self { shared, geometry, thread: Some(thread) };
+        match is_started.recv() {
+            Ok(outcome) => outcome.map(|()| engine),
+            Err(_) => Err(Error::new(Kind::Device, "the backend panicked as it was started")),
+        }
+    }
+
+    /// A slot for one image; never blocks.
+    ///
+    /// # Errors
+    /// [`Refused::Full`] when every slot is in use; [`Refused::ShutDown`] or
+    /// [`Refused::DeviceLost`], for good.
+    pub fn lease(&self) -> std::result::Result<Lease, Refused> {
+        Lease::new(&self.shared)
+    }
+
+    /// Copies an image (u8 RGB, height x width x 3) and hands it over; never blocks.
+    ///
+    /// # Errors
+    /// [`Refused::Size`], and as for [`Engine::lease`].
+    pub fn submit(
+        &self,
+        image: &[u8],
+        options: RequestOptions,
+    ) -> std::result::Result<Ticket, Refused> {
+        if image.len() != self.geometry.image_bytes {
+            return Err(Refused::Size);
+        }
+        let mut lease = self.lease()?;
+        lease.copy_from_slice(image);
+        lease.commit(options)
+    }
+
+    /// Sizes of images and results.
+    pub fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    /// What it has done so far.
+    pub fn stats(&self) -> Stats {
+        *self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why the device is lost; none while it is not.
+    pub fn fault(&self) -> Option<&Fault> {
+        self.shared.fault.get()
+    }
+
+    /// Refuses further requests, waits until the accepted ones have ended, but no longer than
+    /// `timeout`, and ends the rest as [`Failure::ShutDown`]. True if there was no rest. From a
+    /// [`Handler`] it does not wait, and answers false.
+    ///
+    /// A request counts as accepted when its commit succeeded; leases that are committed later are
+    /// refused.
+    pub fn drain(&self, timeout: Duration) -> bool {
+        let until = Instant::now().checked_add(timeout);
+        let at_ns = until.map_or(NEVER_NS - 1, |until| self.shared.since_start_ns(until));
+        self.shared.stop(at_ns);
+        if self.is_own_thread() {
+            return false;
+        }
+        self.shared.wait_ended();
+        self.stats().shut_down == 0
+    }
+
+    fn is_own_thread(&self) -> bool {
+        self.shared.thread.get().is_some_and(|own| own.id() == thread::current().id())
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.shared.stop(0);
+        // A handler may own the engine: its thread ends by itself then.
+        if !self.is_own_thread()
+            && let Some(thread) = self.thread.take()
+        {
+            // Panics were caught and reported.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("geometry", &self.geometry).finish_non_exhaustive()
+    }
+}
+
+fn check(options: &EngineOptions, geometry: Geometry) -> Result<()> {
+    let slot_len = options.slot_len;
+    if !(1..=SLOT_LEN_MAX).contains(&slot_len) {
+        let message = format!("{slot_len} slots: must be from 1 to {SLOT_LEN_MAX}");
+        return Err(Error::new(Kind::Argument, message));
+    }
+    if options.batch_len_max == 0 || geometry.batch_len_max == 0 {
+        return Err(Error::new(Kind::Argument, "the longest batch must hold at least one image"));
+    }
+    Ok(())
+}
+
+fn build(options: &EngineOptions, geometry: Geometry) -> Result<(Arc<Shared>, Receivers)> {
+    let memory_weakest = options.memory_weakest;
+    let slot_len = options.slot_len as u32;
+    let (images, consumer) =
+        Ring::new(&RingOptions { slot_len, slot_bytes: geometry.image_bytes, memory_weakest })?;
+    let (result_slot_len, slot_bytes) = (2 * slot_len, geometry.result_len * size_of::<f32>());
+    // Results are only leased; nothing is ever committed to this ring.
+    let (results, _) =
+        Ring::new(&RingOptions { slot_len: result_slot_len, slot_bytes, memory_weakest })?;
+    let (cancels, to_cancel) = mpsc::sync_channel(result_slot_len as usize);
+    let shared = Shared {
+        images,
+        results,
+        cells: (0..result_slot_len).map(|_| Cell::new()).collect(),
+        cancels,
+        start: Instant::now(),
+        spin: options.spin,
+        thread: OnceLock::new(),
+        stop_at_ns: AtomicU64::new(NEVER_NS),
+        status: AtomicU8::new(Status::Running as u8),
+        fault: OnceLock::new(),
+        stats: Mutex::new(Stats::default()),
+        ended: Mutex::new(false),
+        ended_signal: Condvar::new(),
+    };
+    Ok((Arc::new(shared), Receivers { images: consumer, cancels: to_cancel }))
+}

@@ -1,0 +1,97 @@
+//! What an engine and a request can be told, and how either can be refused or fail.
+//!
+//! Plain values; their defaults are meant to be kept.
+
+use std::time::{Duration, Instant};
+
+use crate::ring::Memory;
+use crate::sched::{PolicySpec, Priority};
+
+/// How an [`Engine`](super::Engine) runs.
+#[derive(Clone, Copy, Debug)]
+pub struct EngineOptions {
+    /// How batches are chosen.
+    pub policy: PolicySpec,
+    /// The most requests alive at a time, 1 to 32,768; so many images have a place on the host and
+    /// one on the device. There are twice as many places for results, which are in use until the
+    /// answer is dropped.
+    pub slot_len: usize,
+    /// Longest batch, at least one; the backend's own limit holds as well.
+    pub batch_len_max: usize,
+    /// Bound on the latency of each request: its deadline is at most so long after its commit
+    /// reached the scheduler.
+    pub latency_bound: Option<Duration>,
+    /// How long the scheduling thread and waiting tickets look out on the processor before they
+    /// sleep. Longer lowers latency and costs processor time; zero where there are few cores.
+    pub spin: Duration,
+    /// A device that has work and ends none of it for so long is given up as lost.
+    pub stall_timeout: Duration,
+    /// The weakest memory to accept for images and results.
+    pub memory_weakest: Memory,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            policy: PolicySpec::default(),
+            slot_len: 1024,
+            batch_len_max: 256,
+            latency_bound: None,
+            // About what it costs to fall asleep and be woken; alone on a core it would keep away
+            // the very threads that it looks out for.
+            spin: Duration::from_micros(if cores > 1 { 50 } else { 0 }),
+            stall_timeout: Duration::from_secs(30),
+            memory_weakest: Memory::Plain,
+        }
+    }
+}
+
+/// What a request asks for beyond its result.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RequestOptions {
+    /// When the result must be there.
+    pub deadline: Option<Instant>,
+    /// Which requests it goes before.
+    pub priority: Priority,
+}
+
+/// Why a request was not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Refused {
+    /// Every slot for images or results is in use: shed load, or retry later.
+    #[error("every slot is in use")]
+    Full,
+    /// The image is not of the size that the network takes.
+    #[error("the image has the wrong size")]
+    Size,
+    /// The engine drains or was shut down.
+    #[error("the engine was shut down")]
+    ShutDown,
+    /// The device is gone for good; [`Engine::fault`](super::Engine::fault) says why.
+    #[error("the device is lost")]
+    DeviceLost,
+}
+
+/// Why an accepted request has no result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Failure {
+    /// Too much was ahead of it as it arrived: it would have missed its deadline.
+    #[error("the deadline cannot be met")]
+    Rejected,
+    /// It could not meet its deadline any more and was not computed.
+    #[error("the deadline passed")]
+    Expired,
+    /// The caller cancelled it.
+    #[error("the request was cancelled")]
+    Cancelled,
+    /// The device failed at it; the next may succeed.
+    #[error("the device failed")]
+    Failed,
+    /// The device was lost before it was done.
+    #[error("the device is lost")]
+    DeviceLost,
+    /// The engine was shut down before it was done.
+    #[error("the engine was shut down")]
+    ShutDown,
+}

@@ -1,0 +1,134 @@
+//! What the scheduling thread, leases and tickets share.
+//!
+//! Invariant: `status` only moves forward. Knows nothing of scheduling.
+
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+use super::cell::Cell;
+use super::options::{Failure, Refused};
+use super::stats::Stats;
+use super::ticket::{Answer, Handler, Output};
+use crate::backend::{Fault, ResultSlot};
+use crate::ring::Ring;
+use crate::sched::Priority;
+
+/// No stop was asked for.
+pub(super) const NEVER_NS: u64 = u64::MAX;
+
+/// What travels with an image.
+pub(super) struct Request {
+    pub(super) deadline_ns: Option<u64>,
+    pub(super) priority: Priority,
+    /// Where its result goes; its number is that of the ticket's cell.
+    pub(super) result: ResultSlot,
+    /// Who is called; none: a ticket waits.
+    pub(super) handler: Option<(Arc<dyn Handler>, u64)>,
+}
+
+/// An answer in its cell. The result slot is here with failures too: it keeps the cell from being
+/// used anew before the answer was taken. It is missing where a lost device has it.
+pub(super) struct Answered {
+    pub(super) outcome: Result<(), Failure>,
+    pub(super) slot: Option<ResultSlot>,
+}
+
+impl Answered {
+    pub(super) fn into_answer(self) -> Answer {
+        self.outcome?;
+        Ok(Output::new(self.slot.expect("a completed request has its result")))
+    }
+}
+
+/// See [`Shared::status`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Status {
+    Running,
+    ShutDown,
+    DeviceLost,
+}
+
+pub(super) struct Shared {
+    pub(super) images: Ring<Request>,
+    pub(super) results: Ring<()>,
+    /// By result slot.
+    pub(super) cells: Box<[Cell<Answered>]>,
+    /// Cells that the scheduling thread should look at; has room for each of them.
+    pub(super) cancels: SyncSender<u32>,
+    pub(super) start: Instant,
+    pub(super) spin: Duration,
+    /// Set before anyone else can have a reference.
+    pub(super) thread: OnceLock<Thread>,
+    /// By when an engine that drains must have ended.
+    pub(super) stop_at_ns: AtomicU64,
+    /// What new requests are told.
+    pub(super) status: AtomicU8,
+    pub(super) fault: OnceLock<Fault>,
+    pub(super) stats: Mutex<Stats>,
+    /// Whether every request was answered and none will be accepted.
+    pub(super) ended: Mutex<bool>,
+    pub(super) ended_signal: Condvar,
+}
+
+impl Shared {
+    pub(super) fn now_ns(&self) -> u64 {
+        self.start.elapsed().as_nanos() as u64
+    }
+
+    pub(super) fn since_start_ns(&self, moment: Instant) -> u64 {
+        moment.saturating_duration_since(self.start).as_nanos().min(u128::from(NEVER_NS - 1)) as u64
+    }
+
+    /// None while requests are accepted.
+    pub(super) fn refusal(&self) -> Option<Refused> {
+        // Relaxed: commits are refused by the ring itself, this only says why and spares the try.
+        match self.status.load(Ordering::Relaxed) {
+            status if status == Status::Running as u8 => None,
+            status if status == Status::ShutDown as u8 => Some(Refused::ShutDown),
+            _ => Some(Refused::DeviceLost),
+        }
+    }
+
+    /// Moves the status forward.
+    pub(super) fn refuse(&self, status: Status) {
+        self.status.fetch_max(status as u8, Ordering::Relaxed);
+    }
+
+    pub(super) fn wake(&self) {
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+
+    /// Makes the scheduling thread look at a cell that is to be cancelled.
+    pub(super) fn tell_cancel(&self, cell: u32) {
+        if self.cells[cell as usize].announce_cancel() {
+            // Cells announce themselves once until looked at, so there is room; it only fails when
+            // the scheduling thread is gone, and with it every request.
+            let _ = self.cancels.try_send(cell);
+            self.wake();
+        }
+    }
+
+    /// Asks the scheduling thread to end by then.
+    pub(super) fn stop(&self, at_ns: u64) {
+        self.refuse(Status::ShutDown);
+        self.stop_at_ns.fetch_min(at_ns, Ordering::AcqRel);
+        self.wake();
+    }
+
+    pub(super) fn set_ended(&self) {
+        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.ended_signal.notify_all();
+    }
+
+    pub(super) fn wait_ended(&self) {
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let wait = self.ended_signal.wait_while(ended, |ended| !*ended);
+        drop(wait.unwrap_or_else(PoisonError::into_inner));
+    }
+}

@@ -1,0 +1,52 @@
+//! What an engine has done, as a snapshot.
+//!
+//! Invariant: `accepted` is the sum of all outcomes and of `alive_len`.
+
+use super::options::Failure;
+use crate::sched::{Line, Reason, Stages};
+
+/// Counts since the start, and the present state. At most about a millisecond old.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Stats {
+    /// Requests whose commit succeeded and that the scheduling thread has seen.
+    pub accepted: u64,
+    /// Ended with a result.
+    pub completed: u64,
+    /// Ended as [`Failure::Rejected`].
+    pub rejected: u64,
+    /// Ended as [`Failure::Expired`].
+    pub expired: u64,
+    /// Ended as [`Failure::Cancelled`].
+    pub cancelled: u64,
+    /// Ended as [`Failure::Failed`].
+    pub failed: u64,
+    /// Ended as [`Failure::DeviceLost`].
+    pub device_lost: u64,
+    /// Ended as [`Failure::ShutDown`].
+    pub shut_down: u64,
+    /// Accepted and not ended.
+    pub alive_len: u64,
+    /// Of these, how many wait for their upload.
+    pub waiting_len: usize,
+    /// Estimated arrivals a second.
+    pub arrival_rate_hz: f64,
+    /// Lines fitted to the stages.
+    pub fits: Stages<Line>,
+    /// How often each stage was started, by reason in the order of [`Reason::ALL`].
+    pub started: Stages<[u64; Reason::ALL.len()]>,
+}
+
+impl Stats {
+    pub(super) fn count(&mut self, outcome: Result<(), Failure>) {
+        self.alive_len -= 1;
+        *match outcome {
+            Ok(()) => &mut self.completed,
+            Err(Failure::Rejected) => &mut self.rejected,
+            Err(Failure::Expired) => &mut self.expired,
+            Err(Failure::Cancelled) => &mut self.cancelled,
+            Err(Failure::Failed) => &mut self.failed,
+            Err(Failure::DeviceLost) => &mut self.device_lost,
+            Err(Failure::ShutDown) => &mut self.shut_down,
+        } += 1;
+    }
+}

@@ -1,0 +1,186 @@
+//! The caller's side of an accepted request: wait, await, cancel.
+//!
+//! Invariant: a ticket yields its answer at most once, by being consumed; one that is dropped
+//! before cancels its request. Knows nothing of batches.
+
+use std::fmt;
+use std::future::Future;
+use std::ops::Deref;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::cell::{Cell, Waiter};
+use super::options::Failure;
+use super::shared::{Answered, Shared};
+use crate::backend::ResultSlot;
+
+/// How a request ended.
+pub type Answer = std::result::Result<Output, Failure>;
+
+/// Looks at an answer's arrival between two looks at the clock.
+const LOOKS: usize = 32;
+
+/// A result: dereferences to the network's output values, in the memory that they were downloaded
+/// to. That memory is in use until this is dropped.
+pub struct Output {
+    slot: ResultSlot,
+}
+
+impl Output {
+    pub(super) fn new(slot: ResultSlot) -> Self {
+        Self { slot }
+    }
+}
+
+impl Deref for Output {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        // Slots begin on cache lines and hold whole values.
+        bytemuck::cast_slice(&self.slot)
+    }
+}
+
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Output").field(&&**self).finish()
+    }
+}
+
+/// Takes answers in place of a ticket.
+///
+/// Called once a request, on the scheduling thread: what takes long here delays every other
+/// request. It may lease and commit further requests. A panic in it is caught and logged.
+pub trait Handler: Send + Sync {
+    /// The request that was committed with `tag` has ended.
+    fn answered(&self, tag: u64, answer: Answer);
+}
+
+impl<F: Fn(u64, Answer) + Send + Sync> Handler for F {
+    fn answered(&self, tag: u64, answer: Answer) {
+        self(tag, answer);
+    }
+}
+
+/// An accepted request. Blocks with [`Ticket::wait`], or is a `Future` for any executor.
+///
+/// Dropping it before its answer cancels the request.
+#[must_use = "dropping a ticket cancels its request"]
+pub struct Ticket {
+    /// None once the answer was taken.
+    shared: Option<Arc<Shared>>,
+    cell: u32,
+}
+
+impl Ticket {
+    pub(super) fn new(shared: Arc<Shared>, cell: u32) -> Self {
+        Self { shared: Some(shared), cell }
+    }
+
+    /// Blocks until the request ends.
+    ///
+    /// # Errors
+    /// [`Failure`] when it ended without a result.
+    pub fn wait(self) -> Answer {
+        match self.wait_until(None) {
+            Ok(answer) => answer,
+            Err(_) => unreachable!("waits until there is an answer"),
+        }
+    }
+
+    /// Blocks until the request ends or `timeout` is over.
+    ///
+    /// # Errors
+    /// The ticket, when it was the timeout.
+    pub fn wait_timeout(self, timeout: Duration) -> std::result::Result<Answer, Self> {
+        self.wait_until(Instant::now().checked_add(timeout))
+    }
+
+    /// Asks for the request to be cancelled. It still gets its answer: [`Failure::Cancelled`], or
+    /// another if it ends otherwise first.
+    pub fn cancel(&self) {
+        if let Some(shared) = &self.shared
+            && shared.cells[self.cell as usize].cancel()
+        {
+            shared.tell_cancel(self.cell);
+        }
+    }
+
+    fn wait_until(mut self, until: Option<Instant>) -> std::result::Result<Answer, Self> {
+        let shared = self.shared.as_ref().expect("a ticket that waits has no answer yet");
+        let cell = &shared.cells[self.cell as usize];
+        spin(cell, shared.spin);
+        loop {
+            if let Some(answered) = cell.take_or_wait(|| Waiter::Thread(thread::current())) {
+                self.shared = None;
+                return Ok(answered.into_answer());
+            }
+            let Some(until) = until else {
+                thread::park();
+                continue;
+            };
+            let left = until.saturating_duration_since(Instant::now());
+            if !left.is_zero() {
+                thread::park_timeout(left);
+            } else if let Some(answered) = cell.take() {
+                self.shared = None;
+                return Ok(answered.into_answer());
+            } else {
+                return Err(self);
+            }
+        }
+    }
+}
+
+/// Looks out for the answer without giving up the processor.
+fn spin(cell: &Cell<Answered>, spin: Duration) {
+    if spin.is_zero() {
+        return;
+    }
+    let start = Instant::now();
+    while !cell.is_ended() && start.elapsed() < spin {
+        for _ in 0..LOOKS {
+            if cell.is_ended() {
+                return;
+            }
+            std::hint::spin_loop();
+        }
+    }
+}
+
+impl Future for Ticket {
+    type Output = Answer;
+
+    /// # Panics
+    /// When polled after it was ready.
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answer> {
+        let shared = self.shared.as_ref().expect("polled after it was ready");
+        let waiter = || Waiter::Task(context.waker().clone());
+        match shared.cells[self.cell as usize].take_or_wait(waiter) {
+            Some(answered) => {
+                self.shared = None;
+                Poll::Ready(answered.into_answer())
+            }
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if let Some(shared) = &self.shared
+            && shared.cells[self.cell as usize].abandon()
+        {
+            shared.tell_cancel(self.cell);
+        }
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ticket").field("cell", &self.cell).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,57 @@
+//! The CPU device behind the engine: each request gets its own image's logits.
+
+use safetensors::SafeTensors;
+use twinstream::backend::cpu::{Cpu, CpuDevice, CpuOptions};
+use twinstream::engine::{Engine, EngineOptions, RequestOptions};
+use twinstream::sched::PolicySpec;
+
+use super::common::{self, cifar_model, f32_tensor, u8_tensor, worst};
+
+/// Largest absolute difference from PyTorch's FP32 logits, as for the CPU backend alone.
+const TOLERANCE: f32 = 1e-3;
+
+/// Goal: batching and concurrency mix nothing up. Method: three producers, each image several
+/// times, every logit against PyTorch's; and the same image always gets nearly the same logits.
+#[test]
+fn concurrent_producers_get_their_own_logits() {
+    let path = common::repository("tests/data/cifar-reference.safetensors");
+    let bytes = std::fs::read(path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let (pixels, expected) = (u8_tensor(&file, "cifar_pixels"), f32_tensor(&file, "cifar_logits"));
+    let model = cifar_model();
+    for policy in [PolicySpec::Stream, PolicySpec::Jit, PolicySpec::Serial] {
+        let options = CpuOptions { threads: 2, ..CpuOptions::for_model(&model) };
+        let device = CpuDevice::new(Cpu::new(&model, &options).unwrap());
+        let options = EngineOptions { policy, slot_len: 16, ..EngineOptions::default() };
+        let engine = Engine::start(device, &options).unwrap();
+        let image_bytes = engine.geometry().image_bytes;
+        let image_len = pixels.len() / image_bytes;
+        std::thread::scope(|scope| {
+            for producer in 0..3 {
+                let (engine, pixels, expected) = (&engine, &pixels, &expected);
+                scope.spawn(move || {
+                    let order = (0..image_len).map(|i| (i * 7 + producer * 13) % image_len);
+                    let order: Vec<usize> = order.collect();
+                    for few in order.chunks(5) {
+                        let tickets = few.iter().map(|&index| {
+                            let image = &pixels[index * image_bytes..][..image_bytes];
+                            engine.submit(image, RequestOptions::default()).unwrap()
+                        });
+                        let tickets: Vec<_> = tickets.collect();
+                        for (&index, ticket) in few.iter().zip(tickets) {
+                            let logits = ticket.wait().unwrap();
+                            let (at, off) = worst(&logits, &expected[index * 10..][..10]);
+                            assert!(off <= TOLERANCE, "image {index}, logit {at}: off by {off}");
+                        }
+                    }
+                });
+            }
+        });
+        assert!(engine.drain(std::time::Duration::from_secs(20)));
+        let stats = engine.stats();
+        assert_eq!(stats.completed, 3 * image_len as u64);
+        let batches: u64 = stats.started.compute.iter().sum();
+        eprintln!("{policy}: {} images in {batches} batches, {:?}", stats.completed, stats.fits);
+        assert!(batches < stats.completed, "nothing was ever batched");
+    }
+}

@@ -1,0 +1,8 @@
+//! The engine: what callers see, what it survives, and that its results are right.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod cpu;
+mod device;
+mod requests;
+mod soak;

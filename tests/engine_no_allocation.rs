@@ -1,0 +1,88 @@
+//! The engine allocates nothing on the request path after its start: counted over every allocation
+//! of the process.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use twinstream::backend::cpu::{Cpu, CpuDevice, CpuOptions};
+use twinstream::backend::{Backend, Geometry, Null};
+use twinstream::engine::{Answer, Engine, EngineOptions, Handler, RequestOptions, Stats, Ticket};
+use twinstream::model::Model;
+
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: forwards every call to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's contract is the system allocator's.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// One request in each way that there is, for each of `round_len` rounds.
+fn play(engine: &Engine, handler: &Arc<dyn Handler>, round_len: usize) {
+    let accepted = engine.stats().accepted;
+    let image = vec![7; engine.geometry().image_bytes];
+    let mut tickets: Vec<Ticket> = Vec::with_capacity(8);
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    for round in 0..round_len {
+        for _ in 0..tickets.capacity() {
+            let deadline = Some(Instant::now() + Duration::from_secs(60));
+            let options = RequestOptions { deadline, ..RequestOptions::default() };
+            tickets.push(engine.submit(&image, options).unwrap());
+        }
+        tickets[round % 8].cancel();
+        drop(tickets.pop());
+        let mut lease = engine.lease().unwrap();
+        lease.fill(1);
+        lease.commit_with(RequestOptions::default(), Arc::clone(handler), 1).unwrap();
+        for ticket in tickets.drain(..) {
+            // Cancelled or completed; which, is not the point here.
+            let _ = ticket.wait();
+        }
+        // The snapshot may be older than the last commits.
+        let committed = accepted + 9 * (round as u64 + 1);
+        let is_over = |stats: Stats| stats.alive_len == 0 && stats.accepted == committed;
+        while !is_over(engine.stats()) {
+            std::thread::yield_now();
+        }
+    }
+    let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
+    eprintln!("{round_len} rounds: {allocations} allocations");
+    // The first round makes what the standard library keeps for each thread and channel.
+    if round_len > 1 {
+        assert_eq!(allocations, 0);
+    }
+}
+
+fn check(backend: impl Backend + 'static, round_len: usize) {
+    let options = EngineOptions { slot_len: 32, ..EngineOptions::default() };
+    let engine = Engine::start(backend, &options).unwrap();
+    let handler: Arc<dyn Handler> = Arc::new(|_, answer: Answer| drop(answer));
+    play(&engine, &handler, 1);
+    play(&engine, &handler, round_len);
+}
+
+/// One test alone in its process, so that no other test's allocations are counted.
+#[test]
+fn the_request_path_allocates_nothing() {
+    assert!(ALLOCATIONS.load(Ordering::Relaxed) > 0, "the allocator does not count");
+    check(Null::new(Geometry { image_bytes: 3072, result_len: 10, batch_len_max: 16 }), 5000);
+    let weights = concat!(env!("CARGO_MANIFEST_DIR"), "/models/resnet50-cifar10/model.safetensors");
+    let model = Model::load(weights.as_ref(), None).unwrap();
+    let options = CpuOptions { threads: 2, ..CpuOptions::for_model(&model) };
+    check(CpuDevice::new(Cpu::new(&model, &options).unwrap()), 20);
+}
