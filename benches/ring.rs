@@ -77,7 +77,7 @@ impl Taker for OurTaker {
             read(self.ring.bytes(&slot));
             self.taken.push(slot);
         }
-        if self.taken.len() == BATCH_LEN || !found {
+        if self.taken.len() == BATCH_LEN {
             self.ring.release(self.taken.drain(..));
         }
         found
