@@ -5,13 +5,17 @@ mod evaluate;
 mod inspect;
 mod options;
 mod outcome;
+mod plan;
+mod progress;
 mod reader;
+mod simulate;
+mod table;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use outcome::{EXIT_CODES_HELP, exit_code};
+use outcome::{EXIT_CODES_HELP, Outcome, exit_code};
 
 #[derive(Parser)]
 #[command(version, about, max_term_width = 100, after_help = EXIT_CODES_HELP)]
@@ -28,6 +32,10 @@ enum Command {
     Evaluate(evaluate::Options),
     #[command(after_help = EXIT_CODES_HELP)]
     Inspect(inspect::Options),
+    #[command(after_help = EXIT_CODES_HELP)]
+    Plan(plan::Args),
+    #[command(after_help = EXIT_CODES_HELP)]
+    Simulate(simulate::Args),
 }
 
 fn main() -> ExitCode {
@@ -36,5 +44,7 @@ fn main() -> ExitCode {
         Command::Classify(options) => classify::run(&options),
         Command::Evaluate(options) => evaluate::run(&options),
         Command::Inspect(options) => inspect::run(&options),
+        Command::Plan(options) => plan::run(&options).map(|()| Outcome::AllAnswered),
+        Command::Simulate(options) => simulate::run(&options).map(|()| Outcome::AllAnswered),
     })
 }

@@ -1,1 +1,16 @@
 //! Virtual time: devices, workloads and bounds around the production scheduler.
+
+pub mod arrivals;
+pub mod bounds;
+pub mod device;
+mod event;
+pub mod plan;
+mod random;
+mod report;
+pub mod summary;
+pub mod words;
+mod world;
+
+pub use event::{Event, Observer};
+pub use report::{Latencies, Report};
+pub use world::{Mix, Setup, run, run_with_policy};

@@ -1,0 +1,288 @@
+//! Cost model: what a stage will take for a batch of a given length, learnt from what it took.
+//!
+//! Each stage keeps a least-squares line over a bounded window of measured batches, begun from
+//! two calibration batches, and beside it a correction for each bucket of batch lengths, since real
+//! stages are staircases. Single outliers are clipped; several in a row on the same side are a new
+//! level, believed at once. Predictions are always positive and finite. Times are those that the
+//! device measured for the stage alone; when and why a batch ran is not known here.
+
+use super::line::{Line, Stage, Stages};
+use super::recent::Recent;
+
+/// Batches that the line is fitted to.
+const WINDOW_LEN: usize = 64;
+/// A time this many standard deviations off is clipped; 1.4826 makes a median one of them.
+const CLIP: f64 = 3.0 * 1.4826;
+/// Times closer than this are never clipped: the model itself is not better.
+const CLIP_MIN: f64 = 0.02;
+/// So many clipped times in a row on one side are a new level: at one outlier in ten, chance
+/// alone does that once in 10⁵ batches.
+const SHIFT_RUN: usize = 5;
+/// What the slope known so far weighs, in samples that are a typical batch length apart.
+const SLOPE_WEIGHT: f64 = 2.0;
+/// Up to this batch length each has a bucket of its own, above it each multiple of it: the tiles
+/// and graph sizes that cause staircases are multiples of 8.
+const BUCKET_STEP: usize = 8;
+/// Buckets; batches longer than the last one's share it.
+const BUCKET_LEN: usize = 64;
+/// Samples that a bucket's correction remembers.
+const BUCKET_MEMORY: f64 = 16.0;
+/// A correction is believed by `n / (n + BUCKET_DOUBT)` after n samples.
+const BUCKET_DOUBT: f64 = 2.0;
+/// Share of the measured times that stay within the margin on either side.
+const MARGIN_QUANTILE: f64 = 0.95;
+
+/// Cost of the three stages of a batch.
+#[derive(Clone, Debug)]
+pub struct CostModel {
+    stages: Stages<StageModel>,
+}
+
+/// How sure a stage's predictions are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Certainty {
+    /// Measured batches that the line stands on, at most 64.
+    pub sample_len: usize,
+    /// Relative deviation that half of the recent times stay within; 0 before the first.
+    pub deviation_median: f64,
+    /// Relative deviation that 95 % of the recent times stay within; 0 before the first.
+    pub deviation_high: f64,
+}
+
+impl CostModel {
+    /// Begins with the lines of a calibration; see [`Line::through`].
+    pub fn new(lines: Stages<Line>) -> Self {
+        Self {
+            stages: Stages {
+                upload: StageModel::new(lines.upload),
+                compute: StageModel::new(lines.compute),
+                download: StageModel::new(lines.download),
+            },
+        }
+    }
+
+    /// Learns that `stage` took `elapsed_ns` for a batch of `batch_len` images.
+    ///
+    /// An empty batch or a time of zero is no measurement and changes nothing.
+    pub fn observe(&mut self, stage: Stage, batch_len: usize, elapsed_ns: u64) {
+        self.stages.of_mut(stage).observe(batch_len, elapsed_ns);
+    }
+
+    /// Expected time of a stage for a batch of `batch_len` images, in nanoseconds.
+    pub fn predict_ns(&self, stage: Stage, batch_len: usize) -> u64 {
+        self.stages.of(stage).predict_ns(batch_len).ceil() as u64
+    }
+
+    /// Time that a stage rarely exceeds: the expected one and a high quantile of the residuals.
+    pub fn predict_high_ns(&self, stage: Stage, batch_len: usize) -> u64 {
+        let model = self.stages.of(stage);
+        (model.predict_ns(batch_len) * (1.0 + model.margin)).ceil() as u64
+    }
+
+    /// The line fitted to a stage, without the corrections of its buckets.
+    pub fn line(&self, stage: Stage) -> Line {
+        self.stages.of(stage).line
+    }
+
+    /// How sure the predictions of a stage are.
+    pub fn certainty(&self, stage: Stage) -> Certainty {
+        let model = self.stages.of(stage);
+        Certainty {
+            sample_len: model.sums.len as usize,
+            deviation_median: model.deviations.quantile(0.5),
+            deviation_high: model.margin,
+        }
+    }
+
+    /// Longest batch, up to `batch_len_max`, whose compute and download rarely take longer than
+    /// `slack_ns`; 0 if not even one image's do.
+    pub fn batch_len_within(&self, slack_ns: u64, batch_len_max: usize) -> usize {
+        let (mut fits_len, mut late_len) = (0, batch_len_max + 1);
+        while late_len - fits_len > 1 {
+            let middle_len = fits_len.midpoint(late_len);
+            if self.finish_high_ns(middle_len) <= slack_ns {
+                fits_len = middle_len;
+            } else {
+                late_len = middle_len;
+            }
+        }
+        fits_len
+    }
+
+    /// Compute and download of a batch, rarely exceeded.
+    pub(super) fn finish_high_ns(&self, batch_len: usize) -> u64 {
+        self.predict_high_ns(Stage::Compute, batch_len)
+            + self.predict_high_ns(Stage::Download, batch_len)
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Sample {
+    batch_len: f64,
+    time_ns: f64,
+}
+
+/// Sums over the window, kept up to date as samples come and go.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sums {
+    len: f64,
+    batch_len: f64,
+    batch_len_squared: f64,
+    time_ns: f64,
+    product: f64,
+}
+
+impl Sums {
+    fn add(&mut self, sample: Sample, weight: f64) {
+        self.len += weight;
+        self.batch_len += weight * sample.batch_len;
+        self.batch_len_squared += weight * sample.batch_len * sample.batch_len;
+        self.time_ns += weight * sample.time_ns;
+        self.product += weight * sample.batch_len * sample.time_ns;
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    /// Measured time over the line's, averaged.
+    ratio: f64,
+    sample_len: f64,
+}
+
+#[derive(Clone, Debug)]
+struct StageModel {
+    line: Line,
+    /// Slope that the window's evidence is weighed against.
+    slope_known: f64,
+    window: [Sample; WINDOW_LEN],
+    next: usize,
+    sums: Sums,
+    buckets: [Bucket; BUCKET_LEN],
+    deviations: Recent,
+    margin: f64,
+    /// The latest clipped times over their predictions, all on the same side of 1.
+    run: [f64; SHIFT_RUN],
+    run_len: usize,
+}
+
+impl StageModel {
+    fn new(line: Line) -> Self {
+        let line = Line::new(line.fixed_ns.max(0.0), line.per_image_ns.max(0.0));
+        Self {
+            line,
+            slope_known: line.per_image_ns,
+            window: [Sample::default(); WINDOW_LEN],
+            next: 0,
+            sums: Sums::default(),
+            buckets: [Bucket { ratio: 1.0, sample_len: 0.0 }; BUCKET_LEN],
+            deviations: Recent::new(),
+            margin: 0.0,
+            run: [0.0; SHIFT_RUN],
+            run_len: 0,
+        }
+    }
+
+    fn predict_ns(&self, batch_len: usize) -> f64 {
+        let bucket = self.buckets[bucket_index(batch_len)];
+        let belief = bucket.sample_len / (bucket.sample_len + BUCKET_DOUBT);
+        (self.line.at_ns(batch_len) * (1.0 + belief * (bucket.ratio - 1.0))).max(1.0)
+    }
+
+    fn observe(&mut self, batch_len: usize, elapsed_ns: u64) {
+        if batch_len == 0 || elapsed_ns == 0 {
+            return;
+        }
+        let predicted_ns = self.predict_ns(batch_len);
+        let ratio = elapsed_ns as f64 / predicted_ns;
+        let deviation = (ratio - 1.0).abs();
+        self.deviations.push(deviation);
+        let limit = (CLIP * self.deviations.quantile(0.5)).max(CLIP_MIN);
+        // No margin covers outliers: it would refuse nearly everything for the sake of a few.
+        self.margin = self.deviations.quantile(MARGIN_QUANTILE).min(limit);
+        if deviation <= limit {
+            self.run_len = 0;
+        } else if self.is_new_level(ratio) {
+            return;
+        }
+        let time_ns = predicted_ns * ratio.clamp((1.0 - limit).max(0.0), 1.0 + limit);
+        self.add(Sample { batch_len: batch_len as f64, time_ns });
+        self.fit();
+        let bucket = &mut self.buckets[bucket_index(batch_len)];
+        bucket.sample_len = (bucket.sample_len + 1.0).min(BUCKET_MEMORY);
+        let line_ns = self.line.at_ns(batch_len).max(1.0);
+        bucket.ratio += (time_ns / line_ns - bucket.ratio) / bucket.sample_len;
+    }
+
+    /// Counts a clipped time; after enough on one side scales the model to them and starts the
+    /// window anew.
+    fn is_new_level(&mut self, ratio: f64) -> bool {
+        if self.run_len > 0 && (ratio > 1.0) != (self.run[0] > 1.0) {
+            self.run_len = 0;
+        }
+        self.run[self.run_len] = ratio;
+        self.run_len += 1;
+        if self.run_len < SHIFT_RUN {
+            return false;
+        }
+        self.run.sort_unstable_by(f64::total_cmp);
+        let factor = self.run[SHIFT_RUN / 2];
+        self.line = Line::new(self.line.fixed_ns * factor, self.line.per_image_ns * factor);
+        self.slope_known = self.line.per_image_ns;
+        self.sums = Sums::default();
+        self.next = 0;
+        self.deviations.clear();
+        self.run_len = 0;
+        true
+    }
+
+    fn add(&mut self, sample: Sample) {
+        if self.sums.len as usize == WINDOW_LEN {
+            self.sums.add(self.window[self.next], -1.0);
+        }
+        self.window[self.next] = sample;
+        self.sums.add(sample, 1.0);
+        self.next += 1;
+        if self.next == WINDOW_LEN {
+            self.next = 0;
+            // Once a turn: what was learnt of the slope is kept, rounding errors are not.
+            self.slope_known = self.line.per_image_ns;
+            self.sums = Sums::default();
+            for sample in self.window {
+                self.sums.add(sample, 1.0);
+            }
+        }
+    }
+
+    /// Least squares through the window's mean, the slope drawn to the one known so far. A slope
+    /// below zero is refused for the known one; a line that would start below zero starts at it.
+    fn fit(&mut self) {
+        let sums = &self.sums;
+        let batch_len_mean = sums.batch_len / sums.len;
+        let time_mean_ns = sums.time_ns / sums.len;
+        let spread = sums.batch_len_squared - sums.batch_len * batch_len_mean;
+        let covariance = sums.product - sums.batch_len * time_mean_ns;
+        let weight = SLOPE_WEIGHT * batch_len_mean * batch_len_mean;
+        let mut slope = (covariance + weight * self.slope_known) / (spread + weight);
+        if slope < 0.0 {
+            slope = self.slope_known;
+        }
+        let fixed_ns = time_mean_ns - slope * batch_len_mean;
+        self.line = if fixed_ns < 0.0 {
+            Line::new(0.0, time_mean_ns / batch_len_mean)
+        } else {
+            Line::new(fixed_ns, slope)
+        };
+    }
+}
+
+fn bucket_index(batch_len: usize) -> usize {
+    let index = if batch_len <= BUCKET_STEP {
+        batch_len.saturating_sub(1)
+    } else {
+        BUCKET_STEP - 2 + batch_len.div_ceil(BUCKET_STEP)
+    };
+    index.min(BUCKET_LEN - 1)
+}
+
+#[cfg(test)]
+mod tests;

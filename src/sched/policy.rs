@@ -1,0 +1,163 @@
+//! What a batch policy sees and decides; the policies themselves are the modules below.
+//!
+//! A policy is asked when an engine is free and has something to do, and answers at once. It
+//! changes nothing but itself and knows neither slots nor engines: the scheduler holds every limit.
+
+mod adaptive;
+mod aimd;
+mod fixed;
+mod jit;
+mod paper;
+mod serial;
+mod spec;
+mod stream;
+
+use super::cost::CostModel;
+use super::line::Stage;
+
+pub use spec::{PolicySpec, UnknownPolicy};
+
+/// Why a batch or an upload went when it did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// It reached the length that was wanted.
+    Full,
+    /// Waiting longer would have left the compute engine idle.
+    JustInTime,
+    /// The engine was idle and nothing was worth waiting for.
+    Idle,
+    /// A request had waited as long as it may.
+    Deadline,
+    /// The scheduler drains.
+    Flush,
+    /// Images went up early because there was time for it; the batch stays open.
+    Ahead,
+}
+
+impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 6] =
+        [Self::Full, Self::JustInTime, Self::Idle, Self::Deadline, Self::Flush, Self::Ahead];
+}
+
+/// A policy's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Start now with the first `len` requests.
+    Go {
+        /// Requests to take, at least one; clamped to what is there and to the longest batch.
+        len: usize,
+        /// Why now.
+        reason: Reason,
+    },
+    /// Ask again when anything happens, or at this moment at the latest.
+    Hold {
+        /// Nanoseconds of the caller's clock; none: only when something happens.
+        until_ns: Option<u64>,
+    },
+}
+
+impl Decision {
+    /// Wait for the next event.
+    pub const HOLD: Self = Self::Hold { until_ns: None };
+
+    fn go(len: usize, reason: Reason) -> Self {
+        Self::Go { len, reason }
+    }
+
+    fn until(until_ns: u64) -> Self {
+        Self::Hold { until_ns: Some(until_ns) }
+    }
+}
+
+/// What a policy is shown. Times are nanoseconds of the caller's clock.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// The present moment.
+    pub now_ns: u64,
+    /// Requests in host memory.
+    pub waiting_len: usize,
+    /// Arrival of the waiting request that came first; the present if none waits.
+    pub oldest_arrival_ns: u64,
+    /// Arrival of the waiting request that came last; the present if none waits.
+    pub latest_arrival_ns: u64,
+    /// Requests being uploaded.
+    pub uploading_len: usize,
+    /// When the upload is expected to end, in the past if it is late; the present if there is none.
+    pub upload_free_ns: u64,
+    /// Requests in device memory, ready to be computed.
+    pub resident_len: usize,
+    /// Requests being computed.
+    pub computing_len: usize,
+    /// When computing is expected to end; the present if nothing computes or it is overdue.
+    pub compute_free_ns: u64,
+    /// Batches whose results are not on the host yet, the one being computed among them.
+    pub batches_in_flight_len: usize,
+    /// Longest batch allowed.
+    pub batch_len_max: usize,
+    /// Bound on a request's latency, if there is one.
+    pub latency_bound_ns: Option<u64>,
+    /// Estimated arrivals a nanosecond: a burst is believed at once.
+    pub arrivals_per_ns: f64,
+    /// Estimated arrivals a nanosecond over a long time.
+    pub steady_arrivals_per_ns: f64,
+    /// Whether the scheduler drains: nothing more will arrive.
+    pub is_draining: bool,
+    /// What the stages cost.
+    pub cost: &'a CostModel,
+}
+
+impl View<'_> {
+    /// Whether nothing is in flight on any engine or ready to be computed.
+    pub fn is_idle(&self) -> bool {
+        self.uploading_len == 0 && self.resident_len == 0 && self.batches_in_flight_len == 0
+    }
+
+    /// Waiting requests that fit one batch.
+    pub fn batch_len(&self) -> usize {
+        self.waiting_len.min(self.batch_len_max)
+    }
+
+    /// Expected time of all three stages, one after the other, in nanoseconds.
+    pub fn total_ns(&self, batch_len: usize) -> u64 {
+        self.cost.predict_ns(Stage::Upload, batch_len)
+            + self.cost.predict_ns(Stage::Compute, batch_len)
+            + self.cost.predict_ns(Stage::Download, batch_len)
+    }
+}
+
+/// A batch whose results have reached the host.
+#[derive(Clone, Copy, Debug)]
+pub struct FinishedBatch {
+    /// Images in it.
+    pub batch_len: usize,
+    /// When the upload of its first images began, in nanoseconds of the caller's clock.
+    pub upload_started_ns: u64,
+    /// When its results were on the host.
+    pub finished_ns: u64,
+    /// Time from arrival to the start of the upload, averaged over its images, in nanoseconds.
+    pub wait_mean_ns: u64,
+    /// Longest latency among its images, in nanoseconds.
+    pub latency_max_ns: u64,
+}
+
+/// Chooses when a batch goes and how many requests it takes.
+pub trait Policy: std::fmt::Debug + Send {
+    /// The stage whose start closes a batch: [`Stage::Upload`] if a batch is uploaded as one,
+    /// [`Stage::Compute`] if it is made of whatever is in device memory by then.
+    fn closes_at(&self) -> Stage {
+        Stage::Upload
+    }
+
+    /// The upload engine is free and at least one request waits.
+    fn upload(&self, view: &View<'_>) -> Decision;
+
+    /// The compute engine is free and at least one request is in device memory. Not asked of a
+    /// policy that closes its batches at the upload: these are computed as soon as they can be.
+    fn compute(&self, view: &View<'_>) -> Decision {
+        Decision::go(view.resident_len, Reason::Idle)
+    }
+
+    /// A batch has finished.
+    fn finished(&mut self, _batch: &FinishedBatch) {}
+}

@@ -1,0 +1,622 @@
+//! The state machine: requests go in, actions for the three engines and outcomes come out.
+//!
+//! Invariants: each accepted request ends with exactly one outcome; an engine has one upload, one
+//! batch to compute and a bounded number of downloads at a time, in the order they were asked for;
+//! nothing is allocated after construction. It reads no clock: the caller says what time it is, and
+//! time never runs backwards. It does not know what a slot holds or which device computes.
+
+mod deadline;
+
+use std::collections::VecDeque;
+
+use super::cost::CostModel;
+use super::line::{Line, Stage, Stages};
+use super::policy::{Decision, FinishedBatch, Policy, PolicySpec, Reason, View};
+use super::queue::{Priority, Queue};
+use super::rate::ArrivalRate;
+
+/// Batches between the start of computing and the end of the download: one in each of the two
+/// stages, and two so that a slow download does not stop the compute engine at once.
+const BATCHES_IN_FLIGHT: u64 = 4;
+/// A request without a deadline is ordered as if it had one so long after its arrival: requests
+/// with deadlines can't keep it waiting for ever.
+const PATIENCE_NS: u64 = 1_000_000_000;
+/// Stands for no deadline.
+const NEVER_NS: u64 = u64::MAX;
+
+/// Limits, policy and first cost model of a scheduler.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// Slots, at least one: the most requests alive at a time.
+    pub slot_len: usize,
+    /// Longest batch, at least one.
+    pub batch_len_max: usize,
+    /// Bound on the latency of every request, in nanoseconds: its deadline is at most so long after
+    /// its arrival.
+    pub latency_bound_ns: Option<u64>,
+    /// How batches are chosen.
+    pub policy: PolicySpec,
+    /// Cost of the stages as calibrated.
+    pub lines: Stages<Line>,
+}
+
+/// A request as it is submitted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Request {
+    /// Where its image lies, on the host and on the device. In use until the outcome is polled.
+    pub slot: u32,
+    /// Which requests it goes before.
+    pub priority: Priority,
+    /// When its result must be on the host, in nanoseconds of the caller's clock.
+    pub deadline_ns: Option<u64>,
+}
+
+/// Why a request was not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Refusal {
+    /// The slot lies beyond the last one or holds a request that has not ended.
+    #[error("the slot does not exist or is in use")]
+    Slot,
+    /// Too much waits ahead of it: it would end after its deadline.
+    #[error("the deadline cannot be met")]
+    Deadline,
+    /// The scheduler drains.
+    #[error("no more requests are accepted")]
+    Draining,
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Its result is on the host.
+    Completed,
+    /// It was accepted but could not meet its deadline any more, and was not computed.
+    Expired,
+    /// The caller cancelled it; whatever the device still did for it is over.
+    Cancelled,
+    /// A stage that it was part of failed.
+    Failed,
+}
+
+/// What the caller has to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action<'a> {
+    /// Start a stage, behind those already asked of the same engine.
+    Start {
+        /// Which engine.
+        stage: Stage,
+        /// The requests' slots. Those to compute are all in device memory, in any order.
+        slots: &'a [u32],
+        /// Why now.
+        reason: Reason,
+    },
+    /// A request has ended; its slot is free again.
+    Finish {
+        /// Which request.
+        slot: u32,
+        /// How it ended.
+        outcome: Outcome,
+    },
+}
+
+/// A stage was reported as completed or failed while its engine had nothing to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("nothing is in flight in stage {0:?}")]
+pub struct NotInFlight(pub Stage);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Free,
+    Waiting,
+    Resident,
+    InFlight,
+    Ended,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    arrival_ns: u64,
+    deadline_ns: u64,
+    key_ns: u64,
+    priority: Priority,
+    state: State,
+    is_cancelled: bool,
+}
+
+/// Requests that pass a stage together.
+#[derive(Debug)]
+struct Work {
+    slots: Vec<u32>,
+    reason: Reason,
+    /// Start of the stage that it is in.
+    started_ns: u64,
+    /// Expected end of it.
+    end_ns: u64,
+    upload_started_ns: u64,
+}
+
+impl Work {
+    fn with_capacity(capacity: usize) -> Self {
+        Self {
+            slots: Vec::with_capacity(capacity),
+            reason: Reason::Idle,
+            started_ns: 0,
+            end_ns: 0,
+            upload_started_ns: 0,
+        }
+    }
+}
+
+/// What to do next, without the slots that it concerns.
+enum Step {
+    Upload,
+    Compute,
+    Download(u64),
+    Finish(u32, Outcome),
+}
+
+/// The scheduler; see the module for what it keeps.
+#[derive(Debug)]
+pub struct Scheduler {
+    batch_len_max: usize,
+    latency_bound_ns: Option<u64>,
+    policy: Box<dyn Policy>,
+    cost: CostModel,
+    rate: ArrivalRate,
+    slots: Vec<Slot>,
+    waiting: Queue,
+    resident: Queue,
+    /// Start of the first upload of those that are resident.
+    resident_since_ns: u64,
+    chunk: Work,
+    is_uploading: bool,
+    /// Batches by number, a ring: number n lies at n modulo its length.
+    batches: [Work; BATCHES_IN_FLIGHT as usize],
+    started: u64,
+    computed: u64,
+    download_asked: u64,
+    downloaded: u64,
+    /// Outcomes that have not been polled.
+    ended: VecDeque<(u32, Outcome)>,
+    /// Requests alive that have a deadline.
+    deadline_len: usize,
+    latest_arrival_ns: u64,
+    hold_until_ns: Option<u64>,
+    is_draining: bool,
+    decisions: Stages<[u64; Reason::ALL.len()]>,
+}
+
+impl Scheduler {
+    /// An idle scheduler.
+    ///
+    /// # Panics
+    /// If there is no slot or the longest batch is empty.
+    pub fn new(config: &Config) -> Self {
+        Self::with_policy(config, config.policy.policy())
+    }
+
+    /// An idle scheduler with a policy from outside; `config.policy` is ignored.
+    ///
+    /// # Panics
+    /// If there is no slot or the longest batch is empty.
+    pub fn with_policy(config: &Config, policy: Box<dyn Policy>) -> Self {
+        assert!(config.slot_len > 0 && config.batch_len_max > 0, "limits are at least one");
+        let free = Slot {
+            arrival_ns: 0,
+            deadline_ns: NEVER_NS,
+            key_ns: 0,
+            priority: Priority::Normal,
+            state: State::Free,
+            is_cancelled: false,
+        };
+        let work_len = config.batch_len_max.min(config.slot_len);
+        Self {
+            batch_len_max: config.batch_len_max,
+            latency_bound_ns: config.latency_bound_ns,
+            policy,
+            cost: CostModel::new(config.lines),
+            rate: ArrivalRate::new(config.lines.compute.at_ns(1)),
+            slots: vec![free; config.slot_len],
+            waiting: Queue::with_capacity(config.slot_len),
+            resident: Queue::with_capacity(config.slot_len),
+            resident_since_ns: 0,
+            chunk: Work::with_capacity(work_len),
+            is_uploading: false,
+            batches: std::array::from_fn(|_| Work::with_capacity(work_len)),
+            started: 0,
+            computed: 0,
+            download_asked: 0,
+            downloaded: 0,
+            ended: VecDeque::with_capacity(config.slot_len),
+            deadline_len: 0,
+            latest_arrival_ns: 0,
+            hold_until_ns: None,
+            is_draining: false,
+            decisions: Stages::default(),
+        }
+    }
+
+    /// Takes a request that arrives now.
+    ///
+    /// # Errors
+    /// See [`Refusal`]; the slot then stays the caller's.
+    pub fn submit(&mut self, now_ns: u64, request: Request) -> Result<(), Refusal> {
+        if self.is_draining {
+            return Err(Refusal::Draining);
+        }
+        let is_free = |slot: Option<&Slot>| slot.is_some_and(|slot| slot.state == State::Free);
+        if !is_free(self.slots.get(request.slot as usize)) {
+            return Err(Refusal::Slot);
+        }
+        // Refused requests are load too: the rate is what is offered, not what is accepted.
+        self.rate.arrived(now_ns);
+        let bound_ns =
+            self.latency_bound_ns.map_or(NEVER_NS, |bound_ns| now_ns.saturating_add(bound_ns));
+        let deadline_ns = request.deadline_ns.unwrap_or(NEVER_NS).min(bound_ns);
+        let key_ns = deadline_ns.min(now_ns.saturating_add(PATIENCE_NS));
+        if deadline_ns != NEVER_NS {
+            if self.predicted_finish_ns(now_ns, request.priority, key_ns) > deadline_ns {
+                return Err(Refusal::Deadline);
+            }
+            self.deadline_len += 1;
+        }
+        self.slots[request.slot as usize] = Slot {
+            arrival_ns: now_ns,
+            deadline_ns,
+            key_ns,
+            priority: request.priority,
+            state: State::Waiting,
+            is_cancelled: false,
+        };
+        self.latest_arrival_ns = now_ns;
+        self.waiting.push(request.priority, key_ns, request.slot);
+        Ok(())
+    }
+
+    /// The oldest work in flight of a stage is done and took the device `elapsed_ns`.
+    ///
+    /// # Errors
+    /// If the stage has nothing in flight.
+    pub fn stage_completed(
+        &mut self,
+        now_ns: u64,
+        stage: Stage,
+        elapsed_ns: u64,
+    ) -> Result<(), NotInFlight> {
+        if !self.is_in_flight(stage) {
+            return Err(NotInFlight(stage));
+        }
+        self.cost.observe(stage, self.oldest(stage).slots.len(), elapsed_ns);
+        match stage {
+            Stage::Upload => self.upload_completed(),
+            Stage::Compute => self.computed += 1,
+            Stage::Download => {
+                self.feed_back(now_ns);
+                self.end_batch(Outcome::Completed);
+            }
+        }
+        Ok(())
+    }
+
+    /// The oldest work in flight of a stage failed: its requests end as [`Outcome::Failed`].
+    ///
+    /// # Errors
+    /// If the stage has nothing in flight.
+    pub fn stage_failed(&mut self, stage: Stage) -> Result<(), NotInFlight> {
+        if !self.is_in_flight(stage) {
+            return Err(NotInFlight(stage));
+        }
+        match stage {
+            Stage::Upload => {
+                self.is_uploading = false;
+                for i in 0..self.chunk.slots.len() {
+                    self.end(self.chunk.slots[i], Outcome::Failed);
+                }
+            }
+            Stage::Compute => {
+                // Nothing of it is left to download, but it keeps its place in the ring.
+                let batch = self.computed % BATCHES_IN_FLIGHT;
+                for i in 0..self.batches[batch as usize].slots.len() {
+                    self.end(self.batches[batch as usize].slots[i], Outcome::Failed);
+                }
+                self.batches[batch as usize].slots.clear();
+                self.computed += 1;
+            }
+            Stage::Download => self.end_batch(Outcome::Failed),
+        }
+        Ok(())
+    }
+
+    /// Gives a request up: its outcome follows as soon as the device is done with it. False if the
+    /// slot holds no request that has yet to end.
+    pub fn cancel(&mut self, slot: u32) -> bool {
+        let Some(request) = self.slots.get_mut(slot as usize) else {
+            return false;
+        };
+        let (priority, key_ns) = (request.priority, request.key_ns);
+        match request.state {
+            State::Free | State::Ended => return false,
+            State::InFlight => {
+                let is_new = !request.is_cancelled;
+                request.is_cancelled = true;
+                return is_new;
+            }
+            State::Waiting => self.waiting.remove(priority, key_ns, slot),
+            State::Resident => self.resident.remove(priority, key_ns, slot),
+        };
+        self.end(slot, Outcome::Cancelled);
+        true
+    }
+
+    /// Refuses further requests and sends those it has on their way without waiting for more.
+    pub fn drain(&mut self) {
+        self.is_draining = true;
+    }
+
+    /// Whether no request is alive and no outcome is left to poll.
+    pub fn is_idle(&self) -> bool {
+        self.waiting.len() + self.resident.len() + self.ended.len() == 0
+            && !self.is_uploading
+            && self.started == self.downloaded
+    }
+
+    /// The next thing to do; call it after every change until it answers none.
+    pub fn poll_action(&mut self, now_ns: u64) -> Option<Action<'_>> {
+        let action = match self.step(now_ns)? {
+            Step::Finish(slot, outcome) => Action::Finish { slot, outcome },
+            Step::Upload => Action::Start {
+                stage: Stage::Upload,
+                slots: &self.chunk.slots,
+                reason: self.chunk.reason,
+            },
+            Step::Compute => {
+                let batch = &self.batches[((self.started - 1) % BATCHES_IN_FLIGHT) as usize];
+                let reason = batch.reason;
+                Action::Start { stage: Stage::Compute, slots: &batch.slots, reason }
+            }
+            Step::Download(number) => {
+                let batch = &self.batches[(number % BATCHES_IN_FLIGHT) as usize];
+                let reason = batch.reason;
+                Action::Start { stage: Stage::Download, slots: &batch.slots, reason }
+            }
+        };
+        Some(action)
+    }
+
+    /// When to poll again if nothing happens before: a batch is due or a request expires.
+    pub fn poll_timeout(&self) -> Option<u64> {
+        match (self.hold_until_ns, self.next_expiry_ns()) {
+            (Some(hold_ns), Some(expiry_ns)) => Some(hold_ns.min(expiry_ns)),
+            (hold_ns, expiry_ns) => hold_ns.or(expiry_ns),
+        }
+    }
+
+    /// What the stages are expected to cost.
+    pub fn cost(&self) -> &CostModel {
+        &self.cost
+    }
+
+    /// Estimated arrivals a second.
+    pub fn arrival_rate_hz(&self, now_ns: u64) -> f64 {
+        self.rate.per_ns(now_ns) * 1e9
+    }
+
+    /// Requests in host memory that wait for their upload.
+    pub fn waiting_len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// How often a stage was started for a reason.
+    pub fn decision_len(&self, stage: Stage, reason: Reason) -> u64 {
+        self.decisions.of(stage)[reason as usize]
+    }
+
+    fn step(&mut self, now_ns: u64) -> Option<Step> {
+        self.expire(now_ns);
+        if let Some((slot, outcome)) = self.ended.pop_front() {
+            self.slots[slot as usize].state = State::Free;
+            return Some(Step::Finish(slot, outcome));
+        }
+        if self.download_asked < self.computed {
+            let number = self.download_asked;
+            self.download_asked += 1;
+            let batch = &self.batches[(number % BATCHES_IN_FLIGHT) as usize];
+            if batch.slots.is_empty() {
+                // Its computing failed. Downloads end in order, so it waits for those before it.
+                self.skip_failed();
+                return self.step(now_ns);
+            }
+            self.decisions.download[batch.reason as usize] += 1;
+            return Some(Step::Download(number));
+        }
+        self.hold_until_ns = None;
+        if self.started == self.computed
+            && self.started - self.downloaded < BATCHES_IN_FLIGHT
+            && self.resident.len() > 0
+            && self.start_compute(now_ns)
+        {
+            return Some(Step::Compute);
+        }
+        if !self.is_uploading && self.waiting.len() > 0 && self.start_upload(now_ns) {
+            return Some(Step::Upload);
+        }
+        None
+    }
+
+    fn start_compute(&mut self, now_ns: u64) -> bool {
+        let (mut batch_len, reason) = match self.policy.closes_at() {
+            Stage::Upload => (self.resident.len(), self.chunk.reason),
+            _ => match self.policy.compute(&self.view(now_ns)) {
+                Decision::Go { len, reason } => (len, reason),
+                Decision::Hold { until_ns } => return self.hold(until_ns),
+            },
+        };
+        batch_len = batch_len.clamp(1, self.batch_len_max).min(self.resident.len());
+        if self.deadline_len > 0 && self.policy.closes_at() != Stage::Upload {
+            batch_len = self.window(Stage::Compute, batch_len, now_ns);
+            if batch_len == 0 {
+                return false;
+            }
+        }
+        let batch = &mut self.batches[(self.started % BATCHES_IN_FLIGHT) as usize];
+        batch.slots.clear();
+        self.resident.take(batch_len, &mut batch.slots);
+        for &slot in &batch.slots {
+            self.slots[slot as usize].state = State::InFlight;
+        }
+        batch.reason = reason;
+        batch.started_ns = now_ns;
+        batch.end_ns = now_ns + self.cost.predict_ns(Stage::Compute, batch_len);
+        batch.upload_started_ns = self.resident_since_ns;
+        self.started += 1;
+        self.decisions.compute[reason as usize] += 1;
+        true
+    }
+
+    fn start_upload(&mut self, now_ns: u64) -> bool {
+        let (mut chunk_len, reason) = match self.policy.upload(&self.view(now_ns)) {
+            Decision::Go { len, reason } => (len, reason),
+            Decision::Hold { until_ns } => return self.hold(until_ns),
+        };
+        chunk_len = chunk_len.clamp(1, self.batch_len_max).min(self.waiting.len());
+        if self.deadline_len > 0 && self.policy.closes_at() == Stage::Upload {
+            chunk_len = self.window(Stage::Upload, chunk_len, now_ns);
+            if chunk_len == 0 {
+                return false;
+            }
+        }
+        self.chunk.slots.clear();
+        self.waiting.take(chunk_len, &mut self.chunk.slots);
+        for &slot in &self.chunk.slots {
+            self.slots[slot as usize].state = State::InFlight;
+        }
+        self.chunk.reason = reason;
+        self.chunk.started_ns = now_ns;
+        self.chunk.end_ns = now_ns + self.cost.predict_ns(Stage::Upload, chunk_len);
+        self.is_uploading = true;
+        self.decisions.upload[reason as usize] += 1;
+        true
+    }
+
+    /// Remembers when a policy wants to be asked again.
+    fn hold(&mut self, until_ns: Option<u64>) -> bool {
+        self.hold_until_ns = match (self.hold_until_ns, until_ns) {
+            (Some(one_ns), Some(other_ns)) => Some(one_ns.min(other_ns)),
+            (one_ns, other_ns) => one_ns.or(other_ns),
+        };
+        false
+    }
+
+    fn view(&self, now_ns: u64) -> View<'_> {
+        let oldest_ns = Priority::ALL
+            .iter()
+            .filter_map(|&priority| self.waiting.first(priority))
+            .map(|slot| self.slots[slot as usize].arrival_ns)
+            .min();
+        View {
+            now_ns,
+            waiting_len: self.waiting.len(),
+            oldest_arrival_ns: oldest_ns.unwrap_or(now_ns),
+            latest_arrival_ns: oldest_ns.map_or(now_ns, |_| self.latest_arrival_ns),
+            uploading_len: if self.is_uploading { self.chunk.slots.len() } else { 0 },
+            upload_free_ns: if self.is_uploading { self.chunk.end_ns } else { now_ns },
+            resident_len: self.resident.len(),
+            computing_len: self.computing().map_or(0, |batch| batch.slots.len()),
+            compute_free_ns: self.compute_free_ns(now_ns),
+            batches_in_flight_len: (self.started - self.downloaded) as usize,
+            batch_len_max: self.batch_len_max,
+            latency_bound_ns: self.latency_bound_ns,
+            arrivals_per_ns: self.rate.per_ns(now_ns),
+            steady_arrivals_per_ns: self.rate.steady_per_ns(now_ns),
+            is_draining: self.is_draining,
+            cost: &self.cost,
+        }
+    }
+
+    fn computing(&self) -> Option<&Work> {
+        let is_computing = self.started > self.computed;
+        is_computing.then(|| &self.batches[(self.computed % BATCHES_IN_FLIGHT) as usize])
+    }
+
+    fn compute_free_ns(&self, now_ns: u64) -> u64 {
+        self.computing().map_or(now_ns, |batch| batch.end_ns.max(now_ns))
+    }
+
+    fn is_in_flight(&self, stage: Stage) -> bool {
+        match stage {
+            Stage::Upload => self.is_uploading,
+            Stage::Compute => self.started > self.computed,
+            Stage::Download => self.download_asked > self.downloaded,
+        }
+    }
+
+    fn oldest(&self, stage: Stage) -> &Work {
+        match stage {
+            Stage::Upload => &self.chunk,
+            Stage::Compute => &self.batches[(self.computed % BATCHES_IN_FLIGHT) as usize],
+            Stage::Download => &self.batches[(self.downloaded % BATCHES_IN_FLIGHT) as usize],
+        }
+    }
+
+    fn upload_completed(&mut self) {
+        self.is_uploading = false;
+        if self.resident.len() == 0 {
+            self.resident_since_ns = self.chunk.started_ns;
+        }
+        for i in 0..self.chunk.slots.len() {
+            let slot = self.chunk.slots[i];
+            let request = &mut self.slots[slot as usize];
+            if request.is_cancelled {
+                self.end(slot, Outcome::Cancelled);
+            } else {
+                request.state = State::Resident;
+                self.resident.push(request.priority, request.key_ns, slot);
+            }
+        }
+    }
+
+    /// Ends the batch whose download is over, and those behind it whose computing failed.
+    fn end_batch(&mut self, outcome: Outcome) {
+        let batch = (self.downloaded % BATCHES_IN_FLIGHT) as usize;
+        for i in 0..self.batches[batch].slots.len() {
+            let slot = self.batches[batch].slots[i];
+            let is_cancelled = self.slots[slot as usize].is_cancelled;
+            self.end(slot, if is_cancelled { Outcome::Cancelled } else { outcome });
+        }
+        self.downloaded += 1;
+        self.skip_failed();
+    }
+
+    fn skip_failed(&mut self) {
+        while self.downloaded < self.download_asked && self.oldest(Stage::Download).slots.is_empty()
+        {
+            self.downloaded += 1;
+        }
+    }
+
+    fn end(&mut self, slot: u32, outcome: Outcome) {
+        let request = &mut self.slots[slot as usize];
+        request.state = State::Ended;
+        if request.deadline_ns != NEVER_NS {
+            self.deadline_len -= 1;
+        }
+        self.ended.push_back((slot, outcome));
+    }
+
+    fn feed_back(&mut self, now_ns: u64) {
+        let batch = self.oldest(Stage::Download);
+        let arrivals = || batch.slots.iter().map(|&slot| self.slots[slot as usize].arrival_ns);
+        let waits = arrivals().map(|arrival_ns| batch.upload_started_ns.saturating_sub(arrival_ns));
+        let finished = FinishedBatch {
+            batch_len: batch.slots.len(),
+            upload_started_ns: batch.upload_started_ns,
+            finished_ns: now_ns,
+            wait_mean_ns: waits.sum::<u64>() / batch.slots.len() as u64,
+            latency_max_ns: now_ns - arrivals().min().unwrap_or(now_ns),
+        };
+        self.policy.finished(&finished);
+    }
+}
+
+#[cfg(test)]
+mod tests;

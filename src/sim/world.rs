@@ -1,0 +1,388 @@
+//! The event loop: virtual time, three engines, clients, around the production scheduler.
+//!
+//! Time is whole nanoseconds and jumps from event to event. Everything that happens at one moment
+//! is told to the scheduler before it is asked what to do. Each engine does one thing at a time, in
+//! the order asked for. The same setup gives the same events. The loop does not know the policy.
+
+use std::collections::VecDeque;
+
+use super::arrivals::{Arrivals, ClosedLoop, Workload};
+use super::device::{Device, DeviceSpec};
+use super::event::{Event, Observer};
+use super::random::{Random, Stream};
+use super::report::{Latencies, Report};
+use crate::sched::Stages;
+use crate::sched::{Action, Config, Outcome, Policy, Priority, Reason, Request, Scheduler, Stage};
+
+const NEVER_NS: u64 = u64::MAX;
+/// Shortest time after which a client sends again what was refused.
+const RETRY_NS: u64 = 1_000_000;
+const STAGES: [Stage; 3] = [Stage::Upload, Stage::Compute, Stage::Download];
+
+/// A world to simulate.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The scheduler's limits, policy and first cost model, which may differ from the device's.
+    pub config: Config,
+    /// The device as it is.
+    pub device: DeviceSpec,
+    /// When requests arrive.
+    pub workload: Workload,
+    /// Properties of the requests beyond their arrival.
+    pub mix: Mix,
+    /// No more requests after so many.
+    pub arrival_len_max: u64,
+    /// No more requests after so many nanoseconds of virtual time.
+    pub duration_ns: u64,
+    /// Seed of arrivals, device noise and mix.
+    pub seed: u64,
+}
+
+/// Shares of requests and stages, 0 to 1, that are out of the ordinary; none by default.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Mix {
+    /// Requests of high priority.
+    pub high: f64,
+    /// Requests of low priority.
+    pub low: f64,
+    /// Requests with a deadline of their own.
+    pub deadline: f64,
+    /// Latest such deadline after the arrival, in nanoseconds; drawn evenly from 0 up.
+    pub deadline_ns_max: f64,
+    /// Arrivals at which some request is given up.
+    pub cancel: f64,
+    /// Stages that fail.
+    pub fail: f64,
+}
+
+/// Simulates `setup` until each of its requests has ended.
+///
+/// # Panics
+/// If the scheduler breaks its contract: a slot or engine that is not there.
+pub fn run(setup: &Setup, observer: impl Observer) -> Report {
+    run_with_policy(setup, setup.config.policy.policy(), observer)
+}
+
+/// Simulates `setup` with a policy from outside in place of `setup.config.policy`.
+///
+/// # Panics
+/// If the scheduler breaks its contract: a slot or engine that is not there.
+pub fn run_with_policy(setup: &Setup, policy: Box<dyn Policy>, observer: impl Observer) -> Report {
+    let mut world = World::new(setup, policy, observer);
+    while world.advance() {}
+    world.into_report()
+}
+
+/// Work that an engine has taken on.
+#[derive(Clone, Copy, Debug)]
+struct Job {
+    end_ns: u64,
+    elapsed_ns: u64,
+    is_failing: bool,
+}
+
+#[derive(Debug, Default)]
+struct Engine {
+    jobs: VecDeque<Job>,
+    free_ns: u64,
+}
+
+impl Engine {
+    fn next_ns(&self) -> u64 {
+        self.jobs.front().map_or(NEVER_NS, |job| job.end_ns)
+    }
+}
+
+/// Where the next request comes from.
+enum Source {
+    Open {
+        arrivals: Arrivals,
+        next_ns: u64,
+    },
+    /// Moments at which clients send their next request, ascending.
+    Closed {
+        clients: ClosedLoop,
+        due_ns: VecDeque<u64>,
+    },
+}
+
+impl Source {
+    fn next_ns(&self) -> u64 {
+        match self {
+            Self::Open { next_ns, .. } => *next_ns,
+            Self::Closed { due_ns, .. } => due_ns.front().copied().unwrap_or(NEVER_NS),
+        }
+    }
+
+    fn advance(&mut self) {
+        match self {
+            Self::Open { arrivals, next_ns } => *next_ns = arrivals.next().unwrap_or(NEVER_NS),
+            Self::Closed { due_ns, .. } => {
+                due_ns.pop_front();
+            }
+        }
+    }
+
+    /// A request has ended: the client that sent it thinks, then sends another. One that was
+    /// refused thinks for some time at least, or it would be refused again for ever.
+    fn answered(&mut self, now_ns: u64, is_refused: bool) {
+        if let Self::Closed { clients, due_ns } = self {
+            let least_ns = if is_refused { RETRY_NS } else { 0 };
+            let next_ns = now_ns + clients.think_ns.max(least_ns);
+            due_ns.insert(due_ns.partition_point(|&other_ns| other_ns <= next_ns), next_ns);
+        }
+    }
+}
+
+struct World<'a, O> {
+    setup: &'a Setup,
+    scheduler: Scheduler,
+    device: Device,
+    observer: O,
+    source: Source,
+    random: Random,
+    now_ns: u64,
+    engines: Stages<Engine>,
+    free_slots: VecDeque<u32>,
+    /// By slot: scheduled arrival and deadline.
+    alive: Vec<(u64, u64)>,
+    latencies_ns: Vec<u64>,
+    report: Report,
+}
+
+impl<'a, O: Observer> World<'a, O> {
+    fn new(setup: &'a Setup, policy: Box<dyn Policy>, observer: O) -> Self {
+        let slot_len = setup.config.slot_len;
+        let source = match &setup.workload {
+            Workload::Open(open) => {
+                let mut arrivals = open.arrivals(setup.seed);
+                let next_ns = arrivals.next().unwrap_or(NEVER_NS);
+                Source::Open { arrivals, next_ns }
+            }
+            Workload::Closed(clients) => Source::Closed {
+                clients: *clients,
+                due_ns: std::iter::repeat_n(0, clients.client_len).collect(),
+            },
+        };
+        Self {
+            setup,
+            scheduler: Scheduler::with_policy(&setup.config, policy),
+            device: Device::new(&setup.device, setup.seed),
+            observer,
+            source,
+            random: Random::new(setup.seed, Stream::Requests),
+            now_ns: 0,
+            engines: Stages::default(),
+            free_slots: (0..slot_len as u32).collect(),
+            alive: vec![(0, NEVER_NS); slot_len],
+            latencies_ns: Vec::new(),
+            report: Report::default(),
+        }
+    }
+
+    /// Goes to the next moment at which something happens; false if there is none.
+    fn advance(&mut self) -> bool {
+        let mut arrival_ns = self.source.next_ns();
+        if self.is_over() {
+            arrival_ns = NEVER_NS;
+            self.scheduler.drain();
+        }
+        let timeout_ns = self.scheduler.poll_timeout().unwrap_or(NEVER_NS);
+        let next_ns = STAGES
+            .iter()
+            .map(|&stage| self.engines.of(stage).next_ns())
+            .fold(arrival_ns.min(timeout_ns), u64::min);
+        if next_ns == NEVER_NS {
+            return false;
+        }
+        self.now_ns = self.now_ns.max(next_ns);
+        for stage in STAGES {
+            while self.engines.of(stage).next_ns() <= self.now_ns {
+                self.end_stage(stage);
+            }
+        }
+        if arrival_ns <= self.now_ns {
+            self.arrive();
+        }
+        self.act();
+        true
+    }
+
+    /// Whether no further request will come. Of clients that all wait for answers, more will.
+    fn is_over(&self) -> bool {
+        let next_ns = self.source.next_ns();
+        let is_ended = next_ns == NEVER_NS && matches!(self.source, Source::Open { .. });
+        let is_late = next_ns != NEVER_NS && next_ns > self.setup.duration_ns;
+        is_ended || is_late || self.report.offered_len >= self.setup.arrival_len_max
+    }
+
+    /// Every arrival of this moment.
+    fn arrive(&mut self) {
+        while self.source.next_ns() <= self.now_ns
+            && self.report.offered_len < self.setup.arrival_len_max
+        {
+            let arrival_ns = self.source.next_ns();
+            self.source.advance();
+            self.report.offered_len += 1;
+            self.submit(arrival_ns);
+            if self.setup.mix.cancel > 0.0 && self.random.uniform() < self.setup.mix.cancel {
+                self.cancel_some();
+            }
+        }
+    }
+
+    fn submit(&mut self, arrival_ns: u64) {
+        let Some(&slot) = self.free_slots.front() else {
+            self.refused(Event::Refused { refusal: None }, 0);
+            return;
+        };
+        let request = self.request(slot);
+        match self.scheduler.submit(self.now_ns, request) {
+            Ok(()) => {
+                self.free_slots.pop_front();
+                let bound_ns = self.setup.config.latency_bound_ns.unwrap_or(NEVER_NS);
+                let bound_ns = self.now_ns.saturating_add(bound_ns);
+                let deadline_ns = request.deadline_ns.unwrap_or(NEVER_NS).min(bound_ns);
+                self.alive[slot as usize] = (arrival_ns, deadline_ns);
+                let priority = request.priority;
+                let deadline_ns = (deadline_ns != NEVER_NS).then_some(deadline_ns);
+                let event = Event::Submitted { slot, priority, deadline_ns };
+                self.tell(event, u64::from(slot) << 8 | priority as u64);
+            }
+            Err(refusal) => {
+                self.refused(Event::Refused { refusal: Some(refusal) }, 1 + refusal as u64);
+            }
+        }
+    }
+
+    fn refused(&mut self, event: Event<'_>, word: u64) {
+        self.report.rejected_len += 1;
+        self.source.answered(self.now_ns, true);
+        self.tell(event, word);
+    }
+
+    fn request(&mut self, slot: u32) -> Request {
+        let mut request = Request { slot, ..Request::default() };
+        let mix = &self.setup.mix;
+        if mix.high + mix.low > 0.0 {
+            let draw = self.random.uniform();
+            request.priority = if draw < mix.high {
+                Priority::High
+            } else if draw < mix.high + mix.low {
+                Priority::Low
+            } else {
+                Priority::Normal
+            };
+        }
+        if mix.deadline > 0.0 && self.random.uniform() < mix.deadline {
+            let after_ns = mix.deadline_ns_max * self.random.uniform();
+            request.deadline_ns = Some(self.now_ns + after_ns as u64);
+        }
+        request
+    }
+
+    /// Gives up whatever request lies in a slot drawn at random, if one does.
+    fn cancel_some(&mut self) {
+        let slot = (self.random.uniform() * self.alive.len() as f64) as u32;
+        if self.scheduler.cancel(slot) {
+            self.tell(Event::Cancelled { slot }, u64::from(slot));
+        }
+    }
+
+    fn end_stage(&mut self, stage: Stage) {
+        let job = self.engines.of_mut(stage).jobs.pop_front().expect("an engine that ends works");
+        let told = if job.is_failing {
+            self.scheduler.stage_failed(stage)
+        } else {
+            self.scheduler.stage_completed(self.now_ns, stage, job.elapsed_ns)
+        };
+        told.expect("the scheduler knows what it asked for");
+        let is_failed = job.is_failing;
+        self.tell(Event::Ended { stage, is_failed }, (stage as u64) << 1 | u64::from(is_failed));
+    }
+
+    /// Does what the scheduler wants done now.
+    fn act(&mut self) {
+        loop {
+            let finish = match self.scheduler.poll_action(self.now_ns) {
+                None => return,
+                Some(Action::Finish { slot, outcome }) => Some((slot, outcome)),
+                Some(Action::Start { stage, slots, reason }) => {
+                    let engine = self.engines.of_mut(stage);
+                    let start_ns = engine.free_ns.max(self.now_ns);
+                    let elapsed_ns = self.device.stage_ns(stage, slots.len(), start_ns);
+                    let end_ns = start_ns + elapsed_ns;
+                    let fail = self.setup.mix.fail;
+                    let is_failing = fail > 0.0 && self.random.uniform() < fail;
+                    engine.free_ns = end_ns;
+                    engine.jobs.push_back(Job { end_ns, elapsed_ns, is_failing });
+                    let report = &mut self.report;
+                    if stage == Stage::Compute {
+                        report.batch_count += 1;
+                        report.batched_len += slots.len() as u64;
+                        report.batch_len_max = report.batch_len_max.max(slots.len());
+                    }
+                    let mut hash = mix(report.event_hash, self.now_ns ^ end_ns << 1);
+                    for &slot in slots {
+                        hash = mix(hash, u64::from(slot));
+                    }
+                    report.event_hash = hash;
+                    let span_ns = (start_ns, end_ns);
+                    let event = Event::Asked { stage, slots, reason, span_ns };
+                    self.observer.event(self.now_ns, &event);
+                    None
+                }
+            };
+            if let Some((slot, outcome)) = finish {
+                self.finish(slot, outcome);
+                // A client without think time sends its next request at this very moment.
+                if self.source.next_ns() <= self.now_ns && !self.is_over() {
+                    self.arrive();
+                }
+            }
+        }
+    }
+
+    fn finish(&mut self, slot: u32, outcome: Outcome) {
+        let (arrival_ns, deadline_ns) = self.alive[slot as usize];
+        self.free_slots.push_back(slot);
+        match outcome {
+            Outcome::Completed => {
+                self.report.completed_len += 1;
+                self.report.on_time_len += u64::from(self.now_ns <= deadline_ns);
+                self.latencies_ns.push(self.now_ns - arrival_ns);
+            }
+            Outcome::Expired => self.report.expired_len += 1,
+            Outcome::Cancelled => self.report.cancelled_len += 1,
+            Outcome::Failed => self.report.failed_len += 1,
+        }
+        self.report.end_ns = self.now_ns;
+        self.source.answered(self.now_ns, false);
+        self.tell(
+            Event::Finished { slot, outcome, arrival_ns },
+            u64::from(slot) << 8 | outcome as u64,
+        );
+    }
+
+    fn tell(&mut self, event: Event<'_>, word: u64) {
+        self.report.event_hash = mix(mix(self.report.event_hash, self.now_ns), word);
+        self.observer.event(self.now_ns, &event);
+    }
+
+    fn into_report(self) -> Report {
+        let mut report = self.report;
+        report.latencies = Latencies::new(self.latencies_ns);
+        for stage in STAGES {
+            for reason in Reason::ALL {
+                report.decisions[stage as usize][reason as usize] =
+                    self.scheduler.decision_len(stage, reason);
+            }
+        }
+        report
+    }
+}
+
+/// One step of a multiplicative hash: order matters, every bit of the word reaches the top ones.
+fn mix(hash: u64, word: u64) -> u64 {
+    (hash.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
