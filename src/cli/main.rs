@@ -1,5 +1,8 @@
 //! The `twinstream` command: one module a subcommand, on the library's public interface alone.
 
+mod charts;
+mod experiment;
+mod html;
 mod inspect;
 mod plan;
 mod progress;
@@ -24,6 +27,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Experiment(experiment::Args),
     Inspect(inspect::Args),
     Plan(plan::Args),
     Simulate(simulate::Args),
@@ -32,6 +36,7 @@ enum Command {
 fn main() -> ExitCode {
     env_logger::init();
     let outcome = match Cli::parse().command {
+        Command::Experiment(args) => experiment::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Simulate(args) => simulate::run(&args),

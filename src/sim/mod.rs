@@ -3,6 +3,7 @@
 pub mod arrivals;
 pub mod bounds;
 pub mod device;
+pub mod experiment;
 mod event;
 pub mod plan;
 mod random;
