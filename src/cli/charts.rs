@@ -143,12 +143,12 @@ where
         .x_desc(panel.x.label)
         .y_desc(panel.y.label)
         .x_labels(8)
-        .y_labels(6)
+        .y_labels(if panel.y.is_log { 16 } else { 6 })
         .max_light_lines(0)
         .bold_line_style(GRID)
         .axis_style(INK)
-        .x_label_formatter(&|value| label(*value))
-        .y_label_formatter(&|value| label(*value))
+        .x_label_formatter(&|value| label(*value, panel.x.is_log))
+        .y_label_formatter(&|value| label(*value, panel.y.is_log))
         .label_style((FONT, LABEL_SIZE).into_font().color(&INK))
         .axis_desc_style((FONT, LABEL_SIZE).into_font().color(&INK))
         .draw()?;
@@ -221,8 +221,12 @@ fn crossing(outside: (f64, f64), inside: (f64, f64), panel: &Panel) -> (f64, f64
     (if panel.x.is_log { x.exp() } else { x }, edge)
 }
 
-/// A tick's number, without digits that say nothing.
-fn label(value: f64) -> String {
+/// A tick's number, without digits that say nothing; of a logarithmic axis only 1, 2 and 5.
+fn label(value: f64, is_log: bool) -> String {
+    let leading = value / 10_f64.powf(value.abs().log10().floor());
+    if is_log && ![1.0, 2.0, 5.0].iter().any(|digit| (leading - digit).abs() < 1e-6) {
+        return String::new();
+    }
     let text = format!("{value:.2}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
     if text == "-0" { "0".to_string() } else { text.to_string() }

@@ -11,7 +11,7 @@ use twinstream::sim::{Setup, words};
 use crate::progress;
 use crate::table::{self, Column};
 
-/// Run policies on a simulated device in virtual time, beside what no policy can beat.
+/// Run policies on a simulated device in virtual time, beside the bounds.
 ///
 /// Everything is simulated: no GPU is needed, and times are those of the device described.
 #[derive(clap::Args)]
@@ -99,7 +99,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         None => "none".to_string(),
     };
     table::print(&format!(
-        "no policy can beat: mean {}, p99 {}, goodput {}",
+        "bounds: mean {}, p99 {}, goodput {}",
         unit(bounds.mean_ms, "ms"),
         unit(bounds.p99_ms, "ms"),
         unit(bounds.goodput_hz, "/s"),

@@ -3,8 +3,8 @@
 pub mod arrivals;
 pub mod bounds;
 pub mod device;
-pub mod experiment;
 mod event;
+pub mod experiment;
 pub mod plan;
 mod random;
 mod report;

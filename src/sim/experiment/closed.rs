@@ -8,8 +8,7 @@ use crate::sim::arrivals::{ClosedLoop, Workload};
 use crate::sim::summary::setup;
 use crate::sim::world::run;
 
-const CLIENT_LENS: [usize; 16] =
-    [1, 2, 4, 8, 16, 32, 48, 64, 80, 96, 128, 192, 256, 384, 512, 768];
+const CLIENT_LENS: [usize; 16] = [1, 2, 4, 8, 16, 32, 48, 64, 80, 96, 128, 192, 256, 384, 512, 768];
 
 const POLICIES: [PolicySpec; 3] = [PolicySpec::Serial, PolicySpec::Jit, PolicySpec::Stream];
 

@@ -51,13 +51,8 @@ pub(super) fn load_latency(scale: &Scale, progress: &dyn Progress) -> Figure {
     jobs.extend(policies.iter().flat_map(|&policy| LOADS.map(|load| Job::Policy(load, policy))));
     let points = parallel::map(&jobs, progress, |job| match *job {
         Job::Bound(load) => {
-            let mut setup = setup(
-                &device(),
-                &poisson(load),
-                PolicySpec::default(),
-                BATCH_LEN_MAX,
-                scale.seed,
-            );
+            let mut setup =
+                setup(&device(), &poisson(load), PolicySpec::default(), BATCH_LEN_MAX, scale.seed);
             setup.arrival_len_max = trace_len;
             let bounds = Bounds::of(&setup);
             bounds.mean_ms.zip(bounds.p99_ms).map(|(mean_ms, p99_ms)| Point { mean_ms, p99_ms })
@@ -102,7 +97,8 @@ pub(super) fn load_latency(scale: &Scale, progress: &dyn Progress) -> Figure {
     }
     let caption = format!(
         "Device {DEVICE}, Poisson arrivals, batches of at most {BATCH_LEN_MAX}. Means over {} \
-         requests beside the optimum of any online policy; p99 over the first {trace_len} beside \
+         requests beside the optimum of policies that take no account of uploads in flight (the \
+         default does, and may end up below it); p99 over the first {trace_len} beside \
          the clairvoyant bound on the same arrivals. Load is the arrival rate times the compute \
          time of one more image. A policy that cannot keep up has no point.",
         scale.request_len,

@@ -14,12 +14,8 @@ const SHARES: [f64; 10] = [0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 1.75, 2.0];
 
 const BOUNDS_MS: [f64; 2] = [5.0, 10.0];
 
-const POLICIES: [PolicySpec; 4] = [
-    PolicySpec::Serial,
-    PolicySpec::Paper,
-    PolicySpec::Jit,
-    PolicySpec::Stream,
-];
+const POLICIES: [PolicySpec; 4] =
+    [PolicySpec::Serial, PolicySpec::Paper, PolicySpec::Jit, PolicySpec::Stream];
 
 pub(super) fn overload(scale: &Scale, progress: &dyn Progress) -> Figure {
     let mut jobs = Vec::new();

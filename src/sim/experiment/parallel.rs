@@ -47,3 +47,36 @@ pub(super) fn map<J: Sync, R: Send>(
         .map(|result| result.into_inner().expect("no run panics").expect("every job was done"))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Counter {
+        announced: AtomicUsize,
+        done: AtomicUsize,
+    }
+
+    impl Progress for Counter {
+        fn announce(&self, step_len: usize) {
+            self.announced.fetch_add(step_len, Ordering::Relaxed);
+        }
+
+        fn step(&self) {
+            self.done.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn results_come_in_the_order_of_the_jobs_and_each_is_counted() {
+        let jobs: Vec<u64> = (0..1_000).collect();
+        let counter = Counter { announced: AtomicUsize::new(0), done: AtomicUsize::new(0) };
+        let squares = map(&jobs, &counter, |job| job * job);
+        assert!(
+            squares.iter().enumerate().all(|(index, square)| *square == (index * index) as u64)
+        );
+        assert_eq!(counter.announced.into_inner(), 1_000);
+        assert_eq!(counter.done.into_inner(), 1_000);
+        assert!(map(&[] as &[u64], &(), |job| *job).is_empty());
+    }
+}

@@ -132,7 +132,7 @@ pub(super) fn tuned_peers(scale: &Scale, progress: &dyn Progress) -> Figure {
 }
 
 fn settings(policy: &PolicySpec) -> String {
-    let ms = |time_ns: u64| time_ns as f64 * 1e-6;
+    let ms = |time_ns: u64| time_ns as f64 / 1e6;
     match *policy {
         PolicySpec::Fixed { batch_len, delay_ns, .. } => {
             format!("at most {batch_len}, {} ms", ms(delay_ns))
