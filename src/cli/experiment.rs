@@ -10,7 +10,8 @@ use indicatif::ProgressBar;
 use serde_json::{Map, Value};
 use twinstream::sim::experiment::{self, Figure, Progress, Scale};
 
-use crate::{charts, html, progress, table};
+use crate::outcome::progress_bar;
+use crate::{charts, html, table};
 
 /// Every experiment, one after the other.
 const ALL: &str = "all";
@@ -54,10 +55,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         .with_context(|| format!("cannot make the folder {}", args.out.display()))?;
     let names: Vec<&str> =
         experiment::names().filter(|name| args.name == ALL || args.name == *name).collect();
-    let bar = Bar(progress::bar(0));
+    let bar = Bar(progress_bar(0), false);
     let mut figures = Vec::new();
     for name in names {
-        bar.0.set_message(name);
         let figure = experiment::run(name, &scale, &bar).context("the experiment is gone")?;
         let svg = charts::svg(&figure)?;
         write(&args.out.join(format!("{name}.svg")), &svg)?;

@@ -8,7 +8,7 @@ use twinstream::sim::device::DeviceSpec;
 use twinstream::sim::summary::{self, Bounds, Summary};
 use twinstream::sim::{Setup, words};
 
-use crate::progress;
+use crate::outcome::progress_bar;
 use crate::table::{self, Column};
 
 /// Run policies on a simulated device in virtual time, beside the bounds.
@@ -63,7 +63,7 @@ impl Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let bar = progress::bar(args.policies.len() + 1);
+    let bar = progress_bar(args.policies.len() + 1, false);
     // The bounds and the policies know nothing of each other: both cores have something to do.
     let (bounds, reports) = thread::scope(|scope| {
         let bounds = scope.spawn(|| {

@@ -244,8 +244,7 @@ impl Scheduler {
         if self.is_draining {
             return Err(Refusal::Draining);
         }
-        let is_free =
-            |slot: Option<&Slot>| slot.is_some_and(|slot| slot.state == State::Free);
+        let is_free = |slot: Option<&Slot>| slot.is_some_and(|slot| slot.state == State::Free);
         if !is_free(self.slots.get(request.slot as usize)) {
             return Err(Refusal::Slot);
         }
@@ -589,8 +588,7 @@ impl Scheduler {
     }
 
     fn skip_failed(&mut self) {
-        while self.downloaded < self.download_asked
-            && self.oldest(Stage::Download).slots.is_empty()
+        while self.downloaded < self.download_asked && self.oldest(Stage::Download).slots.is_empty()
         {
             self.downloaded += 1;
         }

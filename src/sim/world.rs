@@ -11,8 +11,8 @@ use super::device::{Device, DeviceSpec};
 use super::event::{Event, Observer};
 use super::random::{Random, Stream};
 use super::report::{Latencies, Report};
-use crate::sched::{Action, Config, Outcome, Policy, Priority, Reason, Request, Scheduler, Stage};
 use crate::sched::Stages;
+use crate::sched::{Action, Config, Outcome, Policy, Priority, Reason, Request, Scheduler, Stage};
 
 const NEVER_NS: u64 = u64::MAX;
 /// Shortest time after which a client sends again what was refused.

@@ -2,8 +2,8 @@
 //!
 //! For a latency L, a dynamic programme asks whether all but the allowed share of the images can be
 //! done within L of their arrival: F(i, m) is the earliest moment at which the first i images are
-//! settled, m of them given up. A search over L finds the least. Given-up images cost nothing, which
-//! only lowers the bound.
+//! settled, m of them given up. A search over L finds the least. Given-up images cost nothing,
+//! which only lowers the bound.
 
 use super::ServiceTimes;
 

@@ -12,26 +12,37 @@ const CLIENT_LENS: [usize; 16] = [1, 2, 4, 8, 16, 32, 48, 64, 80, 96, 128, 192, 
 
 const POLICIES: [PolicySpec; 3] = [PolicySpec::Serial, PolicySpec::Jit, PolicySpec::Stream];
 
+struct Point {
+    throughput_hz: f64,
+    mean_ms: f64,
+    batch_len_mean: f64,
+}
+
 pub(super) fn closed_loop(scale: &Scale, progress: &dyn Progress) -> Figure {
     let jobs: Vec<(PolicySpec, usize)> =
         POLICIES.iter().flat_map(|&policy| CLIENT_LENS.map(|len| (policy, len))).collect();
-    let reports = parallel::map(&jobs, progress, |&(policy, client_len)| {
+    let points = parallel::map(&jobs, progress, |&(policy, client_len)| {
         let workload = Workload::Closed(ClosedLoop { client_len, think_ns: 0 });
         let mut setup = setup(&device(), &workload, policy, BATCH_LEN_MAX, scale.seed);
         setup.arrival_len_max = (client_len as u64 * 500).min(scale.request_len);
         let report = run(&setup, ());
-        (report.throughput_hz(), report.latencies.mean_ns() * 1e-6, report.batch_len_mean())
+        Point {
+            throughput_hz: report.throughput_hz(),
+            mean_ms: report.latencies.mean_ns() * 1e-6,
+            batch_len_mean: report.batch_len_mean(),
+        }
     });
     let best_hz = |client_len: usize| {
-        let of_len = jobs.iter().zip(&reports).filter(|(job, _)| job.1 == client_len);
-        of_len.map(|(_, report)| report.0).fold(0.0, f64::max)
+        let of_len = jobs.iter().zip(&points).filter(|(job, _)| job.1 == client_len);
+        of_len.map(|(_, point)| point.throughput_hz).fold(0.0, f64::max)
     };
-    let series = |y: &dyn Fn(usize, &(f64, f64, f64)) -> f64| -> Vec<Series> {
+    let series = |y: &dyn Fn(usize, f64) -> f64| -> Vec<Series> {
         POLICIES
             .iter()
             .map(|policy| {
-                let of_policy = jobs.iter().zip(&reports).filter(|(job, _)| job.0 == *policy);
-                let points = of_policy.map(|(job, report)| (job.1 as f64, y(job.1, report)));
+                let of_policy = jobs.iter().zip(&points).filter(|(job, _)| job.0 == *policy);
+                let points =
+                    of_policy.map(|(job, point)| (job.1 as f64, y(job.1, point.throughput_hz)));
                 Series::new(policy.name(), Style::Marked, points.collect())
             })
             .collect()
@@ -42,26 +53,28 @@ pub(super) fn closed_loop(scale: &Scale, progress: &dyn Progress) -> Figure {
             title: "throughput".into(),
             x: x.clone(),
             y: Axis::linear("thousand images/s", (0.0, 40.0)),
-            series: series(&|_, report| report.0 * 1e-3),
+            series: series(&|_, throughput_hz| throughput_hz * 1e-3),
         },
         Panel {
             title: "throughput as a share of the best policy's".into(),
             x,
             y: Axis::linear("%", (60.0, 102.0)),
-            series: series(&|client_len, report| 100.0 * report.0 / best_hz(client_len)),
+            series: series(&|client_len, throughput_hz| {
+                100.0 * throughput_hz / best_hz(client_len)
+            }),
         },
     ];
     let columns =
         vec!["clients", "policy", "throughput_hz", "mean_ms", "batch_len_mean", "share_of_best"];
     let mut table = Table { columns, rows: Vec::new() };
-    for (job, report) in jobs.iter().zip(&reports) {
+    for (job, point) in jobs.iter().zip(&points) {
         table.rows.push(vec![
             job.1.into(),
             job.0.name().into(),
-            value(report.0),
-            value(report.1),
-            value(report.2),
-            value(report.0 / best_hz(job.1)),
+            value(point.throughput_hz),
+            value(point.mean_ms),
+            value(point.batch_len_mean),
+            value(point.throughput_hz / best_hz(job.1)),
         ]);
     }
     let lines = device().lines();
