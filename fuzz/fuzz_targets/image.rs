@@ -1,4 +1,5 @@
-//! Any bytes to a network's input: decode, then resize and crop to sizes that follow from the bytes.
+//! Any bytes to a network's input: decode, then resize and crop to sizes that follow from the
+//! bytes.
 //!
 //! Whatever comes in, there is an error or an input of the size that was asked for; never a panic.
 
