@@ -4,6 +4,7 @@ pub mod arrivals;
 pub mod bounds;
 pub mod device;
 mod event;
+pub mod experiment;
 pub mod plan;
 mod random;
 mod report;
