@@ -1,11 +1,11 @@
 //! What the ring costs beside what a service would build from crates, one JSON object a line.
 //!
 //! `cargo bench --bench ring` measures throughput (lease, write an image of 3,072 bytes, commit,
-//! take, read a word of it, release), the latency of a single request to a spinning consumer, what a
-//! look at an empty ring costs, and how many copies a chunk takes after slots have been released out
-//! of order. `--test` runs each shortly. Peers: a bounded channel of pooled boxes, and two queues of
-//! slot numbers. `cpu_ns_per_request` counts the processor time of all threads, which a machine
-//! busy with other work changes less than the clock's.
+//! take, read a word of it, release), the latency of a single request to a spinning consumer, what
+//! a look at an empty ring costs, and how many copies a chunk takes after slots have been released
+//! out of order. `--test` runs each shortly. Peers: a bounded channel of pooled boxes, and two
+//! queues of slot numbers. `cpu_ns_per_request` counts the processor time of all threads, which a
+//! machine busy with other work changes less than the clock's.
 
 use std::hint;
 use std::sync::Mutex;
@@ -84,10 +84,12 @@ impl Taker for OurTaker {
     }
 }
 
+type Image = Box<[u8]>;
+
 /// A bounded channel of boxes that come back through a second one.
 struct Channel {
-    filled: (Sender<Box<[u8]>>, Receiver<Box<[u8]>>),
-    empty: (Sender<Box<[u8]>>, Receiver<Box<[u8]>>),
+    filled: (Sender<Image>, Receiver<Image>),
+    empty: (Sender<Image>, Receiver<Image>),
 }
 
 impl Channel {
@@ -123,7 +125,7 @@ impl Taker for &Channel {
 /// Slot numbers in two array queues; the slots' locks are never contended and stand in for the
 /// `unsafe` that a faster build of this would need.
 struct Queues {
-    slots: Vec<Mutex<Box<[u8]>>>,
+    slots: Vec<Mutex<Image>>,
     filled: ArrayQueue<u32>,
     empty: ArrayQueue<u32>,
 }
