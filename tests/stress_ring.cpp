@@ -162,6 +162,41 @@ void stress(uint32_t slot_len, uint64_t len, uint64_t seed) {
     twinstream_ring_destroy(shared.ring);
 }
 
+// Neighbours come as one run, across the borders of bitmap words, up to the storage's end and to
+// the length asked for.
+void check_runs() {
+    constexpr uint32_t slot_len = 100;
+    twinstream_ring *ring = nullptr;
+    CHECK(twinstream_ring_create(slot_len, 1, TWINSTREAM_MEMORY_PLAIN, &ring) ==
+          TWINSTREAM_RING_OK);
+    auto commit_next = [&](uint32_t len) {
+        for (uint32_t image = 0; image < len; ++image) {
+            uint32_t slot = 0;
+            uint32_t sleeps = 0;
+            CHECK(twinstream_ring_lease(ring, &slot) == TWINSTREAM_RING_OK);
+            CHECK(twinstream_ring_commit(ring, slot, &sleeps) == TWINSTREAM_RING_OK);
+            CHECK(twinstream_ring_commit(ring, slot, &sleeps) == TWINSTREAM_RING_MISUSE);
+        }
+    };
+    auto expect = [&](uint32_t len_max, uint32_t first, uint32_t len) {
+        twinstream_run run{7, 7};
+        twinstream_ring_take(ring, len_max, &run);
+        CHECK(run.len == len && (len == 0 || run.first == first));
+        if (len != 0) CHECK(twinstream_ring_release(ring, run) == TWINSTREAM_RING_OK);
+    };
+    expect(1000, 0, 0);
+    commit_next(90);
+    expect(0, 0, 0);
+    expect(10, 0, 10);
+    expect(1000, 10, 80);
+    commit_next(75);
+    expect(1000, 90, 10);
+    expect(64, 0, 64);
+    expect(1000, 64, 1);
+    expect(1000, 0, 0);
+    twinstream_ring_destroy(ring);
+}
+
 }  // namespace
 
 int main(int argc, char **argv) {
@@ -169,6 +204,7 @@ int main(int argc, char **argv) {
     uint64_t seed = argc > 2 ? std::strtoull(argv[2], nullptr, 10) : std::random_device{}();
     std::printf("%" PRIu64 " requests each of %" PRIu32 " producers, seed %" PRIu64 "\n", len,
                 kProducers, seed);
+    check_runs();
     for (uint32_t slot_len : {1u, 2u, 33u, 200u}) stress(slot_len, len, seed);
     std::printf("all taken once, unmixed, all slots back\n");
 }
