@@ -55,7 +55,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         .with_context(|| format!("cannot make the folder {}", args.out.display()))?;
     let names: Vec<&str> =
         experiment::names().filter(|name| args.name == ALL || args.name == *name).collect();
-    let bar = Bar(progress_bar(0), false);
+    let bar = Bar(progress_bar(0, false));
     let mut figures = Vec::new();
     for name in names {
         let figure = experiment::run(name, &scale, &bar).context("the experiment is gone")?;
