@@ -1,6 +1,7 @@
 //! Virtual time: devices, workloads and bounds around the production scheduler.
 
 pub mod arrivals;
+pub mod check;
 pub mod device;
 mod event;
 mod random;

@@ -11,8 +11,8 @@ use super::device::{Device, DeviceSpec};
 use super::event::{Event, Observer};
 use super::random::{Random, Stream};
 use super::report::{Latencies, Report};
-use crate::sched::{Action, Config, Outcome, Policy, Priority, Reason, Request, Scheduler, Stage};
 use crate::sched::Stages;
+use crate::sched::{Action, Config, Outcome, Policy, Priority, Reason, Request, Scheduler, Stage};
 
 const NEVER_NS: u64 = u64::MAX;
 /// Shortest time after which a client sends again what was refused.
@@ -186,6 +186,7 @@ impl<'a, O: Observer> World<'a, O> {
         if self.is_over() {
             arrival_ns = NEVER_NS;
             self.scheduler.drain();
+            self.act();
         }
         let timeout_ns = self.scheduler.poll_timeout().unwrap_or(NEVER_NS);
         let next_ns = STAGES

@@ -30,8 +30,7 @@ fn keeps_a_true_line() {
 #[test]
 fn corrects_a_start_that_is_twice_or_half_the_truth() {
     for factor in [0.5, 2.0] {
-        let mut model =
-            model(Line::new(TRUTH.fixed_ns * factor, TRUTH.per_image_ns * factor));
+        let mut model = model(Line::new(TRUTH.fixed_ns * factor, TRUTH.per_image_ns * factor));
         for len in batch_lens(20) {
             model.observe(len, TRUTH.at_ns(len) as u64);
         }
@@ -43,7 +42,7 @@ fn corrects_a_start_that_is_twice_or_half_the_truth() {
 #[test]
 fn corrects_a_start_with_the_wrong_share_of_fixed_cost() {
     let mut model = model(Line::new(50_000.0, 50_000.0));
-    for len in batch_lens(200) {
+    for len in batch_lens(400) {
         model.observe(len, TRUTH.at_ns(len) as u64);
     }
     let error = worst_error(&model, |len| TRUTH.at_ns(len));
@@ -89,10 +88,8 @@ fn learns_a_staircase() {
     for len in batch_lens(1_500) {
         model.observe(len, stairs(len) as u64);
     }
-    let mean_error = (1..=64)
-        .map(|len| (model.predict_ns(len) / stairs(len) - 1.0).abs())
-        .sum::<f64>()
-        / 64.0;
+    let mean_error =
+        (1..=64).map(|len| (model.predict_ns(len) / stairs(len) - 1.0).abs()).sum::<f64>() / 64.0;
     let line_error =
         (1..=64).map(|len| (model.line.at_ns(len) / stairs(len) - 1.0).abs()).sum::<f64>() / 64.0;
     assert!(mean_error < 0.05 && mean_error < 0.7 * line_error, "{mean_error} {line_error}");

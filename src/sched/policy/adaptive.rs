@@ -69,7 +69,8 @@ impl Policy for Adaptive {
         self.next = (self.next + 1) % BATCHES;
         self.len = (self.len + 1).min(BATCHES);
         let kept = &self.batches[..self.len];
-        let mean = |of: fn(&FinishedSample) -> f64| kept.iter().map(of).sum::<f64>() / self.len as f64;
+        let mean =
+            |of: fn(&FinishedSample) -> f64| kept.iter().map(of).sum::<f64>() / self.len as f64;
         let (batch_len, time_ns) = (mean(|kept| kept.batch_len), mean(|kept| kept.time_ns));
         let spread: f64 = kept.iter().map(|kept| (kept.batch_len - batch_len).powi(2)).sum();
         if spread > 0.0 {

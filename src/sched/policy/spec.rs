@@ -5,6 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::Policy;
 use super::adaptive::Adaptive;
 use super::aimd::AdditiveIncrease;
 use super::fixed::Fixed;
@@ -12,7 +13,6 @@ use super::jit::JustInTime;
 use super::paper::Paper;
 use super::serial::Serial;
 use super::stream::Stream;
-use super::Policy;
 
 /// Which policy, and its settings if it has any.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -70,7 +70,9 @@ impl PolicySpec {
                 Box::new(Fixed { batch_len: batch_len.max(1), delay_ns, is_eager })
             }
             Self::Adaptive { tick_ns } => Box::new(Adaptive::new(tick_ns.max(1))),
-            Self::Aimd { increase, bound_ns } => Box::new(AdditiveIncrease::new(increase, bound_ns)),
+            Self::Aimd { increase, bound_ns } => {
+                Box::new(AdditiveIncrease::new(increase, bound_ns))
+            }
             Self::Paper => Box::new(Paper),
             Self::Jit => Box::new(JustInTime),
             Self::Stream => Box::new(Stream),

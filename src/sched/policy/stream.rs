@@ -52,8 +52,7 @@ impl Policy for Stream {
 
     fn compute(&self, view: &View<'_>) -> Decision {
         let batch_len = view.resident_len.min(view.batch_len_max);
-        let reason =
-            if batch_len == view.batch_len_max { Reason::Full } else { Reason::Idle };
+        let reason = if batch_len == view.batch_len_max { Reason::Full } else { Reason::Idle };
         if view.uploading_len == 0 || reason == Reason::Full {
             return Decision::go(batch_len, reason);
         }
@@ -73,8 +72,8 @@ impl Policy for Stream {
 /// Images to upload first when nothing computes: all, or half of them if uploading the other half
 /// behind the first one's computing saves more than a second batch costs.
 fn first_chunk_len(view: &View<'_>, chunk_len: usize) -> usize {
-    let [upload, compute, download] = [Stage::Upload, Stage::Compute, Stage::Download]
-        .map(|stage| view.cost.line(stage));
+    let [upload, compute, download] =
+        [Stage::Upload, Stage::Compute, Stage::Download].map(|stage| view.cost.line(stage));
     let saved_ns = (upload.per_image_ns + download.per_image_ns) * chunk_len as f64;
     let second_ns = compute.fixed_ns - upload.fixed_ns - download.fixed_ns;
     if saved_ns > second_ns { chunk_len.div_ceil(2) } else { chunk_len }
