@@ -70,6 +70,7 @@ impl Scheduler {
         batch.end_ns = now_ns + self.cost.predict_ns(Stage::Compute, batch_len);
         batch.upload_started_ns = self.resident_since_ns;
         self.started += 1;
+        self.rate.batch_started(now_ns);
         self.decisions.compute[reason as usize] += 1;
         true
     }
