@@ -99,8 +99,8 @@ pub struct View<'a> {
     pub latency_bound_ns: Option<u64>,
     /// Estimated arrivals a nanosecond: a burst is believed at once.
     pub arrivals_per_ns: f64,
-    /// Estimated arrivals a nanosecond over a long time.
-    pub steady_arrivals_per_ns: f64,
+    /// Arrivals a nanosecond over the latest batches; none before there were enough.
+    pub steady_arrivals_per_ns: Option<f64>,
     /// Whether the scheduler drains: nothing more will arrive.
     pub is_draining: bool,
     /// What the stages cost.

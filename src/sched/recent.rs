@@ -40,6 +40,10 @@ impl Recent {
         self.len = 0;
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
     /// The value that a share `quantile` (0 to 1) of the values stays below or at; 0 if none.
     pub(super) fn quantile(&self, quantile: f64) -> f64 {
         if self.len == 0 {

@@ -42,7 +42,7 @@ fn corrects_a_start_that_is_twice_or_half_the_truth() {
 #[test]
 fn corrects_a_start_with_the_wrong_share_of_fixed_cost() {
     let mut model = model(Line::new(50_000.0, 50_000.0));
-    for len in batch_lens(200) {
+    for len in batch_lens(400) {
         model.observe(len, TRUTH.at_ns(len) as u64);
     }
     let error = worst_error(&model, |len| TRUTH.at_ns(len));

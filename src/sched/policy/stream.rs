@@ -29,6 +29,7 @@ impl Policy for Stream {
         }
         let chunk_len = view.waiting_len.min(room_len);
         if view.computing_len == 0 {
+            let chunk_len = chunk_len.min(longest_len(view));
             return Decision::go(first_chunk_len(view, chunk_len), Reason::Idle);
         }
         if chunk_len == room_len {
@@ -51,8 +52,9 @@ impl Policy for Stream {
     }
 
     fn compute(&self, view: &View<'_>) -> Decision {
-        let batch_len = view.resident_len.min(view.batch_len_max);
-        let reason = if batch_len == view.batch_len_max { Reason::Full } else { Reason::Idle };
+        let longest_len = longest_len(view);
+        let batch_len = view.resident_len.min(longest_len);
+        let reason = if batch_len == longest_len { Reason::Full } else { Reason::Idle };
         if view.uploading_len == 0 || reason == Reason::Full {
             return Decision::go(batch_len, reason);
         }
@@ -67,6 +69,26 @@ impl Policy for Stream {
         }
         Decision::until(late_ns)
     }
+}
+
+/// Longest batch worth its while when s requests wait: `sqrt(2·c·s / (k·(1 − ρ)))`.
+///
+/// Per image served, a batch of b costs `c·s / ((1 − ρ)·b)`, the fixed cost that delays all who wait
+/// and, at load ρ, those who come meanwhile, and `k·b/2`, the time that its images wait for each
+/// other. At a steady load less waits than this allows and a batch takes everything; it cuts up the
+/// backlog that a burst leaves behind.
+fn longest_len(view: &View<'_>) -> usize {
+    let compute = view.cost.line(Stage::Compute);
+    let Some(rate) = view.steady_arrivals_per_ns else {
+        return view.batch_len_max;
+    };
+    let spare_ns = compute.per_image_ns * (1.0 - rate * compute.per_image_ns);
+    let all_len = view.resident_len + view.uploading_len + view.waiting_len;
+    if spare_ns <= 0.0 {
+        return view.batch_len_max;
+    }
+    let longest = (2.0 * compute.fixed_ns * all_len as f64 / spare_ns).sqrt();
+    (longest.ceil() as usize).clamp(1, view.batch_len_max)
 }
 
 /// Images to upload first when nothing computes: all, or half of them if uploading the other half
