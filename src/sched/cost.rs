@@ -73,13 +73,13 @@ impl CostModel {
 
     /// Expected time of a stage for a batch of `batch_len` images, in nanoseconds.
     pub fn predict_ns(&self, stage: Stage, batch_len: usize) -> u64 {
-        self.stages.of(stage).predict_ns(batch_len).ceil() as u64
+        whole_ns(self.stages.of(stage).predict_ns(batch_len))
     }
 
     /// Time that a stage rarely exceeds: the expected one and a high quantile of the residuals.
     pub fn predict_high_ns(&self, stage: Stage, batch_len: usize) -> u64 {
         let model = self.stages.of(stage);
-        (model.predict_ns(batch_len) * (1.0 + model.margin)).ceil() as u64
+        whole_ns(model.predict_ns(batch_len) * (1.0 + model.margin))
     }
 
     /// The line fitted to a stage, without the corrections of its buckets.
@@ -285,6 +285,11 @@ impl StageModel {
             Line::new(fixed_ns, slope)
         };
     }
+}
+
+/// Rounded up, without the call that rounding up a float takes on older processors.
+fn whole_ns(time_ns: f64) -> u64 {
+    (time_ns + 0.999) as u64
 }
 
 fn bucket_index(batch_len: usize) -> usize {
