@@ -14,13 +14,17 @@ const WINDOW_LEN: usize = 64;
 /// A time this many standard deviations off is an outlier; 1.4826 makes a median one of them.
 const OUTLIER: f64 = 3.0 * 1.4826;
 /// Times closer than this are never outliers: the model itself is not better.
-const OUTLIER_MIN: f64 = 0.02;
+const OUTLIER_MIN: f64 = 0.1;
 /// What is an outlier before so many deviations are known.
 const OUTLIER_FIRST: f64 = 0.2;
 const DEVIATIONS_MIN: usize = 8;
-/// So many outliers in a row on one side are a new level: at one outlier in ten, chance
-/// alone does that once in 10⁵ batches.
-const SHIFT_RUN: usize = 5;
+/// So many outliers in a row on one side are a new level: at one outlier in ten, chance alone does
+/// that once in 10⁸ batches.
+const SHIFT_RUN: usize = 8;
+/// So many outliers in a row of one bucket are its own stair.
+const ODD_RUN: u32 = 3;
+/// Unless they are so many times off: stairs at most double, hiccups may take any time.
+const STAIR_MAX: f64 = 3.0;
 /// What the shape known so far weighs, in samples that are a typical batch length apart.
 const SHAPE_WEIGHT: f64 = 2.0;
 /// Up to this batch length each has a bucket of its own, above it each multiple of it: the tiles
@@ -73,13 +77,13 @@ impl CostModel {
 
     /// Expected time of a stage for a batch of `batch_len` images, in nanoseconds.
     pub fn predict_ns(&self, stage: Stage, batch_len: usize) -> u64 {
-        self.stages.of(stage).predict_ns(batch_len).ceil() as u64
+        whole_ns(self.stages.of(stage).predict_ns(batch_len))
     }
 
     /// Time that a stage rarely exceeds: the expected one and a high quantile of the residuals.
     pub fn predict_high_ns(&self, stage: Stage, batch_len: usize) -> u64 {
         let model = self.stages.of(stage);
-        (model.predict_ns(batch_len) * (1.0 + model.margin)).ceil() as u64
+        whole_ns(model.predict_ns(batch_len) * (1.0 + model.margin))
     }
 
     /// The line fitted to a stage, without the corrections of its buckets.
@@ -150,6 +154,8 @@ struct Bucket {
     /// Measured time over the line's, averaged.
     ratio: f64,
     sample_len: f64,
+    /// Outliers since the last sample that was none.
+    odd_len: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -177,7 +183,7 @@ impl StageModel {
             window: [Sample::default(); WINDOW_LEN],
             next: 0,
             sums: Sums::default(),
-            buckets: [Bucket { ratio: 1.0, sample_len: 0.0 }; BUCKET_LEN],
+            buckets: [Bucket { ratio: 1.0, sample_len: 0.0, odd_len: 0 }; BUCKET_LEN],
             deviations: Recent::new(),
             margin: 0.0,
             run: [0.0; SHIFT_RUN],
@@ -207,10 +213,11 @@ impl StageModel {
         // No margin covers outliers: it would refuse nearly everything for the sake of a few.
         self.margin = self.deviations.quantile(MARGIN_QUANTILE).min(limit);
         if deviation > limit {
-            self.set_aside(ratio);
+            self.set_aside(batch_len, ratio);
             return;
         }
         self.run_len = 0;
+        self.buckets[bucket_index(batch_len)].odd_len = 0;
         let time_ns = elapsed_ns as f64;
         self.add(Sample { batch_len: batch_len as f64, time_ns });
         self.fit();
@@ -224,9 +231,20 @@ impl StageModel {
         bucket.ratio += (time_ns / line_ns - bucket.ratio) / bucket.sample_len;
     }
 
-    /// Keeps an outlier out of the fit; after enough on one side scales the model to them and
-    /// starts the window anew. The known shape stays: what moved was the level.
-    fn set_aside(&mut self, ratio: f64) {
+    /// Keeps an outlier out of the fit. Enough of one bucket are a stair that was not known; enough
+    /// on one side, whatever their length, are a new level: the model is scaled to them and the
+    /// window starts anew. The known shape stays, what moved was the level.
+    fn set_aside(&mut self, batch_len: usize, ratio: f64) {
+        let time_ns = ratio * self.predict_ns(batch_len);
+        let line_ns = self.line.at_ns(batch_len).max(1.0);
+        let bucket = &mut self.buckets[bucket_index(batch_len)];
+        bucket.odd_len += u32::from((1.0 / STAIR_MAX..STAIR_MAX).contains(&ratio));
+        if bucket.odd_len == ODD_RUN {
+            let sample_len = f64::from(ODD_RUN);
+            *bucket = Bucket { ratio: time_ns / line_ns, sample_len, odd_len: 0 };
+            self.run_len = 0;
+            return;
+        }
         if self.run_len > 0 && (ratio > 1.0) != (self.run[0] > 1.0) {
             self.run_len = 0;
         }
@@ -285,6 +303,11 @@ impl StageModel {
             Line::new(fixed_ns, slope)
         };
     }
+}
+
+/// Rounded up, without the call that rounding up a float takes on older processors.
+fn whole_ns(time_ns: f64) -> u64 {
+    (time_ns + 0.999) as u64
 }
 
 fn bucket_index(batch_len: usize) -> usize {

@@ -405,14 +405,13 @@ impl Scheduler {
 
     fn feed_back(&mut self, now_ns: u64) {
         let batch = self.oldest(Stage::Download);
-        let arrivals = || batch.slots.iter().map(|&slot| self.slots[slot as usize].arrival_ns);
-        let waits = arrivals().map(|arrival_ns| batch.upload_started_ns.saturating_sub(arrival_ns));
+        let arrivals = batch.slots.iter().map(|&slot| self.slots[slot as usize].arrival_ns);
+        let waits = arrivals.map(|arrival_ns| batch.upload_started_ns.saturating_sub(arrival_ns));
         let finished = FinishedBatch {
             batch_len: batch.slots.len(),
             upload_started_ns: batch.upload_started_ns,
             finished_ns: now_ns,
             wait_mean_ns: waits.sum::<u64>() / batch.slots.len() as u64,
-            latency_max_ns: now_ns - arrivals().min().unwrap_or(now_ns),
         };
         self.policy.finished(&finished);
     }
