@@ -1,9 +1,9 @@
 //! The simulator and the policies against known figures: the paper's experiments, the load-latency
 //! table of the method, overload, closed loop, a wrong first fit.
 //!
-//! Figures of Poisson runs are means over 3·10⁵ arrivals of one seed. Over six seeds of 2·10⁶ arrivals
-//! at load 0.9 they scatter by 0.8 %, so a run here is sure to 2 % there, and to a tenth of that at
-//! load 0.1; the tolerances follow.
+//! Figures of Poisson runs are means over 3·10⁵ arrivals of one seed. Over six seeds of 2·10⁶
+//! arrivals at load 0.9 they scatter by 0.8 %, so a run here is sure to 2 % there, and to a tenth
+//! of that at load 0.1; the tolerances follow.
 
 use twinstream::sched::{Config, Line, PolicySpec, Stages};
 use twinstream::sim::arrivals::Workload;

@@ -3,8 +3,8 @@
 //! Each stage keeps a least-squares line over a bounded window of measured batches, begun from
 //! two calibration batches, and beside it a correction for each bucket of batch lengths, since real
 //! stages are staircases. Single outliers are set aside; several in a row on the same side are a
-//! new level, believed at once. Predictions are always positive and finite. Times are those that the
-//! device measured for the stage alone; when and why a batch ran is not known here.
+//! new level, believed at once. Predictions are always positive and finite. Times are those that
+//! the device measured for the stage alone; when and why a batch ran is not known here.
 
 use super::line::{Line, Stage, Stages};
 use super::recent::Recent;
@@ -86,8 +86,8 @@ impl CostModel {
         whole_ns(model.predict_ns(batch_len) * (1.0 + model.margin))
     }
 
-    /// Mean of measured times over predicted ones. Predictions are of what is usual; this is above 1
-    /// by what outliers add.
+    /// Mean of measured times over predicted ones. Predictions are of what is usual; this is above
+    /// 1 by what outliers add.
     pub fn overrun(&self, stage: Stage) -> f64 {
         self.stages.of(stage).overrun
     }

@@ -84,13 +84,13 @@ impl Policy for Stream {
     }
 }
 
-/// How many of `available_len` images to compute in one batch: the b with the least `T(b)·(w/b + ½)`,
-/// w = s / (1 − ρ) for s requests in the system and a load ρ.
+/// How many of `available_len` images to compute in one batch: the b with the least
+/// `T(b)·(w/b + ½)`, w = s / (1 − ρ) for s requests in the system and a load ρ.
 ///
 /// `T(b)/b` is the device's time for an image, which delays all who wait and, at load ρ, those who
-/// come meanwhile; `T(b)/2` is the time that the images of a batch wait for each other. Where stages
-/// are lines and the load is steady nothing beats taking everything; a backlog that a burst leaves
-/// behind is cut up, near `b = sqrt(2·w·c/k)`, and a batch ends at the edge of a stair.
+/// come meanwhile; `T(b)/2` is the time that the images of a batch wait for each other. Where
+/// stages are lines and the load is steady nothing beats taking everything; a backlog that a burst
+/// leaves behind is cut up, near `b = sqrt(2·w·c/k)`, and a batch ends at the edge of a stair.
 fn batch_len(view: &View<'_>, available_len: usize) -> usize {
     let available_len = available_len.min(view.batch_len_max);
     let compute = view.cost.line(Stage::Compute);

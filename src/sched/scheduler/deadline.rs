@@ -63,8 +63,8 @@ impl Scheduler {
         self.cost.predict_ns(Stage::Compute, 1) + self.cost.predict_ns(Stage::Download, 1)
     }
 
-    /// Length of the batch that closes at the start of `stage`, at most `wanted_len`, after dropping
-    /// those that stand in its way; 0 if none is left.
+    /// Length of the batch that closes at the start of `stage`, at most `wanted_len`, after
+    /// dropping those that stand in its way; 0 if none is left.
     pub(super) fn window(&mut self, stage: Stage, wanted_len: usize, now_ns: u64) -> usize {
         let mut batch_len = 0;
         let mut limit_len = wanted_len;
