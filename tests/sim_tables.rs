@@ -1,8 +1,9 @@
 //! The simulator and the policies against known figures: the paper's experiments, the load-latency
 //! table of the method, overload, closed loop, a wrong first fit.
 //!
-//! Figures of Poisson runs are means over 3·10⁵ arrivals; each tolerance is the published figure's
-//! rounding plus three standard errors of such a run, measured over ten seeds.
+//! Figures of Poisson runs are means over 3·10⁵ arrivals of one seed. Over six seeds of 2·10⁶
+//! arrivals at load 0.9 they scatter by 0.8 %, so a run here is sure to 2 % there, and to a tenth
+//! of that at load 0.1; the tolerances follow.
 
 use twinstream::sched::{Config, Line, PolicySpec, Stages};
 use twinstream::sim::arrivals::Workload;
@@ -180,10 +181,73 @@ fn closed_loop_never_loses_to_one_stream() {
     }
 }
 
-/// A first fit that is off by a factor of two is forgotten at once; outliers, staircases and drift
-/// cost little beside a policy that needs no model.
+/// Stairs, jitter, outliers and drift: the default stays ahead of peers tuned for the very device,
+/// most of which need no model.
 #[test]
-fn model_error_costs_little() {
+fn unruly_devices_do_not_mislead_it() {
+    for (items, load) in [
+        ("jitter=10%", 0.3),
+        ("jitter=10%", 0.6),
+        ("buckets=1/4/8/16/32/64/128/256", 0.3),
+        ("buckets=1/4/8/16/32/64/128/256", 0.6),
+        ("jitter=5%,buckets=32/64/96/128", 0.6),
+        ("outliers=10%x10", 0.1),
+        ("drift=0s:1/1s:1.5/2s:1", 0.5),
+    ] {
+        let device = format!("{PROFILE},{items}");
+        let workload = format!("poisson:{}", load / 25e-6);
+        // Outliers make single runs differ widely: the same five seeds for everyone.
+        let mean = |policy| {
+            let one = |seed| {
+                let mut setup = setup(&device, &workload, policy);
+                setup.arrival_len_max = 50_000;
+                setup.seed = seed;
+                mean_ms(&run(&setup, ()))
+            };
+            (1..=5).map(one).sum::<f64>() / 5.0
+        };
+        let mut peers = vec![PolicySpec::Serial, PolicySpec::Adaptive { tick_ns: 100_000 }];
+        for batch_len in [8, 16, 32, 64, 256] {
+            for is_eager in [false, true] {
+                for delay_ns in [0, 100_000] {
+                    peers.push(PolicySpec::Fixed { batch_len, delay_ns, is_eager });
+                }
+            }
+        }
+        let best = peers.into_iter().map(mean).fold(f64::INFINITY, f64::min);
+        let stream = mean(PolicySpec::Stream);
+        println!("{items} at load {load}: {stream:.4} ms, best peer {best:.4} ms");
+        assert!(stream <= 1.01 * best, "{items} at load {load}: {stream} and {best} ms");
+    }
+}
+
+/// A burst leaves a backlog that is cheaper to serve in parts, which tuned peers happen to do.
+#[test]
+fn bursts_are_served_no_worse_than_by_tuned_peers() {
+    // 588 images a second is what the device computes at most, 9.7 ms the time of one image.
+    for burst in ["1176@48ms,59@485ms", "2353@19ms,29@485ms", "529@194ms,59@194ms"] {
+        let mean = |policy| {
+            let mut setup = setup("gtx-1080ti", &format!("burst:{burst}"), policy);
+            setup.arrival_len_max = 40_000;
+            mean_ms(&run(&setup, ()))
+        };
+        let mut best = f64::INFINITY;
+        for batch_len in [8, 16, 24, 32, 48, 64, 256] {
+            for is_eager in [false, true] {
+                for delay_ns in [0, 3_000_000] {
+                    best = best.min(mean(PolicySpec::Fixed { batch_len, delay_ns, is_eager }));
+                }
+            }
+        }
+        let stream = mean(PolicySpec::Stream);
+        println!("{burst}: {stream:.2} ms, best fixed {best:.2} ms");
+        assert!(stream <= 1.01 * best, "{burst}: {stream} and {best} ms");
+    }
+}
+
+/// A first fit that is off by a factor of two is forgotten at once.
+#[test]
+fn a_wrong_first_fit_is_forgotten() {
     for load in [0.3, 0.7] {
         let workload = format!("poisson:{}", load / 25e-6);
         let truth = mean_ms(&simulate(PROFILE, &workload, PolicySpec::Stream));

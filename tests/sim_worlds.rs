@@ -1,6 +1,6 @@
 //! Random worlds under an independent checker: whatever device, workload, policy and limits are
-//! drawn, every rule holds, and the same seed gives the same events. Bugs planted in the scheduler's
-//! policy and in its events must be found.
+//! drawn, every rule holds, and the same seed gives the same events. Bugs planted in the
+//! scheduler's policy and in its events must be found.
 //!
 //! Seeds are fresh at every run and printed; `TWINSTREAM_SEED` repeats one.
 

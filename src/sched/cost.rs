@@ -3,8 +3,8 @@
 //! Each stage keeps a least-squares line over a bounded window of measured batches, begun from
 //! two calibration batches, and beside it a correction for each bucket of batch lengths, since real
 //! stages are staircases. Single outliers are set aside; several in a row on the same side are a
-//! new level, believed at once. Predictions are always positive and finite. Times are those that the
-//! device measured for the stage alone; when and why a batch ran is not known here.
+//! new level, believed at once. Predictions are always positive and finite. Times are those that
+//! the device measured for the stage alone; when and why a batch ran is not known here.
 
 use super::line::{Line, Stage, Stages};
 use super::recent::Recent;
@@ -21,7 +21,7 @@ const DEVIATIONS_MIN: usize = 8;
 /// So many outliers in a row on one side are a new level: at one outlier in ten, chance alone does
 /// that once in 10⁸ batches.
 const SHIFT_RUN: usize = 8;
-/// So many outliers in a row of one bucket are its own stair.
+/// So many outliers in a row of one bucket are its own stair, once the line has settled.
 const ODD_RUN: u32 = 3;
 /// Unless they are so many times off: stairs at most double, hiccups may take any time.
 const STAIR_MAX: f64 = 3.0;
@@ -84,6 +84,12 @@ impl CostModel {
     pub fn predict_high_ns(&self, stage: Stage, batch_len: usize) -> u64 {
         let model = self.stages.of(stage);
         whole_ns(model.predict_ns(batch_len) * (1.0 + model.margin))
+    }
+
+    /// Mean of measured times over predicted ones. Predictions are of what is usual; this is above
+    /// 1 by what outliers add.
+    pub fn overrun(&self, stage: Stage) -> f64 {
+        self.stages.of(stage).overrun
     }
 
     /// The line fitted to a stage, without the corrections of its buckets.
@@ -169,6 +175,8 @@ struct StageModel {
     buckets: [Bucket; BUCKET_LEN],
     deviations: Recent,
     margin: f64,
+    /// Measured times over predicted ones, outliers included, averaged.
+    overrun: f64,
     /// The latest outliers over their predictions, all on the same side of 1.
     run: [f64; SHIFT_RUN],
     run_len: usize,
@@ -186,6 +194,7 @@ impl StageModel {
             buckets: [Bucket { ratio: 1.0, sample_len: 0.0, odd_len: 0 }; BUCKET_LEN],
             deviations: Recent::new(),
             margin: 0.0,
+            overrun: 1.0,
             run: [0.0; SHIFT_RUN],
             run_len: 0,
         }
@@ -204,6 +213,7 @@ impl StageModel {
         let predicted_ns = self.predict_ns(batch_len);
         let ratio = elapsed_ns as f64 / predicted_ns;
         let deviation = (ratio - 1.0).abs();
+        self.overrun += (ratio - self.overrun) / WINDOW_LEN as f64;
         self.deviations.push(deviation);
         let limit = if self.deviations.len() < DEVIATIONS_MIN {
             OUTLIER_FIRST
@@ -238,10 +248,11 @@ impl StageModel {
         let time_ns = ratio * self.predict_ns(batch_len);
         let line_ns = self.line.at_ns(batch_len).max(1.0);
         let bucket = &mut self.buckets[bucket_index(batch_len)];
-        bucket.odd_len += u32::from((1.0 / STAIR_MAX..STAIR_MAX).contains(&ratio));
+        let may_be_stair =
+            self.sums.len as usize == WINDOW_LEN && (1.0 / STAIR_MAX..STAIR_MAX).contains(&ratio);
+        bucket.odd_len += u32::from(may_be_stair);
         if bucket.odd_len == ODD_RUN {
-            let sample_len = f64::from(ODD_RUN);
-            *bucket = Bucket { ratio: time_ns / line_ns, sample_len, odd_len: 0 };
+            *bucket = Bucket { ratio: time_ns / line_ns, sample_len: BUCKET_MEMORY, odd_len: 0 };
             self.run_len = 0;
             return;
         }

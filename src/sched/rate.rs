@@ -88,7 +88,8 @@ impl ArrivalRate {
         self.long.after(now_ns.saturating_sub(self.updated_ns) as f64)
     }
 
-    /// Arrivals per nanosecond over the latest 32 batches, until now; none before there were as many.
+    /// Arrivals per nanosecond over the latest 32 batches, until now; none before there were so
+    /// many.
     pub fn steady_per_ns(&self, now_ns: u64) -> Option<f64> {
         if self.batch_count < BATCHES {
             return None;

@@ -95,6 +95,27 @@ fn learns_a_staircase() {
     assert!(mean_error < 0.05 && mean_error < 0.7 * line_error, "{mean_error} {line_error}");
 }
 
+/// One length for long, then one on the next stair: three of it are believed, and the step of a
+/// device that is only ever asked for one length is followed too.
+#[test]
+fn learns_a_stair_that_is_rarely_met() {
+    let mut model = model(TRUTH);
+    for len in batch_lens(200).map(|len| len % 4 + 29) {
+        model.observe(len, TRUTH.at_ns(len) as u64);
+    }
+    let next_ns = 1.5 * TRUTH.at_ns(36);
+    for _ in 0..=ODD_RUN {
+        model.observe(36, next_ns as u64);
+    }
+    assert!((model.predict_ns(36) / next_ns - 1.0).abs() < 0.1, "{}", model.predict_ns(36));
+    assert!((model.predict_ns(30) / TRUTH.at_ns(30) - 1.0).abs() < 0.03);
+    for _ in 0..100 {
+        model.observe(30, 2 * TRUTH.at_ns(30) as u64);
+    }
+    let error = model.predict_ns(30) / (2.0 * TRUTH.at_ns(30)) - 1.0;
+    assert!(error.abs() < 0.02, "{error}");
+}
+
 #[test]
 fn refuses_nonsense() {
     let mut model = model(TRUTH);

@@ -14,6 +14,9 @@ use crate::sched::line::Stage;
 /// last upload, the later it can start.
 const NEAR_UPLOADS: u64 = 3;
 
+/// Longest batches that may lie ready on the device: with one alone, an urgent request would stay
+/// behind those that wait there.
+const BATCHES_AHEAD: usize = 2;
 /// Stairs, from tiles and graph sizes, are multiples of this many images; shorter ones are of any
 /// length.
 const STAIR: usize = 8;
@@ -32,10 +35,11 @@ impl Policy for Stream {
     }
 
     fn upload(&self, view: &View<'_>) -> Decision {
-        let room_len = view.batch_len_max.saturating_sub(view.resident_len);
+        let room_len = (BATCHES_AHEAD * view.batch_len_max).saturating_sub(view.resident_len);
         if room_len == 0 {
             return Decision::HOLD;
         }
+        let room_len = room_len.min(view.batch_len_max);
         let chunk_len = view.waiting_len.min(room_len);
         if view.computing_len == 0 {
             let batch_len = batch_len(view, chunk_len);
@@ -80,17 +84,18 @@ impl Policy for Stream {
     }
 }
 
-/// How many of `available_len` images to compute in one batch: the b with the least `T(b)·(w/b + ½)`,
-/// w = s / (1 − ρ) for s requests in the system and a load ρ.
+/// How many of `available_len` images to compute in one batch: the b with the least
+/// `T(b)·(w/b + ½)`, w = s / (1 − ρ) for s requests in the system and a load ρ.
 ///
 /// `T(b)/b` is the device's time for an image, which delays all who wait and, at load ρ, those who
-/// come meanwhile; `T(b)/2` is the time that the images of a batch wait for each other. Where stages
-/// are lines and the load is steady nothing beats taking everything; a backlog that a burst leaves
-/// behind is cut up, near `b = sqrt(2·w·c/k)`, and a batch ends at the edge of a stair.
+/// come meanwhile; `T(b)/2` is the time that the images of a batch wait for each other. Where
+/// stages are lines and the load is steady nothing beats taking everything; a backlog that a burst
+/// leaves behind is cut up, near `b = sqrt(2·w·c/k)`, and a batch ends at the edge of a stair.
 fn batch_len(view: &View<'_>, available_len: usize) -> usize {
     let available_len = available_len.min(view.batch_len_max);
     let compute = view.cost.line(Stage::Compute);
-    let load = view.steady_arrivals_per_ns.unwrap_or(f64::INFINITY) * compute.per_image_ns;
+    let image_ns = compute.per_image_ns * view.cost.overrun(Stage::Compute);
+    let load = view.steady_arrivals_per_ns.unwrap_or(f64::INFINITY) * image_ns;
     let all_len = view.resident_len + view.uploading_len + view.waiting_len;
     let weight = all_len as f64 / (1.0 - load).max(SPARE_MIN);
     let cost = |batch_len: usize| {

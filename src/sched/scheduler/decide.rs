@@ -1,4 +1,5 @@
-//! What to do next: outcomes first, then downloads, then the policy's word on computing and uploads.
+//! What to do next: outcomes first, then downloads, then the policy's word on computing and on
+//! uploads.
 //!
 //! Whatever the policy answers, no batch is empty or longer than the longest allowed.
 
