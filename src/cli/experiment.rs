@@ -20,7 +20,7 @@ const ALL: &str = "all";
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Which experiment.
-    #[arg(value_parser = PossibleValuesParser::new(std::iter::once(ALL).chain(experiment::names())))]
+    #[arg(value_parser = names())]
     name: String,
     /// Folder to write to; made if it isn't there.
     #[arg(long)]
@@ -35,6 +35,10 @@ pub(crate) struct Args {
     /// Print the key figures as one JSON object a row instead of a line an experiment.
     #[arg(long)]
     json: bool,
+}
+
+fn names() -> PossibleValuesParser {
+    PossibleValuesParser::new(std::iter::once(ALL).chain(experiment::names()))
 }
 
 struct Bar(ProgressBar);

@@ -2,6 +2,7 @@
 
 pub mod arrivals;
 pub mod bounds;
+pub mod check;
 pub mod device;
 mod event;
 pub mod experiment;

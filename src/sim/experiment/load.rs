@@ -20,7 +20,7 @@ pub(super) const BATCH_LEN_MAX: usize = 256;
 const LOADS: [f64; 11] = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9];
 
 /// The p99 is compared on traces of this length, which the clairvoyant bound can look through.
-const TRACE_LEN: u64 = 50_000;
+const TRACE_LEN: u64 = 100_000;
 
 pub(super) fn device() -> DeviceSpec {
     DEVICE.parse().expect("the words are well-formed")
@@ -66,10 +66,11 @@ pub(super) fn load_latency(scale: &Scale, progress: &dyn Progress) -> Figure {
     let kinds: [(&str, Figured); 2] =
         [("mean latency", |point| point.mean_ms), ("p99 latency", |point| point.p99_ms)];
     for (what, figure) in kinds {
-        let mut series = vec![Series::new("bound", Style::Dashed, line(&bounds, figure))];
+        let mut series = Vec::new();
         for (index, policy) in policies.iter().enumerate() {
             series.push(Series::new(policy.name(), Style::Marked, line(found(index), figure)));
         }
+        series.push(Series::new("bound", Style::Dashed, line(&bounds, figure)));
         let x = Axis::linear("load λ·k", (0.0, 1.0));
         let y = Axis::log("ms", (0.8, 40.0));
         panels.push(Panel { title: what.into(), x, y, series });

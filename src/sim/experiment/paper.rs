@@ -187,7 +187,7 @@ pub(super) fn concurrency_latency(scale: &Scale, progress: &dyn Progress) -> Fig
     let mut latency: Vec<Series> =
         (0..CURVES.len()).map(|index| curve(index, &|rate_hz| mean_ms(index, rate_hz))).collect();
     let bound = RATES_HZ.iter().zip(&bounds_ms).filter_map(|(&rate, &ms)| Some((rate, ms?)));
-    latency.insert(0, Series::new("bound", Style::Dashed, bound.collect()));
+    latency.push(Series::new("bound", Style::Dashed, bound.collect()));
     let change_percent = |index: usize, rate_hz: f64| {
         Some(100.0 * (mean_ms(index, rate_hz)? / mean_ms(0, rate_hz)? - 1.0))
     };
