@@ -77,6 +77,10 @@ def write_files():
     save(rgb, "rotated.jpg", quality=85, exif=orientation())
     save(grey, "grey.jpg", quality=85)
     save(rgb.convert("CMYK"), "cmyk.jpg", quality=95)
+    # Pillow writes no YCCK: the same data, declared as such in the Adobe segment.
+    cmyk = (OUT / "cmyk.jpg").read_bytes()
+    transform = cmyk.index(b"Adobe") + 11
+    (OUT / "ycck.jpg").write_bytes(cmyk[:transform] + b"\2" + cmyk[transform + 1 :])
     save(rgb, "keep-rgb.jpg", quality=95, keep_rgb=True)
     save(rgb, "lossy.webp", quality=80)
     save(rgb, "lossless.webp", lossless=True)

@@ -1,7 +1,7 @@
 //! The ring under threads: every request is taken exactly once with its own image, no slot is lost.
 //!
-//! The seed is printed; `TWINSTREAM_SEED` repeats a run's random choices (not its interleaving), and
-//! `TWINSTREAM_STRESS_LEN` sets the requests of each producer.
+//! The seed is printed; `TWINSTREAM_SEED` repeats a run's random choices (not its interleaving),
+//! and `TWINSTREAM_STRESS_LEN` sets the requests of each producer.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;

@@ -1,7 +1,7 @@
 // The ring's lock-free protocol: which slots are free, which are committed.
 //
-// Invariant: a slot's bit is set in at most one of the two bitmaps; in neither it has one owner, the
-// thread that cleared it. Knows slot numbers alone: no memory, no bytes, no way to block.
+// Invariant: a slot's bit is set in at most one of the two bitmaps; in neither it has one owner,
+// the thread that cleared it. Knows slot numbers alone: no memory, no bytes, no way to block.
 //
 // Word is an atomic uint64_t: std::atomic, or a stand-in that runs the very same code under a model
 // checker. It offers load, store, compare_exchange_weak, fetch_or and fetch_and.
@@ -104,9 +104,10 @@ public:
         uint64_t bit = run_bits(slot % kWordSlots, 1);
         uint64_t seen = word.load(std::memory_order_relaxed);
         do {
-            // The flags live in the word that the commit changes, so the word's own order of changes
-            // decides: this commit comes before `close` or `sleep` and is seen by it, or after and
-            // sees its flag. Flags in a word of their own would need sequential consistency.
+            // The flags live in the word that the commit changes, so the word's own order of
+            // changes decides: this commit comes before `close` or `sleep` and is seen by it, or
+            // after and sees its flag. Flags in a word of their own would need sequential
+            // consistency.
             if ((seen & kClosed) != 0) return TWINSTREAM_RING_CLOSED;
             if ((seen & bit) != 0) return TWINSTREAM_RING_MISUSE;
             // Release: the image, and all that goes with it, before the bit.

@@ -36,7 +36,8 @@ extern "C" {
 
 typedef struct twinstream_ring twinstream_ring;
 
-/* Slots of a ring at most: what a sweep over all of them costs stays near a microsecond. */
+/* Slots of a ring at most: a sweep over all of them, as when an idle consumer looks, stays at a few
+ * microseconds. */
 #define TWINSTREAM_RING_SLOT_LEN_MAX 65536u
 
 /* Slots lie a multiple of this apart, so that no two share a cache line. */

@@ -1,12 +1,14 @@
 //! The `twinstream` command: one module a subcommand, on the library's public interface alone.
 
+mod charts;
 mod classify;
 mod evaluate;
+mod experiment;
+mod html;
 mod inspect;
 mod options;
 mod outcome;
 mod plan;
-mod progress;
 mod reader;
 mod simulate;
 mod table;
@@ -31,6 +33,8 @@ enum Command {
     #[command(after_help = EXIT_CODES_HELP)]
     Evaluate(evaluate::Options),
     #[command(after_help = EXIT_CODES_HELP)]
+    Experiment(experiment::Args),
+    #[command(after_help = EXIT_CODES_HELP)]
     Inspect(inspect::Options),
     #[command(after_help = EXIT_CODES_HELP)]
     Plan(plan::Args),
@@ -43,6 +47,7 @@ fn main() -> ExitCode {
     exit_code(match Cli::parse().command {
         Command::Classify(options) => classify::run(&options),
         Command::Evaluate(options) => evaluate::run(&options),
+        Command::Experiment(options) => experiment::run(&options).map(|()| Outcome::AllAnswered),
         Command::Inspect(options) => inspect::run(&options),
         Command::Plan(options) => plan::run(&options).map(|()| Outcome::AllAnswered),
         Command::Simulate(options) => simulate::run(&options).map(|()| Outcome::AllAnswered),

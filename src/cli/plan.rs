@@ -5,7 +5,7 @@ use twinstream::sim::device::DeviceSpec;
 use twinstream::sim::plan::{Plan, plan};
 use twinstream::sim::words;
 
-use crate::progress;
+use crate::outcome::progress_bar;
 use crate::table::{self, Column};
 
 /// Find the largest rate that keeps the p99 latency within a bound, and the batches it implies.
@@ -34,12 +34,11 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let bar = progress::bar(args.policies.len());
+    let bar = progress_bar(args.policies.len(), false);
     let plans: Vec<Plan> = args
         .policies
         .iter()
         .map(|&policy| {
-            bar.set_message(policy.name());
             let batch_len_max = usize::from(args.batch_len_max);
             let plan = plan(&args.device, policy, args.latency_bound, batch_len_max, args.seed);
             bar.inc(1);

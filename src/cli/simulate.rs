@@ -8,10 +8,10 @@ use twinstream::sim::device::DeviceSpec;
 use twinstream::sim::summary::{self, Bounds, Summary};
 use twinstream::sim::{Setup, words};
 
-use crate::progress;
+use crate::outcome::progress_bar;
 use crate::table::{self, Column};
 
-/// Run policies on a simulated device in virtual time, beside what no policy can beat.
+/// Run policies on a simulated device in virtual time, beside the bounds.
 ///
 /// Everything is simulated: no GPU is needed, and times are those of the device described.
 #[derive(clap::Args)]
@@ -63,7 +63,7 @@ impl Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let bar = progress::bar(args.policies.len() + 1);
+    let bar = progress_bar(args.policies.len() + 1, false);
     // The bounds and the policies know nothing of each other: both cores have something to do.
     let (bounds, reports) = thread::scope(|scope| {
         let bounds = scope.spawn(|| {
@@ -99,7 +99,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         None => "none".to_string(),
     };
     table::print(&format!(
-        "no policy can beat: mean {}, p99 {}, goodput {}",
+        "bounds: mean {}, p99 {}, goodput {}",
         unit(bounds.mean_ms, "ms"),
         unit(bounds.p99_ms, "ms"),
         unit(bounds.goodput_hz, "/s"),

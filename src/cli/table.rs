@@ -1,4 +1,4 @@
-//! Tables for people, and output that survives a closed pipe.
+//! Tables for people.
 
 use std::io::{self, Write};
 
@@ -22,10 +22,7 @@ pub(crate) fn text<T>(columns: &[Column<T>], rows: &[T]) -> String {
     lines.join("\n")
 }
 
-/// Prints a line; a reader that has seen enough (`| head`) is no failure.
+/// Prints a line; a closed pipe is an error here, not a panic.
 pub(crate) fn print(line: &str) -> io::Result<()> {
-    match writeln!(io::stdout(), "{line}") {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        outcome => outcome,
-    }
+    writeln!(io::stdout(), "{line}")
 }

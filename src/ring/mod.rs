@@ -1,9 +1,9 @@
 //! Slots of page-locked memory that producers write images into and the scheduling thread empties.
 //!
-//! Invariant: every slot is free or has exactly one owner, by type: a [`Lease`], the ring (committed,
-//! not yet taken), or a [`Slot`]. Nothing here blocks or allocates after [`Ring::new`]. Knows neither
-//! time nor devices, nor what a request is. The protocol is C++ (`cuda/ring`); `docs/RING.md` argues
-//! it.
+//! Invariant: every slot is free or has exactly one owner, by type: a [`Lease`], the ring (it is
+//! committed, not yet taken), or a [`Slot`]. Nothing here blocks or allocates after [`Ring::new`].
+//! Knows neither time nor devices, nor what a request is. The protocol is C++ (`cuda/ring`);
+//! `docs/RING.md` argues it.
 
 mod ffi;
 mod lease;
@@ -55,8 +55,8 @@ pub struct Ring<T> {
     shared: Arc<Shared<T>>,
 }
 
-/// The one taker of committed slots. Dropping it closes the ring: every later commit fails, and what
-/// was committed and not taken is dropped.
+/// The one taker of committed slots. Dropping it closes the ring: every later commit fails, and
+/// what was committed and not taken is dropped.
 pub struct Consumer<T> {
     ring: Ring<T>,
     /// Taken from the ring, not yet handed out.
@@ -132,8 +132,8 @@ impl<T> Ring<T> {
         unsafe { self.shared.bytes(ffi::Run { first: slot.index, len: 1 }) }
     }
 
-    /// `slots` gathered into runs wherever one follows its neighbour in the storage: the copies that
-    /// a transfer of these slots takes. Sorted slots give the fewest.
+    /// `slots` gathered into runs wherever one follows its neighbour in the storage: the copies
+    /// that a transfer of these slots takes. Sorted slots give the fewest.
     ///
     /// # Panics
     /// When a slot is another ring's, as the run with it is reached.
@@ -146,8 +146,8 @@ impl<T> Ring<T> {
         })
     }
 
-    /// Frees taken slots, in any order; neighbours that follow one another are freed together. Their
-    /// transfers must have ended.
+    /// Frees taken slots, in any order; neighbours that follow one another are freed together.
+    /// Their transfers must have ended.
     ///
     /// # Panics
     /// When a slot is another ring's.

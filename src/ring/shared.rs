@@ -20,8 +20,13 @@ pub(super) struct Shared<T> {
     layout: ffi::Layout,
     slot_bytes: usize,
     pub(super) id: u64,
-    requests: Box<[UnsafeCell<Option<T>>]>,
+    requests: Box<[Request<T>]>,
 }
+
+/// The request that a slot carries, apart from its neighbours': a producer that stores one must not
+/// slow down the consumer that reads the one before.
+#[repr(align(64))]
+struct Request<T>(UnsafeCell<Option<T>>);
 
 // SAFETY: the C++ ring and its pages belong to no thread, and requests may move between threads.
 unsafe impl<T: Send> Send for Shared<T> {}
@@ -63,7 +68,7 @@ impl<T> Shared<T> {
             ffi::Layout { base: ptr::null_mut(), stride_bytes: 0, slot_len: 0, memory: 0 };
         // SAFETY: the ring was just made; `layout` is a place to store one in.
         unsafe { ffi::twinstream_ring_describe(ring.as_ptr(), &mut layout) };
-        let requests = (0..slot_len).map(|_| UnsafeCell::new(None)).collect();
+        let requests = (0..slot_len).map(|_| Request(UnsafeCell::new(None))).collect();
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         Ok(Self { ring, layout, slot_bytes, id, requests })
     }
@@ -108,7 +113,7 @@ impl<T> Shared<T> {
     /// # Safety
     /// The caller leased `slot` and, unless handed the request back, gives up its ownership.
     pub(super) unsafe fn commit(&self, slot: u32, request: T) -> std::result::Result<bool, T> {
-        let place = self.requests[slot as usize].get();
+        let place = self.requests[slot as usize].0.get();
         // SAFETY: the slot's owner alone reaches its request.
         unsafe { *place = Some(request) };
         let mut consumer_sleeps = 0;
@@ -141,7 +146,7 @@ impl<T> Shared<T> {
     /// The caller took `slot`.
     pub(super) unsafe fn request(&self, slot: u32) -> Option<T> {
         // SAFETY: the slot's owner alone reaches its request.
-        unsafe { (*self.requests[slot as usize].get()).take() }
+        unsafe { (*self.requests[slot as usize].0.get()).take() }
     }
 
     /// Frees slots.

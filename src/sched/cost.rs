@@ -2,24 +2,31 @@
 //!
 //! Each stage keeps a least-squares line over a bounded window of measured batches, begun from
 //! two calibration batches, and beside it a correction for each bucket of batch lengths, since real
-//! stages are staircases. Single outliers are clipped; several in a row on the same side are a new
-//! level, believed at once. Predictions are always positive and finite. Times are those that the
-//! device measured for the stage alone; when and why a batch ran is not known here.
+//! stages are staircases. Single outliers are set aside; several in a row on the same side are a
+//! new level, believed at once. Predictions are always positive and finite. Times are those that
+//! the device measured for the stage alone; when and why a batch ran is not known here.
 
 use super::line::{Line, Stage, Stages};
 use super::recent::Recent;
 
 /// Batches that the line is fitted to.
 const WINDOW_LEN: usize = 64;
-/// A time this many standard deviations off is clipped; 1.4826 makes a median one of them.
-const CLIP: f64 = 3.0 * 1.4826;
-/// Times closer than this are never clipped: the model itself is not better.
-const CLIP_MIN: f64 = 0.02;
-/// So many clipped times in a row on one side are a new level: at one outlier in ten, chance
-/// alone does that once in 10⁵ batches.
-const SHIFT_RUN: usize = 5;
-/// What the slope known so far weighs, in samples that are a typical batch length apart.
-const SLOPE_WEIGHT: f64 = 2.0;
+/// A time this many standard deviations off is an outlier; 1.4826 makes a median one of them.
+const OUTLIER: f64 = 3.0 * 1.4826;
+/// Times closer than this are never outliers: the model itself is not better.
+const OUTLIER_MIN: f64 = 0.1;
+/// What is an outlier before so many deviations are known.
+const OUTLIER_FIRST: f64 = 0.2;
+const DEVIATIONS_MIN: usize = 8;
+/// So many outliers in a row on one side are a new level: at one outlier in ten, chance alone does
+/// that once in 10⁸ batches.
+const SHIFT_RUN: usize = 8;
+/// So many outliers in a row of one bucket are its own stair, once the line has settled.
+const ODD_RUN: u32 = 3;
+/// Unless they are so many times off: stairs at most double, hiccups may take any time.
+const STAIR_MAX: f64 = 3.0;
+/// What the shape known so far weighs, in samples that are a typical batch length apart.
+const SHAPE_WEIGHT: f64 = 2.0;
 /// Up to this batch length each has a bucket of its own, above it each multiple of it: the tiles
 /// and graph sizes that cause staircases are multiples of 8.
 const BUCKET_STEP: usize = 8;
@@ -70,13 +77,19 @@ impl CostModel {
 
     /// Expected time of a stage for a batch of `batch_len` images, in nanoseconds.
     pub fn predict_ns(&self, stage: Stage, batch_len: usize) -> u64 {
-        self.stages.of(stage).predict_ns(batch_len).ceil() as u64
+        whole_ns(self.stages.of(stage).predict_ns(batch_len))
     }
 
     /// Time that a stage rarely exceeds: the expected one and a high quantile of the residuals.
     pub fn predict_high_ns(&self, stage: Stage, batch_len: usize) -> u64 {
         let model = self.stages.of(stage);
-        (model.predict_ns(batch_len) * (1.0 + model.margin)).ceil() as u64
+        whole_ns(model.predict_ns(batch_len) * (1.0 + model.margin))
+    }
+
+    /// Mean of measured times over predicted ones. Predictions are of what is usual; this is above
+    /// 1 by what outliers add.
+    pub fn overrun(&self, stage: Stage) -> f64 {
+        self.stages.of(stage).overrun
     }
 
     /// The line fitted to a stage, without the corrections of its buckets.
@@ -147,20 +160,24 @@ struct Bucket {
     /// Measured time over the line's, averaged.
     ratio: f64,
     sample_len: f64,
+    /// Outliers since the last sample that was none.
+    odd_len: u32,
 }
 
 #[derive(Clone, Debug)]
 struct StageModel {
     line: Line,
-    /// Slope that the window's evidence is weighed against.
-    slope_known: f64,
+    /// Line whose shape, its share of fixed cost, the window's evidence is weighed against.
+    known: Line,
     window: [Sample; WINDOW_LEN],
     next: usize,
     sums: Sums,
     buckets: [Bucket; BUCKET_LEN],
     deviations: Recent,
     margin: f64,
-    /// The latest clipped times over their predictions, all on the same side of 1.
+    /// Measured times over predicted ones, outliers included, averaged.
+    overrun: f64,
+    /// The latest outliers over their predictions, all on the same side of 1.
     run: [f64; SHIFT_RUN],
     run_len: usize,
 }
@@ -170,13 +187,14 @@ impl StageModel {
         let line = Line::new(line.fixed_ns.max(0.0), line.per_image_ns.max(0.0));
         Self {
             line,
-            slope_known: line.per_image_ns,
+            known: line,
             window: [Sample::default(); WINDOW_LEN],
             next: 0,
             sums: Sums::default(),
-            buckets: [Bucket { ratio: 1.0, sample_len: 0.0 }; BUCKET_LEN],
+            buckets: [Bucket { ratio: 1.0, sample_len: 0.0, odd_len: 0 }; BUCKET_LEN],
             deviations: Recent::new(),
             margin: 0.0,
+            overrun: 1.0,
             run: [0.0; SHIFT_RUN],
             run_len: 0,
         }
@@ -195,44 +213,64 @@ impl StageModel {
         let predicted_ns = self.predict_ns(batch_len);
         let ratio = elapsed_ns as f64 / predicted_ns;
         let deviation = (ratio - 1.0).abs();
+        self.overrun += (ratio - self.overrun) / WINDOW_LEN as f64;
         self.deviations.push(deviation);
-        let limit = (CLIP * self.deviations.quantile(0.5)).max(CLIP_MIN);
+        let limit = if self.deviations.len() < DEVIATIONS_MIN {
+            OUTLIER_FIRST
+        } else {
+            (OUTLIER * self.deviations.quantile(0.5)).max(OUTLIER_MIN)
+        };
         // No margin covers outliers: it would refuse nearly everything for the sake of a few.
         self.margin = self.deviations.quantile(MARGIN_QUANTILE).min(limit);
-        if deviation <= limit {
-            self.run_len = 0;
-        } else if self.is_new_level(ratio) {
+        if deviation > limit {
+            self.set_aside(batch_len, ratio);
             return;
         }
-        let time_ns = predicted_ns * ratio.clamp((1.0 - limit).max(0.0), 1.0 + limit);
+        self.run_len = 0;
+        self.buckets[bucket_index(batch_len)].odd_len = 0;
+        let time_ns = elapsed_ns as f64;
         self.add(Sample { batch_len: batch_len as f64, time_ns });
         self.fit();
+        if (self.sums.len as usize) < WINDOW_LEN {
+            // The line still moves: what is left over is not yet the bucket's.
+            return;
+        }
         let bucket = &mut self.buckets[bucket_index(batch_len)];
         bucket.sample_len = (bucket.sample_len + 1.0).min(BUCKET_MEMORY);
         let line_ns = self.line.at_ns(batch_len).max(1.0);
         bucket.ratio += (time_ns / line_ns - bucket.ratio) / bucket.sample_len;
     }
 
-    /// Counts a clipped time; after enough on one side scales the model to them and starts the
-    /// window anew.
-    fn is_new_level(&mut self, ratio: f64) -> bool {
+    /// Keeps an outlier out of the fit. Enough of one bucket are a stair that was not known; enough
+    /// on one side, whatever their length, are a new level: the model is scaled to them and the
+    /// window starts anew. The known shape stays, what moved was the level.
+    fn set_aside(&mut self, batch_len: usize, ratio: f64) {
+        let time_ns = ratio * self.predict_ns(batch_len);
+        let line_ns = self.line.at_ns(batch_len).max(1.0);
+        let bucket = &mut self.buckets[bucket_index(batch_len)];
+        let may_be_stair =
+            self.sums.len as usize == WINDOW_LEN && (1.0 / STAIR_MAX..STAIR_MAX).contains(&ratio);
+        bucket.odd_len += u32::from(may_be_stair);
+        if bucket.odd_len == ODD_RUN {
+            *bucket = Bucket { ratio: time_ns / line_ns, sample_len: BUCKET_MEMORY, odd_len: 0 };
+            self.run_len = 0;
+            return;
+        }
         if self.run_len > 0 && (ratio > 1.0) != (self.run[0] > 1.0) {
             self.run_len = 0;
         }
         self.run[self.run_len] = ratio;
         self.run_len += 1;
         if self.run_len < SHIFT_RUN {
-            return false;
+            return;
         }
         self.run.sort_unstable_by(f64::total_cmp);
         let factor = self.run[SHIFT_RUN / 2];
         self.line = Line::new(self.line.fixed_ns * factor, self.line.per_image_ns * factor);
-        self.slope_known = self.line.per_image_ns;
         self.sums = Sums::default();
         self.next = 0;
         self.deviations.clear();
         self.run_len = 0;
-        true
     }
 
     fn add(&mut self, sample: Sample) {
@@ -244,8 +282,8 @@ impl StageModel {
         self.next += 1;
         if self.next == WINDOW_LEN {
             self.next = 0;
-            // Once a turn: what was learnt of the slope is kept, rounding errors are not.
-            self.slope_known = self.line.per_image_ns;
+            // Once a turn: what was learnt of the shape is kept, rounding errors are not.
+            self.known = self.line;
             self.sums = Sums::default();
             for sample in self.window {
                 self.sums.add(sample, 1.0);
@@ -253,18 +291,21 @@ impl StageModel {
         }
     }
 
-    /// Least squares through the window's mean, the slope drawn to the one known so far. A slope
-    /// below zero is refused for the known one; a line that would start below zero starts at it.
+    /// Least squares through the window's mean, the slope drawn to that of the known shape at the
+    /// window's level. A slope below zero is refused for that one; a line that would start below
+    /// zero starts at it.
     fn fit(&mut self) {
         let sums = &self.sums;
         let batch_len_mean = sums.batch_len / sums.len;
         let time_mean_ns = sums.time_ns / sums.len;
         let spread = sums.batch_len_squared - sums.batch_len * batch_len_mean;
         let covariance = sums.product - sums.batch_len * time_mean_ns;
-        let weight = SLOPE_WEIGHT * batch_len_mean * batch_len_mean;
-        let mut slope = (covariance + weight * self.slope_known) / (spread + weight);
+        let known_mean_ns = self.known.per_image_ns * batch_len_mean + self.known.fixed_ns;
+        let known_slope = self.known.per_image_ns * time_mean_ns / known_mean_ns.max(1.0);
+        let weight = SHAPE_WEIGHT * batch_len_mean * batch_len_mean;
+        let mut slope = (covariance + weight * known_slope) / (spread + weight);
         if slope < 0.0 {
-            slope = self.slope_known;
+            slope = known_slope;
         }
         let fixed_ns = time_mean_ns - slope * batch_len_mean;
         self.line = if fixed_ns < 0.0 {
@@ -273,6 +314,11 @@ impl StageModel {
             Line::new(fixed_ns, slope)
         };
     }
+}
+
+/// Rounded up, without the call that rounding up a float takes on older processors.
+fn whole_ns(time_ns: f64) -> u64 {
+    (time_ns + 0.999) as u64
 }
 
 fn bucket_index(batch_len: usize) -> usize {

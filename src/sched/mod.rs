@@ -4,6 +4,7 @@
 //! device, and after construction nothing is allocated. The live engine and the simulator drive the
 //! same [`Scheduler`].
 
+mod api;
 mod cost;
 mod line;
 mod policy;
@@ -12,9 +13,10 @@ mod rate;
 mod recent;
 mod scheduler;
 
+pub use api::{Action, Config, NotInFlight, Outcome, Refusal, Request};
 pub use cost::{Certainty, CostModel};
 pub use line::{FitError, Line, Stage, Stages};
 pub use policy::{Decision, FinishedBatch, Policy, PolicySpec, Reason, UnknownPolicy, View};
 pub use queue::Priority;
 pub use rate::ArrivalRate;
-pub use scheduler::{Action, Config, Outcome, Refusal, Request, Scheduler};
+pub use scheduler::Scheduler;

@@ -99,8 +99,8 @@ pub struct View<'a> {
     pub latency_bound_ns: Option<u64>,
     /// Estimated arrivals a nanosecond: a burst is believed at once.
     pub arrivals_per_ns: f64,
-    /// Estimated arrivals a nanosecond over a long time.
-    pub steady_arrivals_per_ns: f64,
+    /// Arrivals a nanosecond over the latest batches; none before there were enough.
+    pub steady_arrivals_per_ns: Option<f64>,
     /// Whether the scheduler drains: nothing more will arrive.
     pub is_draining: bool,
     /// What the stages cost.
@@ -117,13 +117,6 @@ impl View<'_> {
     pub fn batch_len(&self) -> usize {
         self.waiting_len.min(self.batch_len_max)
     }
-
-    /// Expected time of all three stages, one after the other, in nanoseconds.
-    pub fn total_ns(&self, batch_len: usize) -> u64 {
-        self.cost.predict_ns(Stage::Upload, batch_len)
-            + self.cost.predict_ns(Stage::Compute, batch_len)
-            + self.cost.predict_ns(Stage::Download, batch_len)
-    }
 }
 
 /// A batch whose results have reached the host.
@@ -137,8 +130,6 @@ pub struct FinishedBatch {
     pub finished_ns: u64,
     /// Time from arrival to the start of the upload, averaged over its images, in nanoseconds.
     pub wait_mean_ns: u64,
-    /// Longest latency among its images, in nanoseconds.
-    pub latency_max_ns: u64,
 }
 
 /// Chooses when a batch goes and how many requests it takes.

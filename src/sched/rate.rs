@@ -1,19 +1,27 @@
 //! Estimate of the arrival rate: a burst is believed at once, a lull slowly.
 //!
 //! Two exponentially weighted rates, one short and one long, of which the larger is the answer;
-//! both fall while nothing arrives. Knows moments only, not what arrived.
+//! both fall while nothing arrives. Beside them the rate over whole batches, which clients that
+//! answer every batch with as many requests do not sway. Knows moments only, not what arrived.
 
 /// The short rate looks back over so many batches of one image, the long one over so many times
 /// the short one's time.
 const SHORT_BATCHES: f64 = 4.0;
 const LONG_SHORTS: f64 = 16.0;
 
-/// Arrival rate over a short and a long time.
+/// Batches that the steady rate looks back over.
+const BATCHES: usize = 32;
+
+/// Arrival rate over a short time, a long time, and over the latest batches.
 #[derive(Clone, Debug)]
 pub struct ArrivalRate {
     short: Decaying,
     long: Decaying,
     updated_ns: u64,
+    arrival_len: u64,
+    /// Moment of the latest batches and the arrivals until then, a ring.
+    batches: [(u64, u64); BATCHES],
+    batch_count: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -48,6 +56,9 @@ impl ArrivalRate {
             short: Decaying::new(short_ns),
             long: Decaying::new(short_ns * LONG_SHORTS),
             updated_ns: 0,
+            arrival_len: 0,
+            batches: [(0, 0); BATCHES],
+            batch_count: 0,
         }
     }
 
@@ -57,6 +68,13 @@ impl ArrivalRate {
         self.short.arrived(elapsed_ns);
         self.long.arrived(elapsed_ns);
         self.updated_ns = self.updated_ns.max(now_ns);
+        self.arrival_len += 1;
+    }
+
+    /// Takes note of a batch that starts to compute.
+    pub fn batch_started(&mut self, now_ns: u64) {
+        self.batches[self.batch_count % BATCHES] = (now_ns, self.arrival_len);
+        self.batch_count += 1;
     }
 
     /// Arrivals per nanosecond: the larger of the short and the long rate.
@@ -66,8 +84,19 @@ impl ArrivalRate {
     }
 
     /// Arrivals per nanosecond over the long time alone: steadier, for what a burst must not sway.
-    pub fn steady_per_ns(&self, now_ns: u64) -> f64 {
+    pub fn long_per_ns(&self, now_ns: u64) -> f64 {
         self.long.after(now_ns.saturating_sub(self.updated_ns) as f64)
+    }
+
+    /// Arrivals per nanosecond over the latest 32 batches, until now; none before there were so
+    /// many.
+    pub fn steady_per_ns(&self, now_ns: u64) -> Option<f64> {
+        if self.batch_count < BATCHES {
+            return None;
+        }
+        let (since_ns, arrival_len) = self.batches[self.batch_count % BATCHES];
+        let elapsed_ns = now_ns.saturating_sub(since_ns).max(1);
+        Some((self.arrival_len - arrival_len) as f64 / elapsed_ns as f64)
     }
 }
 
@@ -116,5 +145,23 @@ mod tests {
             last = now;
         }
         assert!(last < 1e-7, "{last}");
+    }
+
+    #[test]
+    fn steady_rate_counts_whole_batches() {
+        let mut rate = ArrivalRate::new(COMPUTE_NS);
+        for cycle in 0..80 {
+            let now_ns = cycle * 3_000_000;
+            // Thirty clients answer each batch at once.
+            for _ in 0..30 {
+                rate.arrived(now_ns + 10);
+            }
+            assert_eq!(rate.steady_per_ns(now_ns + 10).is_some(), cycle >= 32);
+            if cycle >= 33 {
+                let steady = rate.steady_per_ns(now_ns).unwrap_or_default();
+                assert!((0.9..=1.1).contains(&(steady / 1e-5)), "{steady}");
+            }
+            rate.batch_started(now_ns + 20);
+        }
     }
 }

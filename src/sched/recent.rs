@@ -2,10 +2,10 @@
 //!
 //! Invariant: `sorted` holds exactly the values of the ring. Never allocates.
 
-/// Values kept: enough for a 95 % quantile, few enough to follow a change within a second.
-const CAPACITY: usize = 64;
+/// Values kept: enough for a 95 % quantile, few enough to follow a change quickly.
+const CAPACITY: usize = 32;
 
-/// The latest 64 values.
+/// The latest 32 values.
 #[derive(Clone, Debug)]
 pub(super) struct Recent {
     ring: [f64; CAPACITY],
@@ -21,15 +21,22 @@ impl Recent {
 
     /// Adds a value that is not NaN; the oldest one leaves when there is no room.
     pub(super) fn push(&mut self, value: f64) {
-        if self.len == CAPACITY {
-            let gone = self.position(self.ring[self.next]);
-            self.sorted.copy_within(gone + 1.., gone);
-            self.len -= 1;
-        }
         let place = self.position(value);
-        self.sorted.copy_within(place..self.len, place + 1);
-        self.sorted[place] = value;
-        self.len += 1;
+        if self.len < CAPACITY {
+            self.sorted.copy_within(place..self.len, place + 1);
+            self.sorted[place] = value;
+            self.len += 1;
+        } else {
+            // Only those between the one that leaves and the one that comes move.
+            let gone = self.position(self.ring[self.next]);
+            if place > gone {
+                self.sorted.copy_within(gone + 1..place, gone);
+                self.sorted[place - 1] = value;
+            } else {
+                self.sorted.copy_within(place..gone, place + 1);
+                self.sorted[place] = value;
+            }
+        }
         self.ring[self.next] = value;
         self.next = (self.next + 1) % CAPACITY;
     }
@@ -40,12 +47,16 @@ impl Recent {
         self.len = 0;
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
     /// The value that a share `quantile` (0 to 1) of the values stays below or at; 0 if none.
     pub(super) fn quantile(&self, quantile: f64) -> f64 {
         if self.len == 0 {
             return 0.0;
         }
-        self.sorted[(quantile * (self.len - 1) as f64).round() as usize]
+        self.sorted[(quantile * (self.len - 1) as f64 + 0.5) as usize]
     }
 
     fn position(&self, value: f64) -> usize {

@@ -6,12 +6,14 @@
 //! time never runs backwards. It does not know what a slot holds or which device computes.
 
 mod deadline;
+mod decide;
 
 use std::collections::VecDeque;
 
+use super::api::{Action, Config, NotInFlight, Outcome, Refusal, Request};
 use super::cost::CostModel;
-use super::line::{Line, Stage, Stages};
-use super::policy::{Decision, FinishedBatch, Policy, PolicySpec, Reason, View};
+use super::line::{Stage, Stages};
+use super::policy::{FinishedBatch, Policy, Reason};
 use super::queue::{Priority, Queue};
 use super::rate::ArrivalRate;
 
@@ -23,86 +25,6 @@ const BATCHES_IN_FLIGHT: u64 = 4;
 const PATIENCE_NS: u64 = 1_000_000_000;
 /// Stands for no deadline.
 const NEVER_NS: u64 = u64::MAX;
-
-/// Limits, policy and first cost model of a scheduler.
-#[derive(Clone, Copy, Debug)]
-pub struct Config {
-    /// Slots, at least one: the most requests alive at a time.
-    pub slot_len: usize,
-    /// Longest batch, at least one.
-    pub batch_len_max: usize,
-    /// Bound on the latency of every request, in nanoseconds: its deadline is at most so long after
-    /// its arrival.
-    pub latency_bound_ns: Option<u64>,
-    /// How batches are chosen.
-    pub policy: PolicySpec,
-    /// Cost of the stages as calibrated.
-    pub lines: Stages<Line>,
-}
-
-/// A request as it is submitted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Request {
-    /// Where its image lies, on the host and on the device. In use until the outcome is polled.
-    pub slot: u32,
-    /// Which requests it goes before.
-    pub priority: Priority,
-    /// When its result must be on the host, in nanoseconds of the caller's clock.
-    pub deadline_ns: Option<u64>,
-}
-
-/// Why a request was not accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum Refusal {
-    /// The slot lies beyond the last one or holds a request that has not ended.
-    #[error("the slot does not exist or is in use")]
-    Slot,
-    /// Too much waits ahead of it: it would end after its deadline.
-    #[error("the deadline cannot be met")]
-    Deadline,
-    /// The scheduler drains.
-    #[error("no more requests are accepted")]
-    Draining,
-}
-
-/// How a request ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Outcome {
-    /// Its result is on the host.
-    Completed,
-    /// It was accepted but could not meet its deadline any more, and was not computed.
-    Expired,
-    /// The caller cancelled it; whatever the device still did for it is over.
-    Cancelled,
-    /// A stage that it was part of failed.
-    Failed,
-}
-
-/// What the caller has to do next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action<'a> {
-    /// Start a stage, behind those already asked of the same engine.
-    Start {
-        /// Which engine.
-        stage: Stage,
-        /// The requests' slots. Those to compute are all in device memory, in any order.
-        slots: &'a [u32],
-        /// Why now.
-        reason: Reason,
-    },
-    /// A request has ended; its slot is free again.
-    Finish {
-        /// Which request.
-        slot: u32,
-        /// How it ended.
-        outcome: Outcome,
-    },
-}
-
-/// A stage was reported as completed or failed while its engine had nothing to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("nothing is in flight in stage {0:?}")]
-pub struct NotInFlight(pub Stage);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -411,128 +333,6 @@ impl Scheduler {
         self.decisions.of(stage)[reason as usize]
     }
 
-    fn step(&mut self, now_ns: u64) -> Option<Step> {
-        self.expire(now_ns);
-        if let Some((slot, outcome)) = self.ended.pop_front() {
-            self.slots[slot as usize].state = State::Free;
-            return Some(Step::Finish(slot, outcome));
-        }
-        if self.download_asked < self.computed {
-            let number = self.download_asked;
-            self.download_asked += 1;
-            let batch = &self.batches[(number % BATCHES_IN_FLIGHT) as usize];
-            if batch.slots.is_empty() {
-                // Its computing failed. Downloads end in order, so it waits for those before it.
-                self.skip_failed();
-                return self.step(now_ns);
-            }
-            self.decisions.download[batch.reason as usize] += 1;
-            return Some(Step::Download(number));
-        }
-        self.hold_until_ns = None;
-        if self.started == self.computed
-            && self.started - self.downloaded < BATCHES_IN_FLIGHT
-            && self.resident.len() > 0
-            && self.start_compute(now_ns)
-        {
-            return Some(Step::Compute);
-        }
-        if !self.is_uploading && self.waiting.len() > 0 && self.start_upload(now_ns) {
-            return Some(Step::Upload);
-        }
-        None
-    }
-
-    fn start_compute(&mut self, now_ns: u64) -> bool {
-        let (mut batch_len, reason) = match self.policy.closes_at() {
-            Stage::Upload => (self.resident.len(), self.chunk.reason),
-            _ => match self.policy.compute(&self.view(now_ns)) {
-                Decision::Go { len, reason } => (len, reason),
-                Decision::Hold { until_ns } => return self.hold(until_ns),
-            },
-        };
-        batch_len = batch_len.clamp(1, self.batch_len_max).min(self.resident.len());
-        if self.deadline_len > 0 && self.policy.closes_at() != Stage::Upload {
-            batch_len = self.window(Stage::Compute, batch_len, now_ns);
-            if batch_len == 0 {
-                return false;
-            }
-        }
-        let batch = &mut self.batches[(self.started % BATCHES_IN_FLIGHT) as usize];
-        batch.slots.clear();
-        self.resident.take(batch_len, &mut batch.slots);
-        for &slot in &batch.slots {
-            self.slots[slot as usize].state = State::InFlight;
-        }
-        batch.reason = reason;
-        batch.started_ns = now_ns;
-        batch.end_ns = now_ns + self.cost.predict_ns(Stage::Compute, batch_len);
-        batch.upload_started_ns = self.resident_since_ns;
-        self.started += 1;
-        self.decisions.compute[reason as usize] += 1;
-        true
-    }
-
-    fn start_upload(&mut self, now_ns: u64) -> bool {
-        let (mut chunk_len, reason) = match self.policy.upload(&self.view(now_ns)) {
-            Decision::Go { len, reason } => (len, reason),
-            Decision::Hold { until_ns } => return self.hold(until_ns),
-        };
-        chunk_len = chunk_len.clamp(1, self.batch_len_max).min(self.waiting.len());
-        if self.deadline_len > 0 && self.policy.closes_at() == Stage::Upload {
-            chunk_len = self.window(Stage::Upload, chunk_len, now_ns);
-            if chunk_len == 0 {
-                return false;
-            }
-        }
-        self.chunk.slots.clear();
-        self.waiting.take(chunk_len, &mut self.chunk.slots);
-        for &slot in &self.chunk.slots {
-            self.slots[slot as usize].state = State::InFlight;
-        }
-        self.chunk.reason = reason;
-        self.chunk.started_ns = now_ns;
-        self.chunk.end_ns = now_ns + self.cost.predict_ns(Stage::Upload, chunk_len);
-        self.is_uploading = true;
-        self.decisions.upload[reason as usize] += 1;
-        true
-    }
-
-    /// Remembers when a policy wants to be asked again.
-    fn hold(&mut self, until_ns: Option<u64>) -> bool {
-        self.hold_until_ns = match (self.hold_until_ns, until_ns) {
-            (Some(one_ns), Some(other_ns)) => Some(one_ns.min(other_ns)),
-            (one_ns, other_ns) => one_ns.or(other_ns),
-        };
-        false
-    }
-
-    fn view(&self, now_ns: u64) -> View<'_> {
-        let oldest_ns = Priority::ALL
-            .iter()
-            .filter_map(|&priority| self.waiting.first(priority))
-            .map(|slot| self.slots[slot as usize].arrival_ns)
-            .min();
-        View {
-            now_ns,
-            waiting_len: self.waiting.len(),
-            oldest_arrival_ns: oldest_ns.unwrap_or(now_ns),
-            latest_arrival_ns: oldest_ns.map_or(now_ns, |_| self.latest_arrival_ns),
-            uploading_len: if self.is_uploading { self.chunk.slots.len() } else { 0 },
-            upload_free_ns: if self.is_uploading { self.chunk.end_ns } else { now_ns },
-            resident_len: self.resident.len(),
-            computing_len: self.computing().map_or(0, |batch| batch.slots.len()),
-            compute_free_ns: self.compute_free_ns(now_ns),
-            batches_in_flight_len: (self.started - self.downloaded) as usize,
-            batch_len_max: self.batch_len_max,
-            latency_bound_ns: self.latency_bound_ns,
-            arrivals_per_ns: self.rate.per_ns(now_ns),
-            steady_arrivals_per_ns: self.rate.steady_per_ns(now_ns),
-            is_draining: self.is_draining,
-            cost: &self.cost,
-        }
-    }
-
     fn computing(&self) -> Option<&Work> {
         let is_computing = self.started > self.computed;
         is_computing.then(|| &self.batches[(self.computed % BATCHES_IN_FLIGHT) as usize])
@@ -605,14 +405,13 @@ impl Scheduler {
 
     fn feed_back(&mut self, now_ns: u64) {
         let batch = self.oldest(Stage::Download);
-        let arrivals = || batch.slots.iter().map(|&slot| self.slots[slot as usize].arrival_ns);
-        let waits = arrivals().map(|arrival_ns| batch.upload_started_ns.saturating_sub(arrival_ns));
+        let arrivals = batch.slots.iter().map(|&slot| self.slots[slot as usize].arrival_ns);
+        let waits = arrivals.map(|arrival_ns| batch.upload_started_ns.saturating_sub(arrival_ns));
         let finished = FinishedBatch {
             batch_len: batch.slots.len(),
             upload_started_ns: batch.upload_started_ns,
             finished_ns: now_ns,
             wait_mean_ns: waits.sum::<u64>() / batch.slots.len() as u64,
-            latency_max_ns: now_ns - arrivals().min().unwrap_or(now_ns),
         };
         self.policy.finished(&finished);
     }

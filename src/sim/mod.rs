@@ -2,8 +2,10 @@
 
 pub mod arrivals;
 pub mod bounds;
+pub mod check;
 pub mod device;
 mod event;
+pub mod experiment;
 pub mod plan;
 mod random;
 mod report;

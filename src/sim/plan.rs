@@ -64,6 +64,9 @@ pub fn plan(
         seed,
     };
     let serial = ServiceTimes::serial(device, batch_len_max);
+    if serial.at_ns(1) > latency_bound_ns {
+        return plan;
+    }
     let is_noisy = device.jitter > 0.0 || device.outliers.is_some() || !device.drift.is_empty();
     if policy == PolicySpec::Serial
         && !is_noisy

@@ -58,10 +58,11 @@ pub fn misjudge(setup: &mut Setup, factor: f64) {
     };
 }
 
-/// What no policy can beat in a setup; none where a bound does not apply.
+/// What policies are measured against in a setup; none where a bound does not apply.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Bounds {
-    /// Least mean latency in milliseconds; of Poisson arrivals below capacity.
+    /// Optimal mean latency in milliseconds; of Poisson arrivals below capacity. See
+    /// [`bounds::mean_ns`] for what it takes for granted.
     pub mean_ms: Option<f64>,
     /// Least p99 latency in milliseconds on the first 100,000 arrivals; of open loops below
     /// capacity.
@@ -139,7 +140,7 @@ pub struct Summary {
     pub batch_len_mean: f64,
     /// Images in the longest batch.
     pub batch_len_max: usize,
-    /// Least mean latency of any online policy.
+    /// Optimal mean latency, as in [`Bounds`].
     pub bound_mean_ms: Option<f64>,
     /// Least p99 latency of any policy that knows the future.
     pub bound_p99_ms: Option<f64>,

@@ -186,6 +186,7 @@ impl<'a, O: Observer> World<'a, O> {
         if self.is_over() {
             arrival_ns = NEVER_NS;
             self.scheduler.drain();
+            self.act();
         }
         let timeout_ns = self.scheduler.poll_timeout().unwrap_or(NEVER_NS);
         let next_ns = STAGES

@@ -42,7 +42,7 @@ fn corrects_a_start_that_is_twice_or_half_the_truth() {
 #[test]
 fn corrects_a_start_with_the_wrong_share_of_fixed_cost() {
     let mut model = model(Line::new(50_000.0, 50_000.0));
-    for len in batch_lens(200) {
+    for len in batch_lens(400) {
         model.observe(len, TRUTH.at_ns(len) as u64);
     }
     let error = worst_error(&model, |len| TRUTH.at_ns(len));
@@ -93,6 +93,27 @@ fn learns_a_staircase() {
     let line_error =
         (1..=64).map(|len| (model.line.at_ns(len) / stairs(len) - 1.0).abs()).sum::<f64>() / 64.0;
     assert!(mean_error < 0.05 && mean_error < 0.7 * line_error, "{mean_error} {line_error}");
+}
+
+/// One length for long, then one on the next stair: three of it are believed, and the step of a
+/// device that is only ever asked for one length is followed too.
+#[test]
+fn learns_a_stair_that_is_rarely_met() {
+    let mut model = model(TRUTH);
+    for len in batch_lens(200).map(|len| len % 4 + 29) {
+        model.observe(len, TRUTH.at_ns(len) as u64);
+    }
+    let next_ns = 1.5 * TRUTH.at_ns(36);
+    for _ in 0..=ODD_RUN {
+        model.observe(36, next_ns as u64);
+    }
+    assert!((model.predict_ns(36) / next_ns - 1.0).abs() < 0.1, "{}", model.predict_ns(36));
+    assert!((model.predict_ns(30) / TRUTH.at_ns(30) - 1.0).abs() < 0.03);
+    for _ in 0..100 {
+        model.observe(30, 2 * TRUTH.at_ns(30) as u64);
+    }
+    let error = model.predict_ns(30) / (2.0 * TRUTH.at_ns(30)) - 1.0;
+    assert!(error.abs() < 0.02, "{error}");
 }
 
 #[test]

@@ -3,8 +3,9 @@
 //! While a batch computes, what waits goes up once the first of it has waited as long as the batch
 //! still has to run: a batch that ends early finds most of the next one on the device, and there
 //! are only a few uploads, closer and closer to the end, whatever the rate. The last one ends just
-//! in time. When the engine is free it takes everything in device memory, and waits for an upload
-//! in flight only if that costs less than leaving it behind.
+//! in time. When the engine is free it takes everything in device memory, less if stairs in the
+//! stage's cost or a burst's backlog make a shorter batch cheaper, and waits for an upload in flight
+//! only if that costs less than leaving it behind.
 
 use super::{Decision, Policy, Reason, View};
 use crate::sched::line::Stage;
@@ -12,6 +13,17 @@ use crate::sched::line::Stage;
 /// From so many uploads before the end on, what arrives goes up at once: the less is left for the
 /// last upload, the later it can start.
 const NEAR_UPLOADS: u64 = 3;
+
+/// Longest batches that may lie ready on the device: with one alone, an urgent request would stay
+/// behind those that wait there.
+const BATCHES_AHEAD: usize = 2;
+/// Stairs, from tiles and graph sizes, are multiples of this many images; shorter ones are of any
+/// length.
+const STAIR: usize = 8;
+/// A batch is cut only if that looks this much better: predictions are no more certain than that.
+const WORTH_CUTTING: f64 = 0.97;
+/// Share of the device taken to be spare at least: at full load nothing but throughput would count.
+const SPARE_MIN: f64 = 0.05;
 
 /// See the module.
 #[derive(Debug)]
@@ -23,13 +35,15 @@ impl Policy for Stream {
     }
 
     fn upload(&self, view: &View<'_>) -> Decision {
-        let room_len = view.batch_len_max.saturating_sub(view.resident_len);
+        let room_len = (BATCHES_AHEAD * view.batch_len_max).saturating_sub(view.resident_len);
         if room_len == 0 {
             return Decision::HOLD;
         }
+        let room_len = room_len.min(view.batch_len_max);
         let chunk_len = view.waiting_len.min(room_len);
         if view.computing_len == 0 {
-            return Decision::go(first_chunk_len(view, chunk_len), Reason::Idle);
+            let batch_len = batch_len(view, chunk_len);
+            return Decision::go(first_chunk_len(view, batch_len), Reason::Idle);
         }
         if chunk_len == room_len {
             return Decision::go(chunk_len, Reason::Full);
@@ -51,8 +65,9 @@ impl Policy for Stream {
     }
 
     fn compute(&self, view: &View<'_>) -> Decision {
-        let batch_len = view.resident_len.min(view.batch_len_max);
-        let reason = if batch_len == view.batch_len_max { Reason::Full } else { Reason::Idle };
+        let batch_len = batch_len(view, view.resident_len);
+        let is_full = batch_len < view.resident_len || batch_len == view.batch_len_max;
+        let reason = if is_full { Reason::Full } else { Reason::Idle };
         if view.uploading_len == 0 || reason == Reason::Full {
             return Decision::go(batch_len, reason);
         }
@@ -67,6 +82,51 @@ impl Policy for Stream {
         }
         Decision::until(late_ns)
     }
+}
+
+/// How many of `available_len` images to compute in one batch: the b with the least
+/// `T(b)·(w/b + ½)`, w = s / (1 − ρ) for s requests in the system and a load ρ.
+///
+/// `T(b)/b` is the device's time for an image, which delays all who wait and, at load ρ, those who
+/// come meanwhile; `T(b)/2` is the time that the images of a batch wait for each other. Where
+/// stages are lines and the load is steady nothing beats taking everything; a backlog that a burst
+/// leaves behind is cut up, near `b = sqrt(2·w·c/k)`, and a batch ends at the edge of a stair.
+fn batch_len(view: &View<'_>, available_len: usize) -> usize {
+    let available_len = available_len.min(view.batch_len_max);
+    let compute = view.cost.line(Stage::Compute);
+    let image_ns = compute.per_image_ns * view.cost.overrun(Stage::Compute);
+    let load = view.steady_arrivals_per_ns.unwrap_or(f64::INFINITY) * image_ns;
+    let all_len = view.resident_len + view.uploading_len + view.waiting_len;
+    let weight = all_len as f64 / (1.0 - load).max(SPARE_MIN);
+    let cost = |batch_len: usize| {
+        let compute_ns = view.cost.predict_ns(Stage::Compute, batch_len) as f64;
+        compute_ns * (weight / batch_len as f64 + 0.5)
+    };
+    let mut best_len = available_len;
+    let mut best = cost(available_len) * WORTH_CUTTING;
+    let mut consider = |batch_len: usize| {
+        let cost = cost(batch_len);
+        if cost < best {
+            (best_len, best) = (batch_len, cost);
+        }
+    };
+    let longest = (2.0 * weight * compute.fixed_ns / compute.per_image_ns.max(1.0)).sqrt() as usize;
+    if longest < available_len {
+        consider(longest.max(1));
+    }
+    // Stairs at most double from one to the next: the edge below lies in the upper half.
+    let mut edge_len = stair_below(available_len);
+    while edge_len > 0 && edge_len >= available_len / 2 {
+        consider(edge_len);
+        edge_len = stair_below(edge_len);
+    }
+    best_len
+}
+
+/// The longest batch below this length that may end a stair.
+fn stair_below(batch_len: usize) -> usize {
+    let below_len = batch_len.saturating_sub(1);
+    if below_len <= STAIR { below_len } else { below_len / STAIR * STAIR }
 }
 
 /// Images to upload first when nothing computes: all, or half of them if uploading the other half

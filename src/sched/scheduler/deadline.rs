@@ -19,7 +19,7 @@ impl Scheduler {
         let upload_ns = self.cost.predict_ns(Stage::Upload, 1);
         let start_ns = self.compute_free_ns(now_ns).max(now_ns + upload_ns)
             + (ahead_len / self.batch_len_max) as u64 * full_ns;
-        let more_len = self.rate.steady_per_ns(now_ns) * (start_ns - now_ns) as f64;
+        let more_len = self.rate.long_per_ns(now_ns) * (start_ns - now_ns) as f64;
         let batch_len = ahead_len % self.batch_len_max + 1 + more_len as usize;
         start_ns + self.cost.finish_high_ns(batch_len.min(self.batch_len_max))
     }
@@ -117,7 +117,7 @@ impl Scheduler {
         };
         let compute_ns = self.cost.predict_ns(Stage::Compute, batch_len);
         let start_ns = self.start_ns(stage, batch_len, now_ns) + compute_ns;
-        let arrived_len = self.rate.steady_per_ns(now_ns) * (start_ns - now_ns) as f64;
+        let arrived_len = self.rate.long_per_ns(now_ns) * (start_ns - now_ns) as f64;
         let rest_len = queue.level_len(priority) - taken_len + arrived_len as usize;
         let finish_ns = start_ns + self.cost.finish_high_ns(rest_len.min(self.batch_len_max));
         finish_ns <= self.slots[next as usize].deadline_ns

@@ -1,1 +1,220 @@
-//! The state machine driven by hand: life of a request, refusals, failures, cancelling, draining.
+//! The state machine driven by hand: life of a request, refusals, failures, cancelling, draining,
+//! deadlines, priorities.
+
+use super::*;
+use crate::sched::{Line, PolicySpec};
+
+/// Microseconds in nanoseconds.
+const US: u64 = 1_000;
+
+fn config(policy: PolicySpec) -> Config {
+    Config {
+        slot_len: 64,
+        batch_len_max: 16,
+        latency_bound_ns: None,
+        policy,
+        lines: Stages {
+            upload: Line::new(10_000.0, 5_000.0),
+            compute: Line::new(500_000.0, 25_000.0),
+            download: Line::new(10_000.0, 0.0),
+        },
+    }
+}
+
+fn request(slot: u32) -> Request {
+    Request { slot, ..Request::default() }
+}
+
+/// The stage asked for next and its slots, sorted.
+fn start(scheduler: &mut Scheduler, now_ns: u64) -> Option<(Stage, Vec<u32>, Reason)> {
+    match scheduler.poll_action(now_ns)? {
+        Action::Start { stage, slots, reason } => {
+            let mut slots = slots.to_vec();
+            slots.sort_unstable();
+            Some((stage, slots, reason))
+        }
+        finish => panic!("{finish:?} instead of a stage"),
+    }
+}
+
+fn finish(scheduler: &mut Scheduler, now_ns: u64) -> Option<(u32, Outcome)> {
+    match scheduler.poll_action(now_ns)? {
+        Action::Finish { slot, outcome } => Some((slot, outcome)),
+        start => panic!("{start:?} instead of an outcome"),
+    }
+}
+
+fn complete(scheduler: &mut Scheduler, now_ns: u64, stage: Stage, elapsed_ns: u64) {
+    scheduler.stage_completed(now_ns, stage, elapsed_ns).unwrap();
+}
+
+#[test]
+fn one_request_passes_the_three_stages() {
+    let mut scheduler = Scheduler::new(&config(PolicySpec::Stream));
+    assert!(scheduler.is_idle());
+    assert_eq!(scheduler.poll_action(0), None);
+    assert_eq!(scheduler.poll_timeout(), None);
+
+    scheduler.submit(US, request(3)).unwrap();
+    assert_eq!(start(&mut scheduler, US), Some((Stage::Upload, vec![3], Reason::Idle)));
+    assert_eq!(scheduler.poll_action(US), None);
+    complete(&mut scheduler, 16 * US, Stage::Upload, 15 * US);
+    assert_eq!(start(&mut scheduler, 16 * US), Some((Stage::Compute, vec![3], Reason::Idle)));
+    assert_eq!(scheduler.poll_action(16 * US), None);
+    complete(&mut scheduler, 541 * US, Stage::Compute, 525 * US);
+    let download = Some((Stage::Download, vec![3], Reason::Idle));
+    assert_eq!(start(&mut scheduler, 541 * US), download);
+    assert!(!scheduler.is_idle());
+    complete(&mut scheduler, 551 * US, Stage::Download, 10 * US);
+    assert_eq!(finish(&mut scheduler, 551 * US), Some((3, Outcome::Completed)));
+    assert!(scheduler.is_idle());
+    assert_eq!(scheduler.decision_len(Stage::Compute, Reason::Idle), 1);
+}
+
+#[test]
+fn slots_are_refused_while_in_use() {
+    let mut scheduler = Scheduler::new(&config(PolicySpec::Serial));
+    scheduler.submit(0, request(5)).unwrap();
+    assert_eq!(scheduler.submit(0, request(5)), Err(Refusal::Slot));
+    assert_eq!(scheduler.submit(0, request(64)), Err(Refusal::Slot));
+    assert!(scheduler.cancel(5));
+    // Its outcome has not been polled: the caller may still read the slot.
+    assert_eq!(scheduler.submit(0, request(5)), Err(Refusal::Slot));
+    assert_eq!(finish(&mut scheduler, 0), Some((5, Outcome::Cancelled)));
+    scheduler.submit(0, request(5)).unwrap();
+}
+
+#[test]
+fn completions_out_of_nowhere_are_errors() {
+    let mut scheduler = Scheduler::new(&config(PolicySpec::Serial));
+    for stage in [Stage::Upload, Stage::Compute, Stage::Download] {
+        assert_eq!(scheduler.stage_completed(0, stage, 1), Err(NotInFlight(stage)));
+        assert_eq!(scheduler.stage_failed(stage), Err(NotInFlight(stage)));
+    }
+}
+
+#[test]
+fn just_in_time_upload_ends_when_the_batch_does() {
+    let mut scheduler = Scheduler::new(&config(PolicySpec::Jit));
+    scheduler.submit(0, request(0)).unwrap();
+    start(&mut scheduler, 0);
+    complete(&mut scheduler, 15 * US, Stage::Upload, 15 * US);
+    start(&mut scheduler, 15 * US);
+    // Computing until 540 µs; two images take 20 µs to upload.
+    scheduler.submit(20 * US, request(1)).unwrap();
+    scheduler.submit(20 * US, request(2)).unwrap();
+    assert_eq!(scheduler.poll_action(20 * US), None);
+    assert_eq!(scheduler.poll_timeout(), Some(520 * US));
+    let upload = Some((Stage::Upload, vec![1, 2], Reason::JustInTime));
+    assert_eq!(start(&mut scheduler, 520 * US), upload);
+}
+
+#[test]
+fn stream_leaves_nothing_on_the_host_when_the_batch_ends_early() {
+    let mut scheduler = Scheduler::new(&config(PolicySpec::Stream));
+    scheduler.submit(0, request(0)).unwrap();
+    start(&mut scheduler, 0);
+    complete(&mut scheduler, 15 * US, Stage::Upload, 15 * US);
+    start(&mut scheduler, 15 * US);
+    scheduler.submit(40 * US, request(1)).unwrap();
+    assert_eq!(scheduler.poll_action(40 * US), None);
+    // Halfway between its arrival and the end of the batch at 540 µs.
+    assert_eq!(scheduler.poll_timeout(), Some(290 * US));
+    let upload = Some((Stage::Upload, vec![1], Reason::Ahead));
+    assert_eq!(start(&mut scheduler, 290 * US), upload);
+    complete(&mut scheduler, 305 * US, Stage::Upload, 15 * US);
+    complete(&mut scheduler, 400 * US, Stage::Compute, 385 * US);
+    start(&mut scheduler, 400 * US);
+    assert_eq!(start(&mut scheduler, 400 * US), Some((Stage::Compute, vec![1], Reason::Idle)));
+}
+
+#[test]
+fn a_failed_stage_fails_its_requests_and_no_others() {
+    let mut scheduler = Scheduler::new(&config(PolicySpec::Serial));
+    scheduler.submit(0, request(0)).unwrap();
+    start(&mut scheduler, 0);
+    scheduler.submit(US, request(1)).unwrap();
+    scheduler.stage_failed(Stage::Upload).unwrap();
+    assert_eq!(finish(&mut scheduler, US), Some((0, Outcome::Failed)));
+    assert_eq!(start(&mut scheduler, US), Some((Stage::Upload, vec![1], Reason::Idle)));
+    complete(&mut scheduler, 2 * US, Stage::Upload, US);
+    start(&mut scheduler, 2 * US);
+    scheduler.stage_failed(Stage::Compute).unwrap();
+    assert_eq!(finish(&mut scheduler, 3 * US), Some((1, Outcome::Failed)));
+    assert_eq!(scheduler.poll_action(3 * US), None);
+    assert!(scheduler.is_idle());
+    scheduler.submit(4 * US, request(0)).unwrap();
+    assert_eq!(start(&mut scheduler, 4 * US), Some((Stage::Upload, vec![0], Reason::Idle)));
+}
+
+#[test]
+fn cancelled_requests_end_once_the_device_is_done_with_them() {
+    let mut scheduler = Scheduler::new(&config(PolicySpec::Serial));
+    scheduler.submit(0, request(0)).unwrap();
+    scheduler.submit(0, request(1)).unwrap();
+    start(&mut scheduler, 0);
+    assert!(scheduler.cancel(0) && !scheduler.cancel(0) && !scheduler.cancel(7));
+    assert_eq!(scheduler.poll_action(US), None);
+    complete(&mut scheduler, 20 * US, Stage::Upload, 20 * US);
+    assert_eq!(finish(&mut scheduler, 20 * US), Some((0, Outcome::Cancelled)));
+    assert_eq!(start(&mut scheduler, 20 * US), Some((Stage::Compute, vec![1], Reason::Idle)));
+    assert!(scheduler.cancel(1));
+    complete(&mut scheduler, 545 * US, Stage::Compute, 525 * US);
+    start(&mut scheduler, 545 * US);
+    complete(&mut scheduler, 555 * US, Stage::Download, 10 * US);
+    assert_eq!(finish(&mut scheduler, 555 * US), Some((1, Outcome::Cancelled)));
+}
+
+#[test]
+fn draining_refuses_newcomers_and_flushes_those_who_wait() {
+    let policy = PolicySpec::Fixed { batch_len: 8, delay_ns: 1_000 * US, is_eager: false };
+    let mut scheduler = Scheduler::new(&config(policy));
+    scheduler.submit(0, request(0)).unwrap();
+    assert_eq!(scheduler.poll_action(0), None);
+    assert_eq!(scheduler.poll_timeout(), Some(1_000 * US));
+    scheduler.drain();
+    assert_eq!(scheduler.submit(US, request(1)), Err(Refusal::Draining));
+    assert_eq!(start(&mut scheduler, US), Some((Stage::Upload, vec![0], Reason::Flush)));
+}
+
+#[test]
+fn deadlines_refuse_at_once_and_expire_on_time() {
+    let mut scheduler = Scheduler::new(&config(PolicySpec::Serial));
+    let until = |slot, deadline_ns| Request { deadline_ns: Some(deadline_ns), ..request(slot) };
+    // One image alone takes 15 + 525 + 10 µs.
+    assert_eq!(scheduler.submit(0, until(0, 540 * US)), Err(Refusal::Deadline));
+    scheduler.submit(0, until(0, 560 * US)).unwrap();
+    start(&mut scheduler, 0);
+    complete(&mut scheduler, 15 * US, Stage::Upload, 15 * US);
+    start(&mut scheduler, 15 * US);
+    // The device is busy until 540 µs, the next batch of one until 1,075 µs.
+    assert_eq!(scheduler.submit(20 * US, until(1, 1_000 * US)), Err(Refusal::Deadline));
+    scheduler.submit(20 * US, until(1, 1_100 * US)).unwrap();
+    assert_eq!(scheduler.poll_action(20 * US), None);
+    // Computing takes longer than ever: at 565 µs the second one can't make it any more.
+    assert_eq!(scheduler.poll_timeout(), Some(565 * US + 1));
+    assert_eq!(finish(&mut scheduler, 565 * US + 1), Some((1, Outcome::Expired)));
+}
+
+#[test]
+fn urgent_requests_go_first_and_earlier_deadlines_before_later_ones() {
+    let mut config = config(PolicySpec::Serial);
+    config.batch_len_max = 2;
+    let mut scheduler = Scheduler::new(&config);
+    let of = |slot, priority, deadline_us: Option<u64>| Request {
+        slot,
+        priority,
+        deadline_ns: deadline_us.map(|deadline_us| deadline_us * US),
+    };
+    scheduler.submit(0, of(0, Priority::Low, None)).unwrap();
+    scheduler.submit(0, of(1, Priority::Normal, Some(900_000))).unwrap();
+    scheduler.submit(0, of(2, Priority::Normal, Some(90_000))).unwrap();
+    scheduler.submit(0, of(3, Priority::High, None)).unwrap();
+    assert_eq!(start(&mut scheduler, 0), Some((Stage::Upload, vec![2, 3], Reason::Idle)));
+}
+
+#[test]
+#[should_panic(expected = "limits are at least one")]
+fn empty_limits_are_refused() {
+    Scheduler::new(&Config { slot_len: 0, ..config(PolicySpec::Serial) });
+}

@@ -1,4 +1,4 @@
-//! What no policy can beat, to be printed beside every policy.
+//! What policies are measured against: optima and bounds, to be printed beside every policy.
 //!
 //! All bounds look at the compute engine alone, as a queue served in batches; the caller adds the
 //! transfers of one image, which every request pays at the least ([`mean_ns`], [`p99_ns`]). They
@@ -91,8 +91,12 @@ pub fn transfers_ns(spec: &DeviceSpec) -> f64 {
     spec.mean_ns(Stage::Upload, 1) + spec.mean_ns(Stage::Download, 1)
 }
 
-/// Least mean latency in nanoseconds of any online policy under Poisson arrivals at `rate_hz`;
-/// none beyond capacity.
+/// Least mean latency in nanoseconds of any online policy that computes what is in device memory
+/// without regard to uploads in flight, under Poisson arrivals at `rate_hz`; none beyond capacity.
+///
+/// A policy that does look at its uploads knows the next arrivals of the compute queue one upload
+/// ahead, and may end up below this by a percent or two. Never below it less the upload: with the
+/// arrivals known as they come, the optimum of the compute queue alone holds for all.
 pub fn mean_ns(spec: &DeviceSpec, batch_len_max: usize, rate_hz: f64) -> Option<f64> {
     let times = ServiceTimes::compute(spec, batch_len_max);
     Some(optimal_mean_ns(&times, rate_hz)? + transfers_ns(spec))

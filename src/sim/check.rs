@@ -1,0 +1,304 @@
+//! Independent checker of a simulated world: what must hold whatever the policy.
+//!
+//! It keeps its own books from the events alone, shares no code with the scheduler, and remembers
+//! the first rule that was broken: each request ends exactly once and as its life allows, engines
+//! do one thing at a time, limits hold, requests of a priority go by deadline and arrival, no
+//! priority starves.
+
+use std::collections::BTreeSet;
+
+use super::event::{Event, Observer};
+use crate::sched::{Config, Outcome, Priority, Stage};
+
+/// Without a deadline a request is ordered as if it had one so long after its arrival.
+const PATIENCE_NS: u64 = 1_000_000_000;
+/// A priority that waits is owed at least one place in so many.
+const SHARE: usize = 8;
+/// Batches between the start of computing and the end of the download.
+const BATCHES_IN_FLIGHT: usize = 4;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Free,
+    Waiting,
+    Uploading,
+    Resident,
+    Computing,
+    Computed,
+    Downloading,
+    Downloaded,
+    Failed,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Life {
+    phase: Phase,
+    priority: Priority,
+    key_ns: u64,
+    deadline_ns: Option<u64>,
+    is_cancelled: bool,
+    /// Others took its place at this moment, which only its expiry at the same moment excuses.
+    overtaken_ns: Option<u64>,
+}
+
+/// Requests of each priority in one place, and how many of others went since one of them did.
+#[derive(Debug, Default)]
+struct Place {
+    waiting: [BTreeSet<(u64, u32)>; Priority::ALL.len()],
+    passed_over: [usize; Priority::ALL.len()],
+}
+
+impl Place {
+    /// A request that waited here has ended, which counts as its priority's turn: places are owed
+    /// to those that can still use them.
+    fn forget(&mut self, level: usize, key_ns: u64, slot: u32) {
+        if self.waiting[level].remove(&(key_ns, slot)) {
+            self.passed_over[level] = 0;
+        }
+    }
+}
+
+/// Watches a world and reports what went wrong first.
+#[derive(Debug)]
+pub struct Checker {
+    slot_len: usize,
+    batch_len_max: usize,
+    lives: Vec<Life>,
+    hosted: Place,
+    resident: Place,
+    in_flight: [Vec<Vec<u32>>; 3],
+    engine_free_ns: [u64; 3],
+    overtaken: Vec<u32>,
+    submitted_len: u64,
+    finished_len: u64,
+    now_ns: u64,
+    violation: Option<String>,
+}
+
+impl Checker {
+    /// A checker of a world with this configuration.
+    pub fn new(config: &Config) -> Self {
+        let life = Life {
+            phase: Phase::Free,
+            priority: Priority::Normal,
+            key_ns: 0,
+            deadline_ns: None,
+            is_cancelled: false,
+            overtaken_ns: None,
+        };
+        Self {
+            slot_len: config.slot_len,
+            batch_len_max: config.batch_len_max,
+            lives: vec![life; config.slot_len],
+            hosted: Place::default(),
+            resident: Place::default(),
+            in_flight: Default::default(),
+            engine_free_ns: [0; 3],
+            overtaken: Vec::new(),
+            submitted_len: 0,
+            finished_len: 0,
+            now_ns: 0,
+            violation: None,
+        }
+    }
+
+    /// The first rule that was broken, in words; call it once the world has ended.
+    pub fn violation(mut self) -> Option<String> {
+        self.check_overtaken(u64::MAX);
+        let (submitted_len, finished_len) = (self.submitted_len, self.finished_len);
+        self.require(submitted_len == finished_len, || {
+            format!("of {submitted_len} requests {finished_len} ended, the rest never")
+        });
+        let busy_len: usize = self.in_flight.iter().map(Vec::len).sum();
+        self.require(busy_len == 0, || format!("{busy_len} stages never ended"));
+        self.violation
+    }
+
+    fn require(&mut self, holds: bool, what: impl FnOnce() -> String) {
+        if !holds && self.violation.is_none() {
+            self.violation = Some(format!("at {} ns: {}", self.now_ns, what()));
+        }
+    }
+
+    fn submitted(&mut self, slot: u32, priority: Priority, deadline_ns: Option<u64>) {
+        let is_known = (slot as usize) < self.slot_len;
+        self.require(is_known, || format!("slot {slot} does not exist"));
+        if !is_known {
+            return;
+        }
+        let phase = self.lives[slot as usize].phase;
+        self.require(phase == Phase::Free, || format!("slot {slot} reused while {phase:?}"));
+        let key_ns = deadline_ns.unwrap_or(u64::MAX).min(self.now_ns + PATIENCE_NS);
+        self.lives[slot as usize] = Life {
+            phase: Phase::Waiting,
+            priority,
+            key_ns,
+            deadline_ns,
+            is_cancelled: false,
+            overtaken_ns: None,
+        };
+        self.hosted.waiting[priority as usize].insert((key_ns, slot));
+        self.submitted_len += 1;
+    }
+
+    fn asked(&mut self, stage: Stage, slots: &[u32], span_ns: (u64, u64)) {
+        let (len, len_max) = (slots.len(), self.batch_len_max);
+        self.require((1..=len_max).contains(&len), || format!("{stage:?} of {len} images"));
+        let free_ns = self.engine_free_ns[stage as usize];
+        let now_ns = self.now_ns;
+        self.require(span_ns.0 >= free_ns.max(now_ns) && span_ns.1 > span_ns.0, || {
+            format!("{stage:?} from {} to {}, free at {free_ns}", span_ns.0, span_ns.1)
+        });
+        self.engine_free_ns[stage as usize] = span_ns.1;
+        let (before, during) = match stage {
+            Stage::Upload => (Phase::Waiting, Phase::Uploading),
+            Stage::Compute => (Phase::Resident, Phase::Computing),
+            Stage::Download => (Phase::Computed, Phase::Downloading),
+        };
+        for &slot in slots {
+            let Some(life) = self.lives.get_mut(slot as usize) else {
+                self.require(false, || format!("{stage:?} of slot {slot}, which does not exist"));
+                return;
+            };
+            let phase = std::mem::replace(&mut life.phase, during);
+            self.require(phase == before, || format!("{stage:?} of slot {slot} while {phase:?}"));
+        }
+        match stage {
+            Stage::Upload => self.left(slots, |checker| &mut checker.hosted),
+            Stage::Compute => self.left(slots, |checker| &mut checker.resident),
+            Stage::Download => {}
+        }
+        self.in_flight[stage as usize].push(slots.to_vec());
+        let depth = |stage: Stage| self.in_flight[stage as usize].len();
+        let (uploads, computes) = (depth(Stage::Upload), depth(Stage::Compute));
+        let batches = computes + depth(Stage::Download);
+        self.require(uploads <= 1 && computes <= 1 && batches <= BATCHES_IN_FLIGHT, || {
+            format!("{uploads} uploads, {computes} computing, {batches} batches in flight")
+        });
+    }
+
+    /// Requests leave the place where they waited: by key within a priority, and without passing
+    /// another priority over for too long.
+    fn left(&mut self, slots: &[u32], place: impl Fn(&mut Self) -> &mut Place) {
+        let mut gone = [0; Priority::ALL.len()];
+        let mut latest_key = [0; Priority::ALL.len()];
+        for &slot in slots {
+            let Life { priority, key_ns, .. } = self.lives[slot as usize];
+            let level = priority as usize;
+            place(self).waiting[level].remove(&(key_ns, slot));
+            gone[level] += 1;
+            latest_key[level] = latest_key[level].max(key_ns);
+        }
+        for level in 0..Priority::ALL.len() {
+            if gone[level] > 0 {
+                let before = place(self).waiting[level].range(..(latest_key[level], 0));
+                let overtaken: Vec<u32> = before.map(|(_, slot)| *slot).collect();
+                for slot in overtaken {
+                    self.lives[slot as usize].overtaken_ns = Some(self.now_ns);
+                    self.overtaken.push(slot);
+                }
+            }
+            let len_max = self.batch_len_max;
+            let place = place(self);
+            if gone[level] > 0 || place.waiting[level].is_empty() {
+                place.passed_over[level] = 0;
+            } else {
+                place.passed_over[level] += slots.len();
+                let passed_over = place.passed_over[level];
+                self.require(passed_over <= SHARE + len_max, || {
+                    format!("priority {level} was passed over {passed_over} times")
+                });
+            }
+        }
+    }
+
+    /// Those that were overtaken must have ended at that very moment.
+    fn check_overtaken(&mut self, now_ns: u64) {
+        for slot in std::mem::take(&mut self.overtaken) {
+            let life = self.lives[slot as usize];
+            match life.overtaken_ns {
+                Some(then_ns) if then_ns < now_ns => {
+                    self.require(false, || format!("slot {slot} was overtaken"));
+                }
+                Some(_) => self.overtaken.push(slot),
+                None => {}
+            }
+        }
+    }
+
+    fn ended(&mut self, stage: Stage, is_failed: bool) {
+        if self.in_flight[stage as usize].is_empty() {
+            self.require(false, || format!("{stage:?} ended, but none was asked for"));
+            return;
+        }
+        let after = match stage {
+            _ if is_failed => Phase::Failed,
+            Stage::Upload => Phase::Resident,
+            Stage::Compute => Phase::Computed,
+            Stage::Download => Phase::Downloaded,
+        };
+        for slot in self.in_flight[stage as usize].remove(0) {
+            let life = &mut self.lives[slot as usize];
+            life.phase = after;
+            if after == Phase::Resident && !life.is_cancelled {
+                self.resident.waiting[life.priority as usize].insert((life.key_ns, slot));
+            }
+        }
+    }
+
+    fn cancelled(&mut self, slot: u32) {
+        let life = &mut self.lives[slot as usize];
+        life.is_cancelled = true;
+        let (level, key_ns) = (life.priority as usize, life.key_ns);
+        self.hosted.forget(level, key_ns, slot);
+        self.resident.forget(level, key_ns, slot);
+    }
+
+    fn finished(&mut self, slot: u32, outcome: Outcome) {
+        let Some(life) = self.lives.get_mut(slot as usize) else {
+            self.require(false, || format!("slot {slot} ended, which does not exist"));
+            return;
+        };
+        let Life { phase, is_cancelled, deadline_ns, .. } = *life;
+        let (level, key_ns) = (life.priority as usize, life.key_ns);
+        life.phase = Phase::Free;
+        life.overtaken_ns = None;
+        let is_allowed = match outcome {
+            Outcome::Completed => phase == Phase::Downloaded && !is_cancelled,
+            Outcome::Failed => phase == Phase::Failed,
+            Outcome::Expired => {
+                deadline_ns.is_some() && matches!(phase, Phase::Waiting | Phase::Resident)
+            }
+            Outcome::Cancelled => {
+                let is_in_flight =
+                    matches!(phase, Phase::Uploading | Phase::Computing | Phase::Downloading);
+                is_cancelled && !is_in_flight && phase != Phase::Free
+            }
+        };
+        self.require(is_allowed, || format!("slot {slot} ended as {outcome:?} while {phase:?}"));
+        self.hosted.forget(level, key_ns, slot);
+        self.resident.forget(level, key_ns, slot);
+        self.finished_len += 1;
+    }
+}
+
+impl Observer for Checker {
+    fn event(&mut self, now_ns: u64, event: &Event<'_>) {
+        let last_ns = self.now_ns;
+        self.require(now_ns >= last_ns, || format!("time ran back from {last_ns} to {now_ns}"));
+        if now_ns > self.now_ns {
+            self.check_overtaken(now_ns);
+            self.now_ns = now_ns;
+        }
+        match *event {
+            Event::Submitted { slot, priority, deadline_ns } => {
+                self.submitted(slot, priority, deadline_ns);
+            }
+            Event::Refused { .. } => {}
+            Event::Asked { stage, slots, span_ns, .. } => self.asked(stage, slots, span_ns),
+            Event::Ended { stage, is_failed } => self.ended(stage, is_failed),
+            Event::Cancelled { slot } => self.cancelled(slot),
+            Event::Finished { slot, outcome, .. } => self.finished(slot, outcome),
+        }
+    }
+}
