@@ -20,9 +20,6 @@ use crate::backend::ResultSlot;
 /// How a request ended.
 pub type Answer = std::result::Result<Output, Failure>;
 
-/// Looks at an answer's arrival between two looks at the clock.
-const LOOKS: usize = 32;
-
 /// A result: dereferences to the network's output values, in the memory that they were downloaded
 /// to. That memory is in use until this is dropped.
 pub struct Output {
@@ -142,12 +139,7 @@ fn spin(cell: &Cell<Answered>, spin: Duration) {
     }
     let start = Instant::now();
     while !cell.is_ended() && start.elapsed() < spin {
-        for _ in 0..LOOKS {
-            if cell.is_ended() {
-                return;
-            }
-            std::hint::spin_loop();
-        }
+        std::hint::spin_loop();
     }
 }
 
