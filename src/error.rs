@@ -39,6 +39,12 @@ impl Error {
         self
     }
 
+    /// Names the file that the failure lies in.
+    pub(crate) fn in_file(mut self, path: &std::path::Path) -> Self {
+        self.message = format!("{}: {}", path.display(), self.message);
+        self
+    }
+
     /// An argument of the call was out of range or of the wrong size.
     pub fn is_argument(&self) -> bool {
         self.kind == Kind::Argument

@@ -1,4 +1,5 @@
-//! ResNet-50 inference at the lowest latency the hardware allows, at every load, with nothing to tune.
+//! ResNet-50 inference at the lowest latency the hardware allows, at every load, with nothing to
+//! tune.
 
 pub mod backend;
 mod error;
@@ -10,3 +11,8 @@ pub mod sched;
 pub mod sim;
 
 pub use error::{Error, Result};
+
+/// The README's example, compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

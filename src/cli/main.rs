@@ -1,18 +1,26 @@
 //! The `twinstream` command: one module a subcommand, on the library's public interface alone.
 
+mod charts;
+mod classify;
+mod evaluate;
+mod experiment;
+mod html;
 mod inspect;
+mod options;
+mod outcome;
+mod plan;
+mod reader;
+mod simulate;
+mod table;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Exit status when every input was answered.
-const EXIT_OK: u8 = 0;
-/// Exit status when the command could not do its work. (clap exits with 2 on wrong usage.)
-const EXIT_FAILED: u8 = 1;
+use outcome::{EXIT_CODES_HELP, Outcome, exit_code};
 
 #[derive(Parser)]
-#[command(version, about, max_term_width = 100)]
+#[command(version, about, max_term_width = 100, after_help = EXIT_CODES_HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -20,19 +28,28 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    Inspect(inspect::Args),
+    #[command(after_help = EXIT_CODES_HELP)]
+    Classify(classify::Options),
+    #[command(after_help = EXIT_CODES_HELP)]
+    Evaluate(evaluate::Options),
+    #[command(after_help = EXIT_CODES_HELP)]
+    Experiment(experiment::Args),
+    #[command(after_help = EXIT_CODES_HELP)]
+    Inspect(inspect::Options),
+    #[command(after_help = EXIT_CODES_HELP)]
+    Plan(plan::Args),
+    #[command(after_help = EXIT_CODES_HELP)]
+    Simulate(simulate::Args),
 }
 
 fn main() -> ExitCode {
     env_logger::init();
-    let outcome = match Cli::parse().command {
-        Command::Inspect(args) => inspect::run(&args),
-    };
-    match outcome {
-        Ok(()) => ExitCode::from(EXIT_OK),
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::from(EXIT_FAILED)
-        }
-    }
+    exit_code(match Cli::parse().command {
+        Command::Classify(options) => classify::run(&options),
+        Command::Evaluate(options) => evaluate::run(&options),
+        Command::Experiment(options) => experiment::run(&options).map(|()| Outcome::AllAnswered),
+        Command::Inspect(options) => inspect::run(&options),
+        Command::Plan(options) => plan::run(&options).map(|()| Outcome::AllAnswered),
+        Command::Simulate(options) => simulate::run(&options).map(|()| Outcome::AllAnswered),
+    })
 }

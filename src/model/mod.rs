@@ -1,1 +1,19 @@
-//! ResNet-50 v1.5 as one typed list of fused layers: topology, weights, configuration.
+//! ResNet-50 v1.5 as one typed list of fused layers, with its weights and configuration.
+//!
+//! [`Network`] is what every backend executes: layers, shapes, costs. [`Model`] is what a user
+//! trained: weights and configuration. Nothing here knows how a layer is computed.
+
+mod arena;
+mod classes;
+mod config;
+mod network;
+mod tensor_file;
+mod weights;
+
+pub use arena::Arena;
+pub use classes::{Class, softmax, top_k};
+pub use config::{Interpolation, ModelConfig};
+pub use network::{
+    Conv, INPUT_SIDE_MAX, INPUT_SIDE_MIN, Layer, LayerCost, Network, Op, Shape, TensorId,
+};
+pub use weights::{Filter, Model};

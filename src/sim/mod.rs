@@ -1,11 +1,15 @@
 //! Virtual time: devices, workloads and bounds around the production scheduler.
 
 pub mod arrivals;
+pub mod bounds;
 pub mod check;
 pub mod device;
 mod event;
+pub mod experiment;
+pub mod plan;
 mod random;
 mod report;
+pub mod summary;
 pub mod words;
 mod world;
 

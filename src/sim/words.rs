@@ -1,7 +1,7 @@
 //! The words in which devices and workloads are given: durations, rates, shares, with their units.
 //!
-//! A word without a unit where one is needed is refused, so that no figure is read in the wrong one.
-//! Knows nothing of what the words describe.
+//! A word without a unit where one is needed is refused, so that no figure is read in the wrong
+//! one. Knows nothing of what the words describe.
 
 use crate::error::{Error, Kind, Result};
 

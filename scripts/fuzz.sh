@@ -1,0 +1,31 @@
+#!/bin/sh
+# Fuzzes each target for some seconds, guided by coverage: scripts/fuzz.sh [SECONDS] [TARGET…]
+#
+# Needs a stable Rust and a C++ compiler only: libFuzzer is compiled from its crate, and the flags below
+# are those by which `cargo fuzz run --sanitizer none` instruments. What was found stays in fuzz/corpus,
+# inputs that crash in fuzz/artifacts; `fuzz/target/…/release/TARGET FILE` runs one again.
+set -eu
+cd "$(dirname "$0")/.."
+seconds=${1:-20}
+[ $# -gt 0 ] && shift
+[ $# -gt 0 ] || set -- image weights
+
+host=$(rustc -vV | sed -n 's/^host: //p')
+export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module \
+-Cllvm-args=-sanitizer-coverage-level=4 \
+-Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+-Cllvm-args=-sanitizer-coverage-pc-table \
+-Cllvm-args=-sanitizer-coverage-trace-compares"
+# Named, the target keeps those flags from build scripts and procedural macros.
+cargo build --manifest-path fuzz/Cargo.toml --release --target "$host"
+
+for target; do
+    case $target in
+        image) seeds=tests/data/image max_len=16384 ;;
+        *) seeds=fuzz/seeds/$target max_len=65536 ;;
+    esac
+    mkdir -p "fuzz/corpus/$target" "fuzz/artifacts/$target"
+    "fuzz/target/$host/release/$target" "fuzz/corpus/$target" "$seeds" \
+        -max_total_time="$seconds" -timeout=20 -max_len="$max_len" -verbosity=0 -print_final_stats=1 \
+        -artifact_prefix="fuzz/artifacts/$target/"
+done

@@ -1,0 +1,149 @@
+//! `twinstream classify`: the most probable classes of each image.
+
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::Serialize;
+use twinstream::model::{Model, top_k};
+
+use crate::options::{BackendOptions, Classifier, ModelOptions, parse_count};
+use crate::outcome::{Outcome, message, progress_bar};
+use crate::reader::for_each_batch;
+
+/// Name what is on images: their most probable classes
+#[derive(Args)]
+pub struct Options {
+    /// JPEG, PNG, WebP or BMP files
+    #[arg(required = true, value_name = "IMAGES")]
+    images: Vec<PathBuf>,
+    #[command(flatten)]
+    model: ModelOptions,
+    #[command(flatten)]
+    backend: BackendOptions,
+    /// Classes to name for each image
+    #[arg(long, value_name = "COUNT", value_parser = parse_count, default_value_t = 5)]
+    top: usize,
+    /// One JSON object a line: `path`, and `top` (`class`, `index`, `probability`) or `error`
+    #[arg(long)]
+    json: bool,
+    /// Add the raw `logits` to each object
+    #[arg(long, requires = "json")]
+    logits: bool,
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    path: &'a str,
+    top: Vec<Ranked>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logits: Option<&'a [f32]>,
+}
+
+#[derive(Serialize)]
+struct Ranked {
+    class: String,
+    index: usize,
+    probability: f32,
+}
+
+/// What a failed input leaves in the JSON output, so that every input has its line.
+#[derive(Serialize)]
+struct Failure<'a> {
+    path: &'a str,
+    error: String,
+}
+
+pub fn run(options: &Options) -> anyhow::Result<Outcome> {
+    let mut classifier = Classifier::open(&options.model, &options.backend)?;
+    let class_count = classifier.model.class_count();
+    let (mut pixels, mut logits) = (Vec::new(), Vec::new());
+    let mut failed_len = 0;
+    let mut output = BufWriter::new(io::stdout().lock());
+    let progress = progress_bar(options.images.len(), true);
+    for_each_batch(
+        &options.images,
+        options.backend.batch,
+        classifier.threads,
+        classifier.preprocess,
+        |batch| {
+            pixels.clear();
+            batch.iter().filter_map(|input| input.pixels.as_ref().ok()).for_each(|image| {
+                pixels.extend_from_slice(image);
+            });
+            logits.resize(pixels.len() / classifier.backend.image_bytes() * class_count, 0.0);
+            classifier.backend.infer(&pixels, &mut logits)?;
+            let mut answers = logits.chunks_exact(class_count);
+            for input in &batch {
+                match &input.pixels {
+                    Ok(_) => {
+                        let logits = answers.next().expect("an answer for every image");
+                        write_answer(&mut output, options, &classifier.model, input.path, logits)?;
+                    }
+                    Err(error) => {
+                        failed_len += 1;
+                        write_failure(&mut output, options.json, input.path, error)?;
+                    }
+                }
+            }
+            output.flush()?;
+            progress.inc(batch.len() as u64);
+            Ok(())
+        },
+    )?;
+    progress.finish_and_clear();
+    Outcome::of(failed_len, options.images.len())
+}
+
+fn write_answer(
+    output: &mut impl Write,
+    options: &Options,
+    model: &Model,
+    path: &Path,
+    logits: &[f32],
+) -> anyhow::Result<()> {
+    let top = top_k(logits, options.top);
+    if options.json {
+        let ranked = |class: twinstream::model::Class| Ranked {
+            class: model.label(class.index),
+            index: class.index,
+            probability: class.probability,
+        };
+        let answer = Answer {
+            path: &path.to_string_lossy(),
+            top: top.into_iter().map(ranked).collect(),
+            logits: options.logits.then_some(logits),
+        };
+        return write_line(output, &answer);
+    }
+    writeln!(output, "{}", path.display())?;
+    for class in top {
+        writeln!(output, "{:8.2} %  {}", 100.0 * class.probability, model.label(class.index))?;
+    }
+    Ok(())
+}
+
+/// Reports an input that could not be read: as a line of the JSON output, else on stderr.
+pub fn write_failure(
+    output: &mut impl Write,
+    json: bool,
+    path: &Path,
+    error: &anyhow::Error,
+) -> anyhow::Result<()> {
+    if json {
+        return write_line(
+            output,
+            &Failure { path: &path.to_string_lossy(), error: message(error) },
+        );
+    }
+    // What was answered before comes first where both streams are one terminal.
+    output.flush()?;
+    eprintln!("error: {}", message(error));
+    Ok(())
+}
+
+/// One JSON object and a line end.
+pub fn write_line(output: &mut impl Write, object: &impl Serialize) -> anyhow::Result<()> {
+    serde_json::to_writer(&mut *output, object).map_err(io::Error::from)?;
+    Ok(writeln!(output)?)
+}

@@ -1,0 +1,162 @@
+//! `twinstream evaluate`: accuracy and speed over a folder of labelled images.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, bail, ensure};
+use clap::Args;
+use serde::Serialize;
+use twinstream::model::top_k;
+
+use crate::classify::{write_failure, write_line};
+use crate::options::{BackendOptions, Classifier, ModelOptions};
+use crate::outcome::{Outcome, progress_bar};
+use crate::reader::for_each_batch;
+
+/// Measure accuracy and speed on a folder of labelled images
+#[derive(Args)]
+pub struct Options {
+    /// Folder with a folder of images for every class, named by the class's label
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+    #[command(flatten)]
+    model: ModelOptions,
+    #[command(flatten)]
+    backend: BackendOptions,
+    /// One JSON object: `images`, `top1` and `top5` (shares of 1), `images_per_second`; before it
+    /// one object (`path`, `error`) for each image that failed
+    #[arg(long)]
+    json: bool,
+}
+
+/// Of the images that could be read.
+#[derive(Serialize)]
+struct Summary {
+    images: usize,
+    top1: f64,
+    top5: f64,
+    images_per_second: f64,
+}
+
+pub fn run(options: &Options) -> anyhow::Result<Outcome> {
+    let mut classifier = Classifier::open(&options.model, &options.backend)?;
+    let (paths, labels) = labelled_images(&options.folder, &classifier.model.config().label_names)?;
+    let class_count = classifier.model.class_count();
+    let (mut pixels, mut logits) = (Vec::new(), Vec::new());
+    let mut labels = labels.into_iter();
+    let (mut images_len, mut top1_len, mut top5_len) = (0, 0, 0);
+    let mut output = io::stdout().lock();
+    let progress = progress_bar(paths.len(), false);
+    let start = Instant::now();
+    for_each_batch(
+        &paths,
+        options.backend.batch,
+        classifier.threads,
+        classifier.preprocess,
+        |batch| {
+            pixels.clear();
+            let mut expected = Vec::with_capacity(batch.len());
+            for (input, label) in batch.iter().zip(labels.by_ref()) {
+                match &input.pixels {
+                    Ok(image) => {
+                        pixels.extend_from_slice(image);
+                        expected.push(label);
+                    }
+                    Err(error) => progress
+                        .suspend(|| write_failure(&mut output, options.json, input.path, error))?,
+                }
+            }
+            logits.resize(expected.len() * class_count, 0.0);
+            classifier.backend.infer(&pixels, &mut logits)?;
+            for (logits, label) in logits.chunks_exact(class_count).zip(&expected) {
+                let top = top_k(logits, 5);
+                top1_len += usize::from(top[0].index == *label);
+                top5_len += usize::from(top.iter().any(|class| class.index == *label));
+            }
+            images_len += expected.len();
+            progress.inc(batch.len() as u64);
+            Ok(())
+        },
+    )?;
+    let seconds = start.elapsed().as_secs_f64();
+    progress.finish_and_clear();
+    let outcome = Outcome::of(paths.len() - images_len, paths.len())?;
+    let share = |len: usize| len as f64 / images_len as f64;
+    let summary = Summary {
+        images: images_len,
+        top1: share(top1_len),
+        top5: share(top5_len),
+        images_per_second: images_len as f64 / seconds,
+    };
+    if options.json {
+        write_line(&mut output, &summary)?;
+    } else {
+        write_summary(&mut output, &summary)?;
+    }
+    Ok(outcome)
+}
+
+fn write_summary(output: &mut impl Write, summary: &Summary) -> io::Result<()> {
+    writeln!(output, "images  {:9}", summary.images)?;
+    writeln!(output, "top-1   {:9.2} %", 100.0 * summary.top1)?;
+    writeln!(output, "top-5   {:9.2} %", 100.0 * summary.top5)?;
+    writeln!(output, "speed   {:9.1} images/s, decoding included", summary.images_per_second)
+}
+
+/// The image files of `folder` and the label index of each, by label and name.
+fn labelled_images(
+    folder: &Path,
+    label_names: &[String],
+) -> anyhow::Result<(Vec<PathBuf>, Vec<usize>)> {
+    ensure!(!label_names.is_empty(), "the model's configuration has no label_names: see --config");
+    let mut classes = Vec::new();
+    for path in entries(folder)? {
+        // Files beside the class folders, such as a README, are no images to classify.
+        if !path.is_dir() {
+            continue;
+        }
+        let name = path.file_name().unwrap_or_default();
+        let Some(label) = label_names.iter().position(|label| name == label.as_str()) else {
+            bail!("{}: no class of the model; they are {}", path.display(), names(label_names));
+        };
+        classes.push((label, path));
+    }
+    ensure!(
+        !classes.is_empty(),
+        "{}: has no class folders; expected some of {}",
+        folder.display(),
+        names(label_names)
+    );
+    classes.sort();
+    let (mut paths, mut labels) = (Vec::new(), Vec::new());
+    for (label, class) in classes {
+        let images = entries(&class)?;
+        ensure!(!images.is_empty(), "{}: has no images", class.display());
+        labels.resize(labels.len() + images.len(), label);
+        paths.extend(images);
+    }
+    Ok((paths, labels))
+}
+
+/// What is in `folder`, by name; hidden files, which desktops leave everywhere, left out.
+fn entries(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+        let path = entry.with_context(|| folder.display().to_string())?.path();
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes()[0] == b'.');
+        if !hidden {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// The first few of `label_names`.
+fn names(label_names: &[String]) -> String {
+    const SHOWN_LEN: usize = 10;
+    let ellipsis = if label_names.len() > SHOWN_LEN { ", …" } else { "" };
+    label_names[..label_names.len().min(SHOWN_LEN)].join(", ") + ellipsis
+}

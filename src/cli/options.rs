@@ -1,0 +1,123 @@
+//! Options that several subcommands share, and what they open: model, backend, way of the images.
+//!
+//! Knows nothing of what is done with them.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::{Context, bail};
+use clap::{Args, ValueEnum};
+use twinstream::backend::cpu::{Cpu, CpuOptions};
+use twinstream::image::Preprocess;
+use twinstream::model::Model;
+
+/// The network of the repository, used where none is named.
+const DEFAULT_WEIGHTS: &str = "models/resnet50-cifar10/model.safetensors";
+
+/// Which network, at which input size.
+#[derive(Args)]
+pub struct ModelOptions {
+    /// Weights with torchvision's or timm's names, as a safetensors file [default: the CIFAR-10
+    /// classifier in models/resnet50-cifar10]
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
+    /// Configuration in timm's form [default: config.json beside the weights, else ImageNet's]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Input size, height x width, such as 224x224 [default: the configuration's]
+    #[arg(long, value_name = "HxW")]
+    size: Option<Size>,
+}
+
+impl ModelOptions {
+    pub fn load(&self) -> anyhow::Result<Model> {
+        let weights = match &self.weights {
+            Some(weights) => weights.clone(),
+            None => default_weights()?,
+        };
+        Ok(Model::load(&weights, self.config.as_deref())?)
+    }
+
+    /// The input size that was asked for, or the model's own.
+    pub fn size(&self, model: &Model) -> Size {
+        let config = model.config();
+        self.size.unwrap_or(Size { height: config.height, width: config.width })
+    }
+}
+
+/// Looked for from the current folder, then where this program was built.
+fn default_weights() -> anyhow::Result<PathBuf> {
+    [Path::new(""), Path::new(env!("CARGO_MANIFEST_DIR"))]
+        .into_iter()
+        .map(|folder| folder.join(DEFAULT_WEIGHTS))
+        .find(|weights| weights.exists())
+        .with_context(|| format!("no {DEFAULT_WEIGHTS} here: name a model with --weights"))
+}
+
+/// Where and how the network is computed.
+#[derive(Args)]
+pub struct BackendOptions {
+    /// What computes
+    #[arg(long, value_enum, default_value_t = Backend::Cpu)]
+    backend: Backend,
+    /// Threads that compute [default: one for every processor]
+    #[arg(long, value_name = "COUNT", value_parser = parse_count)]
+    threads: Option<usize>,
+    /// Images that are computed at once
+    #[arg(long, value_name = "COUNT", value_parser = parse_count, default_value_t = 16)]
+    pub batch: usize,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Backend {
+    Cpu,
+    Cuda,
+}
+
+/// A network that is ready to run, and the way of an image into it.
+pub struct Classifier {
+    pub model: Model,
+    pub backend: Cpu,
+    pub preprocess: Preprocess,
+    pub threads: usize,
+}
+
+impl Classifier {
+    pub fn open(options: &ModelOptions, backend: &BackendOptions) -> anyhow::Result<Self> {
+        if let Backend::Cuda = backend.backend {
+            bail!("--backend cuda: this build has no CUDA backend; use --backend cpu");
+        }
+        let model = options.load()?;
+        let Size { height, width } = options.size(&model);
+        let mut options = CpuOptions { height, width, ..CpuOptions::for_model(&model) };
+        options.threads = backend.threads.unwrap_or(options.threads);
+        let backend = Cpu::new(&model, &options)?;
+        let preprocess = Preprocess { height, width, ..Preprocess::for_model(model.config()) };
+        Ok(Self { backend, preprocess, threads: options.threads, model })
+    }
+}
+
+/// Height and width of the network's input in pixels.
+#[derive(Clone, Copy)]
+pub struct Size {
+    pub height: usize,
+    pub width: usize,
+}
+
+impl FromStr for Size {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let sides = text.split_once('x').and_then(|(height, width)| {
+            Some(Self { height: height.parse().ok()?, width: width.parse().ok()? })
+        });
+        sides.ok_or("expected HEIGHTxWIDTH in pixels, such as 224x224")
+    }
+}
+
+pub fn parse_count(text: &str) -> Result<usize, &'static str> {
+    match text.parse() {
+        Ok(count) if count > 0 => Ok(count),
+        _ => Err("expected a whole number from 1"),
+    }
+}

@@ -1,0 +1,69 @@
+//! `twinstream plan`: how much load a device carries within a latency bound.
+
+use twinstream::sched::PolicySpec;
+use twinstream::sim::device::DeviceSpec;
+use twinstream::sim::plan::{Plan, plan};
+use twinstream::sim::words;
+
+use crate::outcome::progress_bar;
+use crate::table::{self, Column};
+
+/// Find the largest rate that keeps the p99 latency within a bound, and the batches it implies.
+///
+/// Poisson arrivals. `serial` is computed exactly, other policies are simulated.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Profile (gtx-1080ti, h100), file, or lines: up=12us+6us,compute=500us+25us,down=10us+100ns.
+    #[arg(long)]
+    device: DeviceSpec,
+    /// Bound on the p99 latency, such as 5ms.
+    #[arg(long, value_parser = words::duration_ns)]
+    latency_bound: f64,
+    /// Policies to plan for, separated by commas.
+    #[arg(long, value_delimiter = ',', default_value = "serial,jit,stream")]
+    policies: Vec<PolicySpec>,
+    /// Longest batch.
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..))]
+    batch_len_max: u16,
+    /// Seed of the simulated arrivals.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Print one JSON object a policy instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let bar = progress_bar(args.policies.len(), false);
+    let plans: Vec<Plan> = args
+        .policies
+        .iter()
+        .map(|&policy| {
+            let batch_len_max = usize::from(args.batch_len_max);
+            let plan = plan(&args.device, policy, args.latency_bound, batch_len_max, args.seed);
+            bar.inc(1);
+            plan
+        })
+        .collect();
+    bar.finish_and_clear();
+    if args.json {
+        for plan in &plans {
+            table::print(&serde_json::to_string(plan)?)?;
+        }
+        return Ok(());
+    }
+    let name = &args.device.name;
+    table::print(&format!("{name} · seed {} · virtual time · Poisson arrivals", args.seed))?;
+    table::print(&table::text(&COLUMNS, &plans))?;
+    Ok(())
+}
+
+const COLUMNS: [Column<Plan>; 7] = [
+    ("policy", |row| row.policy.clone()),
+    ("method", |row| row.method.to_string()),
+    ("rate/s", |row| format!("{:.1}", row.rate_hz)),
+    ("of capacity", |row| format!("{:.1} %", 100.0 * row.capacity_share)),
+    ("p99 ms", |row| format!("{:.3}", row.p99_ms)),
+    ("mean batch", |row| format!("{:.1}", row.batch_len_mean)),
+    ("high batch", |row| row.batch_len_high.to_string()),
+];

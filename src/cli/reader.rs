@@ -1,0 +1,69 @@
+//! Image files to batches of network inputs, decoded by several threads while the network computes.
+//!
+//! Invariant: batches come in the order of the paths, an unreadable image is a part of its batch,
+//! and at most three batches are in memory. Knows nothing of networks and of output.
+
+use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
+
+use anyhow::bail;
+use twinstream::image::{self, Preprocess};
+
+/// What became of one file: its u8 RGB HWC input, or why there is none.
+pub struct Input<'a> {
+    pub path: &'a Path,
+    pub pixels: anyhow::Result<Vec<u8>>,
+}
+
+/// Calls `consume` with batches of up to `batch_len` inputs until all `paths` were read or it
+/// fails.
+pub fn for_each_batch<'a>(
+    paths: &'a [impl AsRef<Path> + Sync],
+    batch_len: usize,
+    threads: usize,
+    preprocess: Preprocess,
+    mut consume: impl FnMut(Vec<Input<'a>>) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    thread::scope(|scope| {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        scope.spawn(move || {
+            for paths in paths.chunks(batch_len) {
+                // Nobody listens any more once `consume` has failed.
+                if sender.send(read_batch(paths, threads, preprocess)).is_err() {
+                    break;
+                }
+            }
+        });
+        for batch in receiver {
+            consume(batch)?;
+        }
+        Ok(())
+    })
+}
+
+fn read_batch<'a>(
+    paths: &'a [impl AsRef<Path> + Sync],
+    threads: usize,
+    preprocess: Preprocess,
+) -> Vec<Input<'a>> {
+    thread::scope(|scope| {
+        let read = |path: &'a Path| Input { path, pixels: read_image(path, preprocess) };
+        let readers: Vec<_> = paths
+            .chunks(paths.len().div_ceil(threads))
+            .map(|paths| {
+                scope.spawn(move || -> Vec<_> {
+                    paths.iter().map(|path| read(path.as_ref())).collect()
+                })
+            })
+            .collect();
+        readers.into_iter().flat_map(|reader| reader.join().expect("no panic in there")).collect()
+    })
+}
+
+fn read_image(path: &Path, preprocess: Preprocess) -> anyhow::Result<Vec<u8>> {
+    if path.is_dir() {
+        bail!("{}: a folder, not an image; `evaluate` takes folders", path.display());
+    }
+    Ok(preprocess.apply(&image::decode_file(path)?)?.into_pixels())
+}

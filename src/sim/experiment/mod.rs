@@ -1,0 +1,166 @@
+//! Experiments: the paper's five figures, and what goes beyond them, as series of points.
+//!
+//! An experiment gives a [`Figure`]: panels to draw and a table of its key figures. The same seed
+//! and length give the same figure. Drawing, files and the terminal are the caller's.
+
+mod closed;
+mod load;
+mod overload;
+mod paper;
+mod parallel;
+mod robust;
+mod timeline;
+mod tuned;
+
+use serde_json::Value;
+
+pub use parallel::Progress;
+
+/// How far an experiment goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scale {
+    /// Seed of arrivals and device noise.
+    pub seed: u64,
+    /// Requests of each run whose mean is compared with a bound; other runs take a share of it.
+    pub request_len: u64,
+}
+
+impl Default for Scale {
+    /// Enough for errors of about 1 % up to 85 % load, in a few minutes for all experiments.
+    fn default() -> Self {
+        Self { seed: 1, request_len: 400_000 }
+    }
+}
+
+/// What an experiment found.
+#[derive(Clone, Debug)]
+pub struct Figure {
+    /// Name of the experiment.
+    pub name: &'static str,
+    /// What is shown.
+    pub title: &'static str,
+    /// Device, workload, and how to read it.
+    pub caption: String,
+    /// Panels in reading order.
+    pub panels: Vec<Panel>,
+    /// Panels in a row.
+    pub column_len: usize,
+    /// Key figures.
+    pub table: Table,
+}
+
+/// One pair of axes.
+#[derive(Clone, Debug)]
+pub struct Panel {
+    /// What is shown.
+    pub title: String,
+    /// Horizontal axis.
+    pub x: Axis,
+    /// Vertical axis.
+    pub y: Axis,
+    /// What is drawn, later ones on top.
+    pub series: Vec<Series>,
+}
+
+/// An axis: label with its unit, and extent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Axis {
+    /// Quantity and unit.
+    pub label: &'static str,
+    /// Lowest and highest value.
+    pub range: (f64, f64),
+    /// Whether equal ratios have equal lengths.
+    pub is_log: bool,
+}
+
+/// Points that belong together.
+#[derive(Clone, Debug)]
+pub struct Series {
+    /// Policy or bound.
+    pub name: String,
+    /// How the points are drawn.
+    pub style: Style,
+    /// Points in order of drawing.
+    pub points: Vec<(f64, f64)>,
+}
+
+/// How a series is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// A line with its points marked: one run each.
+    Marked,
+    /// A line through many points.
+    Line,
+    /// A bound or a reference: dashed.
+    Dashed,
+    /// Points alone.
+    Dots,
+}
+
+/// Rows of named values.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    /// Name of each column, unit last.
+    pub columns: Vec<&'static str>,
+    /// Values in the order of the columns.
+    pub rows: Vec<Vec<Value>>,
+}
+
+type Run = fn(&Scale, &dyn Progress) -> Figure;
+
+/// Experiments by name.
+const EXPERIMENTS: [(&str, Run); 10] = [
+    ("changing", paper::changing),
+    ("increasing", paper::increasing),
+    ("decreasing", paper::decreasing),
+    ("concurrency-latency", paper::concurrency_latency),
+    ("peak-clipping", paper::peak_clipping),
+    ("load-latency", load::load_latency),
+    ("overload", overload::overload),
+    ("closed-loop", closed::closed_loop),
+    ("tuned-peers", tuned::tuned_peers),
+    ("robustness", robust::robustness),
+];
+
+/// Names of the experiments, the paper's first.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    EXPERIMENTS.iter().map(|(name, _)| *name)
+}
+
+/// Runs an experiment; none if no experiment has that name.
+pub fn run(name: &str, scale: &Scale, progress: &dyn Progress) -> Option<Figure> {
+    let (_, run) = EXPERIMENTS.iter().find(|(known, _)| *known == name)?;
+    Some(run(scale, progress))
+}
+
+impl Axis {
+    fn linear(label: &'static str, range: (f64, f64)) -> Self {
+        Self { label, range, is_log: false }
+    }
+
+    fn log(label: &'static str, range: (f64, f64)) -> Self {
+        Self { label, range, is_log: true }
+    }
+
+    /// From zero to a little above the highest of the values.
+    fn from_zero(label: &'static str, values: impl IntoIterator<Item = f64>) -> Self {
+        let highest = values.into_iter().fold(0.0, f64::max);
+        Self::linear(label, (0.0, if highest > 0.0 { 1.05 * highest } else { 1.0 }))
+    }
+}
+
+impl Series {
+    fn new(name: impl Into<String>, style: Style, points: Vec<(f64, f64)>) -> Self {
+        Self { name: name.into(), style, points }
+    }
+}
+
+/// A table's value: numbers that are not finite become null.
+fn value(number: impl Into<f64>) -> Value {
+    Value::from(number.into())
+}
+
+/// The highest value that a panel's series reach.
+fn heights(series: &[Series]) -> impl Iterator<Item = f64> + '_ {
+    series.iter().flat_map(|series| series.points.iter().map(|point| point.1))
+}

@@ -1,0 +1,247 @@
+//! The five figures of the paper on the device that reproduces it, synchronous beside asynchronous.
+//!
+//! Source: Q. Zhang, L. Zha, X. Wan, B. Cheng, IPDPSW 2019, doi 10.1109/IPDPSW.2019.00083.
+
+use serde_json::Value;
+
+use super::parallel::{self, Progress};
+use super::timeline::Timeline;
+use super::{Axis, Figure, Panel, Scale, Series, Style, Table, heights, value};
+use crate::sched::PolicySpec;
+use crate::sim::arrivals::{OpenLoop, Step, Workload};
+use crate::sim::bounds;
+use crate::sim::device::DeviceSpec;
+use crate::sim::summary::setup;
+use crate::sim::world::{Setup, run};
+
+const BATCH_LEN_MAX: usize = 256;
+
+/// The synchronous policy, and the asynchronous one that the paper's text describes.
+const SIDES: [(PolicySpec, &str); 2] =
+    [(PolicySpec::Serial, "synchronous"), (PolicySpec::Jit, "asynchronous")];
+
+fn device() -> DeviceSpec {
+    "gtx-1080ti".parse().expect("the profile is built in")
+}
+
+fn poisson(rate_hz: f64) -> Workload {
+    Workload::Open(OpenLoop::Poisson { rate_hz })
+}
+
+fn steps(rates: &[(f64, f64)], is_uniform: bool) -> Workload {
+    let steps = rates
+        .iter()
+        .map(|&(rate_hz, duration_s)| Step { rate_hz, duration_ns: duration_s * 1e9 })
+        .collect();
+    Workload::Open(OpenLoop::Steps { steps, is_uniform })
+}
+
+pub(super) fn changing(scale: &Scale, progress: &dyn Progress) -> Figure {
+    let rates = [(100.0, 2.0), (300.0, 2.0), (500.0, 2.0), (200.0, 2.0), (450.0, 2.0), (50.0, 2.0)];
+    let title = "Concurrency changing";
+    over_time("changing", title, &rates, false, scale, progress)
+}
+
+pub(super) fn increasing(scale: &Scale, progress: &dyn Progress) -> Figure {
+    let rates = [(100.0, 3.0), (500.0, 5.0)];
+    over_time("increasing", "Concurrency increasing", &rates, false, scale, progress)
+}
+
+pub(super) fn decreasing(scale: &Scale, progress: &dyn Progress) -> Figure {
+    let rates = [(500.0, 4.0), (100.0, 4.0)];
+    over_time("decreasing", "Concurrency decreasing", &rates, false, scale, progress)
+}
+
+pub(super) fn peak_clipping(scale: &Scale, progress: &dyn Progress) -> Figure {
+    let rates = [(400.0, 1.0), (800.0, 0.3), (400.0, 2.2)];
+    let title = "Peak clipping: the rate doubles for 0.3 s";
+    over_time("peak-clipping", title, &rates, true, scale, progress)
+}
+
+/// Batch length, compute time, latency and throughput over time, one column a policy.
+fn over_time(
+    name: &'static str,
+    title: &'static str,
+    rates: &[(f64, f64)],
+    is_uniform: bool,
+    scale: &Scale,
+    progress: &dyn Progress,
+) -> Figure {
+    let workload = steps(rates, is_uniform);
+    let end_s: f64 = rates.iter().map(|(_, duration_s)| duration_s).sum();
+    let runs = parallel::map(&SIDES, progress, |(policy, _)| {
+        let mut setup = setup(&device(), &workload, *policy, BATCH_LEN_MAX, scale.seed);
+        setup.duration_ns = (end_s * 1e9) as u64;
+        let mut timeline = Timeline::default();
+        let report = run(&setup, &mut timeline);
+        (timeline, report)
+    });
+    let mut offered = Vec::new();
+    let mut start_s = 0.0;
+    for &(rate_hz, duration_s) in rates {
+        offered.extend([(start_s, rate_hz), (start_s + duration_s, rate_hz)]);
+        start_s += duration_s;
+    }
+    type Measured = fn(&Timeline, f64) -> Vec<(f64, f64)>;
+    let rows: [(&str, &str, Style, Measured); 4] = [
+        ("batch length", "images", Style::Dots, |timeline, _| timeline.batch_lens.clone()),
+        ("compute time of a batch", "ms", Style::Dots, |timeline, _| timeline.compute_ms.clone()),
+        ("latency, mean of 100 ms", "ms", Style::Line, |timeline, _| timeline.latency_ms()),
+        ("throughput", "images/s", Style::Line, |timeline, end_s| timeline.throughput_hz(end_s)),
+    ];
+    let mut panels = Vec::new();
+    for (what, unit, style, measured) in rows {
+        let mut sides: Vec<Vec<Series>> = runs
+            .iter()
+            .zip(SIDES)
+            .map(|((timeline, _), (policy, _))| {
+                vec![Series::new(policy.name(), style, measured(timeline, end_s))]
+            })
+            .collect();
+        if unit == "images/s" {
+            let arrivals = Series::new("arrival rate", Style::Dashed, offered.clone());
+            sides.iter_mut().for_each(|series| series.insert(0, arrivals.clone()));
+        }
+        // One scale for both sides: that is what they are set side by side for.
+        let highest: Vec<f64> = sides.iter().flat_map(|series| heights(series)).collect();
+        for (series, (_, side)) in sides.into_iter().zip(SIDES) {
+            panels.push(Panel {
+                title: format!("{side}: {what}"),
+                x: Axis::linear("time (s)", (0.0, end_s)),
+                y: Axis::from_zero(unit, highest.iter().copied()),
+                series,
+            });
+        }
+    }
+    let mut table = Table {
+        columns: vec!["policy", "mean_ms", "p99_ms", "peak_ms", "peak_change_percent"],
+        rows: Vec::new(),
+    };
+    let peak_ms = |index: usize| runs[index].1.latencies.max_ns() as f64 * 1e-6;
+    for (index, (policy, _)) in SIDES.iter().enumerate() {
+        let latencies = &runs[index].1.latencies;
+        table.rows.push(vec![
+            policy.name().into(),
+            value(latencies.mean_ns() * 1e-6),
+            value(latencies.quantile_ns(0.99) as f64 * 1e-6),
+            value(peak_ms(index)),
+            value(100.0 * (peak_ms(index) / peak_ms(0) - 1.0)),
+        ]);
+    }
+    let words: Vec<String> =
+        rates.iter().map(|(rate, duration)| format!("{rate}/s for {duration} s")).collect();
+    let caption = format!(
+        "Profile gtx-1080ti, {} arrivals: {}. Left: one stream, stages in series. Right: the next \
+         batch goes up just in time while one computes.",
+        if is_uniform { "evenly spaced" } else { "Poisson" },
+        words.join(", "),
+    );
+    Figure { name, title, caption, panels, column_len: 2, table }
+}
+
+/// Policies of the latency curve: the paper's two sides, and the library's default.
+const CURVES: [PolicySpec; 3] = [PolicySpec::Serial, PolicySpec::Jit, PolicySpec::Stream];
+
+const RATES_HZ: [f64; 16] = [
+    25.0, 50.0, 100.0, 150.0, 200.0, 250.0, 300.0, 350.0, 400.0, 450.0, 475.0, 500.0, 515.0, 530.0,
+    550.0, 570.0,
+];
+
+/// Every run lasts 200 s. Near capacity that matters: the longer a run, the longer its queue.
+const RUN_NS: u64 = 200_000_000_000;
+
+/// Twice what the device can do: what comes out is its capacity under a policy.
+const SATURATING_HZ: f64 = 1_200.0;
+
+pub(super) fn concurrency_latency(scale: &Scale, progress: &dyn Progress) -> Figure {
+    let device = device();
+    let world = |policy, rate_hz, seed: u64| -> Setup {
+        let mut setup = setup(&device, &poisson(rate_hz), policy, BATCH_LEN_MAX, seed);
+        setup.duration_ns = RUN_NS;
+        setup
+    };
+    let capacities_hz = parallel::map(&CURVES, progress, |&policy| {
+        run(&world(policy, SATURATING_HZ, scale.seed), ()).throughput_hz()
+    });
+    let seeds = scale.seed..scale.seed + (scale.request_len / 50_000).max(1);
+    let jobs: Vec<(usize, f64)> = RATES_HZ
+        .iter()
+        .flat_map(|&rate_hz| (0..CURVES.len()).map(move |curve| (curve, rate_hz)))
+        .filter(|&(curve, rate_hz)| rate_hz < capacities_hz[curve])
+        .collect();
+    let means_ms = parallel::map(&jobs, progress, |&(curve, rate_hz)| {
+        let mean_ms =
+            |seed| run(&world(CURVES[curve], rate_hz, seed), ()).latencies.mean_ns() * 1e-6;
+        seeds.clone().map(mean_ms).sum::<f64>() / seeds.clone().count() as f64
+    });
+    let bounds_ms = parallel::map(&RATES_HZ, progress, |&rate_hz| {
+        bounds::mean_ns(&device, BATCH_LEN_MAX, rate_hz).map(|mean_ns| mean_ns * 1e-6)
+    });
+    let mean_ms = |curve: usize, rate_hz: f64| {
+        jobs.iter().position(|job| *job == (curve, rate_hz)).map(|index| means_ms[index])
+    };
+    let curve = |curve: usize, y: &dyn Fn(f64) -> Option<f64>| {
+        let points = RATES_HZ.iter().filter_map(|&rate_hz| Some((rate_hz, y(rate_hz)?))).collect();
+        Series::new(CURVES[curve].name(), Style::Marked, points)
+    };
+    let mut latency: Vec<Series> =
+        (0..CURVES.len()).map(|index| curve(index, &|rate_hz| mean_ms(index, rate_hz))).collect();
+    let bound = RATES_HZ.iter().zip(&bounds_ms).filter_map(|(&rate, &ms)| Some((rate, ms?)));
+    latency.push(Series::new("bound", Style::Dashed, bound.collect()));
+    let change_percent = |index: usize, rate_hz: f64| {
+        Some(100.0 * (mean_ms(index, rate_hz)? / mean_ms(0, rate_hz)? - 1.0))
+    };
+    let change: Vec<Series> = (1..CURVES.len())
+        .map(|index| curve(index, &|rate_hz| change_percent(index, rate_hz)))
+        .collect();
+    let rate_axis = Axis::linear("arrival rate (images/s)", (0.0, 600.0));
+    let panels = vec![
+        Panel {
+            title: "mean latency".into(),
+            x: rate_axis.clone(),
+            y: Axis::log("ms", (10.0, 1_000.0)),
+            series: latency,
+        },
+        Panel {
+            title: "change against synchronous (serial)".into(),
+            x: rate_axis,
+            y: Axis::linear("%", (-100.0, 0.0)),
+            series: change,
+        },
+    ];
+    let optional = |number: Option<f64>| number.map_or(Value::Null, value);
+    let mut table = Table {
+        columns: vec![
+            "rate_hz",
+            "serial_ms",
+            "jit_ms",
+            "stream_ms",
+            "bound_ms",
+            "jit_change_percent",
+            "stream_change_percent",
+        ],
+        rows: Vec::new(),
+    };
+    for (&rate_hz, &bound_ms) in RATES_HZ.iter().zip(&bounds_ms) {
+        let mut row = vec![value(rate_hz)];
+        row.extend((0..CURVES.len()).map(|index| optional(mean_ms(index, rate_hz))));
+        row.push(optional(bound_ms));
+        row.extend((1..CURVES.len()).map(|index| optional(change_percent(index, rate_hz))));
+        table.rows.push(row);
+    }
+    let percent = |index: usize| 100.0 * (capacities_hz[index] / capacities_hz[0] - 1.0);
+    let caption = format!(
+        "Profile gtx-1080ti, Poisson arrivals, batches of at most {BATCH_LEN_MAX}; each point is \
+         the mean of {} runs of 200 s. Capacity, measured at {SATURATING_HZ} arrivals a second: \
+         serial {:.1}, jit {:.1} ({:+.1} %), stream {:.1} ({:+.1} %) images/s. Close to its \
+         capacity a policy's queue still grows when a run ends.",
+        seeds.clone().count(),
+        capacities_hz[0],
+        capacities_hz[1],
+        percent(1),
+        capacities_hz[2],
+        percent(2),
+    );
+    let title = "Concurrency and latency";
+    Figure { name: "concurrency-latency", title, caption, panels, column_len: 2, table }
+}

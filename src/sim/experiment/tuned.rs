@@ -1,0 +1,146 @@
+//! The default, untuned, against peers that are tuned afresh for every load.
+
+use super::load::{BATCH_LEN_MAX, DEVICE, capacity_hz, device, poisson};
+use super::parallel::{self, Progress};
+use super::{Axis, Figure, Panel, Scale, Series, Style, Table, value};
+use crate::sched::PolicySpec;
+use crate::sim::arrivals::{ClosedLoop, OpenLoop, Step, Workload};
+use crate::sim::summary::setup;
+use crate::sim::world::run;
+
+const LOADS: [f64; 6] = [0.1, 0.3, 0.5, 0.7, 0.8, 0.9];
+const CLIENT_LENS: [usize; 6] = [1, 8, 32, 64, 128, 256];
+
+/// Peers by family.
+const FAMILIES: [&str; 4] = ["fixed", "fixed-eager", "adaptive", "aimd"];
+
+/// The settings that each family is tried with.
+fn peers() -> Vec<PolicySpec> {
+    let mut peers = Vec::new();
+    for batch_len in [8, 16, 32, 64, 128, 256] {
+        for delay_ns in [0, 200_000, 500_000, 1_000_000, 2_000_000] {
+            for is_eager in [false, true] {
+                peers.push(PolicySpec::Fixed { batch_len, delay_ns, is_eager });
+            }
+        }
+    }
+    peers.extend([50_000, 200_000, 1_000_000].map(|tick_ns| PolicySpec::Adaptive { tick_ns }));
+    for increase in [1, 4, 16] {
+        for bound_ns in [2_000_000, 5_000_000, 10_000_000, 20_000_000] {
+            peers.push(PolicySpec::Aimd { increase, bound_ns });
+        }
+    }
+    peers
+}
+
+/// A column of the figure: name of the workload, its horizontal axis, and what is run at each x.
+type Column = (&'static str, Axis, Vec<(f64, Workload)>);
+
+fn columns() -> Vec<Column> {
+    let load_axis = || Axis::linear("load λ·k", (0.0, 1.0));
+    let at_rate = |make: fn(f64) -> OpenLoop| {
+        LOADS.map(|load| {
+            let Workload::Open(open) = poisson(load) else { unreachable!("poisson is open") };
+            (load, Workload::Open(make(open.rate_hz())))
+        })
+    };
+    let closed = CLIENT_LENS.map(|client_len| {
+        (client_len as f64, Workload::Closed(ClosedLoop { client_len, think_ns: 0 }))
+    });
+    vec![
+        ("Poisson", load_axis(), LOADS.map(|load| (load, poisson(load))).to_vec()),
+        ("uniform", load_axis(), at_rate(|rate_hz| OpenLoop::Uniform { rate_hz }).to_vec()),
+        ("bursts", load_axis(), at_rate(bursts).to_vec()),
+        ("closed loop", Axis::log("clients", (1.0, 300.0)), closed.to_vec()),
+    ]
+}
+
+/// Bursts of half as much again, for 20 ms in every 60, at the same mean rate.
+fn bursts(rate_hz: f64) -> OpenLoop {
+    let calm = Step { rate_hz: 0.75 * rate_hz, duration_ns: 40e6 };
+    let high = Step { rate_hz: 1.5 * rate_hz, duration_ns: 20e6 };
+    OpenLoop::Burst { states: [calm, high] }
+}
+
+pub(super) fn tuned_peers(scale: &Scale, progress: &dyn Progress) -> Figure {
+    let request_len = scale.request_len / 10;
+    let columns = columns();
+    let mut policies = vec![PolicySpec::Stream];
+    policies.extend(peers());
+    let mut jobs = Vec::new();
+    for (column, (_, _, worlds)) in columns.iter().enumerate() {
+        for point in 0..worlds.len() {
+            jobs.extend(policies.iter().map(|&policy| (column, point, policy)));
+        }
+    }
+    let means_ms = parallel::map(&jobs, progress, |&(column, point, policy)| {
+        let workload = &columns[column].2[point].1;
+        let mut setup = setup(&device(), workload, policy, BATCH_LEN_MAX, scale.seed);
+        setup.arrival_len_max = request_len;
+        let report = run(&setup, ());
+        if report.rejected_len == 0 { report.latencies.mean_ns() * 1e-6 } else { f64::INFINITY }
+    });
+    let mut table = Table {
+        columns: vec!["arrivals", "x", "family", "settings", "mean_ms", "stream_ms", "ratio"],
+        rows: Vec::new(),
+    };
+    let mut panels = Vec::new();
+    for (column, (name, x, worlds)) in columns.iter().enumerate() {
+        let mut series: Vec<Series> =
+            FAMILIES.map(|family| Series::new(family, Style::Marked, Vec::new())).to_vec();
+        for (point, (at, _)) in worlds.iter().enumerate() {
+            let start = jobs.iter().position(|job| (job.0, job.1) == (column, point));
+            let means_ms = &means_ms[start.unwrap_or(0)..][..policies.len()];
+            for (family, series) in FAMILIES.iter().zip(&mut series) {
+                let best = policies
+                    .iter()
+                    .zip(means_ms)
+                    .filter(|(policy, _)| policy.name() == *family)
+                    .min_by(|a, b| a.1.total_cmp(b.1));
+                let Some((policy, &best_ms)) = best else { continue };
+                series.points.push((*at, best_ms / means_ms[0]));
+                table.rows.push(vec![
+                    (*name).into(),
+                    value(*at),
+                    (*family).into(),
+                    settings(policy).into(),
+                    value(best_ms),
+                    value(means_ms[0]),
+                    value(best_ms / means_ms[0]),
+                ]);
+            }
+            series.iter_mut().for_each(|series| series.points.retain(|p| p.1.is_finite()));
+        }
+        let unity = vec![(x.range.0, 1.0), (x.range.1, 1.0)];
+        series.insert(0, Series::new("stream", Style::Dashed, unity));
+        panels.push(Panel {
+            title: format!("{name}: best-tuned peer over stream, mean latency"),
+            x: x.clone(),
+            y: Axis::linear("ratio", (0.9, 1.6)),
+            series,
+        });
+    }
+    let caption = format!(
+        "Device {DEVICE} (capacity {:.1} thousand images/s), {request_len} requests a run. At each \
+         point every peer is run with all its settings ({} in all) and the best is shown; the \
+         default has no settings. Above 1, the default is better.",
+        capacity_hz() * 1e-3,
+        policies.len() - 1,
+    );
+    let title = "The untuned default against the best-tuned peers";
+    Figure { name: "tuned-peers", title, caption, panels, column_len: 2, table }
+}
+
+fn settings(policy: &PolicySpec) -> String {
+    let ms = |time_ns: u64| time_ns as f64 / 1e6;
+    match *policy {
+        PolicySpec::Fixed { batch_len, delay_ns, .. } => {
+            format!("at most {batch_len}, {} ms", ms(delay_ns))
+        }
+        PolicySpec::Adaptive { tick_ns } => format!("every {} ms", ms(tick_ns)),
+        PolicySpec::Aimd { increase, bound_ns } => {
+            format!("+{increase}, {} ms", ms(bound_ns))
+        }
+        _ => String::new(),
+    }
+}

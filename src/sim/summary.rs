@@ -1,0 +1,215 @@
+//! One policy's run in the figures that are printed, beside the bounds on what any could do.
+//!
+//! The bounds depend on device, workload and seed alone: policies that are compared share them.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::arrivals::{OpenLoop, Workload};
+use super::bounds::{self, ServiceTimes};
+use super::device::DeviceSpec;
+use super::report::Report;
+use super::world::{Mix, Setup};
+use crate::sched::{Config, PolicySpec, Reason, Stage, Stages};
+
+/// Slots of a simulated scheduler: far more requests than a stable policy has alive, few enough
+/// that an unstable one is seen to reject.
+const SLOT_LEN: usize = 16_384;
+
+/// The clairvoyant bound looks at so many arrivals at most; longer traces would take minutes.
+const CLAIRVOYANT_LEN_MAX: usize = 100_000;
+
+/// A setup whose scheduler starts from the device's own lines, without limits but the batch length.
+pub fn setup(
+    device: &DeviceSpec,
+    workload: &Workload,
+    policy: PolicySpec,
+    batch_len_max: usize,
+    seed: u64,
+) -> Setup {
+    Setup {
+        config: Config {
+            slot_len: SLOT_LEN,
+            batch_len_max,
+            latency_bound_ns: None,
+            policy,
+            lines: device.lines(),
+        },
+        device: device.clone(),
+        workload: workload.clone(),
+        mix: Mix::default(),
+        arrival_len_max: u64::MAX,
+        duration_ns: u64::MAX,
+        seed,
+    }
+}
+
+/// Multiplies the scheduler's first idea of every stage time; the device stays as it is.
+pub fn misjudge(setup: &mut Setup, factor: f64) {
+    let scaled = |line: crate::sched::Line| {
+        crate::sched::Line::new(line.fixed_ns * factor, line.per_image_ns * factor)
+    };
+    let lines = setup.config.lines;
+    setup.config.lines = Stages {
+        upload: scaled(lines.upload),
+        compute: scaled(lines.compute),
+        download: scaled(lines.download),
+    };
+}
+
+/// What policies are measured against in a setup; none where a bound does not apply.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Bounds {
+    /// Optimal mean latency in milliseconds; of Poisson arrivals below capacity. See
+    /// [`bounds::mean_ns`] for what it takes for granted.
+    pub mean_ms: Option<f64>,
+    /// Least p99 latency in milliseconds on the first 100,000 arrivals; of open loops below
+    /// capacity.
+    pub p99_ms: Option<f64>,
+    /// Most answers in time a second in the fluid limit; of Poisson and uniform arrivals under a
+    /// latency bound.
+    pub goodput_hz: Option<f64>,
+}
+
+impl Bounds {
+    /// The bounds of a setup, whatever its policy.
+    pub fn of(setup: &Setup) -> Self {
+        let Workload::Open(open) = &setup.workload else {
+            return Self::default();
+        };
+        let batch_len_max = setup.config.batch_len_max;
+        let times = ServiceTimes::compute(&setup.device, batch_len_max);
+        let rate_hz = open.rate_hz();
+        let mean_ms = match open {
+            OpenLoop::Poisson { rate_hz } => {
+                bounds::mean_ns(&setup.device, batch_len_max, *rate_hz).map(|mean| mean * 1e-6)
+            }
+            _ => None,
+        };
+        let p99_ms = (rate_hz < times.capacity_hz()).then(|| {
+            let arrivals_ns: Vec<u64> = open
+                .arrivals(setup.seed)
+                .take_while(|&at_ns| at_ns <= setup.duration_ns)
+                .take(CLAIRVOYANT_LEN_MAX.min(setup.arrival_len_max as usize))
+                .collect();
+            (!arrivals_ns.is_empty())
+                .then(|| bounds::p99_ns(&setup.device, batch_len_max, &arrivals_ns) * 1e-6)
+        });
+        let goodput_hz = match (open, setup.config.latency_bound_ns) {
+            (OpenLoop::Poisson { .. } | OpenLoop::Uniform { .. }, Some(bound_ns)) => {
+                let left_ns = bound_ns as f64 - bounds::transfers_ns(&setup.device);
+                Some(bounds::fluid_goodput_hz(&times, rate_hz, left_ns))
+            }
+            _ => None,
+        };
+        Self { mean_ms, p99_ms: p99_ms.flatten(), goodput_hz }
+    }
+}
+
+/// One policy's run in figures; serialised, one JSON object.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Summary {
+    /// Name of the policy.
+    pub policy: String,
+    /// Arrivals a second as described; of a closed loop, as they came.
+    pub rate_hz: f64,
+    /// Requests that arrived.
+    pub offered: u64,
+    /// Requests that were answered.
+    pub completed: u64,
+    /// Requests turned away as they arrived.
+    pub rejected: u64,
+    /// Requests accepted and told later that they expired.
+    pub expired: u64,
+    /// Mean latency in milliseconds, from the scheduled arrival, like all that follow.
+    pub mean_ms: f64,
+    /// Median latency.
+    pub p50_ms: f64,
+    /// Latency that 99 % stay within.
+    pub p99_ms: f64,
+    /// Latency that 99.9 % stay within.
+    pub p999_ms: f64,
+    /// Largest latency.
+    pub max_ms: f64,
+    /// Answers a second.
+    pub throughput_hz: f64,
+    /// Answers in time a second.
+    pub goodput_hz: f64,
+    /// Mean images in a batch.
+    pub batch_len_mean: f64,
+    /// Images in the longest batch.
+    pub batch_len_max: usize,
+    /// Optimal mean latency, as in [`Bounds`].
+    pub bound_mean_ms: Option<f64>,
+    /// Least p99 latency of any policy that knows the future.
+    pub bound_p99_ms: Option<f64>,
+    /// Most answers in time a second in the fluid limit.
+    pub bound_goodput_hz: Option<f64>,
+    /// How often a stage was started, by stage and reason; what never happened is left out.
+    pub decisions: BTreeMap<&'static str, BTreeMap<&'static str, u64>>,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Hash over every event, hexadecimal: equal runs have equal hashes.
+    pub event_hash: String,
+}
+
+impl Summary {
+    /// A run's figures beside its bounds.
+    pub fn new(setup: &Setup, report: &Report, bounds: &Bounds) -> Self {
+        let latencies = &report.latencies;
+        let quantile_ms = |quantile| latencies.quantile_ns(quantile) as f64 * 1e-6;
+        let rate_hz = match &setup.workload {
+            Workload::Open(open) => open.rate_hz(),
+            Workload::Closed(_) => report.offered_len as f64 * 1e9 / report.end_ns.max(1) as f64,
+        };
+        Self {
+            policy: setup.config.policy.to_string(),
+            rate_hz,
+            offered: report.offered_len,
+            completed: report.completed_len,
+            rejected: report.rejected_len,
+            expired: report.expired_len,
+            mean_ms: latencies.mean_ns() * 1e-6,
+            p50_ms: quantile_ms(0.5),
+            p99_ms: quantile_ms(0.99),
+            p999_ms: quantile_ms(0.999),
+            max_ms: latencies.max_ns() as f64 * 1e-6,
+            throughput_hz: report.throughput_hz(),
+            goodput_hz: report.goodput_hz(),
+            batch_len_mean: report.batch_len_mean(),
+            batch_len_max: report.batch_len_max,
+            bound_mean_ms: bounds.mean_ms,
+            bound_p99_ms: bounds.p99_ms,
+            bound_goodput_hz: bounds.goodput_hz,
+            decisions: decisions(report),
+            seed: setup.seed,
+            event_hash: format!("{:016x}", report.event_hash),
+        }
+    }
+}
+
+fn decisions(report: &Report) -> BTreeMap<&'static str, BTreeMap<&'static str, u64>> {
+    let stages = [(Stage::Upload, "upload"), (Stage::Compute, "compute")];
+    stages
+        .into_iter()
+        .map(|(stage, name)| {
+            let counts = Reason::ALL
+                .into_iter()
+                .map(|reason| (reason_name(reason), report.decision_len(stage, reason)))
+                .filter(|(_, count)| *count > 0);
+            (name, counts.collect())
+        })
+        .collect()
+}
+
+fn reason_name(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Full => "full",
+        Reason::JustInTime => "just-in-time",
+        Reason::Idle => "idle",
+        Reason::Deadline => "deadline",
+        Reason::Flush => "flush",
+        Reason::Ahead => "ahead",
+    }
+}

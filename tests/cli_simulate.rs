@@ -1,0 +1,147 @@
+//! The commands `simulate`, `plan` and `experiment` as a user runs them: output, seeds, bad words.
+#![cfg(feature = "cli")]
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+/// Fields that every object of `simulate --json` has as numbers, for a stable open loop.
+const NUMBERS: [&str; 15] = [
+    "rate_hz",
+    "completed",
+    "rejected",
+    "expired",
+    "mean_ms",
+    "p50_ms",
+    "p99_ms",
+    "p999_ms",
+    "max_ms",
+    "throughput_hz",
+    "goodput_hz",
+    "batch_len_mean",
+    "batch_len_max",
+    "bound_mean_ms",
+    "bound_p99_ms",
+];
+
+fn twinstream(words: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_twinstream")).args(words.split(' ')).output().unwrap()
+}
+
+/// Standard output as one JSON object a line.
+fn objects(words: &str) -> Vec<Value> {
+    let output = twinstream(words);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{words}: {errors}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn number(object: &Value, field: &str) -> f64 {
+    object[field].as_f64().unwrap_or_else(|| panic!("{field} is no number in {object}"))
+}
+
+fn simulate(seed: u64) -> Vec<Value> {
+    objects(&format!(
+        "simulate --device gtx-1080ti --policies serial,jit,stream --arrivals poisson:400 \
+         --duration 40s --seed {seed} --json"
+    ))
+}
+
+#[test]
+fn every_policy_is_one_object_with_the_promised_fields() {
+    let found = simulate(1);
+    let policies: Vec<_> = found.iter().map(|object| object["policy"].as_str().unwrap()).collect();
+    assert_eq!(policies, ["serial", "jit", "stream"]);
+    for object in &found {
+        for field in NUMBERS {
+            number(object, field);
+        }
+        assert_eq!(object["event_hash"].as_str().unwrap().len(), 16);
+        assert_eq!(number(object, "completed"), number(object, "offered"));
+        assert!(number(object, "p50_ms") <= number(object, "p99_ms"));
+        assert!(number(object, "p99_ms") > number(object, "bound_p99_ms"), "{object}");
+    }
+    assert!(number(&found[1], "mean_ms") < 0.9 * number(&found[0], "mean_ms"));
+}
+
+#[test]
+fn the_seed_decides_every_event() {
+    let hashes = |seed| -> Vec<Value> {
+        simulate(seed).iter().map(|object| object["event_hash"].clone()).collect()
+    };
+    let sevens = hashes(7);
+    assert_eq!(sevens, hashes(7));
+    assert!(sevens.iter().zip(&hashes(8)).all(|(seven, eight)| seven != eight));
+}
+
+#[test]
+fn bounds_that_do_not_apply_are_null() {
+    let closed = objects("simulate --device h100 --arrivals closed:4 --duration 10ms --json");
+    assert!(closed.iter().all(|object| object["bound_mean_ms"].is_null()));
+    assert!(closed.iter().all(|object| number(object, "rate_hz") > 0.0));
+    let bounded = objects(
+        "simulate --device h100 --arrivals poisson:60k --duration 500ms --latency-bound 5ms --json",
+    );
+    for object in &bounded {
+        assert!(object["bound_p99_ms"].is_null(), "there is no bound beyond capacity");
+        let goodput_hz = number(object, "goodput_hz");
+        assert!(goodput_hz > 0.0 && goodput_hz <= 1.02 * number(object, "bound_goodput_hz"));
+    }
+}
+
+#[test]
+fn a_plan_gives_a_rate_for_each_policy() {
+    let plans =
+        objects("plan --device gtx-1080ti --latency-bound 200ms --policies serial,stream --json");
+    assert_eq!(plans[0]["method"], "exact");
+    assert_eq!(plans[1]["method"], "simulated");
+    assert!(number(&plans[1], "rate_hz") > number(&plans[0], "rate_hz"));
+    assert!(plans.iter().all(|plan| number(plan, "p99_ms") <= 200.0));
+}
+
+#[test]
+fn bad_words_end_with_status_2_and_name_culprit_and_remedy() {
+    for (words, culprit, remedy) in [
+        ("simulate --device h1000 --arrivals poisson:5", "h1000", "gtx-1080ti"),
+        ("simulate --device h100 --arrivals possion:5", "possion", "poisson:RATE"),
+        ("simulate --device h100 --arrivals poisson:5 --policies serial,strem", "strem", "stream"),
+        ("simulate --device h100 --arrivals poisson:5 --duration 20", "20", "ms"),
+        ("simulate --device h100 --arrivals poisson:5 --first-fit 0", "0", "above zero"),
+        ("plan --device h100 --latency-bound soon", "soon", "ms"),
+        ("experiment overlaod --out unused", "overlaod", "load-latency"),
+    ] {
+        let output = twinstream(words);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{words}: {errors}");
+        assert!(errors.contains(culprit) && errors.contains(remedy), "{words}: {errors}");
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn an_experiment_writes_points_charts_and_a_report() {
+    let folder: PathBuf =
+        std::env::temp_dir().join(format!("twinstream-experiment-{}", std::process::id()));
+    let rows = objects(&format!("experiment peak-clipping --out {} --json", folder.display()));
+    assert_eq!(rows.len(), 2);
+    assert!(rows.iter().all(|row| row["experiment"] == "peak-clipping"));
+    // The paper reports a peak 16 % lower.
+    assert!(number(&rows[1], "peak_change_percent") <= -16.0, "{}", rows[1]);
+    let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
+    let points = read("peak-clipping.csv");
+    assert_eq!(points.lines().next(), Some("panel,x_axis,y_axis,series,x,y"));
+    assert!(points.lines().count() > 200);
+    assert!(points.lines().all(|line| line.split(',').count() >= 6));
+    assert_eq!(read("peak-clipping-figures.csv").lines().count(), 3);
+    let svg = read("peak-clipping.svg");
+    for words in ["<svg", "time (s)", "images/s", "synchronous", "asynchronous"] {
+        assert!(svg.contains(words), "the chart lacks {words}");
+    }
+    let report = read("report.html");
+    assert!(report.contains("<svg") && report.contains("Peak clipping"));
+    assert!(!report.contains("src=") && !report.contains("<link"), "the report needs other files");
+    fs::remove_dir_all(folder).unwrap();
+}

@@ -1,0 +1,59 @@
+//! What several integration tests share: the repository's model, reference files, skipping.
+
+#![allow(dead_code, reason = "each test file is a crate of its own and uses a part of this")]
+
+use std::path::{Path, PathBuf};
+
+use safetensors::SafeTensors;
+use twinstream::model::Model;
+
+/// A file or folder of the repository.
+pub fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// The CIFAR-10 model that the repository carries.
+pub fn cifar_model() -> Model {
+    let weights = repository("models/resnet50-cifar10/model.safetensors");
+    Model::load(&weights, None).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The large reference data beside a developer's checkout; says that `check` is skipped where it is
+/// absent.
+pub fn shared_data(check: &str) -> Option<PathBuf> {
+    let folder = repository("../shared/data");
+    if folder.is_dir() {
+        return Some(folder);
+    }
+    eprintln!("SKIPPED {check}: the reference data is not beside this checkout");
+    None
+}
+
+/// The u8 tensor `name`.
+pub fn u8_tensor(file: &SafeTensors, name: &str) -> Vec<u8> {
+    file.tensor(name).unwrap().data().to_vec()
+}
+
+/// The f32 tensor `name`.
+pub fn f32_tensor(file: &SafeTensors, name: &str) -> Vec<f32> {
+    let words = |word: &[u8]| f32::from_le_bytes(word.try_into().unwrap());
+    file.tensor(name).unwrap().data().chunks_exact(4).map(words).collect()
+}
+
+/// The i32 tensor `name`.
+pub fn i32_tensor(file: &SafeTensors, name: &str) -> Vec<i32> {
+    let words = |word: &[u8]| i32::from_le_bytes(word.try_into().unwrap());
+    file.tensor(name).unwrap().data().chunks_exact(4).map(words).collect()
+}
+
+/// Where two sets of values differ most: index and absolute difference.
+pub fn worst(found: &[f32], expected: &[f32]) -> (usize, f32) {
+    assert_eq!(found.len(), expected.len());
+    found
+        .iter()
+        .zip(expected)
+        .map(|(found, expected)| (found - expected).abs())
+        .enumerate()
+        .max_by(|a, b| a.1.total_cmp(&b.1))
+        .expect("at least one value")
+}

@@ -1,0 +1,261 @@
+//! Decoding, resizing and cropping against Pillow and torchvision.
+//!
+//! Goal: the pixels that the network sees are those that it would see in PyTorch. Method: files in
+//! every format and mode with Pillow's result, made by `scripts/golden_image.py`; beside a
+//! developer's checkout also sixteen photographs. Damaged files: none may decode to anything but
+//! its true pixels.
+
+#![cfg(feature = "image")]
+
+mod common;
+
+use std::path::PathBuf;
+
+use safetensors::SafeTensors;
+use twinstream::image::{self, Preprocess, Rgb8};
+use twinstream::model::Interpolation;
+
+fn data(file: &str) -> PathBuf {
+    common::repository("tests/data/image").join(file)
+}
+
+fn interpolation(name: &str) -> Interpolation {
+    match name {
+        "bilinear" => Interpolation::Bilinear,
+        "bicubic" => Interpolation::Bicubic,
+        _ => panic!("unknown filter {name}"),
+    }
+}
+
+/// How far two images are apart.
+#[derive(Debug, Default)]
+struct Difference {
+    values_len: usize,
+    unequal_len: usize,
+    total: u64,
+    worst: u8,
+}
+
+impl Difference {
+    fn add(&mut self, found: &[u8], expected: &[u8]) {
+        assert_eq!(found.len(), expected.len());
+        self.values_len += found.len();
+        for (found, expected) in found.iter().zip(expected) {
+            let difference = found.abs_diff(*expected);
+            self.unequal_len += usize::from(difference != 0);
+            self.total += u64::from(difference);
+            self.worst = self.worst.max(difference);
+        }
+    }
+
+    fn mean(&self) -> f64 {
+        self.total as f64 / self.values_len as f64
+    }
+
+    fn equal_share(&self) -> f64 {
+        1.0 - self.unequal_len as f64 / self.values_len as f64
+    }
+}
+
+#[test]
+fn every_format_decodes_as_in_pillow() {
+    let expected = std::fs::read(data("expected.safetensors")).unwrap();
+    let expected = SafeTensors::deserialize(&expected).unwrap();
+    let mut files_len = 0;
+    for (key, tensor) in expected.tensors() {
+        let Some(file) = key.strip_prefix("decoded/") else { continue };
+        let image = image::decode_file(data(file)).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(tensor.shape(), [image.height(), image.width(), 3], "{file}");
+        let mut difference = Difference::default();
+        difference.add(image.pixels(), tensor.data());
+        let (mean_max, worst_max) = match file.rsplit_once('.').unwrap().1 {
+            // The standard leaves the inverse transform's rounding to the decoder.
+            "jpg" => (0.6, 4),
+            _ => (0.0, 0),
+        };
+        println!("{file}: mean {:.3}, worst {}", difference.mean(), difference.worst);
+        assert!(difference.mean() <= mean_max && difference.worst <= worst_max, "{file}");
+        files_len += 1;
+    }
+    assert_eq!(files_len, 33);
+}
+
+#[test]
+fn crops_equal_pillows_exactly() {
+    let expected = std::fs::read(data("expected.safetensors")).unwrap();
+    let expected = SafeTensors::deserialize(&expected).unwrap();
+    let mut cases_len = 0;
+    for (key, tensor) in expected.tensors() {
+        let Some(case) = key.strip_prefix("cropped/") else { continue };
+        let [file, filter, size, crop_pct] = case.split('/').collect::<Vec<_>>()[..] else {
+            panic!("{key}")
+        };
+        let (height, width) = size.split_once('x').unwrap();
+        let preprocess = Preprocess {
+            height: height.parse().unwrap(),
+            width: width.parse().unwrap(),
+            crop_pct: crop_pct.parse().unwrap(),
+            interpolation: interpolation(filter),
+        };
+        let cropped = preprocess.apply(&image::decode_file(data(file)).unwrap()).unwrap();
+        assert_eq!(tensor.shape(), [cropped.height(), cropped.width(), 3], "{key}");
+        assert!(cropped.pixels() == tensor.data(), "{key}");
+        cases_len += 1;
+    }
+    assert_eq!(cases_len, 18);
+}
+
+#[test]
+fn photographs_decode_and_crop_as_in_pillow() {
+    let Some(folder) = common::shared_data("photographs") else { return };
+    let reference = std::fs::read(folder.join("reference.safetensors")).unwrap();
+    let reference = SafeTensors::deserialize(&reference).unwrap();
+    let mut photos: Vec<PathBuf> = std::fs::read_dir(folder.join("photos"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "png"))
+        .collect();
+    photos.sort();
+    assert_eq!(photos.len(), 16);
+
+    for filter in ["bilinear", "bicubic"] {
+        let expected = reference.tensor(&format!("photo_pixels_{filter}")).unwrap();
+        let (height, width, crop_pct) = (224, 224, 0.875);
+        let preprocess =
+            Preprocess { height, width, crop_pct, interpolation: interpolation(filter) };
+        let mut difference = Difference::default();
+        for (photo, expected) in photos.iter().zip(expected.data().chunks_exact(224 * 224 * 3)) {
+            let cropped = preprocess.apply(&image::decode_file(photo).unwrap()).unwrap();
+            difference.add(cropped.pixels(), expected);
+        }
+        let share = difference.equal_share();
+        println!("{filter}: equal {:.4} %, worst {}", 100.0 * share, difference.worst);
+        assert!(share >= 0.999 && difference.worst <= 1, "{filter}: {difference:?}");
+    }
+    for photo in &photos {
+        let png = image::decode_file(photo).unwrap();
+        let jpeg = image::decode_file(photo.with_extension("JPEG")).unwrap();
+        assert_eq!((png.width(), png.height()), (jpeg.width(), jpeg.height()));
+        let mut difference = Difference::default();
+        difference.add(jpeg.pixels(), png.pixels());
+        println!("{}: mean {:.3}, worst {}", photo.display(), difference.mean(), difference.worst);
+        assert!(difference.mean() <= 1.0, "{}", photo.display());
+    }
+}
+
+#[test]
+fn a_truncated_file_is_an_error_or_whole() {
+    for entry in std::fs::read_dir(data("")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "safetensors") {
+            continue;
+        }
+        let bytes = std::fs::read(&path).unwrap();
+        let whole = image::decode(&bytes).unwrap();
+        let mut whole_len = 0;
+        for end in 0..bytes.len() {
+            // What follows the pixels (a PNG's IEND, a second frame) may be missing.
+            match image::decode(&bytes[..end]) {
+                Ok(image) => {
+                    assert!(image == whole, "{} cut at {end} is a picture", path.display());
+                    whole_len += 1;
+                }
+                Err(error) => assert!(error.is_image(), "{error}"),
+            }
+        }
+        println!("{}: {whole_len} of {} cuts are whole", path.display(), bytes.len());
+        let whole_len_max = if path.ends_with("animated.webp") { bytes.len() / 2 } else { 12 };
+        assert!(whole_len <= whole_len_max, "{}: {whole_len} are whole", path.display());
+    }
+}
+
+#[test]
+fn other_files_are_named_for_what_they_are() {
+    for (bytes, reason) in [
+        (&b""[..], "empty"),
+        (b"hello, I am a text file", "not an image"),
+        (b"GIF89a\x01\0\x01\0\0\0\0", "Gif"),
+        (b"\xff\xd8\xff", "truncated JPEG"),
+        (b"\xff\xd8\xff\xe0\x00\x0bnot a jpeg\xff\xd9", "malformed JPEG"),
+        (b"\x89PNG\r\n\x1a\n", "PNG"),
+        (b"BM", "BMP"),
+        (b"RIFF\x10\0\0\0WEBPVP8 ", "WEBP"),
+    ] {
+        let error = image::decode(bytes).unwrap_err();
+        assert!(error.is_image(), "{error}");
+        assert!(error.to_string().contains(reason), "{error}, expected {reason}");
+    }
+}
+
+#[test]
+fn bombs_are_refused_by_their_header() {
+    let mut png = std::fs::read(data("rgb.png")).unwrap();
+    png[16..24].copy_from_slice(&[0, 0, 0xff, 0xff, 0, 0, 0xff, 0xff]);
+    let crc = png_crc(&png[12..29]).to_be_bytes();
+    png[29..33].copy_from_slice(&crc);
+    let mut bmp = std::fs::read(data("rgb.bmp")).unwrap();
+    bmp[18..26].copy_from_slice(&[0xff, 0xff, 0, 0, 0xff, 0xff, 0, 0]);
+    let mut jpeg = std::fs::read(data("420.jpg")).unwrap();
+    let frame = jpeg.windows(2).position(|marker| marker == [0xff, 0xc0]).unwrap();
+    jpeg[frame + 5..frame + 9].copy_from_slice(&[0xff; 4]);
+    for bytes in [png, bmp, jpeg] {
+        let error = image::decode(&bytes).unwrap_err();
+        assert!(error.to_string().contains("65535x65535 is too large"), "{error}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    for path in [data("absent.png"), data("")] {
+        let error = image::decode_file(&path).unwrap_err();
+        assert!(error.is_io(), "{error}");
+        assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+    }
+    let path = std::env::temp_dir().join(format!("twinstream-{}-fake.jpg", std::process::id()));
+    std::fs::write(&path, "fake").unwrap();
+    let error = image::decode_file(&path).unwrap_err();
+    std::fs::remove_file(&path).unwrap();
+    assert!(error.is_image() && error.to_string().contains("fake.jpg"), "{error}");
+}
+
+#[test]
+fn damaged_files_never_panic() {
+    let seed = 0x2545_f491_4f6c_dd1d_u64;
+    println!("seed {seed:#x}");
+    let mut state = seed;
+    let mut random = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as usize
+    };
+    let preprocess =
+        Preprocess { height: 32, width: 32, crop_pct: 0.95, interpolation: Interpolation::Bicubic };
+    for entry in std::fs::read_dir(data("")).unwrap() {
+        let path = entry.unwrap().path();
+        let bytes = std::fs::read(&path).unwrap();
+        if path.extension().is_some_and(|extension| extension == "safetensors") {
+            continue;
+        }
+        for _ in 0..200 {
+            let mut damaged = bytes.clone();
+            for _ in 0..1 + random() % 4 {
+                let position = random() % damaged.len();
+                damaged[position] = random() as u8;
+            }
+            if let Ok(image) = image::decode(&damaged) {
+                let input: Rgb8 = preprocess.apply(&image).unwrap();
+                assert_eq!(input.pixels().len(), 32 * 32 * 3);
+            }
+        }
+    }
+}
+
+/// CRC-32 as PNG chunks carry it.
+fn png_crc(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| {
+            (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg())
+        })
+    })
+}

@@ -1,0 +1,87 @@
+//! The bounds against one another and against simulated policies: what must hold between them.
+
+use twinstream::sched::{Line, PolicySpec};
+use twinstream::sim::arrivals::{OpenLoop, Workload};
+use twinstream::sim::bounds::{self, ServiceTimes, TakeAll};
+use twinstream::sim::device::DeviceSpec;
+use twinstream::sim::summary::setup;
+use twinstream::sim::{Report, run};
+
+const COMPUTE: Line = Line::new(500_000.0, 25_000.0);
+const DEVICE: &str = "up=12us+6us,compute=500us+25us,down=10us+100ns";
+const SEED: u64 = 5;
+
+fn rate_hz(load: f64) -> f64 {
+    load / COMPUTE.per_image_ns * 1e9
+}
+
+fn simulate(device: &str, policy: PolicySpec, load: f64, arrival_len: u64) -> Report {
+    let device: DeviceSpec = device.parse().unwrap();
+    let workload = Workload::Open(OpenLoop::Poisson { rate_hz: rate_hz(load) });
+    let mut setup = setup(&device, &workload, policy, 256, SEED);
+    setup.arrival_len_max = arrival_len;
+    run(&setup, ())
+}
+
+/// Goal: Inoue's exact mean to 5 digits from the decision process restricted to taking all.
+/// Method: the embedded Markov chain is the other way to the same value.
+#[test]
+fn the_decision_process_gives_inoues_exact_value() {
+    let times = ServiceTimes::new(700, |len| COMPUTE.at_ns(len));
+    for load in [0.1, 0.3, 0.5, 0.7] {
+        let exact_ns = TakeAll::new(&times, rate_hz(load)).unwrap().mean_ns();
+        let restricted_ns = bounds::take_all_mean_ns(&times, rate_hz(load)).unwrap();
+        println!("load {load}: exact {exact_ns:.3} ns, restricted {restricted_ns:.3} ns");
+        assert!((restricted_ns / exact_ns - 1.0).abs() < 5e-6);
+        let closed_form_ns = bounds::inoue_mean_ns(COMPUTE, rate_hz(load)).unwrap();
+        assert!(closed_form_ns >= exact_ns);
+    }
+}
+
+/// Goal: the simulator and `serial` agree with queueing theory within 0.5 %.
+/// Method: without transfers, `serial` is the queue that takes all; 10⁶ arrivals a load.
+#[test]
+fn serial_without_transfers_is_inoues_queue() {
+    let device = "up=0ns+0ns,compute=500us+25us,down=0ns+0ns";
+    let times = ServiceTimes::new(700, |len| COMPUTE.at_ns(len));
+    for load in [0.1, 0.3, 0.5, 0.7] {
+        let exact_ns = TakeAll::new(&times, rate_hz(load)).unwrap().mean_ns();
+        let found_ns = simulate(device, PolicySpec::Serial, load, 1_000_000).latencies.mean_ns();
+        println!("seed {SEED}, load {load}: exact {exact_ns:.0} ns, simulated {found_ns:.0} ns");
+        assert!((found_ns / exact_ns - 1.0).abs() < 5e-3);
+    }
+}
+
+/// Goal: no policy beats the clairvoyant p99 on its own arrivals.
+#[test]
+fn every_policy_stays_above_the_clairvoyant_bound() {
+    const ARRIVAL_LEN: usize = 20_000;
+    for load in [0.1, 0.5, 0.8] {
+        let arrivals_ns: Vec<u64> =
+            OpenLoop::Poisson { rate_hz: rate_hz(load) }.arrivals(SEED).take(ARRIVAL_LEN).collect();
+        let bound_ns = bounds::p99_ns(&DEVICE.parse().unwrap(), 256, &arrivals_ns);
+        for (name, policy) in PolicySpec::ALL {
+            let report = simulate(DEVICE, policy, load, ARRIVAL_LEN as u64);
+            assert_eq!(report.completed_len, ARRIVAL_LEN as u64);
+            let p99_ns = report.latencies.quantile_ns(0.99) as f64;
+            assert!(p99_ns > bound_ns, "seed {SEED}, load {load}, {name}: {p99_ns} {bound_ns}");
+        }
+    }
+}
+
+/// Goal: no policy's mean is below the optimum by more than what it may know of uploads in flight.
+/// Method: the optimum of the compute queue without the upload's time holds for every policy; the
+/// allowance is three standard errors of 3·10⁵ arrivals.
+#[test]
+fn every_policy_stays_above_the_optimal_mean_of_the_compute_queue() {
+    let device: DeviceSpec = DEVICE.parse().unwrap();
+    let times = ServiceTimes::compute(&device, 256);
+    for (load, allowance) in [(0.1, 0.002), (0.5, 0.006), (0.8, 0.03)] {
+        let queue_ns = bounds::optimal_mean_ns(&times, rate_hz(load)).unwrap();
+        let least_ns = queue_ns + device.lines().download.at_ns(1);
+        for (name, policy) in PolicySpec::ALL {
+            let mean_ns = simulate(DEVICE, policy, load, 300_000).latencies.mean_ns();
+            assert!(mean_ns > least_ns * (1.0 - allowance), "seed {SEED}, load {load}, {name}");
+        }
+    }
+}

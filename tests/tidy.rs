@@ -1,0 +1,154 @@
+//! House rules that no compiler checks: which module may import which, file and line lengths, where
+//! `unsafe` may stand.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const LINE_WIDTH_MAX: usize = 100;
+const FILE_LINES_MAX: usize = 600;
+
+/// A module under `src` and what its files must not mention.
+const FORBIDDEN: &[(&str, &[&str])] = &[
+    ("src/error.rs", &["crate::"]),
+    ("src/model", &["crate::sched", "crate::backend", "crate::sim", "crate::image"]),
+    ("src/image", &["crate::sched", "crate::backend", "crate::sim"]),
+    (
+        "src/sched",
+        &[
+            "crate::model",
+            "crate::backend",
+            "crate::sim",
+            "crate::image",
+            "std::time",
+            "Instant",
+            "SystemTime",
+            "std::thread",
+            "std::sync",
+            "std::fs",
+            "std::io",
+            "rand",
+        ],
+    ),
+    ("src/backend", &["crate::sched", "crate::sim", "crate::image"]),
+    ("src/sim", &["crate::model", "crate::backend::cpu", "crate::image", "Instant", "SystemTime"]),
+    ("src/cli", &["crate::model", "crate::sched", "crate::sim", "crate::backend", "unsafe"]),
+];
+
+/// The files that may hold `unsafe`: fences around foreign code and shared buffers.
+const UNSAFE_FILES: &[&str] = &[
+    "src/backend/cpu/conv.rs",
+    "src/backend/cpu/kernel.rs",
+    "src/backend/cpu/mod.rs",
+    "src/backend/cpu/team.rs",
+    "src/backend/cpu/winograd.rs",
+    "src/model/tensor_file.rs",
+    "tests/no_allocation.rs",
+];
+
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every Rust file of the package, relative to the repository.
+fn rust_files() -> Vec<PathBuf> {
+    fn collect(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                collect(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path.strip_prefix(repository()).unwrap().to_path_buf());
+            }
+        }
+    }
+    let mut found = Vec::new();
+    for folder in ["src", "tests", "benches", "examples"] {
+        if repository().join(folder).is_dir() {
+            collect(&repository().join(folder), &mut found);
+        }
+    }
+    found.sort();
+    assert!(found.len() > 20, "too few files found: {found:?}");
+    found
+}
+
+/// Runs `check` on every line of code (comments cut off) and fails with all that it reports.
+fn check_lines(check: impl Fn(&Path, &str) -> Option<String>) {
+    let mut problems = Vec::new();
+    for path in rust_files() {
+        let text = fs::read_to_string(repository().join(&path)).unwrap();
+        for (number, line) in text.lines().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            if let Some(problem) = check(&path, code) {
+                problems.push(format!("{}:{}: {problem}", path.display(), number + 1));
+            }
+        }
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+/// Whether `word` stands in `line` with no letter, digit or underscore before it.
+fn mentions(line: &str, word: &str) -> bool {
+    line.match_indices(word).any(|(at, _)| {
+        let before = line[..at].chars().next_back();
+        let after = line[at + word.len()..].chars().next();
+        let part_of_name = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+        !part_of_name(before) && !part_of_name(after)
+    })
+}
+
+#[test]
+fn modules_import_only_what_they_may() {
+    check_lines(|path, line| {
+        let words = FORBIDDEN.iter().filter(|(module, _)| path.starts_with(module));
+        let word = words.flat_map(|(_, words)| *words).find(|word| mentions(line, word))?;
+        Some(format!("{word} may not be used here"))
+    });
+}
+
+#[test]
+fn foreign_crates_stay_behind_their_fences() {
+    for (name, home) in [("gemm_f32", "src/backend/cpu/kernel.rs"), ("cust", "src/backend/cuda")] {
+        check_lines(|path, line| {
+            let used =
+                mentions(line, &format!("{name}::")) || mentions(line, &format!("use {name}"));
+            (used && !path.starts_with(home)).then(|| format!("{name} belongs in {home}"))
+        });
+    }
+}
+
+#[test]
+fn unsafe_stands_where_it_may() {
+    check_lines(|path, line| {
+        let allowed = UNSAFE_FILES.iter().any(|file| path == Path::new(file));
+        let found = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern"]
+            .iter()
+            .any(|form| line.contains(form));
+        (found && !allowed && !path.ends_with("tidy.rs"))
+            .then(|| "unsafe may not stand here".into())
+    });
+}
+
+#[test]
+fn files_are_short_and_say_what_they_are() {
+    for path in rust_files() {
+        let text = fs::read_to_string(repository().join(&path)).unwrap();
+        assert!(text.starts_with("//!"), "{}: opens without saying what it is", path.display());
+        let lines = text.lines().count();
+        assert!(lines <= FILE_LINES_MAX, "{}: {lines} lines", path.display());
+        for (number, line) in text.lines().enumerate() {
+            let width = line.chars().count();
+            assert!(width <= LINE_WIDTH_MAX, "{}:{}: {width} wide", path.display(), number + 1);
+            assert_eq!(line, line.trim_end(), "{}:{}: trailing space", path.display(), number + 1);
+        }
+    }
+}
+
+#[test]
+fn nothing_is_left_unfinished() {
+    let marks = [concat!("todo", "!("), concat!("unimplemented", "!("), concat!("#[igno", "re")];
+    check_lines(|_, line| {
+        let mark = marks.iter().find(|mark| line.contains(**mark))?;
+        Some(format!("{mark} marks unfinished work"))
+    });
+}

@@ -1,0 +1,245 @@
+//! Weights and configurations that are not what they should be: each is refused with an error that
+//! names the culprit, and none crashes.
+//!
+//! Every case changes one thing in the repository's own model.
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::repository;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use twinstream::Error;
+use twinstream::model::{Model, ModelConfig};
+
+const NAME: &str = "case.safetensors";
+
+struct Tensor {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+fn file_bytes() -> Vec<u8> {
+    std::fs::read(repository("models/resnet50-cifar10/model.safetensors")).unwrap()
+}
+
+fn tensors() -> BTreeMap<String, Tensor> {
+    let bytes = file_bytes();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let tensor = |view: TensorView| Tensor {
+        dtype: view.dtype(),
+        shape: view.shape().to_vec(),
+        bytes: view.data().to_vec(),
+    };
+    file.iter().map(|(name, view)| (name.to_owned(), tensor(view))).collect()
+}
+
+fn load(tensors: &BTreeMap<String, Tensor>) -> Result<Model, Error> {
+    let views = tensors.iter().map(|(name, tensor)| {
+        (name, TensorView::new(tensor.dtype, tensor.shape.clone(), &tensor.bytes).unwrap())
+    });
+    let bytes = safetensors::serialize(views, None).unwrap();
+    Model::from_bytes(NAME, bytes, ModelConfig::default())
+}
+
+fn assert_names(error: &Error, culprits: &[&str]) {
+    let message = error.to_string();
+    for culprit in culprits.iter().chain(&[NAME]) {
+        assert!(message.contains(culprit), "{message:?} does not name {culprit}");
+    }
+}
+
+#[test]
+fn missing_tensor() {
+    let mut tensors = tensors();
+    tensors.remove("layer2.0.conv2.weight");
+    let error = load(&tensors).unwrap_err();
+    assert!(error.is_weights());
+    assert_names(&error, &["layer2.0.conv2.weight", "missing"]);
+}
+
+#[test]
+fn extra_tensor() {
+    let mut tensors = tensors();
+    let extra = Tensor { dtype: Dtype::F32, shape: vec![1], bytes: vec![0; 4] };
+    tensors.insert("layer5.0.conv1.weight".into(), extra);
+    let error = load(&tensors).unwrap_err();
+    assert!(error.is_weights());
+    assert_names(&error, &["layer5.0.conv1.weight", "does not belong"]);
+}
+
+#[test]
+fn training_counters_are_no_extra_tensors() {
+    let mut tensors = tensors();
+    let counter = Tensor { dtype: Dtype::I64, shape: vec![], bytes: vec![0; 8] };
+    tensors.insert("layer1.0.bn1.num_batches_tracked".into(), counter);
+    load(&tensors).unwrap();
+}
+
+#[test]
+fn misshapen_tensor() {
+    let mut tensors = tensors();
+    tensors.get_mut("layer1.0.conv2.weight").unwrap().shape = vec![64, 64, 9, 1];
+    let error = load(&tensors).unwrap_err();
+    assert!(error.is_weights());
+    assert_names(&error, &["layer1.0.conv2.weight", "[64, 64, 3, 3]", "[64, 64, 9, 1]"]);
+}
+
+#[test]
+fn not_a_number() {
+    let mut tensors = tensors();
+    let bytes = &mut tensors.get_mut("layer4.2.bn3.bias").unwrap().bytes;
+    bytes[40..44].copy_from_slice(&f32::NAN.to_le_bytes());
+    let error = load(&tensors).unwrap_err();
+    assert!(error.is_weights());
+    assert_names(&error, &["layer4.2.bn3.bias", "NaN", "index 10"]);
+}
+
+#[test]
+fn negative_variance() {
+    let mut tensors = tensors();
+    let bytes = &mut tensors.get_mut("bn1.running_var").unwrap().bytes;
+    bytes[..4].copy_from_slice(&(-1.0f32).to_le_bytes());
+    let error = load(&tensors).unwrap_err();
+    assert!(error.is_weights());
+    assert_names(&error, &["bn1.running_var", "-1"]);
+}
+
+#[test]
+fn folding_beyond_the_range_of_f32() {
+    let mut tensors = tensors();
+    tensors.get_mut("bn1.weight").unwrap().bytes[..4].copy_from_slice(&1e38f32.to_le_bytes());
+    tensors.get_mut("bn1.running_var").unwrap().bytes[..4].copy_from_slice(&0f32.to_le_bytes());
+    let error = load(&tensors).unwrap_err();
+    assert!(error.is_weights());
+    assert_names(&error, &["conv1.weight", "bn1"]);
+}
+
+#[test]
+fn type_that_is_not_ours() {
+    let mut tensors = tensors();
+    let tensor = tensors.get_mut("fc.bias").unwrap();
+    (tensor.dtype, tensor.bytes) = (Dtype::F64, vec![0; 80]);
+    let error = load(&tensors).unwrap_err();
+    assert!(error.is_weights());
+    assert_names(&error, &["fc.bias", "F64", "F8_E4M3"]);
+}
+
+#[test]
+fn another_network() {
+    let mut tensors = tensors();
+    tensors.retain(|name, _| !name.starts_with("fc"));
+    assert_names(&load(&tensors).unwrap_err(), &["fc.weight", "missing"]);
+    let error = load(&BTreeMap::new()).unwrap_err();
+    assert_names(&error, &["fc.weight", "found 0 tensors"]);
+}
+
+#[test]
+fn no_class() {
+    let mut tensors = tensors();
+    let tensor = tensors.get_mut("fc.weight").unwrap();
+    (tensor.shape, tensor.bytes) = (vec![0, 2048], vec![]);
+    assert_names(&load(&tensors).unwrap_err(), &["fc.weight", "[0, 2048]"]);
+}
+
+#[test]
+fn class_count_of_the_configuration() {
+    for (text, culprit) in [
+        (r#"{"num_classes": 1000}"#, "num_classes is 1000"),
+        (r#"{"label_names": ["cat", "dog"]}"#, "label_names has 2"),
+    ] {
+        let config = ModelConfig::parse(text.as_bytes()).unwrap();
+        let error = Model::from_bytes(NAME, file_bytes(), config).unwrap_err();
+        assert!(error.is_config());
+        assert!(error.to_string().contains(culprit) && error.to_string().contains("10"), "{error}");
+    }
+}
+
+#[test]
+fn truncated_file() {
+    let bytes = file_bytes();
+    for len in [0, 1, 7, 8, 9, 1000, 20_000, bytes.len() / 2, bytes.len() - 1] {
+        let config = ModelConfig::default();
+        let error = Model::from_bytes(NAME, bytes[..len].to_vec(), config).unwrap_err();
+        assert!(error.is_weights(), "{len}");
+        assert_names(&error, &["not a valid safetensors file"]);
+    }
+}
+
+#[test]
+fn hostile_headers() {
+    let header = |text: &str| {
+        let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(text.as_bytes());
+        bytes.extend([0; 64]);
+        bytes
+    };
+    let cases = [
+        u64::MAX.to_le_bytes().to_vec(),
+        (1u64 << 40).to_le_bytes().to_vec(),
+        header("not json"),
+        header(
+            r#"{"a":{"dtype":"F32","shape":[8],"data_offsets":[0,32]},
+                   "b":{"dtype":"F32","shape":[8],"data_offsets":[16,64]}}"#,
+        ),
+        header(r#"{"a":{"dtype":"F32","shape":[16],"data_offsets":[64,0]}}"#),
+        header(r#"{"a":{"dtype":"F32","shape":[4611686018427387904,8],"data_offsets":[0,64]}}"#),
+        header(r#"{"a":{"dtype":"F32","shape":[99],"data_offsets":[0,64]}}"#),
+        header(r#"{"a":{"dtype":"F32","shape":[99],"data_offsets":[0,396]}}"#),
+    ];
+    for (index, bytes) in cases.into_iter().enumerate() {
+        let error = Model::from_bytes(NAME, bytes, ModelConfig::default()).unwrap_err();
+        assert!(error.is_weights(), "case {index}");
+        assert_names(&error, &["not a valid safetensors file"]);
+    }
+}
+
+#[test]
+fn files_that_cannot_be_read() {
+    let missing = repository("models/none/model.safetensors");
+    let error = Model::load(&missing, None).unwrap_err();
+    assert!(error.is_io() && error.to_string().contains("models/none"), "{error}");
+    let folder = repository("models");
+    let error = Model::load(&folder, None).unwrap_err();
+    assert!(error.is_io() && error.to_string().contains("models"), "{error}");
+    let weights = repository("models/resnet50-cifar10/model.safetensors");
+    let error = Model::load(&weights, Some(&missing)).unwrap_err();
+    assert!(error.is_io() && error.to_string().contains("models/none"), "{error}");
+}
+
+/// Goal: the same network in every stored type gives the values that the type can hold.
+#[test]
+fn every_stored_type() {
+    let int8 = load(&tensors()).unwrap().filter(1).unwrap();
+    for dtype in [Dtype::F32, Dtype::F16, Dtype::BF16, Dtype::F8_E4M3] {
+        let mut tensors = tensors();
+        let tensor = tensors.get_mut("layer1.0.conv1.weight").unwrap();
+        assert_eq!(tensor.dtype, Dtype::I8);
+        // Multiples of 16 up to 112 are exact in all of these types.
+        let rounded: Vec<i8> = tensor.bytes.iter().map(|&byte| (byte as i8 / 16) * 16).collect();
+        tensor.bytes = rounded.iter().map(|&value| value as u8).collect();
+        let expected = load(&tensors).unwrap().filter(1).unwrap();
+        assert_ne!(expected, int8);
+        let tensor = tensors.get_mut("layer1.0.conv1.weight").unwrap();
+        tensor.dtype = dtype;
+        tensor.bytes = rounded.iter().flat_map(|&value| encode(dtype, f32::from(value))).collect();
+        assert_eq!(load(&tensors).unwrap().filter(1).unwrap(), expected, "{dtype:?}");
+    }
+}
+
+fn encode(dtype: Dtype, value: f32) -> Vec<u8> {
+    match dtype {
+        Dtype::F32 => value.to_le_bytes().to_vec(),
+        Dtype::F16 => half::f16::from_f32(value).to_le_bytes().to_vec(),
+        Dtype::BF16 => half::bf16::from_f32(value).to_le_bytes().to_vec(),
+        _ => {
+            // Sign, biased exponent and the top three mantissa bits of f32 are those of E4M3.
+            let bits = value.to_bits();
+            let magnitude =
+                if value == 0.0 { 0 } else { ((bits >> 20) & 0x7ff) as i32 - ((127 - 7) << 3) };
+            vec![((bits >> 24) & 0x80) as u8 | magnitude as u8]
+        }
+    }
+}
