@@ -10,6 +10,7 @@ pub(crate) enum Kind {
     Image,
     Weights,
     Config,
+    Memory,
 }
 
 /// Why a call failed.
@@ -68,6 +69,11 @@ impl Error {
     /// The model's `config.json` is malformed or contradicts the weights.
     pub fn is_config(&self) -> bool {
         self.kind == Kind::Config
+    }
+
+    /// The system gave no memory of the kind that was asked for.
+    pub fn is_memory(&self) -> bool {
+        self.kind == Kind::Memory
     }
 }
 

@@ -6,6 +6,7 @@ mod error;
 #[cfg(feature = "image")]
 pub mod image;
 pub mod model;
+pub mod ring;
 pub mod sched;
 #[cfg(feature = "sim")]
 pub mod sim;

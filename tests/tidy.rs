@@ -30,6 +30,19 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
         ],
     ),
     ("src/backend", &["crate::sched", "crate::sim", "crate::image"]),
+    (
+        "src/ring",
+        &[
+            "crate::model",
+            "crate::sched",
+            "crate::backend",
+            "crate::sim",
+            "crate::image",
+            "std::time",
+            "std::thread",
+            "Instant",
+        ],
+    ),
     ("src/sim", &["crate::model", "crate::backend::cpu", "crate::image", "Instant", "SystemTime"]),
     ("src/cli", &["crate::model", "crate::sched", "crate::sim", "crate::backend", "unsafe"]),
 ];
@@ -42,6 +55,11 @@ const UNSAFE_FILES: &[&str] = &[
     "src/backend/cpu/team.rs",
     "src/backend/cpu/winograd.rs",
     "src/model/tensor_file.rs",
+    "src/ring/ffi.rs",
+    "src/ring/lease.rs",
+    "src/ring/mod.rs",
+    "src/ring/shared.rs",
+    "tests/loom_ring.rs",
     "tests/no_allocation.rs",
 ];
 

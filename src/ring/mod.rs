@@ -1,0 +1,265 @@
+//! Slots of page-locked memory that producers write images into and the scheduling thread empties.
+//!
+//! Invariant: every slot is free or has exactly one owner, by type: a [`Lease`], the ring (it is
+//! committed, not yet taken), or a [`Slot`]. Nothing here blocks or allocates after [`Ring::new`].
+//! Knows neither time nor devices, nor what a request is. The protocol is C++ (`cuda/ring`);
+//! `docs/RING.md` argues it.
+
+mod ffi;
+mod lease;
+mod shared;
+
+use std::fmt;
+use std::sync::Arc;
+
+pub use lease::{Closed, Committed, Lease};
+
+use crate::error::Result;
+use shared::Shared;
+
+/// How a ring's pages are held in memory, the strongest kind first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Memory {
+    /// Page-locked and registered with CUDA: copies run at full speed, beside the host.
+    Cuda = 1,
+    /// Locked by the system, never swapped out; CUDA would stage its copies.
+    Locked = 2,
+    /// Ordinary pages, faulted in.
+    Plain = 3,
+}
+
+/// What a ring is made of; all of its limits.
+#[derive(Clone, Copy, Debug)]
+pub struct RingOptions {
+    /// Number of slots, 1 to 65,536.
+    pub slot_len: u32,
+    /// Bytes of a slot, at least 1. Slots lie [`Ring::stride_bytes`] apart.
+    pub slot_bytes: usize,
+    /// The weakest memory to accept: the strongest that is to be had is used, and
+    /// [`Ring::memory`] says which.
+    pub memory_weakest: Memory,
+}
+
+/// No free slot was met: the caller sheds load or retries. A slot freed during the look around may
+/// be missed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the ring is full")]
+pub struct Full;
+
+/// A handle of a ring: leases slots, reads taken ones and releases them, from any thread.
+///
+/// `T` is the request that travels with a slot's image. A ring of results uses leases alone: the
+/// device writes into one, its reader drops it.
+pub struct Ring<T> {
+    shared: Arc<Shared<T>>,
+}
+
+/// The one taker of committed slots. Dropping it closes the ring: every later commit fails, and
+/// what was committed and not taken is dropped.
+pub struct Consumer<T> {
+    ring: Ring<T>,
+    /// Taken from the ring, not yet handed out.
+    run: ffi::Run,
+}
+
+/// A taken slot, until it is handed to [`Ring::release`]; forgotten, it is lost to the ring.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[must_use = "a slot that is not released is lost to the ring"]
+pub struct Slot {
+    index: u32,
+    ring_id: u64,
+}
+
+/// Taken slots that lie side by side: one copy to the device.
+#[derive(Clone, Copy, Debug)]
+pub struct Run<'a> {
+    /// Number of the first slot.
+    pub first: u32,
+    /// Number of slots.
+    pub len: u32,
+    /// From the first slot's start to the last one's end; slots lie [`Ring::stride_bytes`] apart.
+    pub bytes: &'a [u8],
+}
+
+impl<T> Ring<T> {
+    /// Makes a ring, its handle and its consumer.
+    ///
+    /// # Errors
+    /// `is_argument` when a size is out of range, `is_memory` when there is no memory of that kind.
+    pub fn new(options: &RingOptions) -> Result<(Self, Consumer<T>)> {
+        let ring = Self { shared: Arc::new(Shared::new(options)?) };
+        let consumer = Consumer { ring: ring.clone(), run: ffi::Run::default() };
+        Ok((ring, consumer))
+    }
+
+    /// Number of slots.
+    pub fn slot_len(&self) -> u32 {
+        self.shared.slot_len()
+    }
+
+    /// Bytes of a slot.
+    pub fn slot_bytes(&self) -> usize {
+        self.shared.slot_bytes()
+    }
+
+    /// Bytes from one slot's start to the next one's: `slot_bytes` rounded up to a multiple of 64.
+    pub fn stride_bytes(&self) -> usize {
+        self.shared.stride_bytes()
+    }
+
+    /// How the pages are held.
+    pub fn memory(&self) -> Memory {
+        self.shared.memory()
+    }
+
+    /// Leases the next free slot. Never blocks.
+    ///
+    /// # Errors
+    /// [`Full`] when no slot is free.
+    pub fn lease(&self) -> std::result::Result<Lease<'_, T>, Full> {
+        let slot = self.shared.lease().ok_or(Full)?;
+        Ok(Lease::new(&self.shared, slot))
+    }
+
+    /// The bytes of a taken slot.
+    ///
+    /// # Panics
+    /// When the slot is another ring's.
+    pub fn bytes<'a>(&'a self, slot: &'a Slot) -> &'a [u8] {
+        self.check(slot);
+        // SAFETY: the slot was taken from this ring, and cannot be released while borrowed.
+        unsafe { self.shared.bytes(ffi::Run { first: slot.index, len: 1 }) }
+    }
+
+    /// `slots` gathered into runs wherever one follows its neighbour in the storage: the copies
+    /// that a transfer of these slots takes. Sorted slots give the fewest.
+    ///
+    /// # Panics
+    /// When a slot is another ring's, as the run with it is reached.
+    pub fn runs<'a>(&'a self, slots: &'a [Slot]) -> impl Iterator<Item = Run<'a>> {
+        slots.chunk_by(|one, next| one.index + 1 == next.index).map(|slots| {
+            slots.iter().for_each(|slot| self.check(slot));
+            let run = ffi::Run { first: slots[0].index, len: slots.len() as u32 };
+            // SAFETY: the slots were taken from this ring, and cannot be released while borrowed.
+            Run { first: run.first, len: run.len, bytes: unsafe { self.shared.bytes(run) } }
+        })
+    }
+
+    /// Frees taken slots, in any order; neighbours that follow one another are freed together.
+    /// Their transfers must have ended.
+    ///
+    /// # Panics
+    /// When a slot is another ring's.
+    pub fn release(&self, slots: impl IntoIterator<Item = Slot>) {
+        let mut run = ffi::Run::default();
+        for slot in slots {
+            self.check(&slot);
+            if run.len > 0 && slot.index == run.first + run.len {
+                run.len += 1;
+                continue;
+            }
+            self.release_run(run);
+            run = ffi::Run { first: slot.index, len: 1 };
+        }
+        self.release_run(run);
+    }
+
+    fn release_run(&self, run: ffi::Run) {
+        if run.len > 0 {
+            // SAFETY: the run was gathered from taken slots, which `release` consumed.
+            unsafe { self.shared.release(run) };
+        }
+    }
+
+    fn check(&self, slot: &Slot) {
+        assert_eq!(slot.ring_id, self.shared.id, "slot {} is another ring's", slot.index);
+    }
+}
+
+impl<T> Clone for Ring<T> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<T> fmt::Debug for Ring<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ring")
+            .field("slot_len", &self.slot_len())
+            .field("slot_bytes", &self.slot_bytes())
+            .field("memory", &self.memory())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T> Consumer<T> {
+    /// A handle of the ring.
+    pub fn ring(&self) -> &Ring<T> {
+        &self.ring
+    }
+
+    /// Takes the next committed slot and its request: in the order of the storage, from where the
+    /// last call left off. Never blocks; `None` when nothing is committed.
+    pub fn take(&mut self) -> Option<(Slot, T)> {
+        if self.run.len == 0 {
+            // SAFETY: there is one consumer, and it is borrowed exclusively.
+            self.run = unsafe { self.ring.shared.take(u32::MAX) };
+        }
+        if self.run.len == 0 {
+            return None;
+        }
+        let slot = Slot { index: self.run.first, ring_id: self.ring.shared.id };
+        self.run.first += 1;
+        self.run.len -= 1;
+        // SAFETY: the slot was just taken.
+        let request = unsafe { self.ring.shared.request(slot.index) };
+        Some((slot, request.expect("every commit stores a request")))
+    }
+
+    /// Announces that this thread is about to block. When true, nothing is committed, and every
+    /// commit from here on tells its producer to wake the consumer, until [`Consumer::wake`]. When
+    /// false, there is something to take, and nothing was announced.
+    #[must_use = "when false, the consumer must not block"]
+    pub fn sleep(&mut self) -> bool {
+        // SAFETY: there is one consumer, and it is borrowed exclusively.
+        self.run.len == 0 && unsafe { self.ring.shared.sleep() }
+    }
+
+    /// Withdraws the announcement of [`Consumer::sleep`].
+    pub fn wake(&mut self) {
+        // SAFETY: there is one consumer, and it is borrowed exclusively.
+        unsafe { self.ring.shared.wake() };
+    }
+
+    /// Refuses all later commits. What was committed before can still be taken, and once
+    /// [`Consumer::take`] finds nothing, nothing will follow.
+    pub fn close(&mut self) {
+        // SAFETY: there is one consumer, and it is borrowed exclusively.
+        unsafe { self.ring.shared.close() };
+    }
+}
+
+impl<T> Drop for Consumer<T> {
+    fn drop(&mut self) {
+        self.close();
+        while let Some((slot, request)) = self.take() {
+            // The slot first: dropping a request runs code of others.
+            self.ring.release([slot]);
+            drop(request);
+        }
+    }
+}
+
+impl<T> fmt::Debug for Consumer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Consumer").field(&self.ring).finish()
+    }
+}
+
+impl Slot {
+    /// Number of the slot, from 0: its bytes begin `index * stride_bytes` into the ring's storage.
+    pub fn index(&self) -> u32 {
+        self.index
+    }
+}

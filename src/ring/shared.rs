@@ -1,0 +1,221 @@
+//! What all handles of a ring share: the C++ ring and the request that goes with each slot.
+//!
+//! Invariant: a slot's bytes and its request are touched only by whoever leased or took it; every
+//! `unsafe fn` below demands that of its caller. Refuses to know when anything happens.
+
+use std::cell::UnsafeCell;
+use std::ptr::{self, NonNull};
+use std::slice;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::ffi::{self, Run};
+use super::{Memory, RingOptions};
+use crate::error::{Error, Kind, Result};
+
+/// Tells rings apart. A 64-bit count does not come round.
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+
+pub(super) struct Shared<T> {
+    ring: NonNull<ffi::Ring>,
+    layout: ffi::Layout,
+    slot_bytes: usize,
+    pub(super) id: u64,
+    requests: Box<[Request<T>]>,
+}
+
+/// The request that a slot carries, apart from its neighbours': a producer that stores one must not
+/// slow down the consumer that reads the one before.
+#[repr(align(64))]
+struct Request<T>(UnsafeCell<Option<T>>);
+
+// SAFETY: the C++ ring and its pages belong to no thread, and requests may move between threads.
+unsafe impl<T: Send> Send for Shared<T> {}
+// SAFETY: the C++ ring's functions may run on several threads at once, as their contracts say; a
+// request is reached only by the one owner of its slot, and ownership passes with release/acquire.
+unsafe impl<T: Send> Sync for Shared<T> {}
+
+impl<T> Shared<T> {
+    pub(super) fn new(options: &RingOptions) -> Result<Self> {
+        let RingOptions { slot_len, slot_bytes, memory_weakest } = *options;
+        let mut ring = ptr::null_mut();
+        // SAFETY: `ring` is a place to store a pointer in.
+        let status = unsafe {
+            ffi::twinstream_ring_create(
+                slot_len,
+                slot_bytes as u64,
+                memory_weakest as u32,
+                &mut ring,
+            )
+        };
+        let sizes = format!("ring of {slot_len} slots of {slot_bytes} bytes");
+        let ring = match (status, NonNull::new(ring)) {
+            (ffi::OK, Some(ring)) => ring,
+            (ffi::ARGUMENT, _) => {
+                let message = format!(
+                    "{sizes}: both must be positive, the slots at most {}, and all bytes \
+                     addressable",
+                    ffi::SLOT_LEN_MAX
+                );
+                return Err(Error::new(Kind::Argument, message));
+            }
+            _ => {
+                debug_assert_eq!(status, ffi::MEMORY);
+                let message = format!("{sizes}: no memory of kind {memory_weakest:?} or better");
+                return Err(Error::new(Kind::Memory, message));
+            }
+        };
+        let mut layout =
+            ffi::Layout { base: ptr::null_mut(), stride_bytes: 0, slot_len: 0, memory: 0 };
+        // SAFETY: the ring was just made; `layout` is a place to store one in.
+        unsafe { ffi::twinstream_ring_describe(ring.as_ptr(), &mut layout) };
+        let requests = (0..slot_len).map(|_| Request(UnsafeCell::new(None))).collect();
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { ring, layout, slot_bytes, id, requests })
+    }
+
+    pub(super) fn slot_len(&self) -> u32 {
+        self.layout.slot_len
+    }
+
+    pub(super) fn slot_bytes(&self) -> usize {
+        self.slot_bytes
+    }
+
+    pub(super) fn stride_bytes(&self) -> usize {
+        // The whole storage is addressable, so its stride fits.
+        self.layout.stride_bytes as usize
+    }
+
+    pub(super) fn base(&self) -> *mut u8 {
+        self.layout.base
+    }
+
+    pub(super) fn memory(&self) -> Memory {
+        match self.layout.memory {
+            memory if memory == Memory::Cuda as u32 => Memory::Cuda,
+            memory if memory == Memory::Locked as u32 => Memory::Locked,
+            _ => Memory::Plain,
+        }
+    }
+
+    /// Leases a slot; `None` where no free one was met.
+    pub(super) fn lease(&self) -> Option<u32> {
+        let mut slot = 0;
+        // SAFETY: the ring lives; any thread may lease.
+        let status = unsafe { ffi::twinstream_ring_lease(self.ring.as_ptr(), &mut slot) };
+        debug_assert!(status == ffi::OK || status == ffi::FULL);
+        (status == ffi::OK).then_some(slot)
+    }
+
+    /// Commits a slot with its request: whether the consumer must be woken, or the request back
+    /// where the ring is closed.
+    ///
+    /// # Safety
+    /// The caller leased `slot` and, unless handed the request back, gives up its ownership.
+    pub(super) unsafe fn commit(&self, slot: u32, request: T) -> std::result::Result<bool, T> {
+        let place = self.requests[slot as usize].0.get();
+        // SAFETY: the slot's owner alone reaches its request.
+        unsafe { *place = Some(request) };
+        let mut consumer_sleeps = 0;
+        // SAFETY: the ring lives, and the caller leased the slot.
+        let status =
+            unsafe { ffi::twinstream_ring_commit(self.ring.as_ptr(), slot, &mut consumer_sleeps) };
+        if status == ffi::CLOSED {
+            // SAFETY: the slot is still the caller's.
+            let request = unsafe { (*place).take() };
+            return Err(request.expect("the request was just stored"));
+        }
+        debug_assert_eq!(status, ffi::OK);
+        Ok(consumer_sleeps != 0)
+    }
+
+    /// Takes adjacent committed slots; none where the length is 0.
+    ///
+    /// # Safety
+    /// No other thread takes, sleeps, wakes or closes at the same time.
+    pub(super) unsafe fn take(&self, len_max: u32) -> Run {
+        let mut run = Run::default();
+        // SAFETY: the ring lives; the caller is the consumer.
+        unsafe { ffi::twinstream_ring_take(self.ring.as_ptr(), len_max, &mut run) };
+        run
+    }
+
+    /// The request that was committed with a slot, once.
+    ///
+    /// # Safety
+    /// The caller took `slot`.
+    pub(super) unsafe fn request(&self, slot: u32) -> Option<T> {
+        // SAFETY: the slot's owner alone reaches its request.
+        unsafe { (*self.requests[slot as usize].0.get()).take() }
+    }
+
+    /// Frees slots.
+    ///
+    /// # Safety
+    /// The caller leased or took every slot of the run, and gives up their ownership.
+    pub(super) unsafe fn release(&self, run: Run) {
+        // SAFETY: the ring lives; any thread may release what it owns.
+        let status = unsafe { ffi::twinstream_ring_release(self.ring.as_ptr(), run) };
+        debug_assert_eq!(status, ffi::OK, "{run:?}");
+    }
+
+    /// # Safety
+    /// As for [`Shared::take`].
+    pub(super) unsafe fn sleep(&self) -> bool {
+        // SAFETY: the ring lives; the caller is the consumer.
+        unsafe { ffi::twinstream_ring_sleep(self.ring.as_ptr()) != 0 }
+    }
+
+    /// # Safety
+    /// As for [`Shared::take`].
+    pub(super) unsafe fn wake(&self) {
+        // SAFETY: the ring lives; the caller is the consumer.
+        unsafe { ffi::twinstream_ring_wake(self.ring.as_ptr()) };
+    }
+
+    /// # Safety
+    /// As for [`Shared::take`].
+    pub(super) unsafe fn close(&self) {
+        // SAFETY: the ring lives; the caller is the consumer.
+        unsafe { ffi::twinstream_ring_close(self.ring.as_ptr()) };
+    }
+
+    /// The slots of a run and what lies between them.
+    ///
+    /// # Safety
+    /// The caller owns every slot of the run for as long as it keeps the bytes, and nothing writes
+    /// to them meanwhile.
+    pub(super) unsafe fn bytes(&self, run: Run) -> &[u8] {
+        let (start, len) = self.place(run);
+        // SAFETY: within the zeroed storage, owned by the caller, not written meanwhile.
+        unsafe { slice::from_raw_parts(start, len) }
+    }
+
+    /// The bytes of one slot.
+    ///
+    /// # Safety
+    /// The caller owns the slot for as long as it keeps the bytes, and nothing else reaches them.
+    #[expect(clippy::mut_from_ref, reason = "exclusive by the slot's ownership, not by a borrow")]
+    pub(super) unsafe fn bytes_mut(&self, slot: u32) -> &mut [u8] {
+        let (start, _) = self.place(Run { first: slot, len: 1 });
+        // SAFETY: within the zeroed storage, owned by the caller alone.
+        unsafe { slice::from_raw_parts_mut(start, self.slot_bytes) }
+    }
+
+    /// Where a run begins, and its bytes up to the last slot's end.
+    fn place(&self, run: Run) -> (*mut u8, usize) {
+        let end = run.first as usize + run.len as usize;
+        assert!(run.len > 0 && end <= self.slot_len() as usize, "{run:?} lies outside the ring");
+        let offset = run.first as usize * self.stride_bytes();
+        let len = (run.len as usize - 1) * self.stride_bytes() + self.slot_bytes;
+        // SAFETY: asserted above to begin within the storage.
+        (unsafe { self.base().add(offset) }, len)
+    }
+}
+
+impl<T> Drop for Shared<T> {
+    fn drop(&mut self) {
+        // SAFETY: the last handle is gone, and with it every lease and borrow of the bytes.
+        unsafe { ffi::twinstream_ring_destroy(self.ring.as_ptr()) };
+    }
+}

@@ -1,0 +1,155 @@
+//! The ring's edges: limits, memory, closing, what becomes of requests, misuse across rings.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use twinstream::ring::{Full, Memory, Ring, RingOptions, Slot};
+
+fn options(slot_len: u32, slot_bytes: usize) -> RingOptions {
+    RingOptions { slot_len, slot_bytes, memory_weakest: Memory::Plain }
+}
+
+#[test]
+fn sizes_out_of_range_are_refused() {
+    for (slot_len, slot_bytes) in
+        [(0, 64), (65_537, 64), (1, 0), (65_536, usize::MAX / 2), (2, usize::MAX), (1, usize::MAX)]
+    {
+        let error = Ring::<()>::new(&options(slot_len, slot_bytes)).unwrap_err();
+        assert!(error.is_argument(), "{slot_len} x {slot_bytes}: {error}");
+    }
+    let too_much = Ring::<()>::new(&options(65_536, 1 << 46)).unwrap_err();
+    assert!(too_much.is_memory() || too_much.is_argument(), "{too_much}");
+}
+
+#[test]
+fn memory_is_no_weaker_than_asked_and_said() {
+    for memory_weakest in [Memory::Cuda, Memory::Locked, Memory::Plain] {
+        match Ring::<()>::new(&RingOptions { memory_weakest, ..options(8, 100) }) {
+            Ok((ring, _)) => {
+                eprintln!("asked for {memory_weakest:?}, got {:?}", ring.memory());
+                assert!(ring.memory() as u32 <= memory_weakest as u32);
+            }
+            Err(error) => {
+                assert!(error.is_memory(), "{error}");
+                assert_ne!(memory_weakest, Memory::Plain, "{error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn slots_are_zeroed_aligned_and_one_stride_apart() {
+    let (ring, mut consumer) = Ring::new(&options(70, 100)).unwrap();
+    assert_eq!((ring.slot_len(), ring.slot_bytes(), ring.stride_bytes()), (70, 100, 128));
+    for slot in 0..70 {
+        let mut lease = ring.lease().unwrap();
+        assert_eq!((lease.slot(), lease.len()), (slot, 100));
+        assert!(lease.iter().all(|byte| *byte == 0));
+        assert_eq!(lease.as_ptr().addr() % if slot == 0 { 4096 } else { 64 }, 0);
+        lease.fill(slot as u8);
+        lease.commit(slot).unwrap();
+    }
+    assert_eq!(ring.lease().unwrap_err(), Full);
+    let slots: Vec<Slot> = std::iter::from_fn(|| consumer.take().map(|(slot, _)| slot)).collect();
+    let runs: Vec<_> = ring.runs(&slots).collect();
+    assert_eq!(runs.len(), 1);
+    assert_eq!((runs[0].first, runs[0].len, runs[0].bytes.len()), (0, 70, 69 * 128 + 100));
+    for (slot, bytes) in runs[0].bytes.chunks(128).enumerate() {
+        assert!(bytes[..100].iter().all(|byte| *byte == slot as u8));
+    }
+    ring.release(slots);
+}
+
+/// Goal: a chunk that lies across the storage's end costs two copies, any other one. Method: steady
+/// traffic through a ring whose size is no multiple of the chunk's.
+#[test]
+fn a_chunk_takes_two_copies_at_most() {
+    let (ring, mut consumer) = Ring::new(&options(45, 64)).unwrap();
+    let mut across = 0;
+    for chunk in 0..100 {
+        for image in 0..8 {
+            ring.lease().unwrap().commit(chunk * 8 + image).unwrap();
+        }
+        let mut slots = Vec::new();
+        for image in 0..8 {
+            let (slot, request) = consumer.take().unwrap();
+            assert_eq!(request, chunk * 8 + image);
+            slots.push(slot);
+        }
+        let copies = ring.runs(&slots).count();
+        let wraps = slots[0].index() + 8 > 45;
+        assert_eq!(copies, if wraps { 2 } else { 1 });
+        across += usize::from(wraps);
+        ring.release(slots);
+    }
+    assert!(across > 0);
+}
+
+/// Goal: neither a lease kept long, nor one dropped, nor a slot released late holds up others.
+#[test]
+fn slow_owners_hold_up_nobody() {
+    let (ring, mut consumer) = Ring::new(&options(4, 8)).unwrap();
+    let slow_lease = ring.lease().unwrap();
+    drop(ring.lease().unwrap());
+    ring.lease().unwrap().commit(0).unwrap();
+    let (late_slot, _) = consumer.take().unwrap();
+    for request in 1..100 {
+        ring.lease().unwrap().commit(request).unwrap();
+        let (slot, found) = consumer.take().unwrap();
+        assert_eq!(found, request);
+        ring.release([slot]);
+    }
+    slow_lease.commit(100).unwrap();
+    let (slot, found) = consumer.take().unwrap();
+    assert_eq!(found, 100);
+    ring.release([late_slot, slot]);
+    let leases: Vec<_> = (0..4).map(|_| ring.lease().unwrap()).collect();
+    assert_eq!(ring.lease().unwrap_err(), Full);
+    drop(leases);
+}
+
+#[test]
+fn the_consumers_end_returns_every_request_once() {
+    let (ring, mut consumer) = Ring::new(&options(40, 8)).unwrap();
+    let request = Arc::new(());
+    for _ in 0..35 {
+        ring.lease().unwrap().commit(Arc::clone(&request)).unwrap();
+    }
+    // Leaves the rest of the run that this came from inside the consumer.
+    let (slot, taken) = consumer.take().unwrap();
+    ring.release([slot]);
+    drop(taken);
+    assert_eq!(Arc::strong_count(&request), 35);
+    let lease = ring.lease().unwrap().into_owned();
+    drop(consumer);
+    assert_eq!(Arc::strong_count(&request), 1);
+    let refused = lease.commit(Arc::clone(&request)).unwrap_err();
+    assert_eq!(Arc::strong_count(&request), 2);
+    drop(refused);
+    assert_eq!(Arc::strong_count(&request), 1);
+    let leases: Vec<_> = (0..40).map(|_| ring.lease().unwrap()).collect();
+    assert_eq!(leases.len(), 40, "every slot is free again");
+}
+
+#[test]
+fn an_owned_lease_outlives_its_ring() {
+    let (ring, consumer) = Ring::<()>::new(&options(2, 3072)).unwrap();
+    let mut lease = ring.lease().unwrap().into_owned();
+    drop((ring, consumer));
+    lease.fill(7);
+    assert!(lease.iter().all(|byte| *byte == 7));
+    assert!(lease.commit(()).is_err());
+}
+
+#[test]
+fn another_rings_slot_is_refused() {
+    let (one, mut consumer) = Ring::new(&options(1, 8)).unwrap();
+    let (other, _other_consumer) = Ring::<()>::new(&options(1, 8)).unwrap();
+    one.lease().unwrap().commit(()).unwrap();
+    let (slot, ()) = consumer.take().unwrap();
+    assert!(catch_unwind(AssertUnwindSafe(|| other.bytes(&slot).len())).is_err());
+    assert!(
+        catch_unwind(AssertUnwindSafe(|| other.runs(std::slice::from_ref(&slot)).count())).is_err()
+    );
+    assert!(catch_unwind(AssertUnwindSafe(|| other.release([slot]))).is_err());
+}
