@@ -86,8 +86,8 @@ fn every_policy_stays_above_the_optimal_mean_of_the_compute_queue() {
     }
 }
 
-/// Goal: a first fit that is off by two leaves no trace in the mean, whatever the seed: a model that
-/// takes its own error for a stair in the device never recovers.
+/// Goal: a first fit that is off by two leaves no trace in the mean, whatever the seed: a model
+/// that takes its own error for a stair in the device never recovers.
 /// Method: the same arrivals with the true first fit; 2 % covers the time it takes to learn.
 #[test]
 fn a_wrong_first_fit_is_forgotten() {
