@@ -128,7 +128,7 @@ pub(super) fn robustness(scale: &Scale, progress: &dyn Progress) -> Figure {
     let panels = vec![Panel {
         title: "mean latency over that of the best other".into(),
         x: Axis::linear("load λ·k", (0.0, 0.8)),
-        y: Axis::linear("ratio", (0.4, 1.1)),
+        y: Axis::linear("ratio", (0.3, 1.1)),
         series,
     }];
     let caption = format!(
