@@ -17,7 +17,7 @@ const OUTLIER: f64 = 3.0 * 1.4826;
 const OUTLIER_MIN: f64 = 0.1;
 /// What is an outlier before so many deviations are known.
 const OUTLIER_FIRST: f64 = 0.2;
-const DEVIATIONS_MIN: usize = 8;
+const DEVIATIONS_MIN: usize = 2 * SHIFT_RUN;
 /// So many outliers in a row on one side are a new level: at one outlier in ten, chance alone does
 /// that once in 10⁸ batches.
 const SHIFT_RUN: usize = 8;
@@ -35,7 +35,9 @@ const BUCKET_LEN: usize = 64;
 /// Samples that a bucket's correction remembers.
 const BUCKET_MEMORY: f64 = 16.0;
 /// A correction is believed by `n / (n + BUCKET_DOUBT)` after n samples.
-const BUCKET_DOUBT: f64 = 2.0;
+const BUCKET_DOUBT: f64 = 0.5;
+/// Batches over which a drift is taken to be that of all lengths.
+const LEVEL_MEMORY: f64 = 16.0;
 /// Share of the measured times that stay within the margin on either side.
 const MARGIN_QUANTILE: f64 = 0.95;
 
@@ -157,7 +159,7 @@ impl Sums {
 
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
-    /// Measured time over the line's, averaged.
+    /// Measured time over the calibration's at the present level, averaged.
     ratio: f64,
     sample_len: f64,
     /// Outliers since the last sample that was none.
@@ -167,6 +169,10 @@ struct Bucket {
 #[derive(Clone, Debug)]
 struct StageModel {
     line: Line,
+    /// The calibration, and what it has to be multiplied by now. Unlike the line, which fits the
+    /// lengths in use, it says something of all others.
+    calibration: Line,
+    level: f64,
     /// Line whose shape, its share of fixed cost, the window's evidence is weighed against.
     known: Line,
     window: [Sample; WINDOW_LEN],
@@ -187,6 +193,8 @@ impl StageModel {
         let line = Line::new(line.fixed_ns.max(0.0), line.per_image_ns.max(0.0));
         Self {
             line,
+            calibration: line,
+            level: 1.0,
             known: line,
             window: [Sample::default(); WINDOW_LEN],
             next: 0,
@@ -202,8 +210,19 @@ impl StageModel {
 
     fn predict_ns(&self, batch_len: usize) -> f64 {
         let bucket = self.buckets[bucket_index(batch_len)];
+        let line_ns = self.line.at_ns(batch_len);
+        let calibrated_ns = self.calibrated_ns(batch_len);
+        if bucket.sample_len == 0.0 {
+            // The better of what is likely: it costs one batch to learn the truth, but a length
+            // thought too ill of would never be tried. Stairs at most double.
+            return line_ns.min(calibrated_ns.max(0.5 * line_ns)).max(1.0);
+        }
         let belief = bucket.sample_len / (bucket.sample_len + BUCKET_DOUBT);
-        (self.line.at_ns(batch_len) * (1.0 + belief * (bucket.ratio - 1.0))).max(1.0)
+        (line_ns + belief * (calibrated_ns * bucket.ratio - line_ns)).max(1.0)
+    }
+
+    fn calibrated_ns(&self, batch_len: usize) -> f64 {
+        (self.level * self.calibration.at_ns(batch_len)).max(1.0)
     }
 
     fn observe(&mut self, batch_len: usize, elapsed_ns: u64) {
@@ -222,23 +241,27 @@ impl StageModel {
         };
         // No margin covers outliers: it would refuse nearly everything for the sake of a few.
         self.margin = self.deviations.quantile(MARGIN_QUANTILE).min(limit);
-        if deviation > limit {
+        let bucket = &mut self.buckets[bucket_index(batch_len)];
+        let may_be_stair =
+            self.sums.len as usize == WINDOW_LEN && (1.0 / STAIR_MAX..STAIR_MAX).contains(&ratio);
+        let is_new = may_be_stair && bucket.sample_len == 0.0;
+        if deviation > limit && !is_new {
+            bucket.odd_len += u32::from(may_be_stair);
             self.set_aside(batch_len, ratio);
             return;
         }
+        bucket.odd_len = 0;
         self.run_len = 0;
-        self.buckets[bucket_index(batch_len)].odd_len = 0;
+        if !is_new {
+            self.level *= 1.0 + (ratio - 1.0).clamp(-0.1, 0.1) / LEVEL_MEMORY;
+        }
         let time_ns = elapsed_ns as f64;
         self.add(Sample { batch_len: batch_len as f64, time_ns });
         self.fit();
-        if (self.sums.len as usize) < WINDOW_LEN {
-            // The line still moves: what is left over is not yet the bucket's.
-            return;
-        }
+        let calibrated_ns = self.calibrated_ns(batch_len);
         let bucket = &mut self.buckets[bucket_index(batch_len)];
         bucket.sample_len = (bucket.sample_len + 1.0).min(BUCKET_MEMORY);
-        let line_ns = self.line.at_ns(batch_len).max(1.0);
-        bucket.ratio += (time_ns / line_ns - bucket.ratio) / bucket.sample_len;
+        bucket.ratio += (time_ns / calibrated_ns - bucket.ratio) / bucket.sample_len;
     }
 
     /// Keeps an outlier out of the fit. Enough of one bucket are a stair that was not known; enough
@@ -246,13 +269,11 @@ impl StageModel {
     /// window starts anew. The known shape stays, what moved was the level.
     fn set_aside(&mut self, batch_len: usize, ratio: f64) {
         let time_ns = ratio * self.predict_ns(batch_len);
-        let line_ns = self.line.at_ns(batch_len).max(1.0);
+        let calibrated_ns = self.calibrated_ns(batch_len);
         let bucket = &mut self.buckets[bucket_index(batch_len)];
-        let may_be_stair =
-            self.sums.len as usize == WINDOW_LEN && (1.0 / STAIR_MAX..STAIR_MAX).contains(&ratio);
-        bucket.odd_len += u32::from(may_be_stair);
         if bucket.odd_len == ODD_RUN {
-            *bucket = Bucket { ratio: time_ns / line_ns, sample_len: BUCKET_MEMORY, odd_len: 0 };
+            let ratio = time_ns / calibrated_ns;
+            *bucket = Bucket { ratio, sample_len: BUCKET_MEMORY, odd_len: 0 };
             self.run_len = 0;
             return;
         }
@@ -267,6 +288,7 @@ impl StageModel {
         self.run.sort_unstable_by(f64::total_cmp);
         let factor = self.run[SHIFT_RUN / 2];
         self.line = Line::new(self.line.fixed_ns * factor, self.line.per_image_ns * factor);
+        self.level *= factor;
         self.sums = Sums::default();
         self.next = 0;
         self.deviations.clear();

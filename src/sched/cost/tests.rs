@@ -41,12 +41,18 @@ fn corrects_a_start_that_is_twice_or_half_the_truth() {
 
 #[test]
 fn corrects_a_start_with_the_wrong_share_of_fixed_cost() {
-    let mut model = model(Line::new(50_000.0, 50_000.0));
-    for len in batch_lens(400) {
-        model.observe(len, TRUTH.at_ns(len) as u64);
+    for (start, allowed) in
+        [(Line::new(250_000.0, 40_000.0), 0.1), (Line::new(50_000.0, 50_000.0), 0.2)]
+    {
+        let mut model = model(start);
+        for len in batch_lens(400) {
+            model.observe(len, TRUTH.at_ns(len) as u64);
+        }
+        let error = worst_error(&model, |len| TRUTH.at_ns(len));
+        assert!(error < allowed, "{start:?}: {error}");
+        let line_error = model.line.at_ns(32) / TRUTH.at_ns(32) - 1.0;
+        assert!(line_error.abs() < 0.02, "{start:?}: {line_error}");
     }
-    let error = worst_error(&model, |len| TRUTH.at_ns(len));
-    assert!(error < 0.05, "{error}");
 }
 
 #[test]

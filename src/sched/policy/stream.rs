@@ -4,8 +4,8 @@
 //! still has to run: a batch that ends early finds most of the next one on the device, and there
 //! are only a few uploads, closer and closer to the end, whatever the rate. The last one ends just
 //! in time. When the engine is free it takes everything in device memory, less if stairs in the
-//! stage's cost or a burst's backlog make a shorter batch cheaper, and waits for an upload in flight
-//! only if that costs less than leaving it behind.
+//! stage's cost or a burst's backlog make a shorter batch cheaper, and waits for an upload in
+//! flight only if that costs less than leaving it behind.
 
 use super::{Decision, Policy, Reason, View};
 use crate::sched::line::Stage;

@@ -101,7 +101,8 @@ pub(super) fn load_latency(scale: &Scale, progress: &dyn Progress) -> Figure {
          requests beside the optimum of policies that take no account of uploads in flight (the \
          default does, and may end up below it); p99 over the first {trace_len} beside \
          the clairvoyant bound on the same arrivals. Load is the arrival rate times the compute \
-         time of one more image. A policy that cannot keep up has no point.",
+         time of one more image. A policy that cannot keep up has no point; where lines coincide \
+         (serial, adaptive, aimd at low loads), the later one in the legend is seen.",
         scale.request_len,
     );
     let title = "Load and latency of every policy, beside the bounds";

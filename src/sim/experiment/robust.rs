@@ -128,14 +128,14 @@ pub(super) fn robustness(scale: &Scale, progress: &dyn Progress) -> Figure {
     let panels = vec![Panel {
         title: "mean latency over that of the best other".into(),
         x: Axis::linear("load λ·k", (0.0, 0.8)),
-        y: Axis::linear("ratio", (0.6, 1.1)),
+        y: Axis::linear("ratio", (0.3, 1.1)),
         series,
     }];
     let caption = format!(
-        "Device {DEVICE} with one fault at a time, Poisson arrivals, {SEED_LEN} runs of {} requests \
-         a point. The default is held against the best of serial, eager and jit, which hardly look \
-         at the cost model, and against itself with a true first fit. Loads count the outliers' \
-         time. The table has standard errors: outliers leave much to chance.",
+        "Device {DEVICE} with one fault at a time, Poisson arrivals, {SEED_LEN} runs of {} \
+         requests a point. The default is held against the best of serial, eager and jit, which \
+         hardly look at the cost model, and against itself with a true first fit. Loads count the \
+         outliers' time. The table has standard errors: outliers leave much to chance.",
         scale.request_len / SEED_LEN,
     );
     let title = "A wrong or moving cost model";
