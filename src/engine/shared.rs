@@ -85,8 +85,9 @@ impl Shared {
 
     /// None while requests are accepted.
     pub(super) fn refusal(&self) -> Option<Refused> {
-        // Relaxed: commits are refused by the ring itself, this only says why and spares the try.
-        match self.status.load(Ordering::Relaxed) {
+        // Commits are refused by the ring itself; this says why and spares the try. Acquire: whoever
+        // reads that the device is lost finds the fault.
+        match self.status.load(Ordering::Acquire) {
             status if status == Status::Running as u8 => None,
             status if status == Status::ShutDown as u8 => Some(Refused::ShutDown),
             _ => Some(Refused::DeviceLost),
@@ -95,7 +96,7 @@ impl Shared {
 
     /// Moves the status forward.
     pub(super) fn refuse(&self, status: Status) {
-        self.status.fetch_max(status as u8, Ordering::Relaxed);
+        self.status.fetch_max(status as u8, Ordering::Release);
     }
 
     pub(super) fn wake(&self) {

@@ -50,7 +50,8 @@ impl fmt::Debug for Output {
 /// Takes answers in place of a ticket.
 ///
 /// Called once a request, on the scheduling thread: what takes long here delays every other
-/// request. It may lease and commit further requests. A panic in it is caught and logged.
+/// request, and waiting for a ticket here would never end. It may lease and commit further
+/// requests. A panic in it is caught and logged.
 pub trait Handler: Send + Sync {
     /// The request that was committed with `tag` has ended.
     fn answered(&self, tag: u64, answer: Answer);
