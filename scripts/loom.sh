@@ -4,4 +4,4 @@
 set -eu
 cd "$(dirname "$0")/.."
 RUSTFLAGS="--cfg loom" exec cargo test --no-default-features --target-dir target/loom \
-    --test loom_ring "$@"
+    --test loom_ring --test loom_ticket "$@"

@@ -5,10 +5,9 @@
 //! never serves two requests at a time. A waiter that registered is woken. Generic in the answer;
 //! knows neither rings nor engines.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
-use std::thread::Thread;
+
+use super::sync::{AtomicBool, Mutex, MutexGuard, Ordering, PoisonError, Thread};
 
 /// Whom to wake when the answer is there.
 pub(super) enum Waiter {

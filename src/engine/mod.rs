@@ -13,6 +13,13 @@ mod shared;
 mod stats;
 mod ticket;
 
+/// What the cell is made of; its model check puts other things in their place.
+mod sync {
+    pub(super) use std::sync::atomic::{AtomicBool, Ordering};
+    pub(super) use std::sync::{Mutex, MutexGuard, PoisonError};
+    pub(super) use std::thread::Thread;
+}
+
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU64};
 use std::sync::mpsc::{self, Receiver};
@@ -125,8 +132,8 @@ impl Engine {
     /// `timeout`, and ends the rest as [`Failure::ShutDown`]. True if there was no rest. From a
     /// [`Handler`] it does not wait, and answers false.
     ///
-    /// A request counts as accepted when its commit succeeded; leases that are committed later are
-    /// refused.
+    /// A request counts as accepted when its commit succeeded. Once this has returned, leases that
+    /// are still held are refused at their commit.
     pub fn drain(&self, timeout: Duration) -> bool {
         let until = Instant::now().checked_add(timeout);
         let at_ns = until.map_or(NEVER_NS - 1, |until| self.shared.since_start_ns(until));
