@@ -90,12 +90,14 @@ fn a_cell_is_at_rest_before_its_slot_is_free() {
     });
 }
 
-/// A ticket is cancelled from two sides while the engine looks: it looks again, or has seen it.
+/// A ticket is cancelled from two sides while the engine looks, because of a message about the
+/// request before: it looks again, or has seen it.
 #[test]
 fn no_cancellation_is_overlooked() {
     loom::model(|| {
         let cell = Arc::new(Cell::<Answer>::new());
-        let messages = Arc::new(AtomicUsize::new(0));
+        assert!(cell.announce_cancel());
+        let messages = Arc::new(AtomicUsize::new(1));
         let cancel = || {
             let (cell, messages) = (Arc::clone(&cell), Arc::clone(&messages));
             thread::spawn(move || {
