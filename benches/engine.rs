@@ -21,8 +21,8 @@ const RESULT_LEN: usize = 10;
 const BATCH_LEN_MAX: usize = 256;
 /// Requests that a producer keeps open.
 const OPEN_LEN: usize = 128;
-/// Without looking out, by default, and for long.
-const SPINS_US: [u64; 3] = [0, 5, 50];
+/// Without looking out, and by default.
+const SPINS_US: [u64; 2] = [0, 50];
 
 /// A service that answers images.
 trait Service: Sync {

@@ -27,6 +27,8 @@ use crate::sched::{Stage, Stages};
 
 /// How much later than asked for a sleeping thread wakes on a common system.
 const TIMER_SLACK_NS: u64 = 100_000;
+/// How long a look out keeps the processor to itself.
+const LOOK_OUT_ALONE_NS: u64 = 1_000;
 /// How old the published statistics may get under load.
 const PUBLISH_NS: u64 = 1_000_000;
 /// Stands for a cell without a request.
@@ -376,7 +378,12 @@ impl Driver<'_> {
         let spin_ns = in_ns(self.shared.spin);
         let is_soon = spin_ns > 0 && left_ns < TIMER_SLACK_NS;
         if is_soon || now_ns - self.busy_ns < spin_ns {
-            std::hint::spin_loop();
+            if now_ns - self.busy_ns < LOOK_OUT_ALONE_NS {
+                std::hint::spin_loop();
+            } else {
+                // A processor may be what a producer waits for.
+                thread::yield_now();
+            }
             return;
         }
         if !self.images.sleep() {

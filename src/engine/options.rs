@@ -38,9 +38,8 @@ impl Default for EngineOptions {
             slot_len: 1024,
             batch_len_max: 256,
             latency_bound: None,
-            // About what it costs to fall asleep and be woken: more would keep other threads,
-            // perhaps those that are waited for, off the processor for longer than it can gain.
-            spin: Duration::from_micros(if cores > 1 { 5 } else { 0 }),
+            // About what it costs to wake a thread on a processor that idles.
+            spin: Duration::from_micros(if cores > 1 { 50 } else { 0 }),
             stall_timeout: Duration::from_secs(30),
             memory_weakest: Memory::Plain,
         }

@@ -80,7 +80,8 @@ impl Shared {
     }
 
     pub(super) fn since_start_ns(&self, moment: Instant) -> u64 {
-        moment.saturating_duration_since(self.start).as_nanos().min(u128::from(NEVER_NS - 1)) as u64
+        let since_ns = moment.saturating_duration_since(self.start).as_nanos();
+        since_ns.min(u128::from(NEVER_NS - 1)) as u64
     }
 
     /// None while requests are accepted.

@@ -20,6 +20,10 @@ use crate::backend::ResultSlot;
 /// How a request ended.
 pub type Answer = std::result::Result<Output, Failure>;
 
+/// Looks for an answer, about a microsecond of them, before the processor is offered to others
+/// between two looks: where threads share one, the answer may be waiting for it.
+const LOOKS: usize = 32;
+
 /// A result: dereferences to the network's output values, in the memory that they were downloaded
 /// to. That memory is in use until this is dropped.
 pub struct Output {
@@ -133,14 +137,20 @@ impl Ticket {
     }
 }
 
-/// Looks out for the answer without giving up the processor.
+/// Looks out for the answer without sleeping.
 fn spin(cell: &Cell<Answered>, spin: Duration) {
     if spin.is_zero() {
         return;
     }
+    for _ in 0..LOOKS {
+        if cell.is_ended() {
+            return;
+        }
+        std::hint::spin_loop();
+    }
     let start = Instant::now();
     while !cell.is_ended() && start.elapsed() < spin {
-        std::hint::spin_loop();
+        thread::yield_now();
     }
 }
 
