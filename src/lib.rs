@@ -1,5 +1,11 @@
 //! ResNet-50 inference at the lowest latency the hardware allows, at every load, with nothing to
 //! tune.
+//!
+//! - [`model`]: a trained network, as a list of fused layers that every backend executes.
+//! - [`backend`]: what executes it; [`backend::cpu`] is the embedded default.
+//! - [`sched`]: chooses each batch and when its upload starts; a deterministic state machine.
+//! - [`ring`]: page-locked slots that many threads fill with images, without a copy on the host.
+//! - `image` and `sim` (features): image files to pixels; the scheduler in virtual time.
 
 pub mod backend;
 pub mod engine;

@@ -86,8 +86,8 @@ impl Shared {
 
     /// None while requests are accepted.
     pub(super) fn refusal(&self) -> Option<Refused> {
-        // Commits are refused by the ring itself; this says why and spares the try. Acquire: whoever
-        // reads that the device is lost finds the fault.
+        // Commits are refused by the ring itself; this says why and spares the try. Acquire:
+        // whoever reads that the device is lost finds the fault.
         match self.status.load(Ordering::Acquire) {
             status if status == Status::Running as u8 => None,
             status if status == Status::ShutDown as u8 => Some(Refused::ShutDown),
