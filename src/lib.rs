@@ -4,6 +4,7 @@
 //! - [`model`]: a trained network, as a list of fused layers that every backend executes.
 //! - [`backend`]: what executes it; [`backend::cpu`] is the embedded default.
 //! - [`sched`]: chooses each batch and when its upload starts; a deterministic state machine.
+//! - [`engine`]: serves requests from any thread through one scheduling thread.
 //! - [`ring`]: page-locked slots that many threads fill with images, without a copy on the host.
 //! - `image` and `sim` (features): image files to pixels; the scheduler in virtual time.
 
