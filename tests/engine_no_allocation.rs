@@ -1,43 +1,24 @@
 //! The engine allocates nothing on the request path after its start: counted over every allocation
 //! of the process.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+#[path = "common/counting.rs"]
+mod counting;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use counting::allocations;
 use twinstream::backend::cpu::{Cpu, CpuDevice, CpuOptions};
 use twinstream::backend::{Backend, Geometry, Null};
 use twinstream::engine::{Answer, Engine, EngineOptions, Handler, RequestOptions, Stats, Ticket};
 use twinstream::model::Model;
-
-struct Counting;
-
-static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: forwards every call to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's contract is the system allocator's.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
 
 /// One request in each way that there is, for each of `round_len` rounds.
 fn play(engine: &Engine, handler: &Arc<dyn Handler>, round_len: usize) {
     let accepted = engine.stats().accepted;
     let image = vec![7; engine.geometry().image_bytes];
     let mut tickets: Vec<Ticket> = Vec::with_capacity(8);
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    let before = allocations();
     for round in 0..round_len {
         for _ in 0..tickets.capacity() {
             let deadline = Some(Instant::now() + Duration::from_secs(60));
@@ -60,11 +41,11 @@ fn play(engine: &Engine, handler: &Arc<dyn Handler>, round_len: usize) {
             std::thread::yield_now();
         }
     }
-    let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
-    eprintln!("{round_len} rounds: {allocations} allocations");
+    let counted = allocations() - before;
+    eprintln!("{round_len} rounds: {counted} allocations");
     // The first round makes what the standard library keeps for each thread and channel.
     if round_len > 1 {
-        assert_eq!(allocations, 0);
+        assert_eq!(counted, 0);
     }
 }
 
@@ -79,7 +60,6 @@ fn check(backend: impl Backend + 'static, round_len: usize) {
 /// One test alone in its process, so that no other test's allocations are counted.
 #[test]
 fn the_request_path_allocates_nothing() {
-    assert!(ALLOCATIONS.load(Ordering::Relaxed) > 0, "the allocator does not count");
     check(Null::new(Geometry { image_bytes: 3072, result_len: 10, batch_len_max: 16 }), 5000);
     let weights = concat!(env!("CARGO_MANIFEST_DIR"), "/models/resnet50-cifar10/model.safetensors");
     let model = Model::load(weights.as_ref(), None).unwrap();
