@@ -17,7 +17,7 @@ export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module \
 -Cllvm-args=-sanitizer-coverage-pc-table \
 -Cllvm-args=-sanitizer-coverage-trace-compares"
 # Named, the target keeps those flags from build scripts and procedural macros.
-cargo build --manifest-path fuzz/Cargo.toml --release --target "$host"
+cargo build --locked --manifest-path fuzz/Cargo.toml --release --target "$host"
 
 for target; do
     case $target in
