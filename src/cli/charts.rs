@@ -81,10 +81,12 @@ fn legend(figure: &Figure) -> Vec<(&str, Style, RGBColor)> {
         if entries.iter().any(|(name, ..)| *name == series.name) {
             continue;
         }
-        let known = COLOURS.iter().find(|(name, _)| *name == series.name);
+        // `stream, simulated` stands for the same policy as `stream`.
+        let (policy, remark) = series.name.split_once(", ").unwrap_or((&series.name, ""));
+        let known = COLOURS.iter().find(|(name, _)| *name == policy);
         let colour = match (known, series.style) {
-            (Some((_, colour)), _) => *colour,
-            (None, Style::Dashed) => REFERENCE,
+            (Some((_, colour)), style) if remark.is_empty() || style == Style::Dashed => *colour,
+            (_, Style::Dashed) | (Some(_), _) => REFERENCE,
             (None, _) => COLOURS[entries.len() % COLOURS.len()].1,
         };
         entries.push((&series.name, series.style, colour));

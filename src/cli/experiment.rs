@@ -1,8 +1,7 @@
 //! `twinstream experiment`: the paper's figures and more, as CSV, charts and one report.
 
-use std::fmt::Write;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::builder::PossibleValuesParser;
@@ -10,6 +9,7 @@ use indicatif::ProgressBar;
 use serde_json::{Map, Value};
 use twinstream::sim::experiment::{self, Figure, Progress, Scale};
 
+use crate::files::{points_csv, table_csv, write};
 use crate::outcome::progress_bar;
 use crate::{charts, html, table};
 
@@ -66,7 +66,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         let svg = charts::svg(&figure)?;
         write(&args.out.join(format!("{name}.svg")), &svg)?;
         write(&args.out.join(format!("{name}.csv")), &points_csv(&figure))?;
-        write(&args.out.join(format!("{name}-figures.csv")), &table_csv(&figure))?;
+        write(&args.out.join(format!("{name}-figures.csv")), &table_csv(&figure.table))?;
         figures.push((figure, svg));
     }
     bar.0.finish_and_clear();
@@ -85,10 +85,6 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn write(path: &Path, text: &str) -> anyhow::Result<()> {
-    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
-}
-
 fn print_rows(figure: &Figure, seed: u64) -> anyhow::Result<()> {
     for row in &figure.table.rows {
         let mut object = Map::new();
@@ -100,41 +96,4 @@ fn print_rows(figure: &Figure, seed: u64) -> anyhow::Result<()> {
         table::print(&serde_json::to_string(&Value::Object(object))?)?;
     }
     Ok(())
-}
-
-/// Every point that is drawn, one a line.
-fn points_csv(figure: &Figure) -> String {
-    let mut csv = String::from("panel,x_axis,y_axis,series,x,y\n");
-    for panel in &figure.panels {
-        for series in &panel.series {
-            for (x, y) in &series.points {
-                let words = [&panel.title, panel.x.label, panel.y.label, &series.name];
-                let words = words.map(quote).join(",");
-                let _ = writeln!(csv, "{words},{x},{y}");
-            }
-        }
-    }
-    csv
-}
-
-/// The table of key figures; what is not known is empty.
-fn table_csv(figure: &Figure) -> String {
-    let mut csv = figure.table.columns.join(",") + "\n";
-    for row in &figure.table.rows {
-        let cells = row.iter().map(|value| match value {
-            Value::Null => String::new(),
-            Value::String(text) => quote(text),
-            other => other.to_string(),
-        });
-        csv += &(cells.collect::<Vec<_>>().join(",") + "\n");
-    }
-    csv
-}
-
-fn quote(text: &str) -> String {
-    if text.contains([',', '"']) {
-        format!("\"{}\"", text.replace('"', "\"\""))
-    } else {
-        text.to_string()
-    }
 }
