@@ -229,7 +229,8 @@ fn label(value: f64, is_log: bool) -> String {
     if is_log && ![1.0, 2.0, 5.0].iter().any(|digit| (leading - digit).abs() < 1e-6) {
         return String::new();
     }
-    let text = format!("{value:.2}");
+    let decimals = if value.abs() < 0.01 { 5 } else { 2 };
+    let text = format!("{value:.decimals$}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
     if text == "-0" { "0".to_string() } else { text.to_string() }
 }

@@ -3,20 +3,23 @@
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::builder::PossibleValuesParser;
 use indicatif::ProgressBar;
 use serde_json::{Map, Value};
-use twinstream::sim::experiment::{self, Figure, Progress, Scale};
+use twinstream::sim::experiment::{self, Figure, Live, LiveScale, Progress, Scale};
+use twinstream::sim::words;
 
 use crate::files::{points_csv, table_csv, write};
+use crate::html::Preface;
+use crate::live::{BackendWords, LiveWorld, OpenOptions};
 use crate::outcome::progress_bar;
 use crate::{charts, html, table};
 
 /// Every experiment, one after the other.
 const ALL: &str = "all";
 
-/// Run an experiment in virtual time and write its CSV, its chart and a report.
+/// Run an experiment and write its CSV, its chart and a report: in virtual time, or live.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Which experiment.
@@ -32,6 +35,15 @@ pub(crate) struct Args {
     /// Seed of arrivals and device noise.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Run the paper's experiments in real time on this backend (cpu or sim:DEVICE), beside what
+    /// the simulator predicts.
+    #[arg(long, value_name = "BACKEND")]
+    backend: Option<BackendWords>,
+    #[command(flatten)]
+    open: OpenOptions,
+    /// In real time: how long each point of a curve is measured.
+    #[arg(long, default_value = "6s", value_parser = words::duration_ns, requires = "backend")]
+    point: f64,
     /// Print the key figures as one JSON object a row instead of a line an experiment.
     #[arg(long)]
     json: bool,
@@ -54,24 +66,24 @@ impl Progress for Bar {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let scale = Scale { seed: args.seed, request_len: args.requests };
     fs::create_dir_all(&args.out)
         .with_context(|| format!("cannot make the folder {}", args.out.display()))?;
-    let names: Vec<&str> =
-        experiment::names().filter(|name| args.name == ALL || args.name == *name).collect();
     let bar = Bar(progress_bar(0, false));
+    let (found, preface) = match &args.backend {
+        None => in_virtual_time(args, &bar),
+        Some(backend) => in_real_time(args, backend, &bar)?,
+    };
+    bar.0.finish_and_clear();
     let mut figures = Vec::new();
-    for name in names {
-        let figure = experiment::run(name, &scale, &bar).context("the experiment is gone")?;
-        let svg = charts::svg(&figure)?;
+    for figure in found {
+        let (name, svg) = (figure.name, charts::svg(&figure)?);
         write(&args.out.join(format!("{name}.svg")), &svg)?;
         write(&args.out.join(format!("{name}.csv")), &points_csv(&figure))?;
         write(&args.out.join(format!("{name}-figures.csv")), &table_csv(&figure.table))?;
         figures.push((figure, svg));
     }
-    bar.0.finish_and_clear();
     let report = args.out.join("report.html");
-    write(&report, &html::report(&figures, &scale))?;
+    write(&report, &html::report(&figures, &preface))?;
     for (figure, _) in &figures {
         if args.json {
             print_rows(figure, args.seed)?;
@@ -83,6 +95,62 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         table::print(&format!("report: {}", report.display()))?;
     }
     Ok(())
+}
+
+fn in_virtual_time(args: &Args, bar: &Bar) -> (Vec<Figure>, Preface) {
+    let scale = Scale { seed: args.seed, request_len: args.requests };
+    let names = experiment::names().filter(|name| args.name == ALL || args.name == *name);
+    let figures = names.filter_map(|name| experiment::run(name, &scale, bar)).collect();
+    let preface = Preface {
+        title: "Twinstream: experiments in virtual time".to_owned(),
+        text: format!(
+            "Everything here is simulated: the scheduler is the one that serves, the devices and \
+             arrivals are models. Latency counts from the scheduled arrival to the result on the \
+             host. Dashed lines are bounds or references. Version {}, seed {}, {} requests a point \
+             at most.",
+            env!("CARGO_PKG_VERSION"),
+            scale.seed,
+            scale.request_len,
+        ),
+    };
+    (figures, preface)
+}
+
+fn in_real_time(
+    args: &Args,
+    backend: &BackendWords,
+    bar: &Bar,
+) -> anyhow::Result<(Vec<Figure>, Preface)> {
+    let names: Vec<&str> =
+        experiment::live_names().filter(|name| args.name == ALL || args.name == *name).collect();
+    if names.is_empty() {
+        let known: Vec<&str> = experiment::live_names().collect();
+        bail!("{} runs in virtual time alone; with --backend: {}", args.name, known.join(", "));
+    }
+    if *backend == BackendWords::Null {
+        bail!(
+            "--backend null takes no time, so there is nothing to predict; use cpu or sim:DEVICE"
+        );
+    }
+    let scale = LiveScale { seed: args.seed, point_s: args.point * 1e-9 };
+    let world = LiveWorld::new(args.open.open(backend)?, args.seed)?;
+    let mut figures = Vec::new();
+    for name in names {
+        let figure = experiment::run_live(name, &world, &scale, bar).context("it is gone")?;
+        figures.push(figure.map_err(anyhow::Error::from_boxed)?);
+    }
+    let preface = Preface {
+        title: format!("Twinstream: the paper's experiments on {}", world.name()),
+        text: format!(
+            "Measured in real time on this machine, beside what the simulator predicts for the \
+             same arrivals, seed and limits. Latency counts from the moment a request was due to \
+             its answer. Version {}, seed {}, {} s a point of a curve.",
+            env!("CARGO_PKG_VERSION"),
+            scale.seed,
+            scale.point_s,
+        ),
+    };
+    Ok((figures, preface))
 }
 
 fn print_rows(figure: &Figure, seed: u64) -> anyhow::Result<()> {

@@ -87,11 +87,10 @@ fn distributions(runs: &[Measured]) -> Vec<Panel> {
         let here: Vec<&Measured> =
             runs.iter().filter(|run| run.summary.rate_hz == rate_hz).collect();
         let sorted_ns = |run: &Measured| run.latencies.sorted_ns().to_vec();
-        let low_ms = here.iter().filter_map(|run| sorted_ns(run).first().copied()).min();
-        let high_ms = here.iter().map(|run| run.latencies.max_ns()).max();
-        let range =
-            log_range(low_ms.unwrap_or(0) as f64 * 1e-6, high_ms.unwrap_or(0) as f64 * 1e-6);
-        let x = || Axis { label: "latency (ms)", range, is_log: true };
+        let low_ns = here.iter().filter_map(|run| sorted_ns(run).first().copied()).min();
+        let high_ns = here.iter().map(|run| run.latencies.max_ns()).max();
+        let in_ms = |latency_ns: Option<u64>| latency_ns.unwrap_or(0) as f64 * 1e-6;
+        let x = || axis("latency (ms)", in_ms(low_ns), in_ms(high_ns));
         let series = |is_tail: bool| -> Vec<Series> {
             let points = |run: &Measured| distribution(&sorted_ns(run), is_tail);
             here.iter()
@@ -180,15 +179,20 @@ fn over_load(runs: &[Measured]) -> Vec<Panel> {
                 range: (0.0, 1.05 * rate_max_hz),
                 is_log: false,
             },
-            y: Axis { label: "ms", range: log_range(low, high), is_log: true },
+            y: axis("ms", low, high),
             series,
         }
     };
     kinds.iter().map(panel).collect()
 }
 
-/// A little more than from one to the other, and never nothing.
-fn log_range(low: f64, high: f64) -> (f64, f64) {
-    let low = low.max(1e-4) * 0.9;
-    (low, (high * 1.1).max(2.0 * low))
+/// An axis that holds what lies between the two: logarithmic where that spans decades, for a shorter
+/// one would have too few labels.
+fn axis(label: &'static str, low: f64, high: f64) -> Axis {
+    if low > 0.0 && high > 30.0 * low {
+        let decade = |value: f64, round: fn(f64) -> f64| 10_f64.powf(round(value.log10()));
+        let range = (decade(low, f64::floor), decade(high, f64::ceil));
+        return Axis { label, range, is_log: true };
+    }
+    Axis { label, range: (0.0, if high > 0.0 { 1.05 * high } else { 1.0 }), is_log: false }
 }

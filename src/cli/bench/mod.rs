@@ -14,7 +14,7 @@ use twinstream::sim::arrivals::{OpenLoop, Workload};
 use twinstream::sim::words;
 
 use crate::files::write;
-use crate::live::backend::OpenOptions;
+use crate::live::{BackendWords, OpenOptions};
 use crate::table::{self, Column};
 use crate::{charts, files};
 use measure::{Bench, Measured, Summary};
@@ -25,6 +25,10 @@ use measure::{Bench, Measured, Summary};
 /// says what is measured and how to read it.
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    /// What computes: cpu (a real network on real images), cuda, null (nothing, at once) or
+    /// sim:DEVICE (sleeps as long as the device would take; words as for `simulate --device`).
+    #[arg(long, value_name = "BACKEND")]
+    backend: BackendWords,
     #[command(flatten)]
     open: OpenOptions,
     /// Policies to compare, separated by commas.
@@ -70,7 +74,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     ensure!(args.warmup < args.duration, "--warmup leaves nothing of --duration");
     let bench = Bench {
-        opened: args.open.open()?,
+        opened: args.open.open(&args.backend)?,
         duration_ns: args.duration.round() as u64,
         warmup_ns: args.warmup.round() as u64,
         latency_bound_ns: args.latency_bound.map(|bound_ns| bound_ns.round() as u64),

@@ -48,10 +48,6 @@ impl FromStr for BackendWords {
 /// What a backend is opened with beyond its words.
 #[derive(clap::Args)]
 pub(crate) struct OpenOptions {
-    /// What computes: cpu (a real network on real images), cuda, null (nothing, at once) or
-    /// sim:DEVICE (sleeps as long as the device would take; words as for `simulate --device`).
-    #[arg(long, value_name = "BACKEND")]
-    pub(crate) backend: BackendWords,
     #[command(flatten)]
     model: ModelOptions,
     /// Threads that compute on the CPU [default: one for every processor]
@@ -66,8 +62,8 @@ pub(crate) struct OpenOptions {
 }
 
 impl OpenOptions {
-    pub(crate) fn open(&self) -> anyhow::Result<Opened> {
-        let kind = match &self.backend {
+    pub(crate) fn open(&self, backend: &BackendWords) -> anyhow::Result<Opened> {
+        let kind = match backend {
             BackendWords::Cuda => {
                 bail!("--backend cuda: this build has no CUDA backend; use cpu, null or sim:DEVICE")
             }

@@ -2,14 +2,16 @@
 //!
 //! Knows nothing of tables, charts and files.
 
-pub(crate) mod backend;
+mod backend;
 mod clock;
 mod device;
-pub(crate) mod generator;
+mod generator;
 mod images;
 pub(crate) mod recorder;
-pub(crate) mod watched;
+mod watched;
+mod world;
 
-pub(crate) use backend::Opened;
+pub(crate) use backend::{BackendWords, OpenOptions, Opened};
 pub(crate) use generator::{Load, play};
 pub(crate) use recorder::Played;
+pub(crate) use world::LiveWorld;
