@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::builder::PossibleValuesParser;
 use indicatif::ProgressBar;
 use serde_json::{Map, Value};
@@ -13,7 +13,7 @@ use twinstream::sim::words;
 use crate::files::{points_csv, table_csv, write};
 use crate::html::Preface;
 use crate::live::{BackendWords, LiveWorld, OpenOptions};
-use crate::outcome::progress_bar;
+use crate::outcome::{Usage, progress_bar};
 use crate::{charts, html, table};
 
 /// Every experiment, one after the other.
@@ -66,6 +66,7 @@ impl Progress for Bar {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    check(args)?;
     fs::create_dir_all(&args.out)
         .with_context(|| format!("cannot make the folder {}", args.out.display()))?;
     let bar = Bar(progress_bar(0, false));
@@ -97,6 +98,23 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Refuses what has no real time to be run in, before anything is written.
+fn check(args: &Args) -> Result<(), Usage> {
+    let is_live = args.name == ALL || experiment::live_names().any(|name| name == args.name);
+    match &args.backend {
+        Some(BackendWords::Null) => Err(Usage(
+            "--backend null takes no time, so there is nothing to predict; use cpu or sim:DEVICE"
+                .to_owned(),
+        )),
+        Some(_) if !is_live => {
+            let known: Vec<&str> = experiment::live_names().collect();
+            let (name, known) = (&args.name, known.join(", "));
+            Err(Usage(format!("{name} runs in virtual time alone; with --backend: {known}")))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn in_virtual_time(args: &Args, bar: &Bar) -> (Vec<Figure>, Preface) {
     let scale = Scale { seed: args.seed, request_len: args.requests };
     let names = experiment::names().filter(|name| args.name == ALL || args.name == *name);
@@ -121,21 +139,10 @@ fn in_real_time(
     backend: &BackendWords,
     bar: &Bar,
 ) -> anyhow::Result<(Vec<Figure>, Preface)> {
-    let names: Vec<&str> =
-        experiment::live_names().filter(|name| args.name == ALL || args.name == *name).collect();
-    if names.is_empty() {
-        let known: Vec<&str> = experiment::live_names().collect();
-        bail!("{} runs in virtual time alone; with --backend: {}", args.name, known.join(", "));
-    }
-    if *backend == BackendWords::Null {
-        bail!(
-            "--backend null takes no time, so there is nothing to predict; use cpu or sim:DEVICE"
-        );
-    }
     let scale = LiveScale { seed: args.seed, point_s: args.point * 1e-9 };
     let world = LiveWorld::new(args.open.open(backend)?, args.seed)?;
     let mut figures = Vec::new();
-    for name in names {
+    for name in experiment::live_names().filter(|name| args.name == ALL || args.name == *name) {
         let figure = experiment::run_live(name, &world, &scale, bar).context("it is gone")?;
         figures.push(figure.map_err(anyhow::Error::from_boxed)?);
     }

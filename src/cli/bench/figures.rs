@@ -186,8 +186,8 @@ fn over_load(runs: &[Measured]) -> Vec<Panel> {
     kinds.iter().map(panel).collect()
 }
 
-/// An axis that holds what lies between the two: logarithmic where that spans decades, for a shorter
-/// one would have too few labels.
+/// An axis that holds what lies between the two: logarithmic where that spans decades; a shorter
+/// logarithmic one would have too few labels.
 fn axis(label: &'static str, low: f64, high: f64) -> Axis {
     if low > 0.0 && high > 30.0 * low {
         let decade = |value: f64, round: fn(f64) -> f64| 10_f64.powf(round(value.log10()));

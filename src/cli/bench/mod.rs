@@ -8,13 +8,14 @@ mod sweep;
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use twinstream::sched::PolicySpec;
 use twinstream::sim::arrivals::{OpenLoop, Workload};
 use twinstream::sim::words;
 
 use crate::files::write;
 use crate::live::{BackendWords, OpenOptions};
+use crate::outcome::Usage;
 use crate::table::{self, Column};
 use crate::{charts, files};
 use measure::{Bench, Measured, Summary};
@@ -72,7 +73,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    ensure!(args.warmup < args.duration, "--warmup leaves nothing of --duration");
+    check(args)?;
     let bench = Bench {
         opened: args.open.open(&args.backend)?,
         duration_ns: args.duration.round() as u64,
@@ -112,10 +113,21 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     print(args, &runs)
 }
 
-fn single_rate(workload: &Workload) -> anyhow::Result<&OpenLoop> {
+/// Refuses options that contradict each other, before anything is opened.
+fn check(args: &Args) -> Result<(), Usage> {
+    if args.warmup >= args.duration {
+        return Err(Usage("--warmup leaves nothing of --duration; make it shorter".to_owned()));
+    }
+    match args.sweep {
+        true => args.arrivals.iter().try_for_each(|workload| single_rate(workload).map(|_| ())),
+        false => Ok(()),
+    }
+}
+
+fn single_rate(workload: &Workload) -> Result<&OpenLoop, Usage> {
     match workload {
         Workload::Open(open @ (OpenLoop::Poisson { .. } | OpenLoop::Uniform { .. })) => Ok(open),
-        _ => anyhow::bail!("--sweep raises one rate: write poisson:RATE or uniform:RATE"),
+        _ => Err(Usage("--sweep raises one rate; write poisson:RATE or uniform:RATE".to_owned())),
     }
 }
 

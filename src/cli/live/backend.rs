@@ -68,7 +68,7 @@ impl OpenOptions {
                 bail!("--backend cuda: this build has no CUDA backend; use cpu, null or sim:DEVICE")
             }
             BackendWords::Null => Kind::Null,
-            BackendWords::Simulated(device) => Kind::Simulated((**device).clone()),
+            BackendWords::Simulated(device) => Kind::Simulated(device.clone()),
             BackendWords::Cpu => {
                 let model = self.model.load()?;
                 let Size { height, width } = self.model.size(&model);
@@ -89,7 +89,7 @@ impl OpenOptions {
 
 enum Kind {
     Null,
-    Simulated(DeviceSpec),
+    Simulated(Box<DeviceSpec>),
     Cpu { model: Box<Model>, options: CpuOptions },
 }
 
