@@ -64,9 +64,10 @@ impl Engine {
     /// Makes the rings, attaches the backend, measures two batch sizes and starts to serve.
     ///
     /// # Errors
-    /// `is_argument` when an option is out of range or `core` cannot be pinned to, `is_memory` when there is not enough memory of
-    /// the kind asked for, `is_device` when the device fails during calibration, `is_io` when the
-    /// thread cannot be started; and what attaching the backend reports.
+    /// `is_argument` when an option is out of range or the thread cannot be pinned to `core`,
+    /// `is_memory` when there is not enough memory of the kind asked for, `is_device` when the
+    /// device fails during calibration, `is_io` when the thread cannot be started; and what
+    /// attaching the backend reports.
     pub fn start(backend: impl Backend + 'static, options: &EngineOptions) -> Result<Self> {
         let geometry = backend.geometry();
         check(options, geometry)?;
