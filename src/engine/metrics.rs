@@ -50,7 +50,7 @@ impl Stats {
         for (metric, help, part) in parts {
             text.metric(metric, "gauge", help);
             for (stage, name) in STAGES {
-                let seconds = part(self.fits.of(stage)) * 1e-9;
+                let seconds = part(self.fits.of(stage)) / 1e9;
                 text.sample(metric, &format!("stage=\"{name}\""), seconds);
             }
         }
@@ -112,12 +112,12 @@ impl Text {
             for bound_ns in [1 << power, 3 << (power - 1)] {
                 // Whole nanoseconds: what is below the bound and what is at most the bound differ
                 // by a nanosecond.
-                let labels = format!("le=\"{}\"", bound_ns as f64 * 1e-9);
+                let labels = format!("le=\"{}\"", bound_ns as f64 / 1e9);
                 self.sample("latency_seconds_bucket", &labels, histogram.below_len(bound_ns));
             }
         }
         self.sample("latency_seconds_bucket", "le=\"+Inf\"", histogram.len());
-        self.sample("latency_seconds_sum", "", histogram.sum_ns() as f64 * 1e-9);
+        self.sample("latency_seconds_sum", "", histogram.sum_ns() as f64 / 1e9);
         self.sample("latency_seconds_count", "", histogram.len());
     }
 }

@@ -110,9 +110,11 @@ impl Bench {
             seed: self.seed,
             images: &self.opened.images,
         };
-        let title = format!("{policy}, {:.0}/s", workload_rate_hz(workload).unwrap_or(f64::NAN));
-        let title = title.trim_end_matches(", NaN/s");
-        let played = live_line::show(&engine, title, self.duration_ns, || play(&engine, &load))?;
+        let title = match workload_rate_hz(workload) {
+            Some(rate_hz) => format!("{policy}, {rate_hz:.0}/s"),
+            None => policy.to_string(),
+        };
+        let played = live_line::show(&engine, &title, self.duration_ns, || play(&engine, &load))?;
         drop(engine);
         let mut measured = self.figures(policy, workload, &played);
         if let Some((predicted, bounds)) = simulated {

@@ -7,7 +7,8 @@
 //! as a device's interrupt would; how late it does is the machine's.
 
 use std::collections::VecDeque;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::Waker;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -99,7 +100,7 @@ impl Backend for SimulatedDevice {
     fn attach(&mut self, attachment: Attachment) -> twinstream::Result<()> {
         self.uploading.reserve(attachment.batch_len_max);
         self.downloading.reserve(attachment.slot_len);
-        self.alarm.wakes(attachment.waker);
+        self.alarm.shared.waker.get_or_init(|| attachment.waker);
         Ok(())
     }
 
@@ -137,74 +138,78 @@ impl Backend for SimulatedDevice {
 /// A thread that wakes whoever polls, at each of the moments that it was told.
 #[derive(Debug)]
 struct Alarm {
-    /// None once the thread is to end.
-    moments: Option<SyncSender<Instant>>,
-    wakers: SyncSender<Waker>,
+    shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// Still to come, in no order.
+    moments: Mutex<Vec<Instant>>,
+    /// Set before the first moment is.
+    waker: OnceLock<Waker>,
+    is_over: AtomicBool,
 }
 
 impl Alarm {
     fn new() -> anyhow::Result<Self> {
-        let (moments, to_come) = sync_channel(WORK_LEN);
-        let (wakers, waker) = sync_channel(1);
+        let shared = Arc::new(Shared {
+            moments: Mutex::new(Vec::with_capacity(WORK_LEN)),
+            waker: OnceLock::new(),
+            is_over: AtomicBool::new(false),
+        });
+        let for_thread = Arc::clone(&shared);
         let thread = thread::Builder::new()
             .name("simulated-alarm".to_owned())
-            .spawn(move || {
-                // None: the device was dropped before it was attached.
-                if let Ok(waker) = waker.recv() {
-                    ring(&to_come, &waker);
-                }
-            })
+            .spawn(move || for_thread.ring())
             .context("cannot start the simulated device's thread")?;
-        Ok(Self { moments: Some(moments), wakers, thread: Some(thread) })
+        Ok(Self { shared, thread: Some(thread) })
     }
 
-    fn wakes(&self, waker: Waker) {
-        self.wakers.try_send(waker).expect("a backend is attached once");
-    }
-
+    /// Called by whoever polls.
     fn set(&self, moment: Instant) {
-        let moments = self.moments.as_ref().expect("the thread was not told to end");
-        // There is room for the work of a moment; should the thread be late with older ones, it
-        // takes this one soon.
-        moments.send(moment).expect("the thread lives as long as the device");
+        let now = Instant::now();
+        let mut moments = self.shared.moments.lock().unwrap_or_else(PoisonError::into_inner);
+        // Who polls is awake and sees what is over: there are never more than the work under way.
+        moments.retain(|&moment| moment > now);
+        moments.push(moment);
+        drop(moments);
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
     }
 }
 
 impl Drop for Alarm {
     fn drop(&mut self) {
-        self.moments = None;
-        // Ends a thread that still waits for its waker.
-        self.wakers = sync_channel(1).0;
+        self.shared.is_over.store(true, Ordering::Release);
         if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
             let _ = thread.join();
         }
     }
 }
 
-fn ring(to_come: &Receiver<Instant>, waker: &Waker) {
-    sharpen_timers();
-    let mut moments: Vec<Instant> = Vec::with_capacity(4 * WORK_LEN);
-    loop {
-        let received = match moments.iter().min() {
-            None => to_come.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(&next) => match next.saturating_duration_since(Instant::now()) {
-                left if left > EARLY => to_come.recv_timeout(left - EARLY),
-                left if left.is_zero() => {
-                    moments.retain(|&moment| moment != next);
-                    waker.wake_by_ref();
-                    continue;
-                }
-                _ => to_come.try_recv().map_err(|error| match error {
-                    std::sync::mpsc::TryRecvError::Empty => RecvTimeoutError::Timeout,
-                    std::sync::mpsc::TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
-                }),
-            },
-        };
-        match received {
-            Ok(moment) => moments.push(moment),
-            Err(RecvTimeoutError::Timeout) => thread::yield_now(),
-            Err(RecvTimeoutError::Disconnected) => return,
+impl Shared {
+    fn ring(&self) {
+        sharpen_timers();
+        while !self.is_over.load(Ordering::Acquire) {
+            let now = Instant::now();
+            let mut moments = self.moments.lock().unwrap_or_else(PoisonError::into_inner);
+            let before_len = moments.len();
+            moments.retain(|&moment| moment > now);
+            let is_due = moments.len() < before_len;
+            let next = moments.iter().min().copied();
+            drop(moments);
+            if is_due && let Some(waker) = self.waker.get() {
+                waker.wake_by_ref();
+            }
+            // A moment that is set meanwhile unparks.
+            match next.map(|next| next - now) {
+                None => thread::park(),
+                Some(left) if left > EARLY => thread::park_timeout(left - EARLY),
+                Some(_) => thread::yield_now(),
+            }
         }
     }
 }

@@ -86,6 +86,7 @@ impl Live for LiveWorld {
             batches: batches.iter().map(batch).collect(),
             // An answer never comes before its request is due.
             answers: answered.map(|request| (request.due_ns, request.end_ns)).collect(),
+            late_p99_ns: played.lateness.quantile_ns(0.99),
         })
     }
 }
