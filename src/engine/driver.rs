@@ -23,7 +23,7 @@ use super::{Receivers, SLOT_LEN_MAX};
 use crate::backend::{Attachment, Backend, Completion, Fault, Geometry, ResultSlot};
 use crate::error::{Error, Kind, Result};
 use crate::ring::{Consumer, Slot};
-use crate::sched::{self, Action, Config, Line, Outcome, Reason, Refusal, Scheduler};
+use crate::sched::{self, Action, Config, Line, Outcome, Refusal, Scheduler};
 use crate::sched::{Stage, Stages};
 
 /// How much later than asked for a sleeping thread wakes on a common system.
@@ -465,7 +465,7 @@ impl Driver<'_> {
             self.accept(now_ns, slot, request);
             self.finish(now_ns, index, Err(failure));
         }
-        self.update(now_ns);
+        self.stats.read(&self.scheduler, now_ns);
         *self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner) = *self.stats;
         self.shared.set_ended();
         if is_stalled {
@@ -488,7 +488,7 @@ impl Driver<'_> {
 
     /// Publishes the statistics; false if someone is just reading them.
     fn publish(&mut self, now_ns: u64) -> bool {
-        self.update(now_ns);
+        self.stats.read(&self.scheduler, now_ns);
         match self.shared.stats.try_lock() {
             Ok(mut stats) => {
                 *stats = *self.stats;
@@ -497,25 +497,6 @@ impl Driver<'_> {
             }
             Err(_) => false,
         }
-    }
-
-    /// Reads what the scheduler counts.
-    fn update(&mut self, now_ns: u64) {
-        let scheduler = &self.scheduler;
-        let cost = scheduler.cost();
-        let started = |stage| Reason::ALL.map(|reason| scheduler.decision_len(stage, reason));
-        self.stats.waiting_len = scheduler.waiting_len();
-        self.stats.arrival_rate_hz = scheduler.arrival_rate_hz(now_ns);
-        self.stats.fits = Stages {
-            upload: cost.line(Stage::Upload),
-            compute: cost.line(Stage::Compute),
-            download: cost.line(Stage::Download),
-        };
-        self.stats.started = Stages {
-            upload: started(Stage::Upload),
-            compute: started(Stage::Compute),
-            download: started(Stage::Download),
-        };
     }
 }
 
