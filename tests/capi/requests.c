@@ -116,7 +116,7 @@ static void many_wait_for_one(void) {
     }
     CHECK_OK(twinstream_release(engine, request));
 
-    /* A request that is released while others wait for it lets them go, as does the engine's end. */
+    /* Released while others wait for it, it lets them go, as does the engine's end. */
     {
         hold second = HOLD(engine);
         hold_begin(&second);
