@@ -53,8 +53,8 @@ Engine open(const Settings &settings, double bound_ms) {
     twinstream_options options;
     check("options", twinstream_options_init(&options, sizeof options, TWINSTREAM_ABI_VERSION));
     options.weights_path = settings.weights;
-    // One processor is left to the threads that hand in and answer: with less to wait for, the times
-    // of the device stay steady, and the engine can count on them.
+    // One processor is left to the threads that hand in and answer: with less to wait for, times
+    // on the device stay steady, and the engine can count on them.
     options.thread_len = std::max(std::thread::hardware_concurrency(), 2u) - 1;
     options.latency_bound_ns = static_cast<std::uint64_t>(bound_ms * 1e6);
     twinstream_engine *engine = nullptr;

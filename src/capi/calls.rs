@@ -139,7 +139,7 @@ fn timeout(timeout_ns: u64) -> Option<Duration> {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn twinstream_engine_health(engine: *mut EngineName) -> i32 {
+pub(super) extern "C" fn twinstream_engine_health(engine: *mut EngineName) -> i32 {
     fence(|| {
         registry::with(engine, |live| match (live.engine.refusal(), live.engine.fault()) {
             (None, _) => Ok(()),

@@ -1,7 +1,7 @@
 //! The structs of the header, and how versions of them are told apart.
 //!
-//! Invariant: sizes and offsets are those of the header, asserted here and by the C tests. Fields are
-//! only ever added at the end; `struct_size` says which ones a caller has.
+//! Invariant: sizes and offsets are those of the header, asserted here and by the C tests. Fields
+//! are only ever added at the end; `struct_size` says which ones a caller has.
 
 use std::ffi::{c_char, c_void};
 use std::mem::{offset_of, size_of};
