@@ -57,7 +57,6 @@ const UNSAFE_FILES: &[&str] = &[
     "src/backend/cpu/team.rs",
     "src/backend/cpu/winograd.rs",
     "src/capi/calls.rs",
-    "src/capi/completions.rs",
     "src/capi/layout.rs",
     "src/capi/logging.rs",
     "src/capi/requests.rs",

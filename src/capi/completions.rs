@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Mutex, PoisonError};
 
 /// See the module.
@@ -59,13 +59,9 @@ impl Completions {
 
 #[cfg(target_os = "linux")]
 fn event() -> io::Result<Option<File>> {
-    // SAFETY: takes no pointers.
-    let descriptor = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
-    if descriptor < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: it was opened just now and belongs to nobody else.
-    Ok(Some(unsafe { File::from_raw_fd(descriptor) }))
+    use rustix::event::{EventfdFlags, eventfd};
+    let descriptor = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+    Ok(Some(File::from(descriptor)))
 }
 
 #[cfg(not(target_os = "linux"))]
