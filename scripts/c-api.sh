@@ -59,6 +59,9 @@ for language in c c++; do
             "$program"
             check_memory "$program"
         done
+        stress=$(build $language $link tests/capi/stress.c)
+        "$stress"
+        check_memory "$stress" 300
         classify=$(build $language $link ffi/examples/classify.c)
         epoll=$(build $language $link ffi/examples/epoll.c)
         bench=$(build $language $link ffi/examples/bench.c)

@@ -139,6 +139,11 @@ fn requests_live_as_promised() {
 }
 
 #[test]
+fn requests_survive_many_threads() {
+    check("stress", &[]);
+}
+
+#[test]
 fn requests_allocate_nothing() {
     check("no_allocation", &[]);
 }
