@@ -1,4 +1,4 @@
-//! Compiles the C++ ring; needs a C++17 compiler and nothing else.
+//! Compiles the C++ ring and names the shared library; needs a C++17 compiler and nothing else.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -11,6 +11,15 @@ fn main() {
         // The ring calls nothing of the C++ runtime, so services need not link it.
         .cpp_link_stdlib(None)
         .compile("twinstream_ring");
+
+    // Programs linked with the shared library ask for a compatible one: while the major version is
+    // 0, that is one with the same minor version.
+    if std::env::var("CARGO_CFG_TARGET_OS").is_ok_and(|system| system == "linux") {
+        let major = env!("CARGO_PKG_VERSION_MAJOR");
+        let minor = env!("CARGO_PKG_VERSION_MINOR");
+        let name = format!("libtwinstream.so.{major}.{minor}");
+        println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,{name}");
+    }
 
     println!("cargo::rustc-check-cfg=cfg(loom)");
     if std::env::var_os("CARGO_CFG_LOOM").is_some() {

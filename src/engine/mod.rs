@@ -34,6 +34,7 @@ pub use histogram::{LatencyHistogram, LengthHistogram};
 pub use lease::Lease;
 pub use options::{EngineOptions, Failure, Refused, RequestOptions};
 pub use stats::Stats;
+pub(crate) use ticket::look_out;
 pub use ticket::{Answer, Handler, Output, Ticket};
 
 use crate::backend::{Backend, Fault, Geometry};
@@ -126,6 +127,11 @@ impl Engine {
     /// What it has done so far.
     pub fn stats(&self) -> Stats {
         *self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why requests are refused for good; none while they are accepted.
+    pub fn refusal(&self) -> Option<Refused> {
+        self.shared.refusal()
     }
 
     /// Why the device is lost; none while it is not.
