@@ -86,6 +86,8 @@ struct Driver<'a> {
     in_flight_len: usize,
     /// When one of them last ended, or the first of them began.
     progress_ns: u64,
+    /// When the latest work of each stage is expected to end; 0 if none is in flight.
+    expected_ns: Stages<u64>,
     /// When there was last something to do.
     busy_ns: u64,
     published_ns: u64,
@@ -137,6 +139,7 @@ pub(super) fn serve(
         downloading: VecDeque::with_capacity(options.slot_len),
         in_flight_len: 0,
         progress_ns: 0,
+        expected_ns: Stages::default(),
         busy_ns: 0,
         published_ns: 0,
         is_draining: false,
@@ -259,6 +262,7 @@ impl Driver<'_> {
         told.expect("the backend ends what it was asked for");
         self.in_flight_len -= 1;
         self.progress_ns = now_ns;
+        *self.expected_ns.of_mut(stage) = 0;
         Ok(())
     }
 
@@ -353,6 +357,7 @@ impl Driver<'_> {
                 self.progress_ns = now_ns;
             }
             self.in_flight_len += 1;
+            let batch_len = slots.len();
             match stage {
                 Stage::Upload => {
                     self.stats.uploaded_bytes += (slots.len() * self.geometry.image_bytes) as u64;
@@ -376,6 +381,8 @@ impl Driver<'_> {
                     self.backend.download(slots, &mut self.results);
                 }
             }
+            let predicted_ns = self.scheduler.cost().predict_ns(stage, batch_len);
+            *self.expected_ns.of_mut(stage) = now_ns.saturating_add(predicted_ns);
         }
         is_busy
     }
@@ -386,9 +393,17 @@ impl Driver<'_> {
         if self.in_flight_len > 0 {
             due_ns = due_ns.min(self.progress_ns.saturating_add(self.stall_ns).saturating_add(1));
         }
+        let spin_ns = in_ns(self.shared.spin);
+        if spin_ns > 0 {
+            // To be awake when work ends spares its answer a wake-up. Work that is late by more
+            // than a look out is left to its waker.
+            let Stages { upload, compute, download } = self.expected_ns;
+            let expected = [upload, compute, download].into_iter();
+            let is_open = |end_ns: &u64| end_ns.saturating_add(spin_ns) > now_ns;
+            due_ns = expected.filter(is_open).fold(due_ns, u64::min);
+        }
         let left_ns = due_ns.saturating_sub(now_ns);
         let is_unpublished = self.published_ns <= self.busy_ns;
-        let spin_ns = in_ns(self.shared.spin);
         let is_soon = spin_ns > 0 && left_ns < TIMER_SLACK_NS;
         if is_soon || now_ns - self.busy_ns < spin_ns {
             if is_unpublished && now_ns - self.published_ns > PUBLISH_NS {
