@@ -16,12 +16,12 @@
  * - It returns a status: TWINSTREAM_OK is 0, all others are positive. Outputs are written on
  *   TWINSTREAM_OK alone; a call that fails has changed nothing.
  * - It may be made from any thread, any number at a time, and from callbacks.
- * - It does not block, and calls nobody back.
+ * - It does not block, and calls nobody back but for the log.
  * - Pointers handed in are read during the call and not kept. NULL gives TWINSTREAM_NULL, except
  *   where it is given a meaning.
  * - Engines and requests are names, not addresses: one that ended, or never was, gives
  *   TWINSTREAM_STALE, a release of something released included.
- * - A panic inside becomes TWINSTREAM_PANIC: a bug of the library, please report it.
+ * - A panic inside is reported on stderr and becomes TWINSTREAM_PANIC: a bug of the library.
  * - From creation on, leasing, committing, waiting, polling, cancelling, releasing and the queue
  *   allocate nothing.
  *
@@ -84,7 +84,7 @@ enum {
     TWINSTREAM_DEVICE = 54,      /* the device cannot be used */
     TWINSTREAM_UNSUPPORTED = 55, /* not in this build of the library, or not on this system */
 
-    TWINSTREAM_PANIC = 90 /* a bug of the library */
+    TWINSTREAM_PANIC = 90 /* a bug of the library: please report it */
 };
 
 /* What computes. */
@@ -141,7 +141,7 @@ typedef void (*twinstream_callback)(void *user_data, twinstream_request request,
                                     const float *result);
 
 /* Takes a log message, on any thread, one at a time. `text` holds during the call. It must not call
- * the library. */
+ * the library, which is refused where it would block. */
 typedef void (*twinstream_log_callback)(void *user_data, int32_t level, const char *text);
 
 /* How an engine is made. Filled with defaults by twinstream_options_init, which are meant to be
@@ -249,8 +249,9 @@ int32_t twinstream_options_init(twinstream_options *options, size_t struct_size,
                                 uint32_t abi_version);
 
 /* Loads the network, prepares the device, measures it and starts to serve: an engine that is
- * created is warm and ready. Blocks meanwhile, seconds for large networks. At most 64 engines at
- * a time (TWINSTREAM_FULL). The caller owes twinstream_engine_destroy. */
+ * created is warm and ready. Blocks meanwhile, seconds for large networks; TWINSTREAM_IN_CALLBACK
+ * from callbacks. At most 64 engines at a time (TWINSTREAM_FULL). The caller owes
+ * twinstream_engine_destroy. */
 int32_t twinstream_engine_create(const twinstream_options *options, twinstream_engine **engine);
 
 /* Ends what is left as TWINSTREAM_SHUT_DOWN, waits for the work that the device is in the middle

@@ -90,6 +90,7 @@ unsafe extern "C" fn twinstream_engine_create(
 ) -> i32 {
     fence(|| {
         not_null(engine, "engine is NULL: nowhere to put it")?;
+        check_may_block()?;
         // SAFETY: see the module.
         let options = unsafe { layout::read(options, open::default_options()) }?;
         check_abi(options.abi_version)?;
@@ -293,6 +294,9 @@ unsafe fn handling(options: *const layout::RequestOptions) -> Outcome<(RequestOp
     // SAFETY: the caller's word.
     let options = unsafe { layout::read(options, layout::RequestOptions::default()) }?;
     let argument = |text| Err(Failed::new(Status::Argument, text));
+    if options.reserved != 0 {
+        return argument(format!("reserved is {}: must be 0", options.reserved));
+    }
     let priority = match options.priority {
         -1 => Priority::Low,
         0 => Priority::Normal,

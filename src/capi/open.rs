@@ -71,32 +71,40 @@ pub(super) fn default_options() -> Options {
 pub(super) fn open(options: &Options, texts: &Texts<'_>, mark: u16) -> Outcome<Live> {
     let engine_options = engine_options(options, texts)?;
     match options.backend {
-        layout::BACKEND_CPU => {
-            let (model, cpu_options) = model(options, texts)?;
-            let labels = (0..model.class_count()).map(|index| model.label(index)).collect();
-            let size = (cpu_options.height, cpu_options.width);
-            let device = CpuDevice::new(Cpu::new(&model, &cpu_options)?);
-            Live::start(device, &engine_options, mark, (size, labels))
-        }
+        layout::BACKEND_CPU => cpu(options, texts, &engine_options, mark),
         layout::BACKEND_CUDA => cuda(),
-        layout::BACKEND_NULL => {
-            let null = Null::new(Geometry {
-                image_bytes: null_size(options.null_image_bytes, "null_image_bytes")?,
-                result_len: null_size(options.null_result_len, "null_result_len")?,
-                batch_len_max: engine_options.batch_len_max,
-            });
-            let labels = (0..options.null_result_len).map(|index| format!("class {index}"));
-            let labels = labels.collect();
-            Live::start(null, &engine_options, mark, ((0, 0), labels))
-        }
+        layout::BACKEND_NULL => null(options, &engine_options, mark),
         other => Err(argument(format!("backend {other} is no TWINSTREAM_BACKEND_"))),
     }
 }
 
-/// The CUDA backend: not in this build.
+fn cpu(
+    options: &Options,
+    texts: &Texts<'_>,
+    engine_options: &EngineOptions,
+    mark: u16,
+) -> Outcome<Live> {
+    let (model, cpu_options) = model(options, texts)?;
+    let labels = (0..model.class_count()).map(|index| model.label(index)).collect();
+    let size = (cpu_options.height, cpu_options.width);
+    let device = CpuDevice::new(Cpu::new(&model, &cpu_options)?);
+    Live::start(device, engine_options, mark, (size, labels))
+}
+
+/// Not in this build.
 fn cuda() -> Outcome<Live> {
     let text = "this library was built without the CUDA backend";
     Err(Failed::new(Status::Unsupported, text))
+}
+
+fn null(options: &Options, engine_options: &EngineOptions, mark: u16) -> Outcome<Live> {
+    let device = Null::new(Geometry {
+        image_bytes: null_size(options.null_image_bytes, "null_image_bytes")?,
+        result_len: null_size(options.null_result_len, "null_result_len")?,
+        batch_len_max: engine_options.batch_len_max,
+    });
+    let labels = (0..options.null_result_len).map(|index| format!("class {index}")).collect();
+    Live::start(device, engine_options, mark, ((0, 0), labels))
 }
 
 impl Live {

@@ -116,6 +116,10 @@ static void options_out_of_range(void) {
     options = null_options(4);
     options.backend = 77;
     CHECK_STATUS(create(&options), TWINSTREAM_ARGUMENT);
+#ifndef TWINSTREAM_HAS_CUDA
+    options.backend = TWINSTREAM_BACKEND_CUDA;
+    CHECK_STATUS(create(&options), TWINSTREAM_UNSUPPORTED);
+#endif
     options.backend = TWINSTREAM_BACKEND_CPU;
     CHECK_STATUS(create(&options), TWINSTREAM_NULL);
     options.weights_path = "no such folder/model.safetensors";
@@ -143,6 +147,9 @@ static void requests_out_of_turn(void) {
     CHECK_STATUS(twinstream_commit(engine, request, &handling), TWINSTREAM_ARGUMENT);
     handling = request_options(TWINSTREAM_NOTICE_NONE);
     handling.priority = 2;
+    CHECK_STATUS(twinstream_commit(engine, request, &handling), TWINSTREAM_ARGUMENT);
+    handling.priority = TWINSTREAM_PRIORITY_HIGH;
+    handling.reserved = 1;
     CHECK_STATUS(twinstream_commit(engine, request, &handling), TWINSTREAM_ARGUMENT);
 
     /* Full, and nothing lost. */
