@@ -154,6 +154,7 @@ fn engine_options(options: &Options, texts: &Texts<'_>) -> Outcome<EngineOptions
         batch_len_max: size(options.batch_len_max, "batch_len_max")?,
         latency_bound: duration(options.latency_bound_ns),
         spin: Duration::from_nanos(options.spin_ns),
+        core: None,
         stall_timeout: Duration::from_nanos(options.stall_timeout_ns),
         memory_weakest: memory.ok_or_else(|| {
             argument(format!("{} is no TWINSTREAM_MEMORY_", options.memory_weakest))
