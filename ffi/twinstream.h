@@ -165,6 +165,8 @@ typedef struct twinstream_options {
     uint64_t latency_bound_ns;    /* each request's deadline, if it has no earlier one; 0: none */
     uint64_t spin_ns;             /* how long threads look out before they sleep */
     uint64_t stall_timeout_ns;    /* a device that ends no work for so long is lost */
+    int32_t core;                 /* the engine's thread is pinned to; -1: the system chooses */
+    uint32_t reserved;            /* 0 */
 } twinstream_options;
 
 /* How a request is handled. Set all to zero, then struct_size. */
@@ -218,6 +220,17 @@ typedef struct twinstream_stats {
     uint64_t batches_idle;         /* the device was idle and nothing worth waiting for */
     uint64_t batches_deadline;     /* a request had waited as long as it may */
     uint64_t batches_flush;        /* the engine drains */
+    double batch_len_mean;         /* images in a batch */
+    uint64_t batch_len_max;
+    /* From a request's admission to its result, of completed requests; all since the start.
+     * Quantiles are at most 1.6 % or 32 ns off. */
+    double latency_mean_ns;
+    uint64_t latency_p50_ns;
+    uint64_t latency_p99_ns;
+    uint64_t latency_p999_ns;
+    uint64_t latency_max_ns;
+    uint64_t uploaded_bytes;   /* of images that were copied to the device */
+    uint64_t downloaded_bytes; /* of results that were copied to the host */
 } twinstream_stats;
 
 /* --- The library ------------------------------------------------------------------------------ */
@@ -278,6 +291,13 @@ int32_t twinstream_engine_label(twinstream_engine *engine, uint64_t index, const
 
 /* A snapshot of its statistics. */
 int32_t twinstream_engine_stats(twinstream_engine *engine, twinstream_stats *stats);
+
+/* The same and more in Prometheus' text format (text/plain; version=0.0.4), to be served by the
+ * caller. Writes what fits into `room_bytes`, a closing zero included, and says how many bytes it
+ * takes in whole, the zero included; `text` may be NULL where there is no room. A snapshot takes
+ * some 8 KiB. Allocates. */
+int32_t twinstream_engine_prometheus(twinstream_engine *engine, char *text, size_t room_bytes,
+                                     size_t *needed_bytes);
 
 /* --- Requests --------------------------------------------------------------------------------- */
 

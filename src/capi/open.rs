@@ -19,6 +19,8 @@ use crate::model::Model;
 use crate::ring::Memory;
 use crate::sched::PolicySpec;
 
+/// A core that stands for none.
+const NO_CORE: i32 = -1;
 /// An image of the network that the repository carries.
 const NULL_IMAGE_BYTES: u64 = 32 * 32 * 3;
 const NULL_RESULT_LEN: u64 = 10;
@@ -64,11 +66,16 @@ pub(super) fn default_options() -> Options {
         latency_bound_ns: 0,
         spin_ns: engine.spin.as_nanos() as u64,
         stall_timeout_ns: engine.stall_timeout.as_nanos() as u64,
+        core: engine.core.map_or(NO_CORE, |core| core as i32),
+        reserved: 0,
     }
 }
 
 /// Starts the engine that the options describe. `mark` tells its requests from those of others.
 pub(super) fn open(options: &Options, texts: &Texts<'_>, mark: u16) -> Outcome<Live> {
+    if options.reserved != 0 {
+        return Err(argument(format!("reserved is {}: must be 0", options.reserved)));
+    }
     let engine_options = engine_options(options, texts)?;
     match options.backend {
         layout::BACKEND_CPU => cpu(options, texts, &engine_options, mark),
@@ -154,7 +161,10 @@ fn engine_options(options: &Options, texts: &Texts<'_>) -> Outcome<EngineOptions
         batch_len_max: size(options.batch_len_max, "batch_len_max")?,
         latency_bound: duration(options.latency_bound_ns),
         spin: Duration::from_nanos(options.spin_ns),
-        core: None,
+        core: match options.core {
+            NO_CORE => None,
+            core => Some(usize::try_from(core).map_err(|_| argument(format!("no core {core}")))?),
+        },
         stall_timeout: Duration::from_nanos(options.stall_timeout_ns),
         memory_weakest: memory.ok_or_else(|| {
             argument(format!("{} is no TWINSTREAM_MEMORY_", options.memory_weakest))

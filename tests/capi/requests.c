@@ -225,6 +225,21 @@ static void queue_of_completions(void) {
     CHECK_OK(twinstream_engine_destroy(engine));
 }
 
+/* In whole, cut, and asked for its size alone. */
+static void prometheus(twinstream_engine *engine) {
+    static char text[1 << 16];
+    char start[8];
+    size_t needed_bytes = 0, again_bytes = 0;
+    CHECK_OK(twinstream_engine_prometheus(engine, NULL, 0, &needed_bytes));
+    CHECK(needed_bytes > 100 && needed_bytes <= sizeof text);
+    CHECK_OK(twinstream_engine_prometheus(engine, text, sizeof text, &again_bytes));
+    CHECK(again_bytes == needed_bytes && strlen(text) + 1 == needed_bytes);
+    CHECK(strstr(text, "# TYPE") != NULL);
+    CHECK_OK(twinstream_engine_prometheus(engine, start, sizeof start, &again_bytes));
+    CHECK(again_bytes == needed_bytes && strlen(start) == sizeof start - 1);
+    CHECK(strncmp(text, start, sizeof start - 1) == 0);
+}
+
 static void drained(void) {
     twinstream_engine *engine = null_engine(8);
     twinstream_request request = submit(engine, TWINSTREAM_NOTICE_NONE, NULL), leased, other = 7;
@@ -248,6 +263,12 @@ static void drained(void) {
     CHECK(stats.batches_full + stats.batches_just_in_time + stats.batches_idle +
               stats.batches_deadline + stats.batches_flush == 1);
     CHECK(stats.compute_fixed_ns > 0 || stats.compute_per_image_ns > 0);
+    CHECK(stats.batch_len_mean >= 0.99 && stats.batch_len_max == 1);
+    CHECK(stats.latency_p50_ns > 0 && stats.latency_p50_ns <= stats.latency_max_ns);
+    CHECK(stats.latency_p99_ns <= stats.latency_max_ns && stats.latency_mean_ns > 0);
+    CHECK(stats.uploaded_bytes == IMAGE_BYTES);
+    CHECK(stats.downloaded_bytes == RESULT_LEN * sizeof(float));
+    prometheus(engine);
     CHECK_OK(twinstream_engine_destroy(engine));
 }
 
