@@ -146,13 +146,15 @@ constexpr uint8_t POISON = 0xff;  // A NaN in every floating-point type.
 
 std::mutex &mutex();
 
+// Whether a call may go on: SUCCESS, or what it returns. With the lock held.
+int ready(bool needs_context);
+
 // Nullptr where there is no such device.
 Device *device(int ordinal);
 int device_len();
 
 // The device whose context is current on this thread; nullptr: none.
 Device *current();
-void set_current(Device *device);
 
 // memory.cpp: nullptr where the system gives none.
 uint8_t *allocate(Allocations *allocations, size_t len_bytes);

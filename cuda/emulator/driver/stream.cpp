@@ -173,6 +173,9 @@ void synchronize(Device *device, std::unique_lock<std::mutex> &lock) {
     for (const auto &ticket : tickets) {
         device->changed.wait(lock, [&] { return ticket->is_done; });
     }
+    // Streams that were destroyed finish what they have.
+    device->changed.wait(
+        lock, [&] { return device->stream_len == static_cast<int>(device->streams.size()); });
 }
 
 }  // namespace twinstream::driver
