@@ -14,8 +14,6 @@ __thread Thread *current_thread = nullptr;
 
 namespace {
 
-// Every 16- and 32-bit floating-point value of this pattern is a NaN, every index far outside.
-constexpr int poison = 0xff;
 // Enough for 128-byte swizzles, which repeat every 1,024 bytes.
 constexpr std::size_t shared_align_bytes = 1024;
 
@@ -51,10 +49,8 @@ std::string where(const Thread &thread) {
                                    : "at barrier " + std::to_string(thread.barrier);
     case Wait::warp_instruction:
         return std::string("at ") + thread.instruction->name;
-    case Wait::none:
-        break;
     }
-    return "able to run";
+    return {};
 }
 
 } // namespace
@@ -111,7 +107,6 @@ void Block::start(const Launch &launch, Dimensions index) {
         }
         thread.number = i;
         thread.index = {i % size.x, i / size.x % size.y, i / (size.x * size.y)};
-        thread.wait = Wait::none;
         thread.copies.clear();
         thread.copies_done = 0;
         thread.copy_groups = 0;
@@ -226,10 +221,6 @@ void Block::execute(const WarpInstruction &instruction, std::uint32_t mask, void
         return;
     }
     instruction.perform(warp.operands.data(), mask);
-    for (std::uint32_t rest = mask; rest != 0; rest &= rest - 1) {
-        threads_[self.warp() * warp_lanes + static_cast<std::uint32_t>(__builtin_ctz(rest))].wait =
-            Wait::none;
-    }
     warp.at_instruction &= ~mask;
     make_runnable(self.warp(), mask & ~bit);
 }
@@ -273,7 +264,6 @@ void Block::wait_at_barrier(std::uint32_t number, std::uint32_t threads_len) {
         self.barrier = number;
     }
     suspend();
-    self.wait = Wait::none;
     order_acquire(&barriers_[number]);
 }
 
@@ -290,19 +280,17 @@ std::uint32_t Block::random(std::uint32_t bound) {
     return static_cast<std::uint32_t>(high * bound >> 32);
 }
 
-void Block::check_shared(const void *at, std::uint32_t bytes, const char *instruction) {
-    const auto address = reinterpret_cast<std::uintptr_t>(at);
-    const auto begin = reinterpret_cast<std::uintptr_t>(shared_);
-    const std::uintptr_t offset = address - begin;
+unsigned char *Block::check_shared(std::uint32_t offset, std::uint32_t bytes,
+                                   const char *instruction) {
     if (offset > launch_->shared_bytes || launch_->shared_bytes - offset < bytes) {
-        const auto signed_offset = static_cast<std::intptr_t>(offset);
-        fail(std::string(instruction) + " reaches byte " + std::to_string(signed_offset) +
-             " of shared memory, which has " + std::to_string(launch_->shared_bytes));
+        fail("reaches byte " + std::to_string(offset) + " of shared memory with " + instruction +
+             "; it has " + std::to_string(launch_->shared_bytes));
     }
-    if (address % bytes != 0) {
-        fail(std::string(instruction) + " at byte " + std::to_string(offset) +
-             " of shared memory is not aligned to " + std::to_string(bytes));
+    if (offset % bytes != 0) {
+        fail("reaches byte " + std::to_string(offset) + " of shared memory with " + instruction +
+             ", which is not aligned to " + std::to_string(bytes));
     }
+    return shared_ + offset;
 }
 
 std::string Block::place() const {

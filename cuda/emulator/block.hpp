@@ -23,6 +23,8 @@ constexpr std::uint32_t block_warps_max = block_threads_max / warp_lanes;
 constexpr std::uint32_t block_barriers = 16;
 // What a block can have on sm_90; smaller devices have less.
 constexpr std::uint32_t shared_bytes_max = 232448;
+// What memory holds before it is written: a NaN for every floating-point type, far outside as index.
+constexpr int poison = 0xff;
 
 struct Dimensions {
     std::uint32_t x = 1, y = 1, z = 1;
@@ -35,23 +37,21 @@ struct WarpInstruction {
     void (*perform)(void *const operands[warp_lanes], std::uint32_t mask);
 };
 
-// An asynchronous copy of up to 16 bytes into shared memory that was issued and not yet performed.
+// An asynchronous copy of 16 bytes that was issued and not yet performed.
 struct Copy {
-    unsigned char *shared;
-    const unsigned char *global;
-    std::uint32_t bytes;
-    bool is_valid; // else zeros are written
+    void *shared;
+    const void *source; // null: zeros
     std::uint32_t group;
 };
 
-// What a thread waits for, for the report.
-enum class Wait : std::uint8_t { none, warp_instruction, barrier, exited };
+// What a thread waits for, unless it can run.
+enum class Wait : std::uint8_t { warp_instruction, barrier, exited };
 
 struct Thread {
     Context context;
     Dimensions index;
     std::uint32_t number = 0; // in the block
-    Wait wait = Wait::none;
+    Wait wait = Wait::exited;
     std::uint32_t barrier = 0;
     const WarpInstruction *instruction = nullptr;
     std::uint32_t mask = 0;
@@ -99,8 +99,10 @@ class Block {
     Dimensions index() const { return index_; }
     std::uint32_t threads_len() const { return threads_len_; }
     unsigned char *shared() const { return shared_; }
-    // Fails unless [at, at + bytes) lies in shared memory and is aligned to `bytes`.
-    void check_shared(const void *at, std::uint32_t bytes, const char *instruction);
+    // The byte at that offset; fails unless `bytes` from there lie in shared memory, aligned to
+    // their number.
+    unsigned char *check_shared(std::uint32_t offset, std::uint32_t bytes,
+                                const char *instruction);
 
   private:
     struct Barrier {

@@ -1,7 +1,7 @@
 // The names that CUDA C++ builds in, for kernels that the host compiler compiles.
 //
-// Holds only what the kernels use. There is no __shared__: kernels take shared memory from
-// dynamic_shared(), where every block finds it full of NaN and every access is checked.
+// Holds only what the kernels use. There is no static __shared__: all shared memory is the one dynamic
+// array, which every block finds full of NaN.
 #pragma once
 
 #include <cmath>
@@ -9,7 +9,6 @@
 #include <cstring>
 
 #include "block.hpp"
-#include "half.hpp"
 #include "ptx.hpp"
 
 #define __device__
@@ -49,11 +48,6 @@ TWINSTREAM_VECTOR4(uchar4, std::uint8_t, 4)
 #undef TWINSTREAM_VECTOR2
 #undef TWINSTREAM_VECTOR4
 
-inline float2 __half22float2(__half2 value) {
-    return {__half2float(value.x), __half2float(value.y)};
-}
-inline __half2 __float22half2_rn(float2 value) { return __floats2half2_rn(value.x, value.y); }
-
 inline void __syncthreads() { ::twinstream::emulator::barrier_sync(0); }
 inline void __syncwarp(std::uint32_t mask = 0xffffffffu) { ::twinstream::emulator::syncwarp(mask); }
 
@@ -83,7 +77,6 @@ inline int __any_sync(std::uint32_t mask, bool predicate) {
 inline int __all_sync(std::uint32_t mask, bool predicate) {
     return __ballot_sync(mask, predicate) == mask;
 }
-inline std::uint32_t __activemask() = delete; // says nothing that a kernel may rely on
 
 // Host threads run blocks at the same time, so these order and combine for real. ThreadSanitizer
 // knows no fences, hence the atomics that order by themselves.

@@ -18,9 +18,10 @@ typedef float Floats __attribute__((vector_size(32)));
 typedef std::uint32_t Words __attribute__((vector_size(32)));
 
 struct Operands {
-    float *d;
+    float *sum;
     const std::uint32_t *a;
-    const std::uint32_t *b;
+    std::uint32_t b_low;
+    std::uint32_t b_high;
 };
 
 // Widens the 16-bit floating-point values in the low halves of `words`.
@@ -43,7 +44,7 @@ inline __attribute__((always_inline)) void widen_pairs(const Words &pairs, Float
 }
 
 // Lane l holds, with row = l / 4 and pair = l % 4: of A, pair `pair` of k in row and row + 8, then
-// pair + 4 in both; of B, pairs `pair` and pair + 4 of k in column l / 4; of D, columns 2 pair and
+// pair + 4 in both; of B, pairs `pair` and pair + 4 of k in column l / 4; of the sum, columns 2 pair and
 // the next in row, then in row + 8.
 inline __attribute__((always_inline)) void multiply(void *const operands[warp_lanes]) {
     Words a_pairs[16], b_pairs[8]; // by row, then pair of k; by pair of k, then column
@@ -55,10 +56,10 @@ inline __attribute__((always_inline)) void multiply(void *const operands[warp_la
         a_pairs[row + 8][pair] = given.a[1];
         a_pairs[row][pair + 4] = given.a[2];
         a_pairs[row + 8][pair + 4] = given.a[3];
-        b_pairs[pair][row] = given.b[0];
-        b_pairs[pair + 4][row] = given.b[1];
-        std::memcpy(reinterpret_cast<float *>(&sums[row]) + pair * 2, given.d, 8);
-        std::memcpy(reinterpret_cast<float *>(&sums[row + 8]) + pair * 2, given.d + 2, 8);
+        b_pairs[pair][row] = given.b_low;
+        b_pairs[pair + 4][row] = given.b_high;
+        std::memcpy(reinterpret_cast<float *>(&sums[row]) + pair * 2, given.sum, 8);
+        std::memcpy(reinterpret_cast<float *>(&sums[row + 8]) + pair * 2, given.sum + 2, 8);
     }
     Floats b[16];
     for (std::uint32_t pair = 0; pair < 8; ++pair) {
@@ -75,10 +76,10 @@ inline __attribute__((always_inline)) void multiply(void *const operands[warp_la
         sums[row] = sum;
     }
     for (std::uint32_t lane = 0; lane < warp_lanes; ++lane) {
-        float *const d = static_cast<const Operands *>(operands[lane])->d;
+        float *const sum = static_cast<const Operands *>(operands[lane])->sum;
         const std::uint32_t row = lane / 4, pair = lane % 4;
-        std::memcpy(d, reinterpret_cast<const float *>(&sums[row]) + pair * 2, 8);
-        std::memcpy(d + 2, reinterpret_cast<const float *>(&sums[row + 8]) + pair * 2, 8);
+        std::memcpy(sum, reinterpret_cast<const float *>(&sums[row]) + pair * 2, 8);
+        std::memcpy(sum + 2, reinterpret_cast<const float *>(&sums[row + 8]) + pair * 2, 8);
     }
 }
 
@@ -105,8 +106,9 @@ const WarpInstruction instruction = choose();
 
 } // namespace
 
-void mma_m16n8k16(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2]) {
-    Operands operands{d, a, b};
+void multiply_add_16x8x16(float (&sum)[4], const std::uint32_t (&a)[4], std::uint32_t b_low,
+                          std::uint32_t b_high) {
+    Operands operands{sum, a, b_low, b_high};
     current_block->execute(instruction, 0xffffffffu, &operands);
 }
 

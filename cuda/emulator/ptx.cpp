@@ -17,11 +17,16 @@ constexpr std::uint32_t all_lanes = 0xffffffffu;
 // More than any pipeline holds; a loop that never waits ends here.
 constexpr std::size_t copies_len_max = 4096;
 
+// What a copy and a row of an 8x8 matrix hold.
+struct Row {
+    std::uint16_t values[8];
+};
+
 void perform(const Copy &copy) {
-    if (copy.is_valid) {
-        std::memcpy(copy.shared, copy.global, copy.bytes);
+    if (copy.source != nullptr) {
+        std::memcpy(copy.shared, copy.source, sizeof(Row));
     } else {
-        std::memset(copy.shared, 0, copy.bytes);
+        std::memset(copy.shared, 0, sizeof(Row));
     }
 }
 
@@ -37,11 +42,6 @@ void perform_until(Thread &thread, std::uint32_t group) {
         thread.copies_done = 0;
     }
 }
-
-// One row of 16 bytes of an 8x8 matrix.
-struct Row {
-    std::uint16_t values[8];
-};
 
 struct LoadMatrix {
     std::uint32_t *results;
@@ -73,13 +73,13 @@ void load_matrices(void *const operands[warp_lanes], std::uint32_t) {
 }
 
 template <std::uint32_t matrices_len, bool is_transposed>
-void load(const char *name, std::uint32_t *results, const void *shared) {
+void load(const char *name, std::uint32_t *results, std::uint32_t shared) {
     static const WarpInstruction instruction{name, load_matrices<matrices_len, is_transposed>};
     LoadMatrix operands;
     operands.results = results;
     if (current_thread->lane() < matrices_len * 8) {
-        current_block->check_shared(shared, sizeof(Row), name);
-        std::memcpy(&operands.row, shared, sizeof(Row));
+        std::memcpy(&operands.row, current_block->check_shared(shared, sizeof(Row), name),
+                    sizeof(Row));
     }
     current_block->execute(instruction, all_lanes, &operands);
 }
@@ -101,17 +101,17 @@ void store_matrices(void *const operands[warp_lanes], std::uint32_t) {
 }
 
 template <std::uint32_t matrices_len>
-void store(const char *name, void *shared, const std::uint32_t *values) {
+void store(const char *name, std::uint32_t shared, const std::uint32_t *values) {
     static const WarpInstruction instruction{name, store_matrices<matrices_len>};
     StoreMatrix operands;
     std::copy_n(values, matrices_len, operands.values);
-    const bool has_row = current_thread->lane() < matrices_len * 8;
-    if (has_row) {
-        current_block->check_shared(shared, sizeof(Row), name);
+    unsigned char *row = nullptr;
+    if (current_thread->lane() < matrices_len * 8) {
+        row = current_block->check_shared(shared, sizeof(Row), name);
     }
     current_block->execute(instruction, all_lanes, &operands);
-    if (has_row) {
-        std::memcpy(shared, &operands.row, sizeof(Row));
+    if (row != nullptr) {
+        std::memcpy(row, &operands.row, sizeof(Row));
     }
 }
 
@@ -146,39 +146,46 @@ void vote(void *const operands[warp_lanes], std::uint32_t mask) {
 
 } // namespace
 
-void *dynamic_shared() { return current_block->shared(); }
+unsigned char *shared_memory() { return current_block->shared(); }
 
-void cp_async(void *shared, const void *global, std::uint32_t bytes, bool is_valid) {
+std::uint32_t shared_address(const void *pointer) {
+    const auto offset = static_cast<const unsigned char *>(pointer) - current_block->shared();
+    if (offset < 0 || offset > current_block->launch().shared_bytes) {
+        current_block->fail("takes an address outside shared memory for one in it");
+    }
+    return static_cast<std::uint32_t>(offset);
+}
+
+void copy_async_16(std::uint32_t shared, const void *source, std::uint32_t source_bytes) {
     Block &block = *current_block;
     Thread &self = *current_thread;
-    block.check_shared(shared, bytes, "cp.async");
-    if (is_valid) {
-        if (reinterpret_cast<std::uintptr_t>(global) % bytes != 0) {
-            block.fail("cp.async from an address that is not aligned to " + std::to_string(bytes));
+    unsigned char *const to = block.check_shared(shared, sizeof(Row), "cp.async");
+    if (source_bytes != 0) {
+        if (source_bytes != sizeof(Row)) {
+            block.fail("copies " + std::to_string(source_bytes) + " bytes with cp.async, not 0 or 16");
         }
-        if (!is_device_memory(global, bytes)) {
-            block.fail("cp.async from outside device memory");
+        if (reinterpret_cast<std::uintptr_t>(source) % sizeof(Row) != 0) {
+            block.fail("copies with cp.async from an address that is not aligned to 16");
+        }
+        if (!is_device_memory(source, sizeof(Row))) {
+            block.fail("copies with cp.async from outside device memory");
         }
     }
     if (self.copies.size() == copies_len_max) {
         block.fail("issues copies with cp.async and never waits for them");
     }
-    std::memset(shared, 0xff, bytes);
-    self.copies.push_back({static_cast<unsigned char *>(shared),
-                           static_cast<const unsigned char *>(global), bytes, is_valid,
-                           self.copy_groups});
+    std::memset(to, poison, sizeof(Row));
+    self.copies.push_back({to, source_bytes == 0 ? nullptr : source, self.copy_groups});
 }
 
-void cp_async_commit() { current_thread->copy_groups += 1; }
+void copy_async_commit() { current_thread->copy_groups += 1; }
 
-void cp_async_wait_group(std::uint32_t groups_len) {
+void copy_async_wait(std::uint32_t pending) {
     Thread &self = *current_thread;
-    if (self.copy_groups > groups_len) {
-        perform_until(self, self.copy_groups - groups_len);
+    if (self.copy_groups > pending) {
+        perform_until(self, self.copy_groups - pending);
     }
 }
-
-void cp_async_wait_all() { perform_until(*current_thread, ~0u); }
 
 void barrier_sync(std::uint32_t number) {
     current_block->wait_at_barrier(number, current_block->threads_len());
@@ -198,29 +205,29 @@ void syncwarp(std::uint32_t mask) {
     current_block->execute(instruction, mask, nullptr);
 }
 
-void ldmatrix_x1(std::uint32_t (&r)[1], const void *shared) {
-    load<1, false>("ldmatrix.x1", r, shared);
+void load_matrix_x1(std::uint32_t (&to)[1], std::uint32_t shared) {
+    load<1, false>("ldmatrix.x1", to, shared);
 }
-void ldmatrix_x2(std::uint32_t (&r)[2], const void *shared) {
-    load<2, false>("ldmatrix.x2", r, shared);
+void load_matrix_x2(std::uint32_t (&to)[2], std::uint32_t shared) {
+    load<2, false>("ldmatrix.x2", to, shared);
 }
-void ldmatrix_x4(std::uint32_t (&r)[4], const void *shared) {
-    load<4, false>("ldmatrix.x4", r, shared);
+void load_matrix_x4(std::uint32_t (&to)[4], std::uint32_t shared) {
+    load<4, false>("ldmatrix.x4", to, shared);
 }
-void ldmatrix_x1_trans(std::uint32_t (&r)[1], const void *shared) {
-    load<1, true>("ldmatrix.x1.trans", r, shared);
+void load_matrix_x1_transposed(std::uint32_t (&to)[1], std::uint32_t shared) {
+    load<1, true>("ldmatrix.x1.trans", to, shared);
 }
-void ldmatrix_x2_trans(std::uint32_t (&r)[2], const void *shared) {
-    load<2, true>("ldmatrix.x2.trans", r, shared);
+void load_matrix_x2_transposed(std::uint32_t (&to)[2], std::uint32_t shared) {
+    load<2, true>("ldmatrix.x2.trans", to, shared);
 }
-void ldmatrix_x4_trans(std::uint32_t (&r)[4], const void *shared) {
-    load<4, true>("ldmatrix.x4.trans", r, shared);
+void load_matrix_x4_transposed(std::uint32_t (&to)[4], std::uint32_t shared) {
+    load<4, true>("ldmatrix.x4.trans", to, shared);
 }
-void stmatrix_x2(void *shared, const std::uint32_t (&r)[2]) {
-    store<2>("stmatrix.x2", shared, r);
+void store_matrix_x2(std::uint32_t shared, const std::uint32_t (&from)[2]) {
+    store<2>("stmatrix.x2", shared, from);
 }
-void stmatrix_x4(void *shared, const std::uint32_t (&r)[4]) {
-    store<4>("stmatrix.x4", shared, r);
+void store_matrix_x4(std::uint32_t shared, const std::uint32_t (&from)[4]) {
+    store<4>("stmatrix.x4", shared, from);
 }
 
 std::uint32_t shuffle_bits(std::uint32_t mask, std::uint32_t bits, std::int32_t lanes,

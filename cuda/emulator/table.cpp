@@ -6,7 +6,7 @@
 #include "../launch.h"
 #include "launch.hpp"
 
-#define TWINSTREAM_DECLARE(name, params_type) extern "C" void name(const params_type &);
+#define TWINSTREAM_DECLARE(name, params_type) void name(const params_type &);
 TWINSTREAM_KERNELS(TWINSTREAM_DECLARE)
 #undef TWINSTREAM_DECLARE
 
@@ -20,7 +20,7 @@ constexpr twinstream::emulator::Kernel kernels[] = {TWINSTREAM_KERNELS(TWINSTREA
 
 } // namespace
 
-int twinstream_emulated_launch(const char *name, const unsigned grid[3], const unsigned block[3],
+extern "C" int twinstream_emulated_launch(const char *name, const unsigned grid[3], const unsigned block[3],
                                unsigned shared_bytes, const void *params, std::string *error) {
     for (const twinstream::emulator::Kernel &kernel : kernels) {
         if (std::strcmp(kernel.name, name) == 0) {
