@@ -40,19 +40,6 @@ std::string ranges(std::uint32_t mask) {
     return text;
 }
 
-std::string where(const Thread &thread) {
-    switch (thread.wait) {
-    case Wait::exited:
-        return "exited";
-    case Wait::barrier:
-        return thread.barrier == 0 ? "at __syncthreads"
-                                   : "at barrier " + std::to_string(thread.barrier);
-    case Wait::warp_instruction:
-        return std::string("at ") + thread.instruction->name;
-    }
-    return {};
-}
-
 } // namespace
 
 Block::Block() : threads_(block_threads_max) {}
@@ -132,7 +119,6 @@ void Block::exit_thread() {
         fail("exits with " + std::to_string(self.copies.size() - self.copies_done) +
              " asynchronous copies that it never waited for");
     }
-    self.wait = Wait::exited;
     exited_len_ += 1;
     if (exited_len_ == threads_len_) {
         leave({});
@@ -164,7 +150,7 @@ void Block::suspend() {
     }
 }
 
-// Prefers the warp that ran last, so that its lanes meet soon; with a seed, any warp at times.
+// Stays with the warp that ran last, so that its lanes meet soon; with a seed, leaves it at times.
 Thread *Block::choose() {
     if (runnable_warps_ == 0) {
         return nullptr;
@@ -172,23 +158,24 @@ Thread *Block::choose() {
     std::uint32_t warp = current_thread == nullptr ? 0 : current_thread->warp();
     const bool moves_on = random_state_ != 0 && random(8) == 0;
     if (moves_on || warps_[warp].runnable == 0) {
-        std::uint32_t first = random_state_ == 0 ? 0 : random(block_warps_max);
-        while ((runnable_warps_ >> first & 1) == 0) {
-            first = (first + 1) % block_warps_max;
-        }
-        warp = first;
+        warp = pick(runnable_warps_);
     }
     std::uint32_t &lanes = warps_[warp].runnable;
-    auto lane = static_cast<std::uint32_t>(__builtin_ctz(lanes));
-    if (random_state_ != 0) {
-        const std::uint32_t above = lanes & ~0u << random(warp_lanes);
-        lane = static_cast<std::uint32_t>(__builtin_ctz(above != 0 ? above : lanes));
-    }
+    const std::uint32_t lane = pick(lanes);
     lanes &= ~(1u << lane);
     if (lanes == 0) {
         runnable_warps_ &= ~(1u << warp);
     }
     return &threads_[warp * warp_lanes + lane];
+}
+
+// The lowest bit set, or with a seed any.
+std::uint32_t Block::pick(std::uint32_t bits) {
+    if (random_state_ != 0) {
+        const std::uint32_t above = bits & ~0u << random(32);
+        bits = above != 0 ? above : bits;
+    }
+    return static_cast<std::uint32_t>(__builtin_ctz(bits));
 }
 
 void Block::make_runnable(std::uint32_t warp, std::uint32_t lanes) {
@@ -198,31 +185,37 @@ void Block::make_runnable(std::uint32_t warp, std::uint32_t lanes) {
     }
 }
 
+bool Block::Warp::is_complete(const WarpInstruction &instruction, std::uint32_t mask) const {
+    if ((at_instruction & mask) != mask) {
+        return false;
+    }
+    for (std::uint32_t rest = mask; rest != 0; rest &= rest - 1) {
+        const auto lane = static_cast<std::uint32_t>(__builtin_ctz(rest));
+        if (instructions[lane] != &instruction || masks[lane] != mask) {
+            return false;
+        }
+    }
+    return true;
+}
+
 void Block::execute(const WarpInstruction &instruction, std::uint32_t mask, void *operands) {
-    Thread &self = *current_thread;
-    const std::uint32_t bit = 1u << self.lane();
-    if ((mask & bit) == 0) {
+    const Thread &self = *current_thread;
+    const std::uint32_t lane = self.lane();
+    if ((mask >> lane & 1) == 0) {
         fail(std::string("executes ") + instruction.name + " with a mask that leaves it out");
     }
     Warp &warp = warps_[self.warp()];
-    warp.operands[self.lane()] = operands;
-    warp.at_instruction |= bit;
-    self.wait = Wait::warp_instruction;
-    self.instruction = &instruction;
-    self.mask = mask;
-    bool is_complete = (warp.at_instruction & mask) == mask;
-    const Thread *const lanes = &threads_[self.warp() * warp_lanes];
-    for (std::uint32_t rest = mask; is_complete && rest != 0; rest &= rest - 1) {
-        const Thread &lane = lanes[__builtin_ctz(rest)];
-        is_complete = lane.instruction == &instruction && lane.mask == mask;
-    }
-    if (!is_complete) {
+    warp.operands[lane] = operands;
+    warp.instructions[lane] = &instruction;
+    warp.masks[lane] = mask;
+    warp.at_instruction |= 1u << lane;
+    if (!warp.is_complete(instruction, mask)) {
         suspend();
         return;
     }
     instruction.perform(warp.operands.data(), mask);
     warp.at_instruction &= ~mask;
-    make_runnable(self.warp(), mask & ~bit);
+    make_runnable(self.warp(), mask & ~(1u << lane));
 }
 
 void Block::count_arrival(std::uint32_t number, std::uint32_t threads_len) {
@@ -260,8 +253,6 @@ void Block::wait_at_barrier(std::uint32_t number, std::uint32_t threads_len) {
         make_runnable(self.warp(), 1u << self.lane());
     } else {
         barriers_[number].waiting[self.warp()] |= 1u << self.lane();
-        self.wait = Wait::barrier;
-        self.barrier = number;
     }
     suspend();
     order_acquire(&barriers_[number]);
@@ -297,10 +288,25 @@ std::string Block::place() const {
     return std::string(launch_->kernel) + ": block " + triple(index_);
 }
 
+// Of a thread that cannot run.
+std::string Block::whereabouts(const Thread &thread) const {
+    const std::uint32_t bit = 1u << thread.lane();
+    const Warp &warp = warps_[thread.warp()];
+    if ((warp.at_instruction & bit) != 0) {
+        return std::string("at ") + warp.instructions[thread.lane()]->name;
+    }
+    for (std::uint32_t number = 0; number < block_barriers; ++number) {
+        if ((barriers_[number].waiting[thread.warp()] & bit) != 0) {
+            return number == 0 ? "at __syncthreads" : "at barrier " + std::to_string(number);
+        }
+    }
+    return "exited";
+}
+
 std::string Block::standstill() const {
     std::map<std::string, std::uint32_t> places;
     for (std::uint32_t i = 0; i < threads_len_; ++i) {
-        places[where(threads_[i])] += 1;
+        places[whereabouts(threads_[i])] += 1;
     }
     std::string text = place() + " cannot go on: ";
     const char *separator = "";
@@ -314,7 +320,7 @@ std::string Block::standstill() const {
         std::map<std::string, std::uint32_t> lanes;
         for (std::uint32_t i = warp * warp_lanes;
              i < threads_len_ && i < (warp + 1) * warp_lanes; ++i) {
-            lanes[where(threads_[i])] |= 1u << i % warp_lanes;
+            lanes[whereabouts(threads_[i])] |= 1u << i % warp_lanes;
         }
         if (lanes.size() > 1) {
             text += "; warp " + std::to_string(warp);

@@ -44,17 +44,10 @@ struct Copy {
     std::uint32_t group;
 };
 
-// What a thread waits for, unless it can run.
-enum class Wait : std::uint8_t { warp_instruction, barrier, exited };
-
 struct Thread {
     Context context;
     Dimensions index;
     std::uint32_t number = 0; // in the block
-    Wait wait = Wait::exited;
-    std::uint32_t barrier = 0;
-    const WarpInstruction *instruction = nullptr;
-    std::uint32_t mask = 0;
     std::vector<Copy> copies;
     std::size_t copies_done = 0;
     std::uint32_t copy_groups = 0; // committed so far
@@ -113,7 +106,13 @@ class Block {
     struct Warp {
         std::uint32_t runnable = 0;
         std::uint32_t at_instruction = 0;
+        // Of the lanes at an instruction.
         std::array<void *, warp_lanes> operands{};
+        std::array<const WarpInstruction *, warp_lanes> instructions{};
+        std::array<std::uint32_t, warp_lanes> masks{};
+
+        // Whether all lanes in `mask` wait at the same instruction with the same mask.
+        bool is_complete(const WarpInstruction &instruction, std::uint32_t mask) const;
     };
 
     static void thread_main();
@@ -122,10 +121,12 @@ class Block {
     void leave(std::string error);
     void suspend();
     Thread *choose();
+    std::uint32_t pick(std::uint32_t bits);
     void make_runnable(std::uint32_t warp, std::uint32_t lanes);
     void count_arrival(std::uint32_t number, std::uint32_t threads_len);
     std::uint32_t random(std::uint32_t bound);
     std::string place() const;
+    std::string whereabouts(const Thread &thread) const;
     std::string standstill() const;
 
     Stacks stacks_{block_threads_max};
