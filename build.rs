@@ -173,7 +173,9 @@ mod cuda {
             .next()
             .or_else(|| {
                 let path = variable("PATH")?;
-                env::split_paths(&path).map(|folder| folder.join("nvcc")).find(|path| path.is_file())
+                env::split_paths(&path)
+                    .map(|folder| folder.join("nvcc"))
+                    .find(|path| path.is_file())
             })
             .or_else(|| ["/usr/local/cuda", TOOLKIT].iter().find_map(|home| below(Path::new(home))))
     }
