@@ -80,7 +80,7 @@ inline int __all_sync(std::uint32_t mask, bool predicate) {
 
 // Host threads run blocks at the same time, so these order and combine for real. ThreadSanitizer
 // knows no fences, hence the atomics that order by themselves.
-#ifdef TWINSTREAM_THREAD_SANITIZER
+#ifdef TWINSTREAM_RACE_CHECK
 inline void __threadfence() {}
 inline void __threadfence_block() {}
 inline void __threadfence_system() {}

@@ -99,7 +99,7 @@ WarpInstruction choose() {
         perform = multiply_avx2;
     }
 #endif
-    return {"mma.m16n8k16", perform};
+    return {"mma.m16n8k16", perform, false};
 }
 
 const WarpInstruction instruction = choose();
