@@ -6,15 +6,20 @@
 #include "../launch.h"
 #include "launch.hpp"
 
+namespace twinstream::kernels {
 #define TWINSTREAM_DECLARE(name, params_type) void name(const params_type &);
 TWINSTREAM_KERNELS(TWINSTREAM_DECLARE)
 #undef TWINSTREAM_DECLARE
+} // namespace twinstream::kernels
 
 namespace {
 
+template <class Params, void kernel(const Params &)> void run(const void *params) {
+    kernel(*static_cast<const Params *>(params));
+}
+
 #define TWINSTREAM_ENTRY(name, params_type)                                                        \
-    {#name, sizeof(params_type),                                                                   \
-     [](const void *params) { name(*static_cast<const params_type *>(params)); }},
+    {#name, sizeof(params_type), run<params_type, twinstream::kernels::name>},
 constexpr twinstream::emulator::Kernel kernels[] = {TWINSTREAM_KERNELS(TWINSTREAM_ENTRY)};
 #undef TWINSTREAM_ENTRY
 
