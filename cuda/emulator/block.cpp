@@ -240,8 +240,8 @@ void Block::execute(const WarpInstruction &instruction, std::uint32_t mask, void
     }
 }
 
-// Lets the threads in `lanes` see, once they acquire themselves, what the caller sees. No thread that
-// runs ahead adds to it, as one would to an object that all share.
+// Lets the threads in `lanes` see, once they acquire themselves, what the caller sees. No thread
+// that runs ahead adds to it, as one would to an object that all share.
 void Block::order_all(std::uint32_t warp, std::uint32_t lanes) {
 #ifdef TWINSTREAM_RACE_CHECK
     for (; lanes != 0; lanes &= lanes - 1) {
@@ -257,8 +257,8 @@ void Block::count_arrival(std::uint32_t number, std::uint32_t threads_len) {
     if (number >= block_barriers || threads_len == 0 || threads_len % warp_lanes != 0) {
         // Barrier 0 over all threads of a block that is no multiple of a warp is __syncthreads.
         if (number != 0 || threads_len != threads_len_) {
-            fail("uses barrier %u for %u threads: there are 16, for multiples of 32 threads", number,
-                 threads_len);
+            fail("uses barrier %u for %u threads: there are 16, for multiples of 32 threads",
+                 number, threads_len);
         }
     }
     Barrier &barrier = barriers_[number];

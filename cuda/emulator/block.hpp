@@ -23,7 +23,8 @@ constexpr std::uint32_t block_warps_max = block_threads_max / warp_lanes;
 constexpr std::uint32_t block_barriers = 16;
 // What a block can have on sm_90; smaller devices have less.
 constexpr std::uint32_t shared_bytes_max = 232448;
-// What memory holds before it is written: a NaN for every floating-point type, far outside as index.
+// What memory holds before it is written: a NaN for every floating-point type, far outside as
+// index.
 constexpr int poison = 0xff;
 
 struct Dimensions {
@@ -87,8 +88,8 @@ class Block {
     // Barrier `number`, which opens when `threads_len` threads have arrived.
     void wait_at_barrier(std::uint32_t number, std::uint32_t threads_len);
     void arrive_at_barrier(std::uint32_t number, std::uint32_t threads_len);
-    // Ends the block with an error that names kernel, block and the calling thread; formats as printf.
-    // The thread's stack is dropped, so the caller must hold nothing that needs clean-up.
+    // Ends the block with an error that names kernel, block and the calling thread; formats as
+    // printf. The thread's stack is dropped, so the caller must hold nothing that needs clean-up.
     [[noreturn]] void fail(const char *format, ...) __attribute__((format(printf, 2, 3)));
 
     const Launch &launch() const { return *launch_; }

@@ -1,7 +1,7 @@
 // The names that CUDA C++ builds in, for kernels that the host compiler compiles.
 //
-// Holds only what the kernels use. There is no static __shared__: all shared memory is the one dynamic
-// array, which every block finds full of NaN.
+// Holds only what the kernels use. There is no static __shared__: all shared memory is the one
+// dynamic array, which every block finds full of NaN.
 #pragma once
 
 #include <cmath>

@@ -4,9 +4,10 @@
 // stays on the host thread that made it. The sanitizers are told of every switch. Knows nothing of
 // CUDA.
 //
-// With TWINSTREAM_RACE_CHECK defined, ThreadSanitizer takes every fiber for a thread and a switch for
-// no order at all: it sees what emulated threads race for, although they run one at a time. Kernels
-// are then compiled with -fsanitize=thread and the emulator without, as its own state is not theirs.
+// With TWINSTREAM_RACE_CHECK defined, ThreadSanitizer takes every fiber for a thread and a switch
+// for no order at all: it sees what emulated threads race for, although they run one at a time.
+// Kernels are then compiled with -fsanitize=thread and the emulator without, as its own state is
+// not theirs.
 #pragma once
 
 #include <cstddef>

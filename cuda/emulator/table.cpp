@@ -25,8 +25,9 @@ constexpr twinstream::emulator::Kernel kernels[] = {TWINSTREAM_KERNELS(TWINSTREA
 
 } // namespace
 
-extern "C" int twinstream_emulated_launch(const char *name, const unsigned grid[3], const unsigned block[3],
-                               unsigned shared_bytes, const void *params, std::string *error) {
+extern "C" int twinstream_emulated_launch(const char *name, const unsigned grid[3],
+                                          const unsigned block[3], unsigned shared_bytes,
+                                          const void *params, std::string *error) {
     for (const twinstream::emulator::Kernel &kernel : kernels) {
         if (std::strcmp(kernel.name, name) == 0) {
             return twinstream::emulator::run_kernel(kernel, grid, block, shared_bytes, params,

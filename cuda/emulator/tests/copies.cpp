@@ -93,8 +93,8 @@ void check_refill() {
     }
 }
 
-// A barrier is missing between the reads of one warp and the copies of another. Every copy puts there
-// what was there, so that only its NaN in between can tell.
+// A barrier is missing between the reads of one warp and the copies of another. Every copy puts
+// there what was there, so that only its NaN in between can tell.
 #ifndef TWINSTREAM_RACE_CHECK
 void overwrite(const Copies &p) {
     const std::uint32_t chunk = threadIdx.x % 32;

@@ -1,5 +1,6 @@
-// Which lane holds which element: matrix instructions and shuffles against the formulas of the PTX ISA
-// ("Matrix fragments for mma.m16n8k16", ldmatrix, stmatrix), 16-bit conversions against the compiler's.
+// Which lane holds which element: matrix instructions and shuffles against the formulas of the PTX
+// ISA ("Matrix fragments for mma.m16n8k16", ldmatrix, stmatrix), 16-bit conversions against the
+// compiler's.
 
 #include <cmath>
 #include <random>
@@ -70,7 +71,8 @@ void check_products(std::mt19937_64 &random) {
         check_is(run<multiply>(1, 32, 0, Product{a.data(), b.data(), d.data()}), "");
         CHECK(d == expected);
     }
-    // Special values stay where they are: one infinity makes one row infinite, or NaN against zeros.
+    // Special values stay where they are: one infinity makes one row infinite, or NaN against
+    // zeros.
     std::vector<float> a(256, 1.0f), b(128, 1.0f), d(128, 0.0f);
     a[3 * 16 + 5] = INFINITY;
     b[7 * 8 + 2] = NAN;

@@ -46,7 +46,8 @@ template <bool has_first, bool has_second> bool rotates(std::uint64_t seed) {
     return values == expected;
 }
 
-// ThreadSanitizer reports the kernels that lack a barrier; scripts/emulator.sh tries that by itself.
+// ThreadSanitizer reports the kernels that lack a barrier; scripts/emulator.sh tries that by
+// itself.
 #ifndef TWINSTREAM_RACE_CHECK
 // Each thread reads what the one before it wrote: right by chance in ascending order.
 void read_backwards(const Values &p) {

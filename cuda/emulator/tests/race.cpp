@@ -1,6 +1,6 @@
-// Races that no order of execution of the emulator need show, for ThreadSanitizer to find. Argument:
-// `shared` (a barrier is missing), `warp` (a __syncwarp is missing), `copy` (a barrier is missing
-// before a copy into a buffer), `blocks` (two blocks write one word), or `none` of them.
+// Races that no order of execution of the emulator need show, for ThreadSanitizer to find.
+// Argument: `shared` (a barrier is missing), `warp` (a __syncwarp is missing), `copy` (a barrier is
+// missing before a copy into a buffer), `blocks` (two blocks write one word), or `none` of them.
 
 #include "check.hpp"
 
