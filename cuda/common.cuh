@@ -20,7 +20,9 @@
         name(const __grid_constant__ params p)
 // Declares `name`, the block's dynamic shared memory as bytes.
 #define TWINSTREAM_SHARED(name) extern __shared__ __align__(128) unsigned char name[]
+#define TWINSTREAM_PRAGMA(text) _Pragma(#text)
 #define TWINSTREAM_UNROLL _Pragma("unroll")
+#define TWINSTREAM_UNROLL_BY(count) TWINSTREAM_PRAGMA(unroll count)
 #define TWINSTREAM_ROLL _Pragma("unroll 1")
 
 #else
@@ -31,6 +33,7 @@
 #define TWINSTREAM_KERNEL(name, params, threads_max, blocks_min) void name(const params &p)
 #define TWINSTREAM_SHARED(name) unsigned char *const name = ::twinstream::emulator::shared_memory()
 #define TWINSTREAM_UNROLL
+#define TWINSTREAM_UNROLL_BY(count)
 #define TWINSTREAM_ROLL
 
 #endif

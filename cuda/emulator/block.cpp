@@ -2,6 +2,8 @@
 
 #include "block.hpp"
 
+#include <cstdarg>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -51,7 +53,6 @@ Block::~Block() {
 }
 
 bool Block::run(const Launch &launch, Dimensions index, std::string &error) {
-    Block *const outer_block = current_block;
     start(launch, index);
     // A block of its own for every block: the sanitizers then know its exact size and that nothing
     // in it outlives the block.
@@ -59,18 +60,22 @@ bool Block::run(const Launch &launch, Dimensions index, std::string &error) {
         ::operator new(launch.shared_bytes, std::align_val_t{shared_align_bytes}));
     std::memset(shared_, poison, launch.shared_bytes);
     current_block = this;
+    host_ = Context{}; // of this host thread, not of the one that ran the block before
     order_release(this);
     current_thread = choose();
     switch_fiber(host_, current_thread->context);
     current_thread = nullptr;
-    current_block = outer_block;
-    ::operator delete(shared_, std::align_val_t{shared_align_bytes});
-    if (error_.empty()) {
-        return true;
+    current_block = nullptr;
+    if (!error_.empty()) {
+        prepared_len_ = 0; // the threads stopped somewhere in the kernel
+        for (std::uint32_t i = 0; i < threads_len_; ++i) {
+            order_release_for(threads_[i].context, &host_);
+        }
     }
+    order_acquire(&host_);
     error = error_;
-    prepared_len_ = 0; // the threads stopped somewhere in the kernel
-    return false;
+    ::operator delete(shared_, std::align_val_t{shared_align_bytes});
+    return error_.empty();
 }
 
 void Block::start(const Launch &launch, Dimensions index) {
@@ -116,24 +121,26 @@ void Block::thread_main() {
 void Block::exit_thread() {
     Thread &self = *current_thread;
     if (self.copies_done < self.copies.size()) {
-        fail("exits with " + std::to_string(self.copies.size() - self.copies_done) +
-             " asynchronous copies that it never waited for");
+        fail("exits with %zu asynchronous copies that it never waited for",
+             self.copies.size() - self.copies_done);
     }
+    order_release(&host_);
     exited_len_ += 1;
     if (exited_len_ == threads_len_) {
-        leave({});
+        switch_fiber(self.context, host_);
     } else {
         suspend();
     }
 }
 
-void Block::leave(std::string error) {
-    error_ = std::move(error);
+void Block::fail(const char *format, ...) {
+    char what[256];
+    va_list values;
+    va_start(values, format);
+    std::vsnprintf(what, sizeof what, format, values);
+    va_end(values);
+    report(what);
     switch_fiber(current_thread->context, host_);
-}
-
-void Block::fail(const std::string &what) {
-    leave(place() + ", thread " + triple(current_thread->index) + " " + what);
     std::abort(); // a thread of a failed block is never resumed
 }
 
@@ -141,8 +148,9 @@ void Block::suspend() {
     Thread *const self = current_thread;
     Thread *const next = choose();
     if (next == nullptr) {
-        leave(standstill());
-        return;
+        report_standstill();
+        switch_fiber(self->context, host_);
+        std::abort();
     }
     if (next != self) {
         current_thread = next;
@@ -202,41 +210,69 @@ void Block::execute(const WarpInstruction &instruction, std::uint32_t mask, void
     const Thread &self = *current_thread;
     const std::uint32_t lane = self.lane();
     if ((mask >> lane & 1) == 0) {
-        fail(std::string("executes ") + instruction.name + " with a mask that leaves it out");
+        fail("executes %s with a mask that leaves it out", instruction.name);
     }
     Warp &warp = warps_[self.warp()];
     warp.operands[lane] = operands;
     warp.instructions[lane] = &instruction;
     warp.masks[lane] = mask;
     warp.at_instruction |= 1u << lane;
-    if (!warp.is_complete(instruction, mask)) {
-        suspend();
-        return;
+    if (instruction.orders_memory) {
+        order_release(&warp.operands[lane]);
     }
-    instruction.perform(warp.operands.data(), mask);
-    warp.at_instruction &= ~mask;
-    make_runnable(self.warp(), mask & ~(1u << lane));
+    if (warp.is_complete(instruction, mask)) {
+        instruction.perform(warp.operands.data(), mask);
+        if (instruction.orders_memory) {
+            for (std::uint32_t i = 0; i < warp_lanes; ++i) {
+                if ((mask >> i & 1) != 0) {
+                    order_acquire(&warp.operands[i]);
+                }
+            }
+            order_all(self.warp(), mask);
+        }
+        warp.at_instruction &= ~mask;
+        make_runnable(self.warp(), mask & ~(1u << lane));
+    } else {
+        suspend();
+    }
+    if (instruction.orders_memory) {
+        order_acquire(current_thread);
+    }
+}
+
+// Lets the threads in `lanes` see, once they acquire themselves, what the caller sees. No thread
+// that runs ahead adds to it, as one would to an object that all share.
+void Block::order_all(std::uint32_t warp, std::uint32_t lanes) {
+#ifdef TWINSTREAM_RACE_CHECK
+    for (; lanes != 0; lanes &= lanes - 1) {
+        order_release(&threads_[warp * warp_lanes + static_cast<std::uint32_t>(
+                                                        __builtin_ctz(lanes))]);
+    }
+#else
+    (void)warp, (void)lanes;
+#endif
 }
 
 void Block::count_arrival(std::uint32_t number, std::uint32_t threads_len) {
     if (number >= block_barriers || threads_len == 0 || threads_len % warp_lanes != 0) {
         // Barrier 0 over all threads of a block that is no multiple of a warp is __syncthreads.
         if (number != 0 || threads_len != threads_len_) {
-            fail("uses barrier " + std::to_string(number) + " for " + std::to_string(threads_len) +
-                 " threads: there are 16, for multiples of 32 threads");
+            fail("uses barrier %u for %u threads: there are 16, for multiples of 32 threads",
+                 number, threads_len);
         }
     }
     Barrier &barrier = barriers_[number];
     if (barrier.arrived != 0 && barrier.expected != threads_len) {
-        fail("arrives at barrier " + std::to_string(number) + " for " +
-             std::to_string(threads_len) + " threads where others wait for " +
-             std::to_string(barrier.expected));
+        fail("arrives at barrier %u for %u threads where others wait for %u", number, threads_len,
+             barrier.expected);
     }
     barrier.expected = threads_len;
     barrier.arrived += 1;
     order_release(&barrier);
     if (barrier.arrived == threads_len) {
+        order_acquire(&barrier);
         for (std::uint32_t warp = 0; warp < block_warps_max; ++warp) {
+            order_all(warp, barrier.waiting[warp]);
             make_runnable(warp, barrier.waiting[warp]);
         }
         barrier = Barrier{};
@@ -244,18 +280,15 @@ void Block::count_arrival(std::uint32_t number, std::uint32_t threads_len) {
 }
 
 void Block::wait_at_barrier(std::uint32_t number, std::uint32_t threads_len) {
-    Thread &self = *current_thread;
-    const bool is_last =
-        number < block_barriers && barriers_[number].arrived + 1 == threads_len;
-    count_arrival(number, threads_len);
-    if (is_last) {
-        // The caller goes to the back of those it released, so that no warp runs ahead for ever.
-        make_runnable(self.warp(), 1u << self.lane());
-    } else {
-        barriers_[number].waiting[self.warp()] |= 1u << self.lane();
+    const std::uint32_t warp = current_thread->warp();
+    const std::uint32_t bit = 1u << current_thread->lane();
+    // Entered first, so that the last to come is released with the others.
+    if (number < block_barriers) {
+        barriers_[number].waiting[warp] |= bit;
     }
+    count_arrival(number, threads_len);
     suspend();
-    order_acquire(&barriers_[number]);
+    order_acquire(current_thread);
 }
 
 void Block::arrive_at_barrier(std::uint32_t number, std::uint32_t threads_len) {
@@ -274,18 +307,22 @@ std::uint32_t Block::random(std::uint32_t bound) {
 unsigned char *Block::check_shared(std::uint32_t offset, std::uint32_t bytes,
                                    const char *instruction) {
     if (offset > launch_->shared_bytes || launch_->shared_bytes - offset < bytes) {
-        fail("reaches byte " + std::to_string(offset) + " of shared memory with " + instruction +
-             "; it has " + std::to_string(launch_->shared_bytes));
+        fail("reaches byte %u of shared memory with %s; it has %u", offset, instruction,
+             launch_->shared_bytes);
     }
     if (offset % bytes != 0) {
-        fail("reaches byte " + std::to_string(offset) + " of shared memory with " + instruction +
-             ", which is not aligned to " + std::to_string(bytes));
+        fail("reaches byte %u of shared memory with %s, which is not aligned to %u", offset,
+             instruction, bytes);
     }
     return shared_ + offset;
 }
 
 std::string Block::place() const {
     return std::string(launch_->kernel) + ": block " + triple(index_);
+}
+
+void Block::report(const char *what) {
+    error_ = place() + ", thread " + triple(current_thread->index) + " " + what;
 }
 
 // Of a thread that cannot run.
@@ -303,12 +340,13 @@ std::string Block::whereabouts(const Thread &thread) const {
     return "exited";
 }
 
-std::string Block::standstill() const {
+void Block::report_standstill() {
     std::map<std::string, std::uint32_t> places;
     for (std::uint32_t i = 0; i < threads_len_; ++i) {
         places[whereabouts(threads_[i])] += 1;
     }
-    std::string text = place() + " cannot go on: ";
+    std::string &text = error_;
+    text = place() + " cannot go on: ";
     const char *separator = "";
     for (const auto &[at, threads_len] : places) {
         text += separator + std::to_string(threads_len) + " of " + std::to_string(threads_len_) +
@@ -332,7 +370,6 @@ std::string Block::standstill() const {
             break;
         }
     }
-    return text;
 }
 
 } // namespace twinstream::emulator

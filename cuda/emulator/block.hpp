@@ -23,7 +23,8 @@ constexpr std::uint32_t block_warps_max = block_threads_max / warp_lanes;
 constexpr std::uint32_t block_barriers = 16;
 // What a block can have on sm_90; smaller devices have less.
 constexpr std::uint32_t shared_bytes_max = 232448;
-// What memory holds before it is written: a NaN for every floating-point type, far outside as index.
+// What memory holds before it is written: a NaN for every floating-point type, far outside as
+// index.
 constexpr int poison = 0xff;
 
 struct Dimensions {
@@ -35,6 +36,8 @@ struct Dimensions {
 struct WarpInstruction {
     const char *name;
     void (*perform)(void *const operands[warp_lanes], std::uint32_t mask);
+    // Whether what a lane wrote before is visible to the others after it.
+    bool orders_memory = false;
 };
 
 // An asynchronous copy of 16 bytes that was issued and not yet performed.
@@ -85,8 +88,9 @@ class Block {
     // Barrier `number`, which opens when `threads_len` threads have arrived.
     void wait_at_barrier(std::uint32_t number, std::uint32_t threads_len);
     void arrive_at_barrier(std::uint32_t number, std::uint32_t threads_len);
-    // Ends the block with an error that names kernel, block and the calling thread.
-    [[noreturn]] void fail(const std::string &what);
+    // Ends the block with an error that names kernel, block and the calling thread; formats as
+    // printf. The thread's stack is dropped, so the caller must hold nothing that needs clean-up.
+    [[noreturn]] void fail(const char *format, ...) __attribute__((format(printf, 2, 3)));
 
     const Launch &launch() const { return *launch_; }
     Dimensions index() const { return index_; }
@@ -118,16 +122,17 @@ class Block {
     static void thread_main();
     void start(const Launch &launch, Dimensions index);
     void exit_thread();
-    void leave(std::string error);
     void suspend();
     Thread *choose();
     std::uint32_t pick(std::uint32_t bits);
+    void order_all(std::uint32_t warp, std::uint32_t lanes);
     void make_runnable(std::uint32_t warp, std::uint32_t lanes);
     void count_arrival(std::uint32_t number, std::uint32_t threads_len);
     std::uint32_t random(std::uint32_t bound);
     std::string place() const;
     std::string whereabouts(const Thread &thread) const;
-    std::string standstill() const;
+    void report(const char *what);
+    void report_standstill();
 
     Stacks stacks_{block_threads_max};
     std::vector<Thread> threads_;

@@ -1,7 +1,7 @@
 // The names that CUDA C++ builds in, for kernels that the host compiler compiles.
 //
-// Holds only what the kernels use. There is no static __shared__: all shared memory is the one dynamic
-// array, which every block finds full of NaN.
+// Holds only what the kernels use. There is no static __shared__: all shared memory is the one
+// dynamic array, which every block finds full of NaN.
 #pragma once
 
 #include <cmath>
@@ -80,7 +80,7 @@ inline int __all_sync(std::uint32_t mask, bool predicate) {
 
 // Host threads run blocks at the same time, so these order and combine for real. ThreadSanitizer
 // knows no fences, hence the atomics that order by themselves.
-#ifdef TWINSTREAM_THREAD_SANITIZER
+#ifdef TWINSTREAM_RACE_CHECK
 inline void __threadfence() {}
 inline void __threadfence_block() {}
 inline void __threadfence_system() {}

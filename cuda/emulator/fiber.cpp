@@ -12,7 +12,7 @@
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
-#ifdef TWINSTREAM_THREAD_SANITIZER
+#ifdef TWINSTREAM_RACE_CHECK
 #include <sanitizer/tsan_interface.h>
 #endif
 
@@ -89,7 +89,7 @@ twinstream_emulator_switch:
 namespace twinstream::emulator {
 namespace {
 
-#if defined(TWINSTREAM_ADDRESS_SANITIZER) || defined(TWINSTREAM_THREAD_SANITIZER)
+#if defined(TWINSTREAM_ADDRESS_SANITIZER) || defined(TWINSTREAM_RACE_CHECK)
 // Instrumented code has larger frames.
 constexpr std::size_t stack_bytes = 512 * 1024;
 #else
@@ -113,7 +113,7 @@ void switch_fiber(Context &from, Context &to) {
     switched_from = &from;
     __sanitizer_start_switch_fiber(&from.fake_stack, to.stack_bottom, to.stack_bytes);
 #endif
-#ifdef TWINSTREAM_THREAD_SANITIZER
+#ifdef TWINSTREAM_RACE_CHECK
     if (from.sanitizer_fiber == nullptr) {
         from.sanitizer_fiber = __tsan_get_current_fiber();
     }
@@ -165,7 +165,7 @@ void Stacks::prepare(std::size_t number, Context &context, void (*entry)()) {
     context.stack_bottom = end - stack_bytes;
     context.stack_bytes = stack_bytes;
 #endif
-#ifdef TWINSTREAM_THREAD_SANITIZER
+#ifdef TWINSTREAM_RACE_CHECK
     context.sanitizer_fiber = __tsan_create_fiber(0);
 #endif
     auto *words = reinterpret_cast<std::uintptr_t *>(top);
@@ -187,7 +187,7 @@ void Stacks::prepare(std::size_t number, Context &context, void (*entry)()) {
 }
 
 void Stacks::retire(Context &context) {
-#ifdef TWINSTREAM_THREAD_SANITIZER
+#ifdef TWINSTREAM_RACE_CHECK
     if (context.sanitizer_fiber != nullptr) {
         __tsan_destroy_fiber(context.sanitizer_fiber);
         context.sanitizer_fiber = nullptr;
@@ -197,20 +197,16 @@ void Stacks::retire(Context &context) {
 #endif
 }
 
-void order_release(void *object) {
-#ifdef TWINSTREAM_THREAD_SANITIZER
-    __tsan_release(object);
-#else
-    (void)object;
-#endif
-}
+#ifdef TWINSTREAM_RACE_CHECK
+void order_release(void *object) { __tsan_release(object); }
+void order_acquire(void *object) { __tsan_acquire(object); }
 
-void order_acquire(void *object) {
-#ifdef TWINSTREAM_THREAD_SANITIZER
-    __tsan_acquire(object);
-#else
-    (void)object;
-#endif
+void order_release_for(const Context &context, void *object) {
+    void *const self = __tsan_get_current_fiber();
+    __tsan_switch_to_fiber(context.sanitizer_fiber, __tsan_switch_to_fiber_no_sync);
+    __tsan_release(object);
+    __tsan_switch_to_fiber(self, __tsan_switch_to_fiber_no_sync);
 }
+#endif
 
 } // namespace twinstream::emulator

@@ -1,9 +1,13 @@
 // Fibers: threads of execution that change places only where they say so, on one host thread.
 //
 // A switch saves the registers that a function call must keep and costs a few nanoseconds. A fiber
-// stays on the host thread that made it. The sanitizers are told of every switch; for
-// ThreadSanitizer a switch orders nothing, so it sees the races that emulated threads have although
-// they run one at a time. Knows nothing of CUDA.
+// stays on the host thread that made it. The sanitizers are told of every switch. Knows nothing of
+// CUDA.
+//
+// With TWINSTREAM_RACE_CHECK defined, ThreadSanitizer takes every fiber for a thread and a switch
+// for no order at all: it sees what emulated threads race for, although they run one at a time.
+// Kernels are then compiled with -fsanitize=thread and the emulator without, as its own state is
+// not theirs.
 #pragma once
 
 #include <cstddef>
@@ -13,13 +17,6 @@
 #elif defined(__has_feature)
 #if __has_feature(address_sanitizer)
 #define TWINSTREAM_ADDRESS_SANITIZER 1
-#endif
-#endif
-#if defined(__SANITIZE_THREAD__)
-#define TWINSTREAM_THREAD_SANITIZER 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define TWINSTREAM_THREAD_SANITIZER 1
 #endif
 #endif
 
@@ -33,7 +30,7 @@ struct Context {
     const void *stack_bottom = nullptr;
     std::size_t stack_bytes = 0;
 #endif
-#ifdef TWINSTREAM_THREAD_SANITIZER
+#ifdef TWINSTREAM_RACE_CHECK
     void *sanitizer_fiber = nullptr;
 #endif
 };
@@ -65,9 +62,17 @@ class Stacks {
 // Must be the first call in every fiber's entry function.
 void enter_fiber(Context &self);
 
-// Edges for ThreadSanitizer: what came before a release of `object` is visible after a later
-// acquire of it. Empty in other builds.
+// What came before a release of `object` is visible after a later acquire of it; empty unless races
+// are checked.
+#ifdef TWINSTREAM_RACE_CHECK
 void order_release(void *object);
 void order_acquire(void *object);
+// Releases in the name of a suspended fiber.
+void order_release_for(const Context &context, void *object);
+#else
+inline void order_release(void *) {}
+inline void order_acquire(void *) {}
+inline void order_release_for(const Context &, void *) {}
+#endif
 
 } // namespace twinstream::emulator

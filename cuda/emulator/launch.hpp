@@ -34,5 +34,6 @@ int run_kernel(const Kernel &kernel, const unsigned grid[3], const unsigned bloc
 } // namespace twinstream::emulator
 
 // The same for the kernel of that name in cuda/kernels.inc. No such kernel: error, 1.
-extern "C" int twinstream_emulated_launch(const char *name, const unsigned grid[3], const unsigned block[3],
-                               unsigned shared_bytes, const void *params, std::string *error);
+extern "C" int twinstream_emulated_launch(const char *name, const unsigned grid[3],
+                                          const unsigned block[3], unsigned shared_bytes,
+                                          const void *params, std::string *error);

@@ -44,8 +44,8 @@ inline __attribute__((always_inline)) void widen_pairs(const Words &pairs, Float
 }
 
 // Lane l holds, with row = l / 4 and pair = l % 4: of A, pair `pair` of k in row and row + 8, then
-// pair + 4 in both; of B, pairs `pair` and pair + 4 of k in column l / 4; of the sum, columns 2 pair and
-// the next in row, then in row + 8.
+// pair + 4 in both; of B, pairs `pair` and pair + 4 of k in column l / 4; of the sum, columns 2
+// pair and the next in row, then in row + 8.
 inline __attribute__((always_inline)) void multiply(void *const operands[warp_lanes]) {
     Words a_pairs[16], b_pairs[8]; // by row, then pair of k; by pair of k, then column
     Floats sums[16];
@@ -99,7 +99,7 @@ WarpInstruction choose() {
         perform = multiply_avx2;
     }
 #endif
-    return {"mma.m16n8k16", perform};
+    return {"mma.m16n8k16", perform, false};
 }
 
 const WarpInstruction instruction = choose();

@@ -22,8 +22,21 @@ struct Row {
     std::uint16_t values[8];
 };
 
+#ifdef TWINSTREAM_RACE_CHECK
+// What this file reads and writes for a thread, ThreadSanitizer is told by hand.
+extern "C" void __tsan_read_range(void *at, unsigned long bytes);
+extern "C" void __tsan_write_range(void *at, unsigned long bytes);
+void read_row(const void *at) { __tsan_read_range(const_cast<void *>(at), sizeof(Row)); }
+void write_row(void *at) { __tsan_write_range(at, sizeof(Row)); }
+#else
+void read_row(const void *) {}
+void write_row(void *) {}
+#endif
+
 void perform(const Copy &copy) {
+    write_row(copy.shared);
     if (copy.source != nullptr) {
+        read_row(copy.source);
         std::memcpy(copy.shared, copy.source, sizeof(Row));
     } else {
         std::memset(copy.shared, 0, sizeof(Row));
@@ -78,8 +91,9 @@ void load(const char *name, std::uint32_t *results, std::uint32_t shared) {
     LoadMatrix operands;
     operands.results = results;
     if (current_thread->lane() < matrices_len * 8) {
-        std::memcpy(&operands.row, current_block->check_shared(shared, sizeof(Row), name),
-                    sizeof(Row));
+        const unsigned char *row = current_block->check_shared(shared, sizeof(Row), name);
+        read_row(row);
+        std::memcpy(&operands.row, row, sizeof(Row));
     }
     current_block->execute(instruction, all_lanes, &operands);
 }
@@ -111,6 +125,7 @@ void store(const char *name, std::uint32_t shared, const std::uint32_t *values) 
     }
     current_block->execute(instruction, all_lanes, &operands);
     if (row != nullptr) {
+        write_row(row);
         std::memcpy(row, &operands.row, sizeof(Row));
     }
 }
@@ -162,7 +177,7 @@ void copy_async_16(std::uint32_t shared, const void *source, std::uint32_t sourc
     unsigned char *const to = block.check_shared(shared, sizeof(Row), "cp.async");
     if (source_bytes != 0) {
         if (source_bytes != sizeof(Row)) {
-            block.fail("copies " + std::to_string(source_bytes) + " bytes with cp.async, not 0 or 16");
+            block.fail("copies %u bytes with cp.async, not 0 or 16", source_bytes);
         }
         if (reinterpret_cast<std::uintptr_t>(source) % sizeof(Row) != 0) {
             block.fail("copies with cp.async from an address that is not aligned to 16");
@@ -174,6 +189,7 @@ void copy_async_16(std::uint32_t shared, const void *source, std::uint32_t sourc
     if (self.copies.size() == copies_len_max) {
         block.fail("issues copies with cp.async and never waits for them");
     }
+    write_row(to);
     std::memset(to, poison, sizeof(Row));
     self.copies.push_back({to, source_bytes == 0 ? nullptr : source, self.copy_groups});
 }
@@ -200,8 +216,8 @@ void barrier_arrive(std::uint32_t number, std::uint32_t threads_len) {
 }
 
 void syncwarp(std::uint32_t mask) {
-    static const WarpInstruction instruction{"__syncwarp",
-                                             [](void *const *, std::uint32_t) {}};
+    static const WarpInstruction instruction{
+        "__syncwarp", [](void *const *, std::uint32_t) {}, true};
     current_block->execute(instruction, mask, nullptr);
 }
 
@@ -252,8 +268,7 @@ std::uint32_t shuffle_bits(std::uint32_t mask, std::uint32_t bits, std::int32_t 
         break;
     }
     if ((mask >> source & 1) == 0) {
-        current_block->fail("shuffles from lane " + std::to_string(source) +
-                            ", which takes no part");
+        current_block->fail("shuffles from lane %d, which takes no part", source);
     }
     Shuffle operands{bits, static_cast<std::uint32_t>(source), 0};
     current_block->execute(instruction, mask, &operands);

@@ -16,10 +16,10 @@ unsigned char *shared_memory();
 // Its address in the shared window, which the instructions take.
 std::uint32_t shared_address(const void *pointer);
 
-// cp.async of 16 bytes from global to shared memory; writes zeros where source_bytes is 0 (the source
-// is then never read). The destination holds NaN from the call until the wait that guarantees the
-// copy; only then is the source read. So neither reading too early nor overwriting what others still
-// read goes unnoticed.
+// cp.async of 16 bytes from global to shared memory; writes zeros where source_bytes is 0 (the
+// source is then never read). The destination holds NaN from the call until the wait that
+// guarantees the copy; only then is the source read. So neither reading too early nor overwriting
+// what others still read goes unnoticed.
 void copy_async_16(std::uint32_t shared, const void *source, std::uint32_t source_bytes);
 void copy_async_commit();
 // Waits until at most `pending` of the newest groups of the calling thread are outstanding.
@@ -42,10 +42,10 @@ void load_matrix_x4_transposed(std::uint32_t (&to)[4], std::uint32_t shared);
 void store_matrix_x2(std::uint32_t shared, const std::uint32_t (&from)[2]);
 void store_matrix_x4(std::uint32_t shared, const std::uint32_t (&from)[4]);
 
-// mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32: sum += a * b. Products are exact; they are added
-// one after the other in the order of k, each sum rounded to nearest. Tensor cores add several
-// products at once with fewer rounding steps and truncate, so results differ by a few units in the
-// last place of the largest partial sum.
+// mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32: sum += a * b. Products are exact; they are
+// added one after the other in the order of k, each sum rounded to nearest. Tensor cores add
+// several products at once with fewer rounding steps and truncate, so results differ by a few units
+// in the last place of the largest partial sum.
 void multiply_add_16x8x16(float (&sum)[4], const std::uint32_t (&a)[4], std::uint32_t b_low,
                           std::uint32_t b_high);
 

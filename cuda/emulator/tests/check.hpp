@@ -1,10 +1,12 @@
-// Checks of the self tests: the first that fails says where and ends the program.
+// What the self tests share: a check that ends the program, and a launch of a function as a kernel.
 #pragma once
 
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
 
+#include "../cuda.hpp"
 #include "../launch.hpp"
 
 #define CHECK(condition)                                                                           \
@@ -15,12 +17,11 @@
         }                                                                                          \
     } while (false)
 
-// Runs a callable of one parameter struct as a kernel; returns the error, empty if none.
-template <class Params, void kernel(const Params &)>
-std::string run(const char *name, unsigned blocks, unsigned threads, unsigned shared_bytes,
-                const Params &params) {
+// Runs `kernel`, which takes one parameter struct, and returns the error, empty if none.
+template <auto kernel, class Params>
+std::string run(unsigned blocks, unsigned threads, unsigned shared_bytes, const Params &params) {
     const twinstream::emulator::Kernel entry{
-        name, sizeof(Params), [](const void *at) { kernel(*static_cast<const Params *>(at)); }};
+        "kernel", sizeof(Params), [](const void *at) { kernel(*static_cast<const Params *>(at)); }};
     const unsigned grid[3] = {blocks, 1, 1};
     const unsigned block[3] = {threads, 1, 1};
     std::string error;
@@ -30,9 +31,29 @@ std::string run(const char *name, unsigned blocks, unsigned threads, unsigned sh
     return error;
 }
 
-inline void check_contains(const std::string &text, const char *part) {
-    if (text.find(part) == std::string::npos) {
-        std::fprintf(stderr, "\"%s\" does not hold \"%s\"\n", text.c_str(), part);
+inline void check_is(const std::string &text, const std::string &expected) {
+    if (text != expected) {
+        std::fprintf(stderr, "\"%s\" instead of \"%s\"\n", text.c_str(), expected.c_str());
         std::exit(1);
     }
 }
+
+// Settings for as long as it lives.
+class With {
+  public:
+    With(std::uint64_t seed, unsigned host_threads) : before_(twinstream::emulator::settings()) {
+        twinstream::emulator::set_settings({seed, host_threads});
+    }
+    ~With() { twinstream::emulator::set_settings(before_); }
+    With(const With &) = delete;
+    With &operator=(const With &) = delete;
+
+  private:
+    twinstream::emulator::Settings before_;
+};
+
+// The subjects, one a file. `seed` draws the random parts.
+void check_fragments(std::uint64_t seed);
+void check_copies();
+void check_order();
+void check_launches();
