@@ -19,6 +19,15 @@ namespace {
 // Enough for 128-byte swizzles, which repeat every 1,024 bytes.
 constexpr std::size_t shared_align_bytes = 1024;
 
+// SplitMix64: neighbouring numbers give unrelated ones; never zero.
+std::uint64_t mix(std::uint64_t value) {
+    value += 0x9e3779b97f4a7c15u;
+    value = (value ^ value >> 30) * 0xbf58476d1ce4e5b9u;
+    value = (value ^ value >> 27) * 0x94d049bb133111ebu;
+    value ^= value >> 31;
+    return value == 0 ? 1 : value;
+}
+
 std::string triple(Dimensions value) {
     return "(" + std::to_string(value.x) + "," + std::to_string(value.y) + "," +
            std::to_string(value.z) + ")";
@@ -87,11 +96,13 @@ void Block::start(const Launch &launch, Dimensions index) {
     exited_len_ = 0;
     warps_.fill(Warp{});
     barriers_.fill(Barrier{});
+    sleepers_.clear();
+    deferred_.clear();
     runnable_warps_ = 0;
     const std::uint64_t number = (std::uint64_t{index.z} * launch.grid.y + index.y) *
                                      launch.grid.x +
                                  index.x;
-    random_state_ = launch.seed == 0 ? 0 : (launch.seed ^ (number + 1) * 0x9e3779b97f4a7c15u) | 1;
+    random_state_ = launch.seed == 0 ? 0 : mix(launch.seed + number);
     for (std::uint32_t i = 0; i < threads_len_; ++i) {
         Thread &thread = threads_[i];
         if (i >= prepared_len_) {
@@ -125,6 +136,9 @@ void Block::exit_thread() {
              self.copies.size() - self.copies_done);
     }
     order_release(&host_);
+    if (exited_len_ + 1 == threads_len_ && !deferred_.empty()) {
+        fail("exits last, before %s has ended", deferred_.front().what);
+    }
     exited_len_ += 1;
     if (exited_len_ == threads_len_) {
         switch_fiber(self.context, host_);
@@ -146,6 +160,7 @@ void Block::fail(const char *format, ...) {
 
 void Block::suspend() {
     Thread *const self = current_thread;
+    work_off_deferred();
     Thread *const next = choose();
     if (next == nullptr) {
         report_standstill();
@@ -155,6 +170,36 @@ void Block::suspend() {
     if (next != self) {
         current_thread = next;
         switch_fiber(self->context, next->context);
+    }
+}
+
+void Block::work_off_deferred() {
+    while (!deferred_.empty() && (runnable_warps_ == 0 || (random_state_ != 0 && random(64) == 0))) {
+        const std::function<void()> work = std::move(deferred_.front().work);
+        deferred_.pop_front();
+        work();
+    }
+}
+
+void Block::defer(const char *what, std::function<void()> work) {
+    deferred_.push_back({what, std::move(work)});
+}
+
+void Block::sleep(const void *at, const char *what) {
+    sleepers_.push_back({current_thread, at, what});
+    suspend();
+}
+
+void Block::wake(const void *at) {
+    for (std::size_t i = 0; i < sleepers_.size();) {
+        if (sleepers_[i].at == at) {
+            const Thread &thread = *sleepers_[i].thread;
+            make_runnable(thread.warp(), 1u << thread.lane());
+            sleepers_[i] = sleepers_.back();
+            sleepers_.pop_back();
+        } else {
+            i += 1;
+        }
     }
 }
 
@@ -335,6 +380,11 @@ std::string Block::whereabouts(const Thread &thread) const {
     for (std::uint32_t number = 0; number < block_barriers; ++number) {
         if ((barriers_[number].waiting[thread.warp()] & bit) != 0) {
             return number == 0 ? "at __syncthreads" : "at barrier " + std::to_string(number);
+        }
+    }
+    for (const Sleeper &sleeper : sleepers_) {
+        if (sleeper.thread == &thread) {
+            return std::string("at ") + sleeper.what;
         }
     }
     return "exited";

@@ -9,7 +9,8 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
+#include <deque>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -88,6 +89,12 @@ class Block {
     // Barrier `number`, which opens when `threads_len` threads have arrived.
     void wait_at_barrier(std::uint32_t number, std::uint32_t threads_len);
     void arrive_at_barrier(std::uint32_t number, std::uint32_t threads_len);
+    // Suspends the calling thread until `wake` is called for the same address.
+    void sleep(const void *at, const char *what);
+    void wake(const void *at);
+    // Leaves work to the copy engine, which does it in order of arrival when no thread can go on; with
+    // a seed, some of it earlier. `what` names it.
+    void defer(const char *what, std::function<void()> work);
     // Ends the block with an error that names kernel, block and the calling thread; formats as
     // printf. The thread's stack is dropped, so the caller must hold nothing that needs clean-up.
     [[noreturn]] void fail(const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -107,6 +114,15 @@ class Block {
         std::uint32_t expected = 0;
         std::array<std::uint32_t, block_warps_max> waiting{};
     };
+    struct Sleeper {
+        Thread *thread;
+        const void *at;
+        const char *what;
+    };
+    struct Deferred {
+        const char *what;
+        std::function<void()> work;
+    };
     struct Warp {
         std::uint32_t runnable = 0;
         std::uint32_t at_instruction = 0;
@@ -123,6 +139,7 @@ class Block {
     void start(const Launch &launch, Dimensions index);
     void exit_thread();
     void suspend();
+    void work_off_deferred();
     Thread *choose();
     std::uint32_t pick(std::uint32_t bits);
     void order_all(std::uint32_t warp, std::uint32_t lanes);
@@ -138,6 +155,8 @@ class Block {
     std::vector<Thread> threads_;
     std::array<Warp, block_warps_max> warps_;
     std::array<Barrier, block_barriers> barriers_;
+    std::vector<Sleeper> sleepers_;
+    std::deque<Deferred> deferred_;
     Context host_;
     const Launch *launch_ = nullptr;
     Dimensions index_;

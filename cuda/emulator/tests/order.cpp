@@ -224,27 +224,29 @@ void sign(const Journal &p) {
     p.entries[atomicAdd(p.next, 1u)] = blockIdx.x * blockDim.x + threadIdx.x;
 }
 
-std::vector<std::uint32_t> order(std::uint64_t seed) {
+std::vector<std::uint32_t> order(std::uint64_t seed, unsigned blocks) {
     const With with(seed, 1);
     std::uint32_t next = 0;
-    std::vector<std::uint32_t> entries(8 * 96);
-    check_is(run<sign>(8, 96, 0, Journal{&next, entries.data()}), "");
+    std::vector<std::uint32_t> entries(blocks * 96);
+    check_is(run<sign>(blocks, 96, 0, Journal{&next, entries.data()}), "");
     CHECK(next == entries.size());
     return entries;
 }
 
 void check_seeds() {
-    const std::vector<std::uint32_t> ascending = order(0);
-    CHECK(std::is_sorted(ascending.begin(), ascending.end()));
-    std::set<std::vector<std::uint32_t>> seen;
-    for (std::uint64_t seed = 0; seed < 10; ++seed) {
-        std::vector<std::uint32_t> entries = order(seed);
-        CHECK(entries == order(seed));
-        seen.insert(entries);
-        std::sort(entries.begin(), entries.end());
-        CHECK(entries == ascending);
+    for (const unsigned blocks : {1u, 8u}) {
+        const std::vector<std::uint32_t> ascending = order(0, blocks);
+        CHECK(std::is_sorted(ascending.begin(), ascending.end()));
+        std::set<std::vector<std::uint32_t>> seen;
+        for (std::uint64_t seed = 0; seed < 10; ++seed) {
+            std::vector<std::uint32_t> entries = order(seed, blocks);
+            CHECK(entries == order(seed, blocks));
+            seen.insert(entries);
+            std::sort(entries.begin(), entries.end());
+            CHECK(entries == ascending);
+        }
+        CHECK(seen.size() == 10);
     }
-    CHECK(seen.size() == 10);
 }
 
 } // namespace
