@@ -73,6 +73,7 @@ const UNSAFE_FILES: &[&str] = &[
     "src/backend/cuda/memory.rs",
     "src/backend/cuda/nvtx.rs",
     "src/backend/cuda/stream.rs",
+    "src/backend/cuda/tune.rs",
     "src/model/tensor_file.rs",
     "src/ring/ffi.rs",
     "src/ring/lease.rs",

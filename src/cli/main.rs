@@ -2,8 +2,11 @@
 
 mod charts;
 mod classify;
+mod computer;
 mod evaluate;
 mod experiment;
+#[cfg(feature = "cuda")]
+mod gpu_plan;
 mod html;
 mod inspect;
 mod options;
@@ -12,6 +15,8 @@ mod plan;
 mod reader;
 mod simulate;
 mod table;
+#[cfg(feature = "cuda")]
+mod tune;
 
 use std::process::ExitCode;
 
@@ -40,6 +45,9 @@ enum Command {
     Plan(plan::Args),
     #[command(after_help = EXIT_CODES_HELP)]
     Simulate(simulate::Args),
+    #[cfg(feature = "cuda")]
+    #[command(after_help = EXIT_CODES_HELP)]
+    Tune(tune::Options),
 }
 
 fn main() -> ExitCode {
@@ -51,5 +59,7 @@ fn main() -> ExitCode {
         Command::Inspect(options) => inspect::run(&options),
         Command::Plan(options) => plan::run(&options).map(|()| Outcome::AllAnswered),
         Command::Simulate(options) => simulate::run(&options).map(|()| Outcome::AllAnswered),
+        #[cfg(feature = "cuda")]
+        Command::Tune(options) => tune::run(&options),
     })
 }

@@ -30,7 +30,10 @@ fn check(what: &str, found: &[f32], expected: &[f32]) {
         found[index],
         expected[index]
     );
-    assert!(changed * CHANGED_ONE_IN <= image_len, "{what}: {changed} of {image_len} changed class");
+    assert!(
+        changed * CHANGED_ONE_IN <= image_len,
+        "{what}: {changed} of {image_len} changed class"
+    );
 }
 
 /// Goal: each bucket computes the network, full or not. Method: batches around the buckets' edges,

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::context::{DeviceId, DeviceInfo};
+use super::context::DeviceInfo;
 use super::launch as abi;
 use super::plan::{ConvStep, STEP_LEN};
 use crate::error::{Error, Kind, Result};
@@ -271,11 +271,4 @@ pub fn tuning_path() -> Option<std::path::PathBuf> {
         Some(Path::new(&home).join(".cache"))
     });
     folder.map(|folder: std::path::PathBuf| folder.join("twinstream/tuning.json"))
-}
-
-impl DeviceInfo {
-    /// The identity in the form that [`DeviceId`] reads.
-    pub fn id(&self) -> DeviceId {
-        DeviceId::Uuid(self.uuid)
-    }
 }

@@ -93,6 +93,21 @@ pub struct DeviceInfo {
 }
 
 impl DeviceInfo {
+    /// An H100 SXM by NVIDIA's data sheet, to plan for where there is no device.
+    pub fn h100() -> Self {
+        Self {
+            index: 0,
+            uuid: [0; 16],
+            name: "NVIDIA H100 80GB HBM3".to_owned(),
+            capability: (9, 0),
+            multiprocessor_len: 132,
+            memory_bytes: 80 << 30,
+            shared_bytes: 228 << 10,
+            cache_bytes: 50 << 20,
+            clock_hz: 1_980_000_000,
+        }
+    }
+
     fn new(index: u32) -> std::result::Result<Self, Code> {
         let device = Device::get_device(index)?;
         let attribute = |attribute| device.get_attribute(attribute).map(|value| value as u32);

@@ -17,9 +17,11 @@ mod memory;
 mod nvtx;
 mod plan;
 mod stream;
+mod tune;
 mod waiter;
 mod weights;
 
 pub use choice::{Tuning, tuning_path};
 pub use context::{DeviceId, DeviceInfo, devices};
 pub use device::{CudaDevice, CudaOptions};
+pub use tune::{ConvSummary, Measured, PlanSummary, TuneOptions, plan_summaries, tune};

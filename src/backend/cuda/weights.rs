@@ -57,11 +57,14 @@ pub(super) fn pack_conv(model: &Model, name: &str, step: &ConvStep) -> Result<Pa
     let mut sum: Vec<f32> = Vec::with_capacity(sum_len);
     for output in 0..outputs {
         sum.clear();
-        for row in step.rows.first..step.rows.first + step.rows.len {
-            // The columns in use are neighbours, and so are their inputs.
-            let side = step.conv.kernel;
-            let first = ((output * side + row) * side + step.columns.first) * inputs;
-            sum.extend_from_slice(&weights[first..first + step.columns.len * inputs]);
+        let side = step.conv.kernel;
+        for inputs_first in (0..inputs).step_by(STEP_LEN) {
+            for row in step.rows.first..step.rows.first + step.rows.len {
+                for column in step.columns.first..step.columns.first + step.columns.len {
+                    let tap = (output * side + row) * side + column;
+                    sum.extend_from_slice(&weights[tap * inputs + inputs_first..][..STEP_LEN]);
+                }
+            }
         }
         if let (Some(filter), Some(shortcut)) = (&shortcut, step.shortcut) {
             let inputs = shortcut.input_shape.channels;
