@@ -6,4 +6,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod device;
+#[cfg(twinstream_emulated)]
+mod faults;
 mod golden;
+#[cfg(twinstream_emulated)]
+mod live;

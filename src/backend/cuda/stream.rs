@@ -263,3 +263,116 @@ impl Drop for Graph {
         driver::log_failure("freeing a graph", result);
     }
 }
+
+#[cfg(all(test, twinstream_emulated))]
+mod tests {
+    use super::*;
+    use crate::backend::cuda::context::DeviceId;
+    use crate::backend::cuda::emulated::{Behaviour, configure};
+
+    const WORD_LEN: usize = 64;
+    const LEN_BYTES: usize = WORD_LEN * size_of::<u32>();
+
+    /// A device that one test alone uses, and memory of it.
+    fn open(
+        index: u32,
+        delay_us_max: u32,
+    ) -> (Arc<Context>, DeviceMemory, PinnedMemory, PinnedMemory) {
+        configure(index, &Behaviour { delay_us_max, ..Behaviour::default() });
+        let context = Context::new(DeviceId::Index(index)).unwrap();
+        context.stay().unwrap();
+        let device = DeviceMemory::new(&context, LEN_BYTES).unwrap();
+        let pinned = || PinnedMemory::new(&context, WORD_LEN).unwrap();
+        let (from, to) = (pinned(), pinned());
+        (context, device, from, to)
+    }
+
+    /// Goal: the emulated device catches what a real one may do to a program that does not wait.
+    /// Method: programs that change a source too soon, read too soon, or leave an event out.
+    #[test]
+    fn late_copies_catch_programs_that_do_not_wait() {
+        let (context, device, mut from, to) = open(1, 2_000);
+        let (up, down) = (
+            Stream::new(&context, Priority::Usual).unwrap(),
+            Stream::new(&context, Priority::Usual).unwrap(),
+        );
+        let done = Event::new(&context).unwrap();
+        let round = |from: &PinnedMemory, is_ordered: bool| {
+            // SAFETY: all of it lives to the end of the test; what it reads too soon is the point.
+            unsafe {
+                up.upload_pinned(&device, from).unwrap();
+                done.record(&up).unwrap();
+                if is_ordered {
+                    down.wait(&done).unwrap();
+                }
+                down.download(&to, &device, 0, LEN_BYTES).unwrap();
+            }
+        };
+        let (mut stale_len, mut early_len) = (0, 0);
+        for value in 1..=40 {
+            from.words_mut().fill(value);
+            round(&from, true);
+            early_len += u32::from(to.words()[0] != value);
+            down.synchronize().unwrap();
+            assert!(to.words().iter().all(|&word| word == value), "ordered by the event");
+            from.words_mut().fill(value + 1000);
+            round(&from, false);
+            down.synchronize().unwrap();
+            stale_len += u32::from(to.words()[0] != value + 1000);
+            up.synchronize().unwrap();
+        }
+        eprintln!("of 40: read too soon {early_len}, without the event {stale_len}");
+        assert!(early_len > 30 && stale_len > 3, "{early_len}, {stale_len}");
+    }
+
+    #[test]
+    fn an_event_orders_even_after_it_was_dropped() {
+        let (context, device, mut from, to) = open(2, 5_000);
+        let up = Stream::new(&context, Priority::Usual).unwrap();
+        let down = Stream::new(&context, Priority::Highest).unwrap();
+        for value in 1..10 {
+            from.words_mut().fill(value);
+            let done = Event::new(&context).unwrap();
+            // SAFETY: the memory lives, and is left alone until all is done.
+            unsafe {
+                up.upload_pinned(&device, &from).unwrap();
+                done.record(&up).unwrap();
+                down.wait(&done).unwrap();
+                drop(done);
+                down.download(&to, &device, 0, LEN_BYTES).unwrap();
+            }
+            down.synchronize().unwrap();
+            assert!(to.words().iter().all(|&word| word == value));
+        }
+    }
+
+    #[test]
+    fn a_graph_copies_what_is_there_when_it_is_launched() {
+        let (context, device, mut from, to) = open(3, 0);
+        let stream = Stream::new(&context, Priority::Usual).unwrap();
+        let (start, end) = (Event::new(&context).unwrap(), Event::new(&context).unwrap());
+        // SAFETY: the memory outlives the graph's launches, which are waited for.
+        let graph = stream.capture(|| unsafe {
+            stream.upload_pinned(&device, &from)?;
+            stream.download(&to, &device, 0, LEN_BYTES)
+        });
+        let graph = graph.unwrap();
+        for value in [3, 5] {
+            from.words_mut().fill(value);
+            start.record(&stream).unwrap();
+            // SAFETY: as above.
+            unsafe { stream.replay(&graph).unwrap() };
+            end.record(&stream).unwrap();
+            end.synchronize().unwrap();
+            assert!(end.is_done().unwrap() && end.elapsed_ns(&start).unwrap() > 0);
+            assert!(to.words().iter().all(|&word| word == value));
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "exceed")]
+    fn copies_beyond_the_memory_are_refused() {
+        let (_context, device, _, _) = open(4, 0);
+        device.range(LEN_BYTES - 4, 8);
+    }
+}
