@@ -15,7 +15,7 @@ use super::device::{Bench, cifar, open};
 
 const CLASS_COUNT: usize = 10;
 const IMAGE_BYTES: usize = 32 * 32 * 3;
-const IMAGE_LEN: usize = 6;
+const IMAGE_LEN: usize = 4;
 const BATCH_LEN_MAX: usize = 4;
 
 /// SplitMix64.
@@ -56,11 +56,16 @@ fn references(index: u32, pixels: &[u8]) -> Vec<Vec<Vec<f32>>> {
 
 /// Two producers, each with a few requests open at a time, each answer checked: completed and
 /// failed.
-fn serve(engine: &Engine, pixels: &[u8], expected: &[Vec<Vec<f32>>], seed: u64) -> (usize, usize) {
+fn serve(
+    engine: &Engine,
+    pixels: &[u8],
+    expected: &[Vec<Vec<f32>>],
+    (seed, round_len): (u64, u64),
+) -> (usize, usize) {
     let produce = |producer: u64| {
         let mut state = seed ^ producer;
         let (mut completed_len, mut failed_len) = (0, 0);
-        for _ in 0..8 {
+        for _ in 0..round_len {
             let images = (0..1 + next(&mut state) % 5).map(|_| next(&mut state) as usize);
             let images: Vec<usize> = images.map(|image| image % IMAGE_LEN).collect();
             let tickets = images.iter().map(|&image| {
@@ -117,10 +122,10 @@ fn answers_are_exact_on_a_late_and_unreliable_device() {
         let late = Behaviour { seed, delay_us_max: 3_000, ..Behaviour::default() };
         configure(1, &late);
         let engine = Engine::start(open(1), &options(policy)).unwrap();
-        let (completed_len, failed_len) = serve(&engine, &pixels, &expected, seed);
+        let (completed_len, failed_len) = serve(&engine, &pixels, &expected, (seed, 4));
         assert_eq!(failed_len, 0, "{policy}: nothing was to fail");
         configure(1, &Behaviour { refuse_launch_one_in: 4, ..late });
-        let (unreliable_len, refused_len) = serve(&engine, &pixels, &expected, seed ^ 7);
+        let (unreliable_len, refused_len) = serve(&engine, &pixels, &expected, (seed ^ 7, 6));
         let stats = engine.stats();
         eprintln!(
             "{policy}: {completed_len} exact answers, then {unreliable_len} with {refused_len} \
@@ -148,7 +153,7 @@ fn several_engines_in_one_process() {
         for (index, engine) in engines.iter().enumerate() {
             let (pixels, expected) = (&pixels, &expected);
             scope.spawn(move || {
-                let (_, failed_len) = serve(engine, pixels, expected, seed ^ index as u64);
+                let (_, failed_len) = serve(engine, pixels, expected, (seed ^ index as u64, 3));
                 assert_eq!(failed_len, 0);
             });
         }
