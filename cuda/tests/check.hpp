@@ -131,10 +131,13 @@ struct Worst {
     // `error` is the allowed distance; NaN never agrees.
     void compare(std::size_t at, double result, double reference, double error) {
         const double distance = std::fabs(result - reference);
-        const double share = distance == 0.0 ? 0.0 : distance / error;
-        if (!(share <= ratio)) {
+        const double share = distance / error;
+        if (!(share <= ratio))
             *this = {std::isnan(share) ? INFINITY : share, result, reference, at};
-        }
+    }
+    void compare_exactly(std::size_t at, double result, double reference) {
+        if (!(result == reference))
+            *this = {INFINITY, result, reference, at};
     }
     void require(const std::string &what) const {
         if (ratio > 1.0)

@@ -202,8 +202,8 @@ struct Conv {
                                       static_cast<unsigned>(index % c.outputs), index);
             const double value = c.relu ? std::max(sum.value, 0.0) : sum.value;
             if (c.data == Data::integers)
-                worst.compare(index, from_f16(output[index]),
-                              from_f16(to_f16(static_cast<float>(value))), 1e-30);
+                worst.compare_exactly(index, from_f16(output[index]),
+                                      from_f16(to_f16(static_cast<float>(value))));
             else
                 worst.compare(index, from_f16(output[index]), value,
                               sum_error(static_cast<double>(k_len() + 2), sum.magnitude)
