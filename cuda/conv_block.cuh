@@ -166,17 +166,25 @@ private:
         if (!is_last(global<uint32_t>(p.arrivals) + tile))
             return false;
         sums = Sums<Tile>{};
-        TWINSTREAM_UNROLL_BY(2)
-        for (uint32_t slice = 0; slice < p.split_len; ++slice) {
-            TWINSTREAM_UNROLL
-            for (unsigned quad = 0; quad < QUADS; ++quad) {
-                const float4 part = ptx::load_shared_with_blocks(
-                    slices + (static_cast<uint64_t>(slice) * QUADS + quad) * Tile::THREADS);
-                float(&to)[4] = sums.values[quad / Tile::MULTIPLIES_N][quad % Tile::MULTIPLIES_N];
-                to[0] += part.x;
-                to[1] += part.y;
-                to[2] += part.z;
-                to[3] += part.w;
+        // So many quads at a time as registers hold while they are on their way.
+        constexpr unsigned AT_ONCE = QUADS < 8 ? QUADS : 8;
+        TWINSTREAM_UNROLL
+        for (unsigned first = 0; first < QUADS; first += AT_ONCE) {
+            TWINSTREAM_UNROLL_BY(2)
+            for (uint32_t slice = 0; slice < p.split_len; ++slice) {
+                const float4 *const from =
+                    slices + (static_cast<uint64_t>(slice) * QUADS + first) * Tile::THREADS;
+                TWINSTREAM_UNROLL
+                for (unsigned i = 0; i < AT_ONCE; ++i) {
+                    const float4 part = ptx::load_shared_with_blocks(from + i * Tile::THREADS);
+                    const unsigned quad = first + i;
+                    float(&to)[4] =
+                        sums.values[quad / Tile::MULTIPLIES_N][quad % Tile::MULTIPLIES_N];
+                    to[0] += part.x;
+                    to[1] += part.y;
+                    to[2] += part.z;
+                    to[3] += part.w;
+                }
             }
         }
         return true;
