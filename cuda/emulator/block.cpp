@@ -88,6 +88,11 @@ bool Block::run(const Launch &launch, Dimensions index, std::string &error) {
 }
 
 void Block::start(const Launch &launch, Dimensions index) {
+    if (host_thread_ != std::this_thread::get_id()) {
+        // A fiber may keep the address of thread-local variables, so it must not change threads.
+        host_thread_ = std::this_thread::get_id();
+        prepared_len_ = 0;
+    }
     launch_ = &launch;
     index_ = index;
     error_.clear();
@@ -174,7 +179,8 @@ void Block::suspend() {
 }
 
 void Block::work_off_deferred() {
-    while (!deferred_.empty() && (runnable_warps_ == 0 || (random_state_ != 0 && random(64) == 0))) {
+    while (!deferred_.empty() &&
+           (runnable_warps_ == 0 || (random_state_ != 0 && random(64) == 0))) {
         const std::function<void()> work = std::move(deferred_.front().work);
         deferred_.pop_front();
         work();

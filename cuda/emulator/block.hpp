@@ -12,6 +12,7 @@
 #include <deque>
 #include <functional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "fiber.hpp"
@@ -92,8 +93,8 @@ class Block {
     // Suspends the calling thread until `wake` is called for the same address.
     void sleep(const void *at, const char *what);
     void wake(const void *at);
-    // Leaves work to the copy engine, which does it in order of arrival when no thread can go on; with
-    // a seed, some of it earlier. `what` names it.
+    // Leaves work to the copy engine, which does it in order of arrival when no thread can go on;
+    // with a seed, some of it earlier. `what` names it.
     void defer(const char *what, std::function<void()> work);
     // Ends the block with an error that names kernel, block and the calling thread; formats as
     // printf. The thread's stack is dropped, so the caller must hold nothing that needs clean-up.
@@ -161,7 +162,9 @@ class Block {
     const Launch *launch_ = nullptr;
     Dimensions index_;
     std::uint32_t threads_len_ = 0;
+    // Fibers that are ready on this host thread.
     std::uint32_t prepared_len_ = 0;
+    std::thread::id host_thread_;
     std::uint32_t runnable_warps_ = 0;
     std::uint32_t exited_len_ = 0;
     std::uint64_t random_state_ = 0;
