@@ -1,6 +1,6 @@
-//! Compiles the C++ ring, which needs a C++17 compiler and nothing else, and with feature `cuda` the
-//! kernels, the driver's loader and the NVTX shim: with nvcc for a GPU, or, where
-//! `TWINSTREAM_CUDA=emulated`, with the host's compiler for the emulated device.
+//! Compiles the C++ ring and names the shared library, which needs a C++17 compiler and nothing else;
+//! with feature `cuda` also the kernels, the driver's loader and the NVTX shim: with nvcc for a GPU,
+//! or, where `TWINSTREAM_CUDA=emulated`, with the host's compiler for the emulated device.
 
 use std::env;
 
@@ -9,6 +9,7 @@ fn main() {
     println!("cargo::rustc-check-cfg=cfg(loom)");
     println!("cargo::rustc-check-cfg=cfg(twinstream_emulated)");
     ring();
+    name_library();
     #[cfg(feature = "cuda")]
     cuda::build();
     if env::var_os("CARGO_CFG_LOOM").is_some() {
@@ -30,6 +31,16 @@ fn ring() {
         build.define("TWINSTREAM_RING_CUDA", None);
     }
     build.compile("twinstream_ring");
+}
+
+/// Programs linked with the shared library ask for a compatible one: while the major version is 0,
+/// that is one with the same minor version.
+fn name_library() {
+    if env::var("CARGO_CFG_TARGET_OS").is_ok_and(|system| system == "linux") {
+        let major = env!("CARGO_PKG_VERSION_MAJOR");
+        let minor = env!("CARGO_PKG_VERSION_MINOR");
+        println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libtwinstream.so.{major}.{minor}");
+    }
 }
 
 fn loom() {
