@@ -110,6 +110,8 @@ mod cuda {
             .opt_level(2)
             // The suffix .cu means nothing to a host compiler.
             .flags(["-x", "c++", "-Wpedantic", "-Wshadow", "-fvisibility=hidden"])
+            // Kernels look at the same memory as words of several types.
+            .flag("-fno-strict-aliasing")
             .files(kernels)
             .files(hosts);
         build.compile("twinstream_driver");

@@ -90,6 +90,8 @@ pub struct DeviceInfo {
     pub cache_bytes: u64,
     /// Clock of the multiprocessors at its highest, in Hz.
     pub clock_hz: u64,
+    /// What the memory moves at most in a second.
+    pub memory_bytes_per_s: u64,
 }
 
 impl DeviceInfo {
@@ -105,7 +107,23 @@ impl DeviceInfo {
             shared_bytes: 228 << 10,
             cache_bytes: 50 << 20,
             clock_hz: 1_980_000_000,
+            memory_bytes_per_s: 3_350_000_000_000,
         }
+    }
+
+    /// Multiply-accumulates of f16 that the tensor cores do in a nanosecond, by NVIDIA's papers on
+    /// the architectures.
+    pub(super) fn macs_per_ns(&self) -> f64 {
+        let per_clock = match self.capability {
+            (8, 0) => 1024.0,
+            (8, _) => 512.0,
+            _ => 2048.0,
+        };
+        per_clock * f64::from(self.multiprocessor_len) * self.clock_hz as f64 / 1e9
+    }
+
+    pub(super) fn memory_bytes_per_ns(&self) -> f64 {
+        self.memory_bytes_per_s as f64 / 1e9
     }
 
     fn new(index: u32) -> std::result::Result<Self, Code> {
@@ -127,6 +145,12 @@ impl DeviceInfo {
             shared_bytes: attribute(DeviceAttribute::MaxSharedMemoryPerMultiprocessor)?,
             cache_bytes: attribute(DeviceAttribute::L2CacheSize)?.into(),
             clock_hz: 1000 * u64::from(attribute(DeviceAttribute::ClockRate)?),
+            // Both edges of the clock carry data.
+            memory_bytes_per_s: 2
+                * 1000
+                * u64::from(attribute(DeviceAttribute::MemoryClockRate)?)
+                * u64::from(attribute(DeviceAttribute::GlobalMemoryBusWidth)?)
+                / 8,
         })
     }
 }
