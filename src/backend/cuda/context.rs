@@ -9,16 +9,17 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use cust::device::{Device, DeviceAttribute};
+use cust::error::CudaError;
 use cust::module::Module;
 
 use super::driver::{self, Code, Handle, check};
 use crate::error::{Error, Kind, Result};
 
-/// The kernels: a fat binary, or nothing where the emulated device knows them by name.
+/// The kernels: fat binaries, or one that is empty where the emulated device knows them by name.
 #[cfg(not(twinstream_emulated))]
-const KERNELS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/kernels.fatbin"));
+const KERNELS: &[&[u8]] = include!(concat!(env!("OUT_DIR"), "/fatbins.rs"));
 #[cfg(twinstream_emulated)]
-const KERNELS: &[u8] = &[];
+const KERNELS: &[&[u8]] = &[&[]];
 
 /// CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES.
 const MAX_DYNAMIC_SHARED_SIZE_BYTES: i32 = 8;
@@ -171,7 +172,7 @@ pub fn devices() -> Result<Vec<DeviceInfo>> {
 pub(super) struct Context {
     info: DeviceInfo,
     // In the order in which they must go.
-    module: Module,
+    modules: Vec<Module>,
     context: cust::context::Context,
 }
 
@@ -202,10 +203,11 @@ impl Context {
         check(unsafe { driver::cuCtxGetCurrent(&mut before) })?;
         // Replaces the context that was current.
         let context = cust::context::Context::new(Device::get_device(info.index)?)?;
-        let module = Module::from_fatbin(KERNELS, &[]);
+        let modules = KERNELS.iter().map(|kernels| Module::from_fatbin(kernels, &[]));
+        let modules: std::result::Result<_, _> = modules.collect();
         // SAFETY: the context that was current lives, if there was one.
         check(unsafe { driver::cuCtxSetCurrent(before) })?;
-        Ok(Arc::new(Self { info, module: module?, context }))
+        Ok(Arc::new(Self { info, modules: modules?, context }))
     }
 
     pub(super) fn info(&self) -> &DeviceInfo {
@@ -233,7 +235,11 @@ impl Context {
         name: &str,
         shared_bytes: u32,
     ) -> std::result::Result<Handle, Code> {
-        let function: Handle = self.module.get_function(name)?.to_raw().cast();
+        let mut found = Err(CudaError::NotFound);
+        for module in &self.modules {
+            found = found.or_else(|_| module.get_function(name));
+        }
+        let function: Handle = found?.to_raw().cast();
         if shared_bytes > SHARED_BYTES_DEFAULT {
             let bytes = shared_bytes as i32;
             // SAFETY: the function belongs to the module, which lives.
