@@ -50,14 +50,10 @@ struct f16 {
     uint16_t bits;
 };
 
-// A device address of launch.h as a pointer that the compiler knows to be of global memory.
+// A device address of launch.h as a pointer.
 template <class T>
 TWINSTREAM_DEVICE T *global(uint64_t address) {
-#if defined(__CUDA_ARCH__)
-    return static_cast<T *>(__cvta_global_to_generic(address));
-#else
     return reinterpret_cast<T *>(address);
-#endif
 }
 
 constexpr TWINSTREAM_DEVICE unsigned ceil_divide(unsigned value, unsigned divisor) {

@@ -129,13 +129,16 @@ public:
 
     // The input values of the next step.
     TWINSTREAM_DEVICE void copy_input(uint32_t stage) {
+        // All places first: copies are ordered, and each would wait for its own place to arrive.
+        ConvRow places[Tile::M / ROW_STEP];
         TWINSTREAM_UNROLL
-        for (unsigned row = 0; row < Tile::M; row += ROW_STEP) {
-            const ConvRow at = rows[row];
-            ptx::copy_async_16(stage + to + row * ROW_BYTES,
-                               input + static_cast<int64_t>(at.offset) * CHUNK_BYTES,
-                               (at.valid >> tap & 1) * CHUNK_BYTES);
-        }
+        for (unsigned i = 0; i < Tile::M / ROW_STEP; ++i)
+            places[i] = rows[i * ROW_STEP];
+        TWINSTREAM_UNROLL
+        for (unsigned i = 0; i < Tile::M / ROW_STEP; ++i)
+            ptx::copy_async_16(stage + to + i * ROW_STEP * ROW_BYTES,
+                               input + static_cast<int64_t>(places[i].offset) * CHUNK_BYTES,
+                               places[i].valid & tap ? CHUNK_BYTES : 0);
         advance();
     }
 
@@ -147,26 +150,28 @@ private:
 
     TWINSTREAM_DEVICE void enter_input(uint32_t step, uint32_t step_len) {
         const uint32_t taps = p.tap_rows * p.tap_columns;
-        const int64_t width = p.input_width, pixel_bytes = p.channels * sizeof(f16);
+        const int32_t width = static_cast<int32_t>(p.input_width);
+        const int32_t pixel_bytes = static_cast<int32_t>(p.channels * sizeof(f16));
         rows = table;
         tap_rows = p.tap_rows;
         tap_columns = p.tap_columns;
-        tap = step % taps;
-        tap_row = tap / tap_columns;
-        tap_column = tap % tap_columns;
+        tap = 1u << step % taps;
+        tap_row = step % taps / tap_columns;
+        tap_column = step % taps % tap_columns;
         to_column = pixel_bytes;
-        to_row = (width - tap_columns) * pixel_bytes;
-        to_block = ROW_BYTES - tap_rows * width * pixel_bytes;
+        to_row = (width - static_cast<int32_t>(tap_columns)) * pixel_bytes;
+        to_block = ROW_BYTES - static_cast<int32_t>(tap_rows) * width * pixel_bytes;
         input = global<const unsigned char>(p.input) + threadIdx.x % ROW_CHUNKS * CHUNK_BYTES
-                + ((p.tap_row_first + tap_row) * width + p.tap_column_first + tap_column) * pixel_bytes
-                + step / taps * ROW_BYTES;
+                + (p.tap_row_first + tap_row) * p.input_width * pixel_bytes
+                + (p.tap_column_first + tap_column) * pixel_bytes + step / taps * ROW_BYTES;
         steps_left = step_len - step;
     }
 
     TWINSTREAM_DEVICE void enter_shortcut(uint32_t step) {
         rows = table + Tile::M;
         tap_rows = tap_columns = 1;
-        tap = tap_row = tap_column = 0;
+        tap = 1;
+        tap_row = tap_column = 0;
         to_column = ROW_BYTES;
         to_row = to_block = 0;
         input = global<const unsigned char>(p.shortcut) + threadIdx.x % ROW_CHUNKS * CHUNK_BYTES
@@ -177,12 +182,13 @@ private:
     // To the next tap, behind the last one to the next 64 channels, behind these to the shortcut.
     TWINSTREAM_DEVICE void advance() {
         input += to_column;
-        ++tap;
+        tap <<= 1;
         if (++tap_column == tap_columns) {
             tap_column = 0;
             input += to_row;
             if (++tap_row == tap_rows) {
-                tap = tap_row = 0;
+                tap_row = 0;
+                tap = 1;
                 input += to_block;
             }
         }
@@ -203,10 +209,11 @@ private:
     // Where a row with offset 0 has its values of the next step.
     const unsigned char *input;
     // Bytes from tap to tap; what a new row of taps and a new block of channels add.
-    int64_t to_column;
-    int64_t to_row;
-    int64_t to_block;
+    int32_t to_column;
+    int32_t to_row;
+    int32_t to_block;
     uint32_t steps_left;
+    // The bit of the tap in ConvRow::valid.
     uint32_t tap;
     uint32_t tap_row;
     uint32_t tap_column;
