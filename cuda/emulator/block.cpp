@@ -63,8 +63,8 @@ Block::~Block() {
 
 bool Block::run(const Launch &launch, Dimensions index, std::string &error) {
     start(launch, index);
-    // A block of its own for every block: the sanitizers then know its exact size and that nothing
-    // in it outlives the block.
+    // An allocation for every block: the sanitizers then know its exact size, and that nothing in it
+    // outlives the block.
     shared_ = static_cast<unsigned char *>(
         ::operator new(launch.shared_bytes, std::align_val_t{shared_align_bytes}));
     std::memset(shared_, poison, launch.shared_bytes);
@@ -143,13 +143,13 @@ void Block::exit_thread() {
         fail("exits with %zu asynchronous copies that it never waited for",
              self.copies.size() - self.copies_done);
     }
-    order_release(&host_);
     if (!self.products.empty()) {
         fail("exits with %zu products that it never waited for", self.products.size());
     }
     if (exited_len_ + 1 == threads_len_ && !deferred_.empty()) {
         fail("exits last, before %s has ended", deferred_.front().what);
     }
+    order_release(&host_);
     exited_len_ += 1;
     if (exited_len_ == threads_len_) {
         switch_fiber(self.context, host_);
