@@ -93,6 +93,7 @@ def dependants(cuda, changed):
 
 
 def noticed(builds, random_len):
+    """What failed first, the slow race check last; None if nothing did."""
     for order in ORDERS:
         report = builds["plain"].run(random_len, order)
         if report:

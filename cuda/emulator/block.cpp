@@ -63,8 +63,8 @@ Block::~Block() {
 
 bool Block::run(const Launch &launch, Dimensions index, std::string &error) {
     start(launch, index);
-    // An allocation for every block: the sanitizers then know its exact size, and that nothing in it
-    // outlives the block.
+    // An allocation for every block: the sanitizers then know its exact size, and that nothing in
+    // it outlives the block.
     shared_ = static_cast<unsigned char *>(
         ::operator new(launch.shared_bytes, std::align_val_t{shared_align_bytes}));
     std::memset(shared_, poison, launch.shared_bytes);
