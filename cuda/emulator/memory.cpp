@@ -19,8 +19,9 @@ struct Allocations {
     std::atomic<std::uint64_t> version{0};
 };
 
+// Never destroyed: a stream may still compute while the program exits.
 Allocations &allocations() {
-    static Allocations instance;
+    static Allocations &instance = *new Allocations;
     return instance;
 }
 
