@@ -129,22 +129,24 @@ private:
     static constexpr unsigned RESULT_ROW_STEP = Tile::THREADS / RESULT_CHUNKS;
     static_assert(Tile::M * Tile::N * sizeof(f16) <= Tile::STAGE_BYTES, "results fit into a stage");
 
-    // Distance from the output's first value to a row of the tile at this thread's chunk.
-    TWINSTREAM_DEVICE uint64_t output_index(unsigned row) const {
-        return static_cast<uint64_t>(place.first_pixel + row) * p.output_channels
+    // Distance from the output's first value to this thread's first chunk of the tile.
+    TWINSTREAM_DEVICE uint64_t output_index() const {
+        return static_cast<uint64_t>(place.first_pixel + threadIdx.x / RESULT_CHUNKS)
+                   * p.output_channels
                + place.first_channel + threadIdx.x % RESULT_CHUNKS * CHUNK_LEN;
     }
 
     TWINSTREAM_DEVICE void copy_residual(uint32_t stage) const {
         if (p.residual == 0)
             return;
-        const f16 *const residual = global<const f16>(p.residual);
+        const f16 *from = global<const f16>(p.residual) + output_index();
         TWINSTREAM_UNROLL
         for (unsigned i = 0; i < Tile::M / RESULT_ROW_STEP; ++i) {
             const unsigned row = threadIdx.x / RESULT_CHUNKS + i * RESULT_ROW_STEP;
             const bool inside = place.first_pixel + row < place.pixels;
-            ptx::copy_async_16(stage + result_offset<Tile>(row, threadIdx.x % RESULT_CHUNKS),
-                               residual + output_index(row), inside ? CHUNK_BYTES : 0);
+            ptx::copy_async_16(stage + result_offset<Tile>(row, threadIdx.x % RESULT_CHUNKS), from,
+                               inside ? CHUNK_BYTES : 0);
+            from += RESULT_ROW_STEP * p.output_channels;
         }
     }
 
@@ -233,14 +235,14 @@ private:
     TWINSTREAM_DEVICE void store(uint32_t result_stage) const {
         __syncthreads();
         const unsigned char *const results = shared + (result_stage - stages);
-        f16 *const output = global<f16>(p.output);
+        f16 *to = global<f16>(p.output) + output_index();
         TWINSTREAM_UNROLL
         for (unsigned i = 0; i < Tile::M / RESULT_ROW_STEP; ++i) {
             const unsigned row = threadIdx.x / RESULT_CHUNKS + i * RESULT_ROW_STEP;
             if (place.first_pixel + row < place.pixels)
-                *reinterpret_cast<uint4 *>(output + output_index(row)) =
-                    *reinterpret_cast<const uint4 *>(
-                        results + result_offset<Tile>(row, threadIdx.x % RESULT_CHUNKS));
+                *reinterpret_cast<uint4 *>(to) = *reinterpret_cast<const uint4 *>(
+                    results + result_offset<Tile>(row, threadIdx.x % RESULT_CHUNKS));
+            to += RESULT_ROW_STEP * p.output_channels;
         }
     }
 

@@ -49,6 +49,18 @@ struct Copy {
     std::uint32_t group;
 };
 
+// A product of a warpgroup that was issued and not yet waited for; see hopper.hpp.
+struct Product {
+    float *sum;
+    std::uint32_t columns;
+    std::uint64_t left;
+    std::uint64_t right;
+    bool adds;
+    std::uint32_t group;
+    // The sums before, where they are not those of an earlier product in the list.
+    std::vector<float> before;
+};
+
 struct Thread {
     Context context;
     Dimensions index;
@@ -56,6 +68,9 @@ struct Thread {
     std::vector<Copy> copies;
     std::size_t copies_done = 0;
     std::uint32_t copy_groups = 0; // committed so far
+    std::vector<Product> products;
+    std::uint32_t product_groups = 0; // committed so far
+    bool has_fenced = false;          // since it last waited for products
 
     std::uint32_t lane() const { return number % warp_lanes; }
     std::uint32_t warp() const { return number / warp_lanes; }
@@ -104,10 +119,10 @@ class Block {
     Dimensions index() const { return index_; }
     std::uint32_t threads_len() const { return threads_len_; }
     unsigned char *shared() const { return shared_; }
-    // The byte at that offset; fails unless `bytes` from there lie in shared memory, aligned to
-    // their number.
+    // The byte at that offset; fails unless it is aligned and `bytes` from there lie in shared
+    // memory.
     unsigned char *check_shared(std::uint32_t offset, std::uint32_t bytes,
-                                const char *instruction);
+                                std::uint32_t align_bytes, const char *instruction);
 
   private:
     struct Barrier {

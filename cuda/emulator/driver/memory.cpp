@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "../memory.hpp"
 #include "driver.hpp"
 
 namespace twinstream::driver {
@@ -26,6 +27,7 @@ void unmap(const uint8_t *first, const Allocation &allocation) {
     if (!is_tail_untouched(first, allocation)) {
         complain("bytes were written behind an allocation of %zu", allocation.len_bytes);
     }
+    emulator::remove_allocation(first);
     munmap(allocation.mapped, allocation.mapped_bytes);
 }
 
@@ -42,6 +44,7 @@ uint8_t *allocate(Allocations *allocations, size_t len_bytes) {
     std::memset(start + page_bytes, POISON, data_bytes);
     uint8_t *first = start + page_bytes + (data_bytes - len_bytes) / ALIGN_BYTES * ALIGN_BYTES;
     allocations->emplace(first, Allocation{start, mapped_bytes, len_bytes});
+    emulator::add_allocation(first, len_bytes);
     return first;
 }
 
