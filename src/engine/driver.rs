@@ -423,6 +423,9 @@ impl Driver<'_> {
         if !self.images.sleep() {
             return;
         }
+        if self.in_flight_len > 0 {
+            self.backend.before_sleep();
+        }
         // All other news unpark this thread, and what came since it looked makes this return at
         // once.
         if due_ns == NEVER_NS {
