@@ -113,8 +113,11 @@ pub(super) fn serve(
     let lines = match prepared {
         Ok(lines) => lines,
         Err(error) => {
-            // It may hang, and there is no work to wait for.
-            std::mem::forget(backend);
+            // A device that failed may hang, and there is no work to wait for.
+            match error.is_device() {
+                true => std::mem::forget(backend),
+                false => drop(backend),
+            }
             let _ = started.send(Err(error));
             return;
         }
