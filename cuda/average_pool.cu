@@ -1,7 +1,7 @@
 // Mean over all pixels of an image (launch.h: twinstream_average_pool_params).
 //
-// A block takes 64 channels of one image: eight threads read the 128 bytes of a pixel, 32 such groups
-// take turns at the pixels. Sums are f32, in a fixed order.
+// A block takes 64 channels of one image: eight threads read the 128 bytes of a pixel, 32 such
+// groups take turns at the pixels. Sums are f32, in a fixed order.
 
 #include "common.cuh"
 #include "ptx.cuh"
@@ -25,7 +25,7 @@ TWINSTREAM_DEVICE void add(float (&sums)[CHUNK_LEN], const uint4 &chunk) {
         sums[i] += ptx::unpack_f16(words[i / 2] >> i % 2 * 16);
 }
 
-}  // namespace
+} // namespace
 
 TWINSTREAM_KERNEL(average_pool, twinstream_average_pool_params, THREADS, 4) {
     TWINSTREAM_SHARED(shared);
@@ -42,7 +42,8 @@ TWINSTREAM_KERNEL(average_pool, twinstream_average_pool_params, THREADS, 4) {
                              + threadIdx.x % GROUP * CHUNK_LEN;
     float sums[CHUNK_LEN] = {};
     for (uint32_t pixel = threadIdx.x / GROUP; pixel < p.pixels; pixel += THREADS / GROUP)
-        add(sums, *reinterpret_cast<const uint4 *>(input + static_cast<uint64_t>(pixel) * p.channels));
+        add(sums,
+            *reinterpret_cast<const uint4 *>(input + static_cast<uint64_t>(pixel) * p.channels));
     TWINSTREAM_UNROLL
     for (unsigned i = 0; i < CHUNK_LEN; ++i) {
         sums[i] += __shfl_xor_sync(~0u, sums[i], GROUP);
@@ -64,4 +65,4 @@ TWINSTREAM_KERNEL(average_pool, twinstream_average_pool_params, THREADS, 4) {
         ptx::pack_f16x2(low * share, high * share);
 }
 
-}  // namespace twinstream::kernels
+} // namespace twinstream::kernels

@@ -1,9 +1,9 @@
 // The one switch between nvcc and the emulated device, and what all kernels share.
 //
-// With nvcc this is CUDA; with a host compiler emulator/cuda.hpp stands in for the language: threadIdx,
-// blockIdx, gridDim, __syncthreads, __shfl_xor_sync, uint2, uint4, float2, float4 and the like. Kernels
-// use no name of CUDA's that is not listed in that file, hold no asm (see ptx.cuh), and keep all shared
-// memory in one dynamic array.
+// With nvcc this is CUDA; with a host compiler emulator/cuda.hpp stands in for the language:
+// threadIdx, blockIdx, gridDim, __syncthreads, __shfl_xor_sync, uint2, uint4, float2, float4 and
+// the like. Kernels use no name of CUDA's that is not listed in that file, hold no asm (see
+// ptx.cuh), and keep all shared memory in one dynamic array.
 #pragma once
 
 #include "launch.h"
@@ -15,8 +15,8 @@
 #define TWINSTREAM_DEVICE __device__ __forceinline__
 // Opens an entry point; kernels.inc must list it. At most threads_max threads a block; the compiler
 // keeps registers low enough for blocks_min blocks a multiprocessor.
-#define TWINSTREAM_KERNEL(name, params, threads_max, blocks_min)                  \
-    extern "C" __global__ void __launch_bounds__(threads_max, blocks_min)         \
+#define TWINSTREAM_KERNEL(name, params, threads_max, blocks_min)          \
+    extern "C" __global__ void __launch_bounds__(threads_max, blocks_min) \
         name(const __grid_constant__ params p)
 // Declares `name`, the block's dynamic shared memory as bytes.
 #define TWINSTREAM_SHARED(name) extern __shared__ __align__(128) unsigned char name[]
@@ -60,4 +60,4 @@ constexpr TWINSTREAM_DEVICE unsigned ceil_divide(unsigned value, unsigned diviso
     return (value + divisor - 1) / divisor;
 }
 
-}  // namespace twinstream
+} // namespace twinstream

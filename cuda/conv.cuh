@@ -1,11 +1,12 @@
-// Convolution as a matrix product that never forms its left operand: rows are output pixels, columns
-// output channels, K the taps times the input channels (launch.h: twinstream_conv_params).
+// Convolution as a matrix product that never forms its left operand: rows are output pixels,
+// columns output channels, K the taps times the input channels (launch.h: twinstream_conv_params).
 //
-// Every step of K is one tap and 64 channels, so a row of a stage is 128 contiguous bytes of one input
-// pixel. A table in shared memory gives each row its pixel and which taps see the image; it is made once
-// a block, so that the inner loop has no division and no comparison: it adds a uniform offset and tests
-// a bit. Padding and rows beyond the batch are filled with zeros by the copy itself. The blocks of K run
-// over channels outside and taps inside, so that the nine reads of a pixel follow one another.
+// Every step of K is one tap and 64 channels, so a row of a stage is 128 contiguous bytes of one
+// input pixel. A table in shared memory gives each row its pixel and which taps see the image; it
+// is made once a block, so that the inner loop has no division and no comparison: it adds a uniform
+// offset and tests a bit. Padding and rows beyond the batch are filled with zeros by the copy
+// itself. The blocks of K run over channels outside and taps inside, so that the nine reads of a
+// pixel follow one another.
 #pragma once
 
 #include "common.cuh"
@@ -16,15 +17,15 @@ namespace twinstream {
 
 // Where a row of the tile begins in an input.
 struct ConvRow {
-    // Distance from the input's first value to the pixel under tap (0, 0), which may lie outside, in
-    // chunks.
+    // Distance from the input's first value to the pixel under tap (0, 0), which may lie outside,
+    // in chunks.
     int32_t offset;
     // Bit t: the t-th tap in use sees the image.
     uint32_t valid;
 };
 
-// Shared memory of a block: the stages, the rows' places in the input and in the shortcut's, the bias,
-// and a word that the last of the blocks of a tile is announced in.
+// Shared memory of a block: the stages, the rows' places in the input and in the shortcut's, the
+// bias, and a word that the last of the blocks of a tile is announced in.
 template <class Tile>
 struct ConvShared {
     static constexpr unsigned ROWS = Tile::STAGES * Tile::STAGE_BYTES;
@@ -63,15 +64,17 @@ TWINSTREAM_DEVICE ConvRow locate_in_input(const twinstream_conv_params &p, uint3
     for (uint32_t i = 0; i < p.tap_rows; ++i)
         if (static_cast<uint32_t>(y) + p.tap_row_first + i < p.input_height)
             valid |= columns << i * p.tap_columns;
-    const int32_t pixel = (static_cast<int32_t>(image * p.input_height) + y)
-                              * static_cast<int32_t>(p.input_width) + x;
+    const int32_t pixel =
+        (static_cast<int32_t>(image * p.input_height) + y) * static_cast<int32_t>(p.input_width)
+        + x;
     return {pixel * static_cast<int32_t>(p.channels / CHUNK_LEN), valid};
 }
 
 TWINSTREAM_DEVICE ConvRow locate_in_shortcut(const twinstream_conv_params &p, uint32_t image,
                                              uint32_t output_y, uint32_t output_x) {
-    const uint32_t pixel = (image * p.shortcut_height + output_y * p.shortcut_stride)
-                               * p.shortcut_width + output_x * p.shortcut_stride;
+    const uint32_t pixel =
+        (image * p.shortcut_height + output_y * p.shortcut_stride) * p.shortcut_width
+        + output_x * p.shortcut_stride;
     return {static_cast<int32_t>(pixel * (p.shortcut_channels / CHUNK_LEN)), 1};
 }
 
@@ -221,4 +224,4 @@ private:
     uint32_t tap_columns;
 };
 
-}  // namespace twinstream
+} // namespace twinstream

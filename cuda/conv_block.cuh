@@ -1,17 +1,18 @@
-// What a block of a convolution does from start to end: fill the pipeline, multiply step after step, add
-// up slices of K where several blocks share a tile, add bias and residual, store.
+// What a block of a convolution does from start to end: fill the pipeline, multiply step after
+// step, add up slices of K where several blocks share a tile, add bias and residual, store.
 //
-// The pipeline keeps STAGES - 1 steps in flight. The tile of the residual is copied as if it were one
-// step more, so that it arrives while the last steps are multiplied; in the same place the results are
-// then put together, each value read and replaced by one thread, and leave in whole rows.
+// The pipeline keeps STAGES - 1 steps in flight. The tile of the residual is copied as if it were
+// one step more, so that it arrives while the last steps are multiplied; in the same place the
+// results are then put together, each value read and replaced by one thread, and leave in whole
+// rows.
 #pragma once
 
 #include "conv.cuh"
 
 namespace twinstream {
 
-// Byte offset of a chunk in the tile of residuals and results, M rows of N f16 values: permuted so that
-// the 4-byte accesses of a warp's sums (eight rows, one chunk) touch every bank once.
+// Byte offset of a chunk in the tile of residuals and results, M rows of N f16 values: permuted so
+// that the 4-byte accesses of a warp's sums (eight rows, one chunk) touch every bank once.
 template <class Tile>
 constexpr TWINSTREAM_DEVICE unsigned result_offset(unsigned row, unsigned chunk) {
     constexpr unsigned CHUNKS = Tile::N / CHUNK_LEN;
@@ -22,7 +23,8 @@ constexpr TWINSTREAM_DEVICE unsigned result_offset(unsigned row, unsigned chunk)
 
 // Slice `index` of `len` of K: its first step.
 TWINSTREAM_DEVICE uint32_t slice_begin(const twinstream_conv_params &p, uint32_t index) {
-    const uint32_t steps = (p.tap_rows * p.tap_columns * p.channels + p.shortcut_channels) / STEP_LEN;
+    const uint32_t steps =
+        (p.tap_rows * p.tap_columns * p.channels + p.shortcut_channels) / STEP_LEN;
     return steps * index / p.split_len;
 }
 
@@ -53,7 +55,8 @@ public:
     }
 
 private:
-    // Starts the first STAGES - 1 copies: weights and bias, which no kernel writes, before all else.
+    // Starts the first STAGES - 1 copies: weights and bias, which no kernel writes, before all
+    // else.
     TWINSTREAM_DEVICE void fill(ConvCopier<Tile> &copier, uint32_t step_len) {
         if (threadIdx.x < Tile::N * sizeof(float) / CHUNK_BYTES)
             ptx::copy_async_16(stages + ConvShared<Tile>::BIAS + threadIdx.x * CHUNK_BYTES,
@@ -150,8 +153,9 @@ private:
         }
     }
 
-    // Leaves this block's sums to the block that comes last to the tile. In that block, replaces them by
-    // the total over all slices, added in the slices' order whoever comes last, and returns true.
+    // Leaves this block's sums to the block that comes last to the tile. In that block, replaces
+    // them by the total over all slices, added in the slices' order whoever comes last, and returns
+    // true.
     TWINSTREAM_DEVICE bool reduce(Sums<Tile> &sums) const {
         constexpr unsigned QUADS = Tile::MULTIPLIES_M * Tile::MULTIPLIES_N;
         const uint32_t tile = blockIdx.y * gridDim.x + blockIdx.x;
@@ -253,4 +257,4 @@ private:
     ConvPlace place;
 };
 
-}  // namespace twinstream
+} // namespace twinstream

@@ -1,10 +1,10 @@
 // The last layer: logits = weights * features + bias (launch.h: twinstream_fully_connected_params).
 //
-// A block computes 16 classes of up to 32 images; its eight warps take turns at blocks of 32 channels and
-// add up their sums at the end. Classes are the rows of the matrix instruction and images its columns,
-// eight at a time, so that one image costs little. Nothing passes through shared memory before: a sum
-// may run over K in any order that both operands share, so a lane reads 16 consecutive bytes of a row and
-// uses them as the four pairs of values of two instructions.
+// A block computes 16 classes of up to 32 images; its eight warps take turns at blocks of 32
+// channels and add up their sums at the end. Classes are the rows of the matrix instruction and
+// images its columns, eight at a time, so that one image costs little. Nothing passes through
+// shared memory before: a sum may run over K in any order that both operands share, so a lane reads
+// 16 consecutive bytes of a row and uses them as the four pairs of values of two instructions.
 
 #include "common.cuh"
 #include "ptx.cuh"
@@ -37,8 +37,9 @@ TWINSTREAM_DEVICE uint4 read_row(const f16 *rows, uint32_t row, uint32_t row_end
 }
 
 // A warp's share of the sums; groups of images from `groups` on are left out.
-TWINSTREAM_DEVICE void multiply(float (&sums)[GROUPS][4], const twinstream_fully_connected_params &p,
-                                uint32_t first_image, uint32_t image_end, uint32_t groups) {
+TWINSTREAM_DEVICE void multiply(float (&sums)[GROUPS][4],
+                                const twinstream_fully_connected_params &p, uint32_t first_image,
+                                uint32_t image_end, uint32_t groups) {
     const unsigned lane = threadIdx.x % WARP_LEN, row = lane / 4;
     const uint32_t first_class = blockIdx.x * CLASSES;
     const f16 *const weights = global<const f16>(p.weights);
@@ -47,7 +48,8 @@ TWINSTREAM_DEVICE void multiply(float (&sums)[GROUPS][4], const twinstream_fully
     for (uint32_t channel = threadIdx.x / WARP_LEN * STEP + lane % 4 * CHUNK_LEN;
          channel < p.channels; channel += WARPS * STEP) {
         const uint4 upper = read_row(weights, first_class + row, p.classes, p.channels, channel);
-        const uint4 lower = read_row(weights, first_class + 8 + row, p.classes, p.channels, channel);
+        const uint4 lower =
+            read_row(weights, first_class + 8 + row, p.classes, p.channels, channel);
         const uint32_t first[4] = {upper.x, lower.x, upper.y, lower.y};
         const uint32_t second[4] = {upper.z, lower.z, upper.w, lower.w};
         TWINSTREAM_UNROLL
@@ -62,7 +64,7 @@ TWINSTREAM_DEVICE void multiply(float (&sums)[GROUPS][4], const twinstream_fully
     }
 }
 
-}  // namespace
+} // namespace
 
 TWINSTREAM_KERNEL(fully_connected, twinstream_fully_connected_params, THREADS, 2) {
     TWINSTREAM_SHARED(shared);
@@ -104,4 +106,4 @@ TWINSTREAM_KERNEL(fully_connected, twinstream_fully_connected_params, THREADS, 2
     }
 }
 
-}  // namespace twinstream::kernels
+} // namespace twinstream::kernels

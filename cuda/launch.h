@@ -1,11 +1,12 @@
 /* What the host hands to the kernels: one struct of plain old data a kernel, and the sizes of the
- * launches. Kernels, emulated device and Rust (bindgen) all read this file; it is the only such ABI.
+ * launches. Kernels, emulated device and Rust (bindgen) all read this file; it is the only such
+ * ABI.
  *
  * Every address is that of device memory, aligned to 16 bytes unless said otherwise; 0 stands for
  * "none" where that is allowed. "f16" is IEEE binary16. Dimensions in brackets go from the slowest
  * to the fastest. A grid covers the largest batch that may come, so that one CUDA graph serves many
- * lengths: the length itself is read from twinstream_batch on the device, and what lies beyond it is
- * neither read nor written. This file knows nothing of layers, streams or tile choice.
+ * lengths: the length itself is read from twinstream_batch on the device, and what lies beyond it
+ * is neither read nor written. This file knows nothing of layers, streams or tile choice.
  */
 #ifndef TWINSTREAM_LAUNCH_H
 #define TWINSTREAM_LAUNCH_H
@@ -17,7 +18,8 @@
 #elif defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L
 #define TWINSTREAM_SIZE_IS(type, bytes) _Static_assert(sizeof(type) == (bytes), #type)
 #else
-#define TWINSTREAM_SIZE_IS(type, bytes) typedef char type##_size_is[sizeof(type) == (bytes) ? 1 : -1]
+#define TWINSTREAM_SIZE_IS(type, bytes) \
+    typedef char type##_size_is[sizeof(type) == (bytes) ? 1 : -1]
 #endif
 
 enum {
@@ -43,8 +45,8 @@ TWINSTREAM_SIZE_IS(twinstream_batch, 1032);
 /* Kernel `stem`: u8 pixels to the pooled output of the first layer.
  * Normalisation (u8 * scale + shift in f32, rounded to f16, zero padding after it), convolution 7x7
  * at stride 2 and padding 3, bias, ReLU, rounding to f16, max pool 3x3 at stride 2 and padding 1.
- * Grid: (ceil(pooled_width / STEM_POOLED_WIDTH) * ceil(pooled_height / STEM_POOLED_HEIGHT), images of
- * the bucket, 1). */
+ * Grid: (ceil(pooled_width / STEM_POOLED_WIDTH) * ceil(pooled_height / STEM_POOLED_HEIGHT), images
+ * of the bucket, 1). */
 typedef struct {
     /* u8 [slot][height][width][3], any alignment; slot i begins at i * image_bytes. */
     uint64_t images;
@@ -77,17 +79,16 @@ TWINSTREAM_SIZE_IS(twinstream_stem_params, 96);
 /* Kernels `conv_<M>x<N>`: convolution with bias, and as wanted with residual addition, the block's
  * projection shortcut and ReLU, in this order:
  *     output = relu(round_to_f16(conv(input) + conv1x1(shortcut) + bias + residual))
- * with f16 products summed in f32. The kernels differ only in the tile of M output pixels by N output
- * channels that a block computes. K is the length of one output's sum: tap_rows * tap_columns *
- * channels + shortcut_channels.
- * Grid: (ceil(pixels of the bucket / M), output_channels / N, split_len), where pixels are images *
- * output_height * output_width. */
+ * with f16 products summed in f32. The kernels differ only in the tile of M output pixels by N
+ * output channels that a block computes. K is the length of one output's sum: tap_rows *
+ * tap_columns * channels + shortcut_channels. Grid: (ceil(pixels of the bucket / M),
+ * output_channels / N, split_len), where pixels are images * output_height * output_width. */
 typedef struct {
     /* f16 [image][input_height][input_width][channels]. */
     uint64_t input;
-    /* f16 [output_channels / 64][K / 64][64 output channels][64 of K]: what a block reads in one step
-     * lies together. K runs over blocks of 64 input channels, in each over the taps in use, row by
-     * row, in each over the 64 channels; then over the shortcut's channels. */
+    /* f16 [output_channels / 64][K / 64][64 output channels][64 of K]: what a block reads in one
+     * step lies together. K runs over blocks of 64 input channels, in each over the taps in use,
+     * row by row, in each over the 64 channels; then over the shortcut's channels. */
     uint64_t weights;
     /* f32 [output_channels]; with a shortcut, the sum of both biases. */
     uint64_t bias;
@@ -117,8 +118,8 @@ typedef struct {
     /* Zero pixels around the input. */
     uint32_t padding;
     /* The taps in use: rows [tap_row_first, tap_row_first + tap_rows) of the kernel, and columns
-     * alike; at most 32 taps. Taps that see only padding, whatever the output pixel, are left out here
-     * and in the weights, which changes no result. */
+     * alike; at most 32 taps. Taps that see only padding, whatever the output pixel, are left out
+     * here and in the weights, which changes no result. */
     uint32_t tap_row_first;
     uint32_t tap_rows;
     uint32_t tap_column_first;
@@ -187,8 +188,8 @@ TWINSTREAM_SIZE_IS(twinstream_class, 8);
  * equals; probabilities are shares of the softmax over all classes, in f32.
  * Grid: (images of the bucket, 1, 1). */
 typedef struct {
-    /* f32 [image][class] for each result buffer; buffer i begins at i * logits_result_bytes. Aligned
-     * to 4 bytes. */
+    /* f32 [image][class] for each result buffer; buffer i begins at i * logits_result_bytes.
+     * Aligned to 4 bytes. */
     uint64_t logits;
     /* twinstream_class [image][k] for each result buffer; buffer i begins at i * best_result_bytes.
      * Aligned to 8 bytes. */

@@ -1,5 +1,5 @@
-// Every PTX instruction that the kernels use, each as one small function: asm for the device, a call of
-// the same name in twinstream::emulator for the host. The only file with asm.
+// Every PTX instruction that the kernels use, each as one small function: asm for the device, a
+// call of the same name in twinstream::emulator for the host. The only file with asm.
 //
 // Addresses of shared memory are 32-bit offsets into the shared window (shared_address), as the
 // instructions want them. This file knows nothing of tiles or layers.
@@ -21,8 +21,9 @@ TWINSTREAM_DEVICE uint32_t shared_address(const void *pointer) {
                           emulator::shared_address(pointer));
 }
 
-// Starts an asynchronous copy of 16 bytes from global to shared memory, both 16-byte aligned. Only the
-// first source_bytes (0 or 16) are read; the rest becomes zero. With 0, source may point anywhere.
+// Starts an asynchronous copy of 16 bytes from global to shared memory, both 16-byte aligned. Only
+// the first source_bytes (0 or 16) are read; the rest becomes zero. With 0, source may point
+// anywhere.
 TWINSTREAM_DEVICE void copy_async_16(uint32_t shared, const void *source, uint32_t source_bytes) {
 #if defined(__CUDACC__)
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared),
@@ -35,7 +36,8 @@ TWINSTREAM_DEVICE void copy_async_16(uint32_t shared, const void *source, uint32
 
 // Closes the group of this thread's copies since the last commit; a group may be empty.
 TWINSTREAM_DEVICE void copy_async_commit() {
-    TWINSTREAM_PTX(asm volatile("cp.async.commit_group;" ::: "memory"),
+    TWINSTREAM_PTX(asm volatile("cp.async.commit_group;" ::
+                                    : "memory"),
                    emulator::copy_async_commit());
 }
 
@@ -43,12 +45,14 @@ TWINSTREAM_DEVICE void copy_async_commit() {
 // visible to this thread, and to others after a barrier.
 template <unsigned pending>
 TWINSTREAM_DEVICE void copy_async_wait() {
-    TWINSTREAM_PTX(asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory"),
+    TWINSTREAM_PTX(asm volatile("cp.async.wait_group %0;" ::"n"(pending)
+                                : "memory"),
                    emulator::copy_async_wait(pending));
 }
 
 // Loads four 8x8 matrices of f16, whose rows of 16 bytes start at the addresses of lanes 0-7, 8-15,
-// 16-23 and 24-31. Lane l gets of each matrix row l / 4, columns 2 (l % 4) and the next. The whole warp.
+// 16-23 and 24-31. Lane l gets of each matrix row l / 4, columns 2 (l % 4) and the next. The whole
+// warp.
 TWINSTREAM_DEVICE void load_matrix_x4(uint32_t (&to)[4], uint32_t shared) {
 #if defined(__CUDACC__)
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
@@ -62,16 +66,15 @@ TWINSTREAM_DEVICE void load_matrix_x4(uint32_t (&to)[4], uint32_t shared) {
 
 // sum += a * b for a 16x16, b 16x8 (f16) and sum 16x8 (f32). With g = lane / 4 and t = lane % 4:
 // a holds rows g, g + 8, g, g + 8 at columns 2t, 2t, 2t + 8, 2t + 8 (each and the next);
-// b column g at rows 2t and 2t + 8 (each and the next); sum rows g, g, g + 8, g + 8 at columns 2t, 2t + 1,
-// 2t, 2t + 1. The whole warp.
+// b column g at rows 2t and 2t + 8 (each and the next); sum rows g, g, g + 8, g + 8 at columns 2t,
+// 2t + 1, 2t, 2t + 1. The whole warp.
 TWINSTREAM_DEVICE void multiply_add_16x8x16(float (&sum)[4], const uint32_t (&a)[4], uint32_t b_low,
                                             uint32_t b_high) {
 #if defined(__CUDACC__)
-    asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
-        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-        : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b_low), "r"(b_high));
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+                 "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                 : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b_low), "r"(b_high));
 #else
     emulator::multiply_add_16x8x16(sum, a, b_low, b_high);
 #endif
@@ -124,9 +127,9 @@ TWINSTREAM_DEVICE float4 load_shared_with_blocks(const float4 *source) {
 #endif
 }
 
-// Adds 1 to a counter of global memory and returns what it was. What the caller, and the threads that
-// met it at a barrier before, wrote earlier is visible to whoever reads the new value so; and the other
-// way round.
+// Adds 1 to a counter of global memory and returns what it was. What the caller, and the threads
+// that met it at a barrier before, wrote earlier is visible to whoever reads the new value so; and
+// the other way round.
 TWINSTREAM_DEVICE uint32_t arrive(uint32_t *counter) {
 #if defined(__CUDACC__)
     uint32_t before;
@@ -140,8 +143,8 @@ TWINSTREAM_DEVICE uint32_t arrive(uint32_t *counter) {
 #endif
 }
 
-// Lets the next kernel of the stream start, where it was launched with programmatic dependence, once all
-// blocks have come here or ended.
+// Lets the next kernel of the stream start, where it was launched with programmatic dependence,
+// once all blocks have come here or ended.
 TWINSTREAM_DEVICE void allow_next_kernel() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
@@ -160,4 +163,4 @@ TWINSTREAM_DEVICE void wait_for_previous_kernel() {
 
 #undef TWINSTREAM_PTX
 
-}  // namespace twinstream::ptx
+} // namespace twinstream::ptx

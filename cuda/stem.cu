@@ -1,12 +1,12 @@
-// The first layer in one pass over the image: normalisation, 7x7 convolution at stride 2, bias, ReLU and
-// 3x3 max pool at stride 2 (launch.h: twinstream_stem_params).
+// The first layer in one pass over the image: normalisation, 7x7 convolution at stride 2, bias,
+// ReLU and 3x3 max pool at stride 2 (launch.h: twinstream_stem_params).
 //
-// A block computes 8 x 7 pooled pixels. They need 17 x 15 pixels of the convolution, 255 of the 256 rows
-// that eight warps multiply, and those 39 x 36 pixels of the image, which are normalised once into
-// shared memory with a fourth, zero channel. A kernel row is then 8 pixels x 4 channels = 32 values that
-// lie together, and the operand rows of neighbouring output pixels are 16 bytes apart: ldmatrix reads
-// them right where they overlap, without im2col and without bank conflicts. The convolution's output
-// (12.8 MB for 8 images of 224 x 224) never leaves the chip.
+// A block computes 8 x 7 pooled pixels. They need 17 x 15 pixels of the convolution, 255 of the 256
+// rows that eight warps multiply, and those 39 x 36 pixels of the image, which are normalised once
+// into shared memory with a fourth, zero channel. A kernel row is then 8 pixels x 4 channels = 32
+// values that lie together, and the operand rows of neighbouring output pixels are 16 bytes apart:
+// ldmatrix reads them right where they overlap, without im2col and without bank conflicts. The
+// convolution's output (12.8 MB for 8 images of 224 x 224) never leaves the chip.
 
 #include "common.cuh"
 #include "ptx.cuh"
@@ -93,8 +93,7 @@ struct Stem {
         for (unsigned i = 0; i < 2; ++i) {
             const unsigned row = warp * WARP_ROWS + i * 16 + lane % 16;
             const unsigned pixel = row < CONV_PIXELS ? row : CONV_PIXELS - 1;
-            pixels[i] = ptx::shared_address(shared)
-                        + pixel / CONV_WIDTH * 2 * PATCH_ROW_BYTES
+            pixels[i] = ptx::shared_address(shared) + pixel / CONV_WIDTH * 2 * PATCH_ROW_BYTES
                         + pixel % CONV_WIDTH * 2 * PIXEL_BYTES + lane / 16 * CHUNK_BYTES;
         }
         const uint32_t filter = ptx::shared_address(shared + PATCH_BYTES)
@@ -120,8 +119,8 @@ struct Stem {
         }
     }
 
-    // Bias and ReLU; pixels outside the convolution become 0, which no maximum of the pool sees: each
-    // window has a pixel inside, and none is negative.
+    // Bias and ReLU; pixels outside the convolution become 0, which no maximum of the pool sees:
+    // each window has a pixel inside, and none is negative.
     TWINSTREAM_DEVICE void put_results(const float (&sums)[2][CHANNELS / 8][4]) const {
         const unsigned lane = threadIdx.x % WARP_LEN, warp = threadIdx.x / WARP_LEN;
         const float *const bias = global<const float>(p.bias);
@@ -154,8 +153,8 @@ struct Stem {
             TWINSTREAM_UNROLL
             for (unsigned tap = 0; tap < 9; ++tap) {
                 const unsigned row = (2 * y + tap / 3) * CONV_WIDTH + 2 * x + tap % 3;
-                const uint4 value = *reinterpret_cast<const uint4 *>(
-                    shared + row * RESULT_STRIDE + chunk * CHUNK_BYTES);
+                const uint4 value = *reinterpret_cast<const uint4 *>(shared + row * RESULT_STRIDE
+                                                                     + chunk * CHUNK_BYTES);
                 largest = make_uint4(
                     ptx::max_f16x2(largest.x, value.x), ptx::max_f16x2(largest.y, value.y),
                     ptx::max_f16x2(largest.z, value.z), ptx::max_f16x2(largest.w, value.w));
@@ -167,7 +166,7 @@ struct Stem {
     }
 };
 
-}  // namespace
+} // namespace
 
 TWINSTREAM_KERNEL(stem, twinstream_stem_params, THREADS, 2) {
     TWINSTREAM_SHARED(shared);
@@ -193,4 +192,4 @@ TWINSTREAM_KERNEL(stem, twinstream_stem_params, THREADS, 2) {
     stem.pool(global<f16>(p.output) + image * pooled_pixels * CHANNELS);
 }
 
-}  // namespace twinstream::kernels
+} // namespace twinstream::kernels

@@ -1,11 +1,11 @@
-// A block's share of a matrix product: the tile's sizes, where its operands lie in shared memory, and
-// the multiplication of one stage by tensor cores.
+// A block's share of a matrix product: the tile's sizes, where its operands lie in shared memory,
+// and the multiplication of one stage by tensor cores.
 //
-// A stage holds 64 values of K for M rows of the left operand and N rows of the right one, both K-major:
-// a row is 128 bytes, all banks of shared memory once. Its eight 16-byte chunks are permuted by
-// chunk ^ (row % 8), so that eight rows at the same chunk (what ldmatrix reads at a time) as well as
-// eight chunks of the same row (what copies write at a time) touch every bank once. Knows nothing of
-// convolutions: who fills the stages is up to the caller.
+// A stage holds 64 values of K for M rows of the left operand and N rows of the right one, both
+// K-major: a row is 128 bytes, all banks of shared memory once. Its eight 16-byte chunks are
+// permuted by chunk ^ (row % 8), so that eight rows at the same chunk (what ldmatrix reads at a
+// time) as well as eight chunks of the same row (what copies write at a time) touch every bank
+// once. Knows nothing of convolutions: who fills the stages is up to the caller.
 #pragma once
 
 #include "common.cuh"
@@ -75,15 +75,16 @@ struct Multiplier {
         column = warp / Tile::WARPS_M * Tile::WARP_N;
         // Lanes 0-15 name the 16 rows at the first 8 of K, lanes 16-31 the same at the next 8.
         left_offset = operand_offset(row + lane % 16, lane / 16);
-        // Lanes 0-7 name 8 columns at the first 8 of K, 8-15 at the next 8, 16-31 the next 8 columns.
-        right_offset = Tile::LEFT_BYTES
-                       + operand_offset(column + lane % 8 + lane / 16 * 8, lane / 8 % 2);
+        // Lanes 0-7 name 8 columns at the first 8 of K, 8-15 at the next 8, 16-31 the next 8
+        // columns.
+        right_offset =
+            Tile::LEFT_BYTES + operand_offset(column + lane % 8 + lane / 16 * 8, lane / 8 % 2);
     }
 
     // Loads the operands of 16 of the stage's values of K, the part_index-th.
     TWINSTREAM_DEVICE void load(Fragments<Tile> &to, uint32_t stage, unsigned part_index) const {
-        // The chunk's number is even at part 0, so stepping to another part flips bits 5 and 6 alone:
-        // it commutes with the permutation.
+        // The chunk's number is even at part 0, so stepping to another part flips bits 5 and 6
+        // alone: it commutes with the permutation.
         const uint32_t left = stage + (left_offset ^ part_index * 2 * CHUNK_BYTES);
         const uint32_t right = stage + (right_offset ^ part_index * 2 * CHUNK_BYTES);
         TWINSTREAM_UNROLL
@@ -108,4 +109,4 @@ TWINSTREAM_DEVICE void multiply_add(Sums<Tile> &sums, const Fragments<Tile> &of)
     }
 }
 
-}  // namespace twinstream
+} // namespace twinstream

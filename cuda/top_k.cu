@@ -1,8 +1,10 @@
-// The k best classes of each image with their shares of the softmax (launch.h: twinstream_top_k_params).
+// The k best classes of each image with their shares of the softmax (launch.h:
+// twinstream_top_k_params).
 //
-// A block takes one image and makes a pass over its logits for each of the k classes: the best one below
-// the one before. Logit and index form one 64-bit key, so that "best" is a plain maximum: larger logits
-// first in IEEE's total order, then lower indices. Even NaN thus has its place, as on the CPU.
+// A block takes one image and makes a pass over its logits for each of the k classes: the best one
+// below the one before. Logit and index form one 64-bit key, so that "best" is a plain maximum:
+// larger logits first in IEEE's total order, then lower indices. Even NaN thus has its place, as on
+// the CPU.
 
 #include "common.cuh"
 #include "ptx.cuh"
@@ -63,7 +65,7 @@ TWINSTREAM_DEVICE float sum_of_block(float value, float *of_warps) {
     return value;
 }
 
-}  // namespace
+} // namespace
 
 TWINSTREAM_KERNEL(top_k, twinstream_top_k_params, THREADS, 4) {
     TWINSTREAM_SHARED(shared);
@@ -73,8 +75,9 @@ TWINSTREAM_KERNEL(top_k, twinstream_top_k_params, THREADS, 4) {
     ptx::allow_next_kernel();
     if (image >= batch->len)
         return;
-    const float *const logits = global<const float>(p.logits + batch->result * p.logits_result_bytes)
-                                + static_cast<uint64_t>(image) * p.classes;
+    const float *const logits =
+        global<const float>(p.logits + batch->result * p.logits_result_bytes)
+        + static_cast<uint64_t>(image) * p.classes;
     twinstream_class *const best =
         global<twinstream_class>(p.best + batch->result * p.best_result_bytes)
         + static_cast<uint64_t>(image) * p.k;
@@ -102,4 +105,4 @@ TWINSTREAM_KERNEL(top_k, twinstream_top_k_params, THREADS, 4) {
     }
 }
 
-}  // namespace twinstream::kernels
+} // namespace twinstream::kernels

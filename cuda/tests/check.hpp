@@ -1,10 +1,10 @@
 // What the kernel tests share: random numbers, f16 on the host, device buffers, launches and the
 // comparison of results.
 //
-// Two kinds of data: small integers, whose sums are exact in f32 in whatever order they are added, so
-// that results must agree bit for bit; and real numbers, compared within a bound derived from the number
-// of roundings. Buffers end where their data ends and are filled with NaN, so that a read too far shows,
-// in the result or under AddressSanitizer.
+// Two kinds of data: small integers, whose sums are exact in f32 in whatever order they are added,
+// so that results must agree bit for bit; and real numbers, compared within a bound derived from
+// the number of roundings. Buffers end where their data ends and are filled with NaN, so that a
+// read too far shows, in the result or under AddressSanitizer.
 #pragma once
 
 #include <cmath>
@@ -52,7 +52,8 @@ template <class Value>
 class Buffer {
 public:
     explicit Buffer(std::size_t len)
-        : values(static_cast<Value *>(std::aligned_alloc(16, (len * sizeof(Value) + 15) / 16 * 16))),
+        : values(
+              static_cast<Value *>(std::aligned_alloc(16, (len * sizeof(Value) + 15) / 16 * 16))),
           value_len(len) {
         std::memset(values.get(), 0xff, (len * sizeof(Value) + 15) / 16 * 16);
     }
@@ -148,14 +149,16 @@ struct Worst {
 };
 
 // Error allowed for an f32 sum of `terms` products: the emulated tensor core rounds after every
-// addition, each time by half a unit in the last place (2^-24) of a partial sum. Roundings are as often
-// up as down, so that n of them add up to about sqrt(n); four times that leaves chance no part. A real
-// tensor core truncates what it adds at once and stays within twice this.
+// addition, each time by half a unit in the last place (2^-24) of a partial sum. Roundings are as
+// often up as down, so that n of them add up to about sqrt(n); four times that leaves chance no
+// part. A real tensor core truncates what it adds at once and stays within twice this.
 inline double sum_error(double terms, double magnitude) {
     return 4.0 * std::sqrt(terms) * std::ldexp(magnitude, -24);
 }
 
 // Rounding to f16 besides: half a unit in the last place, 2^-11 of the value or 2^-25 near zero.
-inline double f16_error(double value) { return std::ldexp(std::fabs(value), -11) + std::ldexp(1.0, -25); }
+inline double f16_error(double value) {
+    return std::ldexp(std::fabs(value), -11) + std::ldexp(1.0, -25);
+}
 
 } // namespace twinstream::tests

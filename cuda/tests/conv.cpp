@@ -1,5 +1,6 @@
-// The convolutions against a scalar reference in double precision: sizes around every edge of every tile,
-// strides, taps that only see padding, residual, projection shortcut, slices of K, short batches.
+// The convolutions against a scalar reference in double precision: sizes around every edge of every
+// tile, strides, taps that only see padding, residual, projection shortcut, slices of K, short
+// batches.
 
 #include <array>
 #include <algorithm>
@@ -17,8 +18,8 @@ struct Entry {
     unsigned m, n, threads, shared_bytes;
 };
 
-#define TWINSTREAM_ENTRY(tile)                                                                     \
-    {"conv_" #tile, TWINSTREAM_CONV_##tile##_M, TWINSTREAM_CONV_##tile##_N,                        \
+#define TWINSTREAM_ENTRY(tile)                                              \
+    {"conv_" #tile, TWINSTREAM_CONV_##tile##_M, TWINSTREAM_CONV_##tile##_N, \
      TWINSTREAM_CONV_##tile##_THREADS, TWINSTREAM_CONV_##tile##_SHARED_BYTES}
 constexpr Entry entries[] = {TWINSTREAM_ENTRY(128x128), TWINSTREAM_ENTRY(128x64),
                              TWINSTREAM_ENTRY(64x64),   TWINSTREAM_ENTRY(64x32),
@@ -41,9 +42,10 @@ struct Case {
         std::snprintf(line, sizeof line,
                       "%s %s: %u of %u images %ux%ux%u to %u, kernel %u stride %u%s%s, shortcut %u "
                       "stride %u, split %u",
-                      entry.name, data == Data::integers ? "integers" : "reals", len, bucket, height,
-                      width, channels, outputs, kernel, stride, residual ? ", residual" : "",
-                      relu ? ", relu" : "", shortcut_channels, shortcut_stride, split_len);
+                      entry.name, data == Data::integers ? "integers" : "reals", len, bucket,
+                      height, width, channels, outputs, kernel, stride,
+                      residual ? ", residual" : "", relu ? ", relu" : "", shortcut_channels,
+                      shortcut_stride, split_len);
         return line;
     }
 };
@@ -72,10 +74,13 @@ struct Conv {
     unsigned grid_x, grid_y;
 
     Conv(const Case &of, Random &random)
-        : c(of), filter(random_f16(random, std::size_t{c.outputs} * c.kernel * c.kernel * c.channels,
-                                   c.data, 1.0f)),
-          shortcut_filter(random_f16(random, std::size_t{c.outputs} * c.shortcut_channels, c.data, 1.0f)),
-          input(random_f16(random, std::size_t{c.len} * c.height * c.width * c.channels, c.data, 1.0f)),
+        : c(of),
+          filter(random_f16(random, std::size_t{c.outputs} * c.kernel * c.kernel * c.channels,
+                            c.data, 1.0f)),
+          shortcut_filter(
+              random_f16(random, std::size_t{c.outputs} * c.shortcut_channels, c.data, 1.0f)),
+          input(random_f16(random, std::size_t{c.len} * c.height * c.width * c.channels, c.data,
+                           1.0f)),
           shortcut(random_f16(random, shortcut_len(), c.data, 1.0f)),
           residual(random_f16(random, c.residual ? output_len(c.len) : 0, c.data, 1.0f)),
           packed(std::size_t{c.outputs} * k_len()), output(output_len(c.bucket)),
@@ -90,7 +95,9 @@ struct Conv {
     std::size_t output_len(unsigned images) const {
         return std::size_t{images} * c.out(c.height) * c.out(c.width) * c.outputs;
     }
-    unsigned shortcut_side(unsigned side) const { return (c.out(side) - 1) * c.shortcut_stride + 1; }
+    unsigned shortcut_side(unsigned side) const {
+        return (c.out(side) - 1) * c.shortcut_stride + 1;
+    }
     std::size_t shortcut_len() const {
         return std::size_t{c.len} * shortcut_side(c.height) * shortcut_side(c.width)
                * c.shortcut_channels;
@@ -112,10 +119,12 @@ struct Conv {
             };
             for (unsigned block = 0; block < c.channels; block += 64)
                 for (unsigned row = row_first; row < row_first + row_len; ++row)
-                    for (unsigned column = column_first; column < column_first + column_len; ++column)
+                    for (unsigned column = column_first; column < column_first + column_len;
+                         ++column)
                         for (unsigned i = 0; i < 64; ++i)
                             put(filter[((std::size_t{o} * c.kernel + row) * c.kernel + column)
-                                           * c.channels + block + i]);
+                                           * c.channels
+                                       + block + i]);
             for (unsigned i = 0; i < c.shortcut_channels; ++i)
                 put(shortcut_filter[std::size_t{o} * c.shortcut_channels + i]);
         }
@@ -178,8 +187,10 @@ struct Conv {
                 for (unsigned i = 0; i < c.channels; ++i)
                     add(input[pixel * c.channels + i], filter[tap * c.channels + i]);
             }
-        const std::size_t pixel = (std::size_t{image} * shortcut_side(c.height) + y * c.shortcut_stride)
-                                      * shortcut_side(c.width) + x * c.shortcut_stride;
+        const std::size_t pixel =
+            (std::size_t{image} * shortcut_side(c.height) + y * c.shortcut_stride)
+                * shortcut_side(c.width)
+            + x * c.shortcut_stride;
         for (unsigned i = 0; i < c.shortcut_channels; ++i)
             add(shortcut[pixel * c.shortcut_channels + i],
                 shortcut_filter[std::size_t{o} * c.shortcut_channels + i]);
@@ -232,39 +243,42 @@ std::vector<Case> fixed_cases() {
         const Data i = Data::integers, r = Data::reals;
         const unsigned wide = std::max(e.n, 64u);
         // len bucket height width channels outputs kernel stride residual relu shortcut split data
-        cases.insert(cases.end(), {
-            // One pixel, as layer 4 at 32x32: eight of nine taps see padding alone.
-            {e, 1, 1, 1, 1, 512, wide, 3, 1, false, true, 0, 1, 1, i},
-            {e, 9, 9, 1, 1, 128, wide, 1, 1, true, true, 0, 1, 2, i},
-            {e, 3, 4, 2, 2, 64, wide, 3, 2, false, true, 0, 1, 1, i},
-            // A step of K fewer than stages, and each number of steps from there.
-            {e, 1, 1, 5, 3, 64, wide, 1, 1, true, true, 0, 1, 1, i},
-            {e, 1, 2, 5, 3, 128, wide, 1, 1, true, false, 0, 1, 1, i},
-            {e, 1, 1, 5, 3, 192, wide, 1, 1, false, true, 0, 1, 1, i},
-            {e, 1, 1, 5, 3, 256, wide, 1, 1, true, true, 0, 1, 4, i},
-            {e, 1, 1, 5, 3, 320, wide, 1, 1, true, true, 0, 1, 1, i},
-            // Blocks' first convolutions and shortcuts at stride 1 and 2.
-            {e, 2, 2, 7, 7, 64, wide * 2, 1, 1, false, true, 64, 1, 1, i},
-            {e, 2, 4, 4, 5, 128, wide, 1, 1, false, true, 256, 2, 1, i},
-            {e, 2, 2, 4, 5, 128, wide, 1, 1, false, true, 256, 2, 3, i},
-            {e, 1, 1, 9, 8, 64, wide, 3, 2, false, true, 0, 1, 2, i},
-            // Tile edges: one pixel fewer, as many, one more.
-            {e, 1, 1, 1, e.m - 1, 64, wide, 1, 1, true, true, 0, 1, 1, i},
-            {e, 1, 1, 1, e.m, 64, wide, 1, 1, true, true, 0, 1, 1, i},
-            {e, 1, 1, 1, e.m + 1, 64, wide, 1, 1, true, true, 0, 1, 1, i},
-            // Real numbers through all of it.
-            {e, 2, 2, 7, 7, 192, wide, 3, 1, true, true, 0, 1, 1, r},
-            {e, 2, 2, 7, 7, 192, wide, 3, 1, true, false, 64, 1, 5, r},
-            // The deepest sum of the network, whole and in slices.
-            {e, 1, 1, 3, 3, 512, wide, 3, 1, false, true, 0, 1, 1, r},
-            {e, 1, 1, 3, 3, 512, wide, 3, 1, false, true, 0, 1, 7, i},
-            {e, 1, 1, 2, 2, 2048, wide, 1, 1, false, true, 0, 1, 32, i},
-        });
+        cases.insert(cases.end(),
+                     {
+                         // One pixel, as layer 4 at 32x32: eight of nine taps see padding alone.
+                         {e, 1, 1, 1, 1, 512, wide, 3, 1, false, true, 0, 1, 1, i},
+                         {e, 9, 9, 1, 1, 128, wide, 1, 1, true, true, 0, 1, 2, i},
+                         {e, 3, 4, 2, 2, 64, wide, 3, 2, false, true, 0, 1, 1, i},
+                         // A step of K fewer than stages, and each number of steps from there.
+                         {e, 1, 1, 5, 3, 64, wide, 1, 1, true, true, 0, 1, 1, i},
+                         {e, 1, 2, 5, 3, 128, wide, 1, 1, true, false, 0, 1, 1, i},
+                         {e, 1, 1, 5, 3, 192, wide, 1, 1, false, true, 0, 1, 1, i},
+                         {e, 1, 1, 5, 3, 256, wide, 1, 1, true, true, 0, 1, 4, i},
+                         {e, 1, 1, 5, 3, 320, wide, 1, 1, true, true, 0, 1, 1, i},
+                         // Blocks' first convolutions and shortcuts at stride 1 and 2.
+                         {e, 2, 2, 7, 7, 64, wide * 2, 1, 1, false, true, 64, 1, 1, i},
+                         {e, 2, 4, 4, 5, 128, wide, 1, 1, false, true, 256, 2, 1, i},
+                         {e, 2, 2, 4, 5, 128, wide, 1, 1, false, true, 256, 2, 3, i},
+                         {e, 1, 1, 9, 8, 64, wide, 3, 2, false, true, 0, 1, 2, i},
+                         // Tile edges: one pixel fewer, as many, one more.
+                         {e, 1, 1, 1, e.m - 1, 64, wide, 1, 1, true, true, 0, 1, 1, i},
+                         {e, 1, 1, 1, e.m, 64, wide, 1, 1, true, true, 0, 1, 1, i},
+                         {e, 1, 1, 1, e.m + 1, 64, wide, 1, 1, true, true, 0, 1, 1, i},
+                         // Real numbers through all of it.
+                         {e, 2, 2, 7, 7, 192, wide, 3, 1, true, true, 0, 1, 1, r},
+                         {e, 2, 2, 7, 7, 192, wide, 3, 1, true, false, 64, 1, 5, r},
+                         // The deepest sum of the network, whole and in slices.
+                         {e, 1, 1, 3, 3, 512, wide, 3, 1, false, true, 0, 1, 1, r},
+                         {e, 1, 1, 3, 3, 512, wide, 3, 1, false, true, 0, 1, 7, i},
+                         {e, 1, 1, 2, 2, 2048, wide, 1, 1, false, true, 0, 1, 32, i},
+                     });
     }
     // Rows as long as at 224x224.
     cases.push_back({entries[1], 1, 1, 56, 56, 64, 64, 3, 1, false, true, 0, 1, 1, Data::integers});
-    cases.push_back({entries[0], 1, 2, 28, 28, 128, 128, 3, 2, false, true, 0, 1, 1, Data::integers});
-    cases.push_back({entries[2], 1, 1, 56, 56, 64, 256, 1, 1, false, true, 64, 1, 1, Data::integers});
+    cases.push_back(
+        {entries[0], 1, 2, 28, 28, 128, 128, 3, 2, false, true, 0, 1, 1, Data::integers});
+    cases.push_back(
+        {entries[2], 1, 1, 56, 56, 64, 256, 1, 1, false, true, 64, 1, 1, Data::integers});
     return cases;
 }
 
@@ -284,7 +298,8 @@ Case random_case(Random &random) {
     c.shortcut_channels = random.below(3) * 64;
     c.shortcut_stride = random.below(2) + 1;
     const unsigned taps = taps_in_use(c, c.height)[1] * taps_in_use(c, c.width)[1];
-    c.split_len = random.below(2) ? 1 : random.below((taps * c.channels + c.shortcut_channels) / 64) + 1;
+    c.split_len =
+        random.below(2) ? 1 : random.below((taps * c.channels + c.shortcut_channels) / 64) + 1;
     c.data = random.below(2) ? Data::integers : Data::reals;
     return c;
 }

@@ -1,6 +1,6 @@
-// Shared memory without bank conflicts, by counting: for every access pattern of the kernels, the lanes
-// that the hardware serves at a time touch each bank once. A bank is 4 bytes wide and there are 32; of a
-// 16-byte access eight lanes are served at a time, of a 4-byte access all 32.
+// Shared memory without bank conflicts, by counting: for every access pattern of the kernels, the
+// lanes that the hardware serves at a time touch each bank once. A bank is 4 bytes wide and there
+// are 32; of a 16-byte access eight lanes are served at a time, of a 4-byte access all 32.
 
 #include <set>
 
