@@ -110,12 +110,14 @@ mod cuda {
             .opt_level(2)
             // The suffix .cu means nothing to a host compiler.
             .flags(["-x", "c++", "-Wpedantic", "-Wshadow", "-fvisibility=hidden"])
+            // Kernels look at the same memory as words of several types.
+            .flag("-fno-strict-aliasing")
             .files(kernels)
             .files(hosts);
         build.compile("twinstream_driver");
     }
 
-    /// The kernels by nvcc, as one fat binary, and the lazy loader of the driver.
+    /// The kernels by nvcc, a fat binary for each file, and the lazy loader of the driver.
     fn real() {
         let nvcc = nvcc().unwrap_or_else(|| {
             fail(&format!(
@@ -126,29 +128,16 @@ mod cuda {
             ))
         });
         let folder = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-        // nvcc makes a fat binary of one file.
-        let all = folder.join("kernels.cu");
-        let root = env::current_dir().expect("the package's folder can be named");
-        let include = |file: PathBuf| format!("#include \"{}\"\n", root.join(file).display());
-        let text: String = files("cuda", "cu").into_iter().map(include).collect();
-        fs::write(&all, text).unwrap_or_else(|error| fail(&format!("{}: {error}", all.display())));
-        let mut command = Command::new(&nvcc);
-        command.args(["-fatbin", "-std=c++17", "-O3", "-lineinfo", "--threads", "0"]);
-        let targets = variable("TWINSTREAM_CUDA_TARGETS").unwrap_or_else(|| TARGETS.to_owned());
-        for target in targets.split(',') {
-            let option = format!("-gencode=arch=compute_{target},code=sm_{target}");
-            command.arg(option);
-        }
-        // PTX with features of one architecture alone ("90a") would run on no other.
-        let newest = targets.rsplit(',').next().unwrap_or_default();
-        let newest = newest.trim_end_matches(char::is_alphabetic);
-        command.arg(format!("-gencode=arch=compute_{newest},code=compute_{newest}"));
-        command.arg(&all).arg("-o").arg(folder.join("kernels.fatbin"));
-        match command.status() {
-            Ok(status) if status.success() => {}
-            Ok(status) => fail(&format!("nvcc ended with {status}: {command:?}")),
-            Err(error) => fail(&format!("cannot run {}: {error}", nvcc.display())),
-        }
+        let compile = |file: PathBuf| {
+            let name = file.file_stem().expect("a file's path ends in its name").to_owned();
+            let fatbin = folder.join(name).with_extension("fatbin");
+            fat_binary(&nvcc, &file, &fatbin);
+            format!("include_bytes!({fatbin:?}),\n")
+        };
+        let list: String = files("cuda", "cu").into_iter().map(compile).collect();
+        let all = folder.join("fatbins.rs");
+        fs::write(&all, format!("&[{list}]"))
+            .unwrap_or_else(|error| fail(&format!("{}: {error}", all.display())));
         cc::Build::new()
             .cpp(true)
             .std("c++17")
@@ -159,6 +148,26 @@ mod cuda {
             .cpp_link_stdlib(None)
             .compile("twinstream_driver");
         println!("cargo::rustc-link-lib=dl");
+    }
+
+    /// Compiles a file's kernels for every target.
+    fn fat_binary(nvcc: &Path, file: &Path, fatbin: &Path) {
+        let mut command = Command::new(nvcc);
+        command.args(["-fatbin", "-std=c++17", "-O3", "-lineinfo", "--threads", "0"]);
+        let targets = variable("TWINSTREAM_CUDA_TARGETS").unwrap_or_else(|| TARGETS.to_owned());
+        for target in targets.split(',') {
+            command.arg(format!("-gencode=arch=compute_{target},code=sm_{target}"));
+        }
+        // PTX with features of one architecture alone ("90a") would run on no other.
+        let newest = targets.rsplit(',').next().unwrap_or_default();
+        let newest = newest.trim_end_matches(char::is_alphabetic);
+        command.arg(format!("-gencode=arch=compute_{newest},code=compute_{newest}"));
+        command.arg(file).arg("-o").arg(fatbin);
+        match command.status() {
+            Ok(status) if status.success() => {}
+            Ok(status) => fail(&format!("nvcc ended with {status}: {command:?}")),
+            Err(error) => fail(&format!("cannot run {}: {error}", nvcc.display())),
+        }
     }
 
     /// The files of `folder` with this suffix, in order.

@@ -73,6 +73,7 @@ const UNSAFE_FILES: &[&str] = &[
     "src/backend/cuda/executor.rs",
     "src/backend/cuda/memory.rs",
     "src/backend/cuda/nvtx.rs",
+    "src/backend/cuda/profile.rs",
     "src/backend/cuda/stream.rs",
     "src/backend/cuda/tune.rs",
     "src/capi/calls.rs",

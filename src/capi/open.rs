@@ -13,6 +13,8 @@ use super::layout::{self, Options};
 use super::requests::Requests;
 use super::status::{Failed, Outcome, Status};
 use crate::backend::cpu::{Cpu, CpuDevice, CpuOptions};
+#[cfg(feature = "cuda")]
+use crate::backend::cuda::{CudaDevice, CudaOptions, DeviceId};
 use crate::backend::{Backend, Geometry, Null};
 use crate::engine::{Engine, EngineOptions};
 use crate::model::Model;
@@ -78,7 +80,25 @@ pub(super) fn open(options: &Options, texts: &Texts<'_>, mark: u16) -> Outcome<L
             let device = CpuDevice::new(Cpu::new(&model, &cpu_options)?);
             Live::start(device, &engine_options, mark, (size, labels))
         }
-        layout::BACKEND_CUDA => cuda(),
+        #[cfg(feature = "cuda")]
+        layout::BACKEND_CUDA => {
+            let (model, sizes) = model(options, texts)?;
+            let labels = (0..model.class_count()).map(|index| model.label(index)).collect();
+            let (height, width) = (sizes.height, sizes.width);
+            let cuda_options = CudaOptions {
+                device: DeviceId::Index(options.device_index),
+                height,
+                width,
+                ..CudaOptions::for_model(&model)
+            };
+            let device = CudaDevice::new(&model, &cuda_options)?;
+            Live::start(device, &engine_options, mark, ((height, width), labels))
+        }
+        #[cfg(not(feature = "cuda"))]
+        layout::BACKEND_CUDA => {
+            let text = "this library was built without the CUDA backend";
+            Err(Failed::new(Status::Unsupported, text))
+        }
         layout::BACKEND_NULL => {
             let null = Null::new(Geometry {
                 image_bytes: null_size(options.null_image_bytes, "null_image_bytes")?,
@@ -91,12 +111,6 @@ pub(super) fn open(options: &Options, texts: &Texts<'_>, mark: u16) -> Outcome<L
         }
         other => Err(argument(format!("backend {other} is no TWINSTREAM_BACKEND_"))),
     }
-}
-
-/// The CUDA backend: not in this build.
-fn cuda() -> Outcome<Live> {
-    let text = "this library was built without the CUDA backend";
-    Err(Failed::new(Status::Unsupported, text))
 }
 
 impl Live {

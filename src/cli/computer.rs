@@ -38,6 +38,7 @@ enum Backend {
 
 /// Which GPU, and how it is launched.
 #[derive(Args)]
+#[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "read where there are GPUs"))]
 pub struct GpuOptions {
     /// GPU, by its number or by its UUID as `nvidia-smi -L` prints it [default: 0]
     #[arg(long, value_name = "DEVICE")]

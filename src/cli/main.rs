@@ -15,6 +15,8 @@ mod live;
 mod options;
 mod outcome;
 mod plan;
+#[cfg(feature = "cuda")]
+mod profile;
 mod reader;
 mod simulate;
 mod table;
@@ -52,6 +54,9 @@ enum Command {
     Simulate(simulate::Args),
     #[cfg(feature = "cuda")]
     #[command(after_help = EXIT_CODES_HELP)]
+    Profile(profile::Options),
+    #[cfg(feature = "cuda")]
+    #[command(after_help = EXIT_CODES_HELP)]
     Tune(tune::Options),
 }
 
@@ -65,6 +70,8 @@ fn main() -> ExitCode {
         Command::Inspect(options) => inspect::run(&options),
         Command::Plan(options) => plan::run(&options).map(|()| Outcome::AllAnswered),
         Command::Simulate(options) => simulate::run(&options).map(|()| Outcome::AllAnswered),
+        #[cfg(feature = "cuda")]
+        Command::Profile(options) => profile::run(&options),
         #[cfg(feature = "cuda")]
         Command::Tune(options) => tune::run(&options),
     })

@@ -9,16 +9,17 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use cust::device::{Device, DeviceAttribute};
+use cust::error::CudaError;
 use cust::module::Module;
 
 use super::driver::{self, Code, Handle, check};
 use crate::error::{Error, Kind, Result};
 
-/// The kernels: a fat binary, or nothing where the emulated device knows them by name.
+/// The kernels: fat binaries, or one that is empty where the emulated device knows them by name.
 #[cfg(not(twinstream_emulated))]
-const KERNELS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/kernels.fatbin"));
+const KERNELS: &[&[u8]] = include!(concat!(env!("OUT_DIR"), "/fatbins.rs"));
 #[cfg(twinstream_emulated)]
-const KERNELS: &[u8] = &[];
+const KERNELS: &[&[u8]] = &[&[]];
 
 /// CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES.
 const MAX_DYNAMIC_SHARED_SIZE_BYTES: i32 = 8;
@@ -90,6 +91,8 @@ pub struct DeviceInfo {
     pub cache_bytes: u64,
     /// Clock of the multiprocessors at its highest, in Hz.
     pub clock_hz: u64,
+    /// What the memory moves at most in a second.
+    pub memory_bytes_per_s: u64,
 }
 
 impl DeviceInfo {
@@ -105,7 +108,23 @@ impl DeviceInfo {
             shared_bytes: 228 << 10,
             cache_bytes: 50 << 20,
             clock_hz: 1_980_000_000,
+            memory_bytes_per_s: 3_350_000_000_000,
         }
+    }
+
+    /// Multiply-accumulates of f16 that the tensor cores do in a nanosecond, by NVIDIA's papers on
+    /// the architectures.
+    pub(super) fn macs_per_ns(&self) -> f64 {
+        let per_clock = match self.capability {
+            (8, 0) => 1024.0,
+            (8, _) => 512.0,
+            _ => 2048.0,
+        };
+        per_clock * f64::from(self.multiprocessor_len) * self.clock_hz as f64 / 1e9
+    }
+
+    pub(super) fn memory_bytes_per_ns(&self) -> f64 {
+        self.memory_bytes_per_s as f64 / 1e9
     }
 
     fn new(index: u32) -> std::result::Result<Self, Code> {
@@ -127,6 +146,12 @@ impl DeviceInfo {
             shared_bytes: attribute(DeviceAttribute::MaxSharedMemoryPerMultiprocessor)?,
             cache_bytes: attribute(DeviceAttribute::L2CacheSize)?.into(),
             clock_hz: 1000 * u64::from(attribute(DeviceAttribute::ClockRate)?),
+            // Both edges of the clock carry data.
+            memory_bytes_per_s: 2
+                * 1000
+                * u64::from(attribute(DeviceAttribute::MemoryClockRate)?)
+                * u64::from(attribute(DeviceAttribute::GlobalMemoryBusWidth)?)
+                / 8,
         })
     }
 }
@@ -147,7 +172,7 @@ pub fn devices() -> Result<Vec<DeviceInfo>> {
 pub(super) struct Context {
     info: DeviceInfo,
     // In the order in which they must go.
-    module: Module,
+    modules: Vec<Module>,
     context: cust::context::Context,
 }
 
@@ -178,10 +203,11 @@ impl Context {
         check(unsafe { driver::cuCtxGetCurrent(&mut before) })?;
         // Replaces the context that was current.
         let context = cust::context::Context::new(Device::get_device(info.index)?)?;
-        let module = Module::from_fatbin(KERNELS, &[]);
+        let modules = KERNELS.iter().map(|kernels| Module::from_fatbin(kernels, &[]));
+        let modules: std::result::Result<_, _> = modules.collect();
         // SAFETY: the context that was current lives, if there was one.
         check(unsafe { driver::cuCtxSetCurrent(before) })?;
-        Ok(Arc::new(Self { info, module: module?, context }))
+        Ok(Arc::new(Self { info, modules: modules?, context }))
     }
 
     pub(super) fn info(&self) -> &DeviceInfo {
@@ -209,7 +235,11 @@ impl Context {
         name: &str,
         shared_bytes: u32,
     ) -> std::result::Result<Handle, Code> {
-        let function: Handle = self.module.get_function(name)?.to_raw().cast();
+        let mut found = Err(CudaError::NotFound);
+        for module in &self.modules {
+            found = found.or_else(|_| module.get_function(name));
+        }
+        let function: Handle = found?.to_raw().cast();
         if shared_bytes > SHARED_BYTES_DEFAULT {
             let bytes = shared_bytes as i32;
             // SAFETY: the function belongs to the module, which lives.
