@@ -57,7 +57,7 @@ pub(super) const TILES: [Tile; 6] = [
 
 /// Slices of K that are tried.
 const SPLITS: [u32; 8] = [1, 2, 3, 4, 6, 8, 12, 16];
-/// Partial sums of one launch at most: beyond the level-2 cache they would cost more than they gain.
+/// Partial sums of one launch at most: beyond the level-2 cache they cost more than they gain.
 const PARTIALS_BYTES_MAX: usize = 32 << 20;
 
 // What the model takes a multiprocessor to do at a clock; measurements (`twinstream tune`) replace
