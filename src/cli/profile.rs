@@ -1,4 +1,4 @@
-//! `twinstream profile`: times of layers, batches and copies on a GPU, beside the hardware's bounds.
+//! `twinstream profile`: times of layers, batches and copies on a GPU, beside its bounds.
 
 use std::io::{self, Write};
 
