@@ -50,8 +50,8 @@ impl Arena {
     }
 }
 
-/// The offset of each tensor, in values, and the values needed at the peak. Tensors are in the order
-/// in which they are written.
+/// The offset of each tensor, in values, and the values needed at the peak. Tensors are in order of
+/// their writing.
 pub(crate) fn place(mut tensors: Vec<Tensor>) -> (Vec<usize>, usize) {
     // A place that is written over lives on with the tensor that took it.
     for tensor in (0..tensors.len()).rev() {
