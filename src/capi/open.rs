@@ -13,6 +13,8 @@ use super::layout::{self, Options};
 use super::requests::Requests;
 use super::status::{Failed, Outcome, Status};
 use crate::backend::cpu::{Cpu, CpuDevice, CpuOptions};
+#[cfg(feature = "cuda")]
+use crate::backend::cuda::{CudaDevice, CudaOptions, DeviceId};
 use crate::backend::{Backend, Geometry, Null};
 use crate::engine::{Engine, EngineOptions};
 use crate::model::Model;
@@ -79,7 +81,7 @@ pub(super) fn open(options: &Options, texts: &Texts<'_>, mark: u16) -> Outcome<L
     let engine_options = engine_options(options, texts)?;
     match options.backend {
         layout::BACKEND_CPU => cpu(options, texts, &engine_options, mark),
-        layout::BACKEND_CUDA => cuda(),
+        layout::BACKEND_CUDA => cuda(options, texts, &engine_options, mark),
         layout::BACKEND_NULL => null(options, &engine_options, mark),
         other => Err(argument(format!("backend {other} is no TWINSTREAM_BACKEND_"))),
     }
@@ -98,8 +100,29 @@ fn cpu(
     Live::start(device, engine_options, mark, (size, labels))
 }
 
+#[cfg(feature = "cuda")]
+fn cuda(
+    options: &Options,
+    texts: &Texts<'_>,
+    engine_options: &EngineOptions,
+    mark: u16,
+) -> Outcome<Live> {
+    let (model, sizes) = model(options, texts)?;
+    let labels = (0..model.class_count()).map(|index| model.label(index)).collect();
+    let size = (sizes.height, sizes.width);
+    let cuda_options = CudaOptions {
+        device: DeviceId::Index(options.device_index),
+        height: sizes.height,
+        width: sizes.width,
+        ..CudaOptions::for_model(&model)
+    };
+    let device = CudaDevice::new(&model, &cuda_options)?;
+    Live::start(device, engine_options, mark, (size, labels))
+}
+
 /// Not in this build.
-fn cuda() -> Outcome<Live> {
+#[cfg(not(feature = "cuda"))]
+fn cuda(_: &Options, _: &Texts<'_>, _: &EngineOptions, _: u16) -> Outcome<Live> {
     let text = "this library was built without the CUDA backend";
     Err(Failed::new(Status::Unsupported, text))
 }

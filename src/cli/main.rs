@@ -3,18 +3,25 @@
 mod bench;
 mod charts;
 mod classify;
+mod computer;
 mod evaluate;
 mod experiment;
 mod files;
+#[cfg(feature = "cuda")]
+mod gpu_plan;
 mod html;
 mod inspect;
 mod live;
 mod options;
 mod outcome;
 mod plan;
+#[cfg(feature = "cuda")]
+mod profile;
 mod reader;
 mod simulate;
 mod table;
+#[cfg(feature = "cuda")]
+mod tune;
 
 use std::process::ExitCode;
 
@@ -45,6 +52,12 @@ enum Command {
     Plan(plan::Args),
     #[command(after_help = EXIT_CODES_HELP)]
     Simulate(simulate::Args),
+    #[cfg(feature = "cuda")]
+    #[command(after_help = EXIT_CODES_HELP)]
+    Profile(profile::Options),
+    #[cfg(feature = "cuda")]
+    #[command(after_help = EXIT_CODES_HELP)]
+    Tune(tune::Options),
 }
 
 fn main() -> ExitCode {
@@ -57,5 +70,9 @@ fn main() -> ExitCode {
         Command::Inspect(options) => inspect::run(&options),
         Command::Plan(options) => plan::run(&options).map(|()| Outcome::AllAnswered),
         Command::Simulate(options) => simulate::run(&options).map(|()| Outcome::AllAnswered),
+        #[cfg(feature = "cuda")]
+        Command::Profile(options) => profile::run(&options),
+        #[cfg(feature = "cuda")]
+        Command::Tune(options) => tune::run(&options),
     })
 }

@@ -72,7 +72,9 @@ impl Engine {
     pub fn start(backend: impl Backend + 'static, options: &EngineOptions) -> Result<Self> {
         let geometry = backend.geometry();
         check(options, geometry)?;
-        let (shared, receivers) = build(options, geometry)?;
+        let mut built = None;
+        backend.with_host_memory(&mut || built = Some(build(options, geometry)));
+        let (shared, receivers) = built.expect("the backend lets memory be made")?;
         let options = *options;
         let (started, is_started) = mpsc::sync_channel(1);
         let for_thread = Arc::clone(&shared);

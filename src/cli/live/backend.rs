@@ -7,6 +7,8 @@ use std::str::FromStr;
 
 use anyhow::bail;
 use twinstream::backend::cpu::{Cpu, CpuDevice, CpuOptions};
+#[cfg(feature = "cuda")]
+use twinstream::backend::cuda::{CudaDevice, CudaOptions};
 use twinstream::backend::{Backend, Geometry, Null};
 use twinstream::engine::{Engine, EngineOptions};
 use twinstream::image::Preprocess;
@@ -16,6 +18,7 @@ use twinstream::sim::device::DeviceSpec;
 use super::device::SimulatedDevice;
 use super::images;
 use super::watched::{Batches, Watched};
+use crate::computer::GpuOptions;
 use crate::options::{ModelOptions, Size, parse_count};
 
 /// Images and results where no network says otherwise: those of CIFAR-10.
@@ -59,13 +62,24 @@ pub(crate) struct OpenOptions {
     /// Pin the scheduling thread to this core.
     #[arg(long)]
     core: Option<usize>,
+    #[command(flatten)]
+    gpu: GpuOptions,
 }
 
 impl OpenOptions {
     pub(crate) fn open(&self, backend: &BackendWords) -> anyhow::Result<Opened> {
         let kind = match backend {
+            #[cfg(not(feature = "cuda"))]
             BackendWords::Cuda => {
                 bail!("--backend cuda: this build has no CUDA backend; use cpu, null or sim:DEVICE")
+            }
+            #[cfg(feature = "cuda")]
+            BackendWords::Cuda => {
+                let model = self.model.load()?;
+                let options = self.gpu.options(&model, self.model.size(&model))?;
+                let images = self.read_images(&model)?;
+                let kind = Kind::Cuda { model: Box::new(model), options: Box::new(options) };
+                return Ok(Opened { kind, images, core: self.core });
             }
             BackendWords::Null => Kind::Null,
             BackendWords::Simulated(device) => Kind::Simulated(device.clone()),
@@ -74,23 +88,33 @@ impl OpenOptions {
                 let Size { height, width } = self.model.size(&model);
                 let mut options = CpuOptions { height, width, ..CpuOptions::for_model(&model) };
                 options.threads = self.threads.unwrap_or(options.threads);
-                let images = {
-                    let preprocess = Preprocess::for_model(model.config());
-                    let preprocess = Preprocess { height, width, ..preprocess };
-                    images::read(self.images.as_deref(), preprocess)?
-                };
+                let images = self.read_images(&model)?;
                 let kind = Kind::Cpu { model: Box::new(model), options };
                 return Ok(Opened { kind, images, core: self.core });
             }
         };
         Ok(Opened { kind, images: images::noise(GEOMETRY.image_bytes), core: self.core })
     }
+
+    fn read_images(&self, model: &Model) -> anyhow::Result<Vec<Vec<u8>>> {
+        let Size { height, width } = self.model.size(model);
+        let preprocess = Preprocess { height, width, ..Preprocess::for_model(model.config()) };
+        images::read(self.images.as_deref(), preprocess)
+    }
 }
 
 enum Kind {
     Null,
     Simulated(Box<DeviceSpec>),
-    Cpu { model: Box<Model>, options: CpuOptions },
+    Cpu {
+        model: Box<Model>,
+        options: CpuOptions,
+    },
+    #[cfg(feature = "cuda")]
+    Cuda {
+        model: Box<Model>,
+        options: Box<CudaOptions>,
+    },
 }
 
 /// A backend that engines can be started on, one after the other, and images for it.
@@ -113,6 +137,8 @@ impl Opened {
             Kind::Null => Box::new(Null::new(geometry)),
             Kind::Simulated(device) => Box::new(SimulatedDevice::new(device, seed, geometry)?),
             Kind::Cpu { model, options } => Box::new(CpuDevice::new(Cpu::new(model, options)?)),
+            #[cfg(feature = "cuda")]
+            Kind::Cuda { model, options } => Box::new(CudaDevice::new(model, options)?),
         };
         let (watched, batches) = Watched::new(backend);
         let engine = Engine::start(watched, &EngineOptions { core: self.core, ..*options })?;
@@ -127,6 +153,8 @@ impl Opened {
             Kind::Null => "null".to_owned(),
             Kind::Simulated(device) => format!("sim:{}", device.name),
             Kind::Cpu { .. } => "cpu".to_owned(),
+            #[cfg(feature = "cuda")]
+            Kind::Cuda { .. } => "cuda".to_owned(),
         }
     }
 

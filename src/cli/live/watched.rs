@@ -43,6 +43,10 @@ impl Backend for Watched {
         self.backend.geometry()
     }
 
+    fn with_host_memory(&self, make: &mut dyn FnMut()) {
+        self.backend.with_host_memory(make);
+    }
+
     fn attach(&mut self, attachment: Attachment) -> twinstream::Result<()> {
         self.backend.attach(attachment)
     }
@@ -80,5 +84,9 @@ impl Backend for Watched {
 
     fn poll_download(&mut self, results: &mut Vec<ResultSlot>) -> Option<Completion> {
         self.backend.poll_download(results)
+    }
+
+    fn before_sleep(&mut self) {
+        self.backend.before_sleep();
     }
 }

@@ -1,0 +1,185 @@
+// Hands the blocks of a grid to host threads.
+
+#include "launch.hpp"
+
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <numeric>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "block.hpp"
+
+namespace twinstream::emulator {
+namespace {
+
+std::uint64_t environment_number(const char *name, std::uint64_t otherwise) {
+    const char *text = std::getenv(name);
+    return text == nullptr || *text == '\0' ? otherwise : std::strtoull(text, nullptr, 10);
+}
+
+struct SharedSettings {
+    std::mutex lock;
+    Settings value{environment_number("TWINSTREAM_EMULATOR_SEED", 0),
+                   static_cast<unsigned>(environment_number(
+                       "TWINSTREAM_EMULATOR_THREADS", std::thread::hardware_concurrency()))};
+};
+
+SharedSettings &shared_settings() {
+    static SharedSettings instance;
+    return instance;
+}
+
+// Stacks are costly to map, so blocks are kept for the next launch. No more exist than host threads
+// have run kernels at the same time.
+class BlockPool {
+  public:
+    std::unique_ptr<Block> take() {
+        {
+            const std::lock_guard<std::mutex> guard(lock_);
+            if (!idle_.empty()) {
+                std::unique_ptr<Block> block = std::move(idle_.back());
+                idle_.pop_back();
+                return block;
+            }
+        }
+        return std::make_unique<Block>();
+    }
+    void give_back(std::unique_ptr<Block> block) {
+        const std::lock_guard<std::mutex> guard(lock_);
+        idle_.push_back(std::move(block));
+    }
+
+  private:
+    std::mutex lock_;
+    std::vector<std::unique_ptr<Block>> idle_;
+};
+
+// Never destroyed: a stream may still compute while the program exits.
+BlockPool &block_pool() {
+    static BlockPool &instance = *new BlockPool;
+    return instance;
+}
+
+// FNV-1a: every kernel has an order of its own.
+std::uint64_t hash(const char *text) {
+    std::uint64_t value = 0xcbf29ce484222325u;
+    for (; *text != '\0'; ++text) {
+        value = (value ^ static_cast<unsigned char>(*text)) * 0x100000001b3u;
+    }
+    return value;
+}
+
+std::vector<std::uint32_t> block_order(std::uint32_t blocks_len, std::uint64_t seed) {
+    std::vector<std::uint32_t> order(blocks_len);
+    std::iota(order.begin(), order.end(), 0u);
+    if (seed != 0) {
+        std::mt19937_64 generator(seed);
+        for (std::uint32_t i = blocks_len; i > 1; --i) {
+            std::swap(order[i - 1], order[generator() % i]);
+        }
+    }
+    return order;
+}
+
+std::string refuse(const unsigned grid[3], const unsigned block[3], unsigned shared_bytes) {
+    // Limits of CUDA for compute capability 8.0 to 9.0.
+    if (grid[0] == 0 || grid[1] == 0 || grid[2] == 0 || grid[0] > 0x7fffffffu ||
+        grid[1] > 65535 || grid[2] > 65535) {
+        return "the grid is empty or too large";
+    }
+    if (block[0] == 0 || block[1] == 0 || block[2] == 0 || block[2] > 64 ||
+        std::uint64_t{block[0]} * block[1] * block[2] > block_threads_max) {
+        return "a block has 1 to 1024 threads, at most 64 in z";
+    }
+    if (shared_bytes > shared_bytes_max) {
+        return std::to_string(shared_bytes) + " bytes of shared memory are more than the " +
+               std::to_string(shared_bytes_max) + " there are";
+    }
+    if (std::uint64_t{grid[0]} * grid[1] * grid[2] > 0xffffffffu) {
+        return "more blocks than the emulated device counts";
+    }
+    return {};
+}
+
+// What the host threads of one launch share.
+struct Work {
+    const Launch &launch;
+    std::vector<std::uint32_t> order;
+    std::atomic<std::uint32_t> next{0};
+    std::atomic<bool> has_failed{false};
+    std::mutex lock{};
+    std::string error{};
+};
+
+void work_off(Work &work) {
+    std::unique_ptr<Block> block = block_pool().take();
+    const Dimensions grid = work.launch.grid;
+    while (!work.has_failed.load()) {
+        const std::uint32_t next = work.next.fetch_add(1);
+        if (next >= work.order.size()) {
+            break;
+        }
+        const std::uint32_t number = work.order[next];
+        const Dimensions index{number % grid.x, number / grid.x % grid.y,
+                               number / grid.x / grid.y};
+        std::string error;
+        if (!block->run(work.launch, index, error)) {
+            const std::lock_guard<std::mutex> guard(work.lock);
+            if (!work.has_failed.exchange(true)) {
+                work.error = error;
+            }
+        }
+    }
+    block_pool().give_back(std::move(block));
+}
+
+} // namespace
+
+Settings settings() {
+    SharedSettings &shared = shared_settings();
+    const std::lock_guard<std::mutex> guard(shared.lock);
+    return shared.value;
+}
+
+void set_settings(const Settings &settings) {
+    SharedSettings &shared = shared_settings();
+    const std::lock_guard<std::mutex> guard(shared.lock);
+    shared.value = settings;
+}
+
+int run_kernel(const Kernel &kernel, const unsigned grid[3], const unsigned block[3],
+               unsigned shared_bytes, const void *params, std::string *error) {
+    *error = refuse(grid, block, shared_bytes);
+    if (!error->empty()) {
+        error->insert(0, std::string(kernel.name) + ": ");
+        return 1;
+    }
+    const Settings chosen = settings();
+    const std::uint64_t seed = chosen.seed == 0 ? 0 : chosen.seed ^ hash(kernel.name);
+    struct alignas(64) Line {
+        unsigned char bytes[64];
+    };
+    std::vector<Line> copied(kernel.params_bytes / sizeof(Line) + 1);
+    std::memcpy(copied.data(), params, kernel.params_bytes);
+    const Launch launch{kernel.name, kernel.run, copied.data(), {grid[0], grid[1], grid[2]},
+                        {block[0], block[1], block[2]}, shared_bytes, seed};
+    Work work{launch, block_order(grid[0] * grid[1] * grid[2], seed)};
+    std::vector<std::thread> helpers;
+    for (unsigned i = 1; i < chosen.host_threads && i < work.order.size(); ++i) {
+        helpers.emplace_back(work_off, std::ref(work));
+    }
+    work_off(work);
+    for (std::thread &helper : helpers) {
+        helper.join();
+    }
+    *error = work.error;
+    return work.has_failed.load() ? 1 : 0;
+}
+
+} // namespace twinstream::emulator

@@ -1,0 +1,259 @@
+/* What the host hands to the kernels: one struct of plain old data a kernel, and the sizes of the
+ * launches. Kernels, emulated device and Rust (bindgen) all read this file; it is the only such
+ * ABI.
+ *
+ * Every address is that of device memory, aligned to 16 bytes unless said otherwise; 0 stands for
+ * "none" where that is allowed. "f16" is IEEE binary16. Dimensions in brackets go from the slowest
+ * to the fastest. A grid covers the largest batch that may come, so that one CUDA graph serves many
+ * lengths: the length itself is read from twinstream_batch on the device, and what lies beyond it
+ * is neither read nor written. This file knows nothing of layers, streams or tile choice.
+ */
+#ifndef TWINSTREAM_LAUNCH_H
+#define TWINSTREAM_LAUNCH_H
+
+#include <stdint.h>
+
+#if defined(__cplusplus)
+#define TWINSTREAM_SIZE_IS(type, bytes) static_assert(sizeof(type) == (bytes), #type)
+#elif defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L
+#define TWINSTREAM_SIZE_IS(type, bytes) _Static_assert(sizeof(type) == (bytes), #type)
+#else
+#define TWINSTREAM_SIZE_IS(type, bytes) \
+    typedef char type##_size_is[sizeof(type) == (bytes) ? 1 : -1]
+#endif
+
+enum {
+    /* Images of a batch at most. */
+    TWINSTREAM_BATCH_LEN_MAX = 256,
+    /* Buffers that results alternate between. */
+    TWINSTREAM_RESULT_LEN = 4,
+    /* Channels of every activation and of the stem's output are multiples of this. */
+    TWINSTREAM_CHANNEL_STEP = 64
+};
+
+/* Which images make up the batch; written before each batch. Aligned to 4 bytes. */
+typedef struct {
+    /* Images in the batch, 0 to TWINSTREAM_BATCH_LEN_MAX. */
+    uint32_t len;
+    /* Result buffer that logits and best classes go to, below TWINSTREAM_RESULT_LEN. */
+    uint32_t result;
+    /* slots[n]: where image n of the batch lies in the input ring, in images. */
+    uint32_t slots[TWINSTREAM_BATCH_LEN_MAX];
+} twinstream_batch;
+TWINSTREAM_SIZE_IS(twinstream_batch, 1032);
+
+/* Kernel `stem`: u8 pixels to the pooled output of the first layer.
+ * Normalisation (u8 * scale + shift in f32, rounded to f16, zero padding after it), convolution 7x7
+ * at stride 2 and padding 3, bias, ReLU, rounding to f16, max pool 3x3 at stride 2 and padding 1.
+ * Grid: (ceil(pooled_width / STEM_POOLED_WIDTH) * ceil(pooled_height / STEM_POOLED_HEIGHT), images
+ * of the bucket, 1). */
+typedef struct {
+    /* u8 [slot][height][width][3], any alignment; slot i begins at i * image_bytes. */
+    uint64_t images;
+    /* twinstream_batch. */
+    uint64_t batch;
+    /* f16 [64 output channels][7 rows][8 columns][4 input channels]; column 7 and channel 3 are
+     * zero: a kernel row is then 32 values, two steps of the matrix instruction. */
+    uint64_t weights;
+    /* f32 [64]. */
+    uint64_t bias;
+    /* f16 [image][pooled_height][pooled_width][64]. */
+    uint64_t output;
+    /* Distance between images of the ring. */
+    uint64_t image_bytes;
+    /* Normalisation of the colour channels: 1 / (255 * std) and -mean / std. */
+    float scale[3];
+    float shift[3];
+    /* Pixels of an input image. */
+    uint32_t height;
+    uint32_t width;
+    /* Pixels after the convolution: (height - 1) / 2 + 1, the same for width. */
+    uint32_t conv_height;
+    uint32_t conv_width;
+    /* Pixels after the pool: (conv_height - 1) / 2 + 1, the same for width. */
+    uint32_t pooled_height;
+    uint32_t pooled_width;
+} twinstream_stem_params;
+TWINSTREAM_SIZE_IS(twinstream_stem_params, 96);
+
+/* Kernels `conv_<M>x<N>`: convolution with bias, and as wanted with residual addition, the block's
+ * projection shortcut and ReLU, in this order:
+ *     output = relu(round_to_f16(conv(input) + conv1x1(shortcut) + bias + residual))
+ * with f16 products summed in f32. The kernels differ only in the tile of M output pixels by N
+ * output channels that a block computes. K is the length of one output's sum: tap_rows *
+ * tap_columns * channels + shortcut_channels. Grid: (ceil(pixels of the bucket / M),
+ * output_channels / N, split_len), where pixels are images * output_height * output_width. */
+typedef struct {
+    /* f16 [image][input_height][input_width][channels]. */
+    uint64_t input;
+    /* f16 [output_channels / 64][K / 64][64 output channels][64 of K]: what a block reads in one
+     * step lies together. K runs over blocks of 64 input channels, in each over the taps in use,
+     * row by row, in each over the 64 channels; then over the shortcut's channels. */
+    uint64_t weights;
+    /* f32 [output_channels]; with a shortcut, the sum of both biases. */
+    uint64_t bias;
+    /* f16, of the output's shape; may be the output itself. 0: none. */
+    uint64_t residual;
+    /* Input of the projection shortcut, f16 [image][shortcut_height][shortcut_width]
+     * [shortcut_channels]. 0: none; then shortcut_channels is 0. */
+    uint64_t shortcut;
+    /* f16 [image][output_height][output_width][output_channels]. */
+    uint64_t output;
+    /* twinstream_batch. */
+    uint64_t batch;
+    /* f32 [grid.x * grid.y][split_len][M * N]: workspace for split_len above 1, else 0. */
+    uint64_t partials;
+    /* u32 [grid.x * grid.y], all zero before the launch and again after it; 0 where partials is. */
+    uint64_t arrivals;
+    uint32_t input_height;
+    uint32_t input_width;
+    /* Input channels, a multiple of 64. */
+    uint32_t channels;
+    uint32_t output_height;
+    uint32_t output_width;
+    /* A multiple of 64. */
+    uint32_t output_channels;
+    /* Input pixels between output pixels, on both axes. */
+    uint32_t stride;
+    /* Zero pixels around the input. */
+    uint32_t padding;
+    /* The taps in use: rows [tap_row_first, tap_row_first + tap_rows) of the kernel, and columns
+     * alike; at most 32 taps. Taps that see only padding, whatever the output pixel, are left out
+     * here and in the weights, which changes no result. */
+    uint32_t tap_row_first;
+    uint32_t tap_rows;
+    uint32_t tap_column_first;
+    uint32_t tap_columns;
+    uint32_t shortcut_height;
+    uint32_t shortcut_width;
+    /* A multiple of 64, or 0. */
+    uint32_t shortcut_channels;
+    /* Pixels of the shortcut's input between output pixels; it has no padding. */
+    uint32_t shortcut_stride;
+    /* 1: negative outputs become 0. */
+    uint32_t relu;
+    /* Blocks that share a tile, each summing one slice of K; the last to finish adds the slices in
+     * order. 1 to K / 64. */
+    uint32_t split_len;
+} twinstream_conv_params;
+TWINSTREAM_SIZE_IS(twinstream_conv_params, 144);
+
+/* Kernel `average_pool`: mean over all pixels, summed in f32.
+ * Grid: (channels / 64, images of the bucket, 1). */
+typedef struct {
+    /* f16 [image][pixels][channels]. */
+    uint64_t input;
+    /* f16 [image][channels]. */
+    uint64_t output;
+    /* twinstream_batch. */
+    uint64_t batch;
+    /* Pixels of an image. */
+    uint32_t pixels;
+    /* A multiple of 64. */
+    uint32_t channels;
+} twinstream_average_pool_params;
+TWINSTREAM_SIZE_IS(twinstream_average_pool_params, 32);
+
+/* Kernel `fully_connected`: logits = input * weights^T + bias, f16 products summed in f32.
+ * Grid: (ceil(classes / FULLY_CONNECTED_CLASSES), ceil(images of the bucket /
+ * FULLY_CONNECTED_IMAGES), 1). */
+typedef struct {
+    /* f16 [image][channels]. */
+    uint64_t input;
+    /* f16 [class][channels]. */
+    uint64_t weights;
+    /* f32 [class]. */
+    uint64_t bias;
+    /* f32 [image][class] for each result buffer; buffer i begins at i * result_bytes. Aligned to 4
+     * bytes. */
+    uint64_t logits;
+    /* twinstream_batch. */
+    uint64_t batch;
+    /* Distance between result buffers, a multiple of 4. */
+    uint64_t result_bytes;
+    /* A multiple of 64. */
+    uint32_t channels;
+    uint32_t classes;
+} twinstream_fully_connected_params;
+TWINSTREAM_SIZE_IS(twinstream_fully_connected_params, 56);
+
+/* A class and its share of the softmax. */
+typedef struct {
+    uint32_t index;
+    float probability;
+} twinstream_class;
+TWINSTREAM_SIZE_IS(twinstream_class, 8);
+
+/* Kernel `top_k`: the k classes with the largest logits, best first, the lower index first among
+ * equals; probabilities are shares of the softmax over all classes, in f32.
+ * Grid: (images of the bucket, 1, 1). */
+typedef struct {
+    /* f32 [image][class] for each result buffer; buffer i begins at i * logits_result_bytes.
+     * Aligned to 4 bytes. */
+    uint64_t logits;
+    /* twinstream_class [image][k] for each result buffer; buffer i begins at i * best_result_bytes.
+     * Aligned to 8 bytes. */
+    uint64_t best;
+    /* twinstream_batch. */
+    uint64_t batch;
+    /* Distance between result buffers, a multiple of 4. */
+    uint64_t logits_result_bytes;
+    /* Distance between result buffers, a multiple of 8. */
+    uint64_t best_result_bytes;
+    uint32_t classes;
+    /* 1 to classes. */
+    uint32_t k;
+} twinstream_top_k_params;
+TWINSTREAM_SIZE_IS(twinstream_top_k_params, 48);
+
+/* Launch sizes: the tile, the threads of a block (all along x) and the dynamic shared memory, which
+ * above 48 KiB the host must allow for (CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES). */
+enum {
+    TWINSTREAM_STEM_POOLED_HEIGHT = 8,
+    TWINSTREAM_STEM_POOLED_WIDTH = 7,
+    TWINSTREAM_STEM_THREADS = 256,
+    TWINSTREAM_STEM_SHARED_BYTES = 40928,
+
+    TWINSTREAM_CONV_128x128_M = 128,
+    TWINSTREAM_CONV_128x128_N = 128,
+    TWINSTREAM_CONV_128x128_THREADS = 128,
+    TWINSTREAM_CONV_128x128_SHARED_BYTES = 100880,
+
+    TWINSTREAM_CONV_128x64_M = 128,
+    TWINSTREAM_CONV_128x64_N = 64,
+    TWINSTREAM_CONV_128x64_THREADS = 128,
+    TWINSTREAM_CONV_128x64_SHARED_BYTES = 76048,
+
+    TWINSTREAM_CONV_64x64_M = 64,
+    TWINSTREAM_CONV_64x64_N = 64,
+    TWINSTREAM_CONV_64x64_THREADS = 128,
+    TWINSTREAM_CONV_64x64_SHARED_BYTES = 66832,
+
+    TWINSTREAM_CONV_64x32_M = 64,
+    TWINSTREAM_CONV_64x32_N = 32,
+    TWINSTREAM_CONV_64x32_THREADS = 128,
+    TWINSTREAM_CONV_64x32_SHARED_BYTES = 50320,
+
+    TWINSTREAM_CONV_32x64_M = 32,
+    TWINSTREAM_CONV_32x64_N = 64,
+    TWINSTREAM_CONV_32x64_THREADS = 128,
+    TWINSTREAM_CONV_32x64_SHARED_BYTES = 49936,
+
+    TWINSTREAM_CONV_16x64_M = 16,
+    TWINSTREAM_CONV_16x64_N = 64,
+    TWINSTREAM_CONV_16x64_THREADS = 128,
+    TWINSTREAM_CONV_16x64_SHARED_BYTES = 61968,
+
+    TWINSTREAM_AVERAGE_POOL_THREADS = 256,
+    TWINSTREAM_AVERAGE_POOL_SHARED_BYTES = 2048,
+
+    TWINSTREAM_FULLY_CONNECTED_CLASSES = 16,
+    TWINSTREAM_FULLY_CONNECTED_IMAGES = 32,
+    TWINSTREAM_FULLY_CONNECTED_THREADS = 256,
+    TWINSTREAM_FULLY_CONNECTED_SHARED_BYTES = 16384,
+
+    TWINSTREAM_TOP_K_THREADS = 256,
+    TWINSTREAM_TOP_K_SHARED_BYTES = 64
+};
+
+#endif

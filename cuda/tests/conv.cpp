@@ -1,0 +1,321 @@
+// The convolutions against a scalar reference in double precision: sizes around every edge of every
+// tile, strides, taps that only see padding, residual, projection shortcut, slices of K, short
+// batches.
+
+#include <array>
+#include <algorithm>
+#include <cinttypes>
+
+#include "check.hpp"
+#include "tests.hpp"
+
+namespace twinstream::tests {
+
+namespace {
+
+struct Entry {
+    const char *name;
+    unsigned m, n, threads, shared_bytes;
+};
+
+#define TWINSTREAM_ENTRY(tile)                                              \
+    {"conv_" #tile, TWINSTREAM_CONV_##tile##_M, TWINSTREAM_CONV_##tile##_N, \
+     TWINSTREAM_CONV_##tile##_THREADS, TWINSTREAM_CONV_##tile##_SHARED_BYTES}
+constexpr Entry entries[] = {TWINSTREAM_ENTRY(128x128), TWINSTREAM_ENTRY(128x64),
+                             TWINSTREAM_ENTRY(64x64),   TWINSTREAM_ENTRY(64x32),
+                             TWINSTREAM_ENTRY(32x64),   TWINSTREAM_ENTRY(16x64)};
+#undef TWINSTREAM_ENTRY
+
+struct Case {
+    Entry entry;
+    unsigned len, bucket, height, width, channels, outputs, kernel, stride;
+    bool residual, relu;
+    // 0: no shortcut.
+    unsigned shortcut_channels, shortcut_stride;
+    unsigned split_len;
+    Data data;
+
+    unsigned padding() const { return kernel / 2; }
+    unsigned out(unsigned side) const { return (side + 2 * padding() - kernel) / stride + 1; }
+    std::string text() const {
+        char line[200];
+        std::snprintf(line, sizeof line,
+                      "%s %s: %u of %u images %ux%ux%u to %u, kernel %u stride %u%s%s, shortcut %u "
+                      "stride %u, split %u",
+                      entry.name, data == Data::integers ? "integers" : "reals", len, bucket,
+                      height, width, channels, outputs, kernel, stride,
+                      residual ? ", residual" : "", relu ? ", relu" : "", shortcut_channels,
+                      shortcut_stride, split_len);
+        return line;
+    }
+};
+
+// The taps on one axis that see a pixel from some output: the first one and how many follow.
+std::array<unsigned, 2> taps_in_use(const Case &c, unsigned side) {
+    unsigned first = c.kernel, end = 0;
+    for (unsigned tap = 0; tap < c.kernel; ++tap)
+        for (unsigned output = 0; output < c.out(side); ++output)
+            if (output * c.stride + tap - c.padding() < side) {
+                first = std::min(first, tap);
+                end = std::max(end, tap + 1);
+            }
+    return {first, end - first};
+}
+
+struct Conv {
+    Case c;
+    twinstream_conv_params p{};
+    // [output][row][column][channel] of the whole kernel, and [output][channel] of the shortcut.
+    Buffer<std::uint16_t> filter, shortcut_filter;
+    Buffer<std::uint16_t> input, shortcut, residual, packed, output;
+    Buffer<float> bias, partials;
+    Buffer<std::uint32_t> arrivals;
+    Buffer<twinstream_batch> batch;
+    unsigned grid_x, grid_y;
+
+    Conv(const Case &of, Random &random)
+        : c(of),
+          filter(random_f16(random, std::size_t{c.outputs} * c.kernel * c.kernel * c.channels,
+                            c.data, 1.0f)),
+          shortcut_filter(
+              random_f16(random, std::size_t{c.outputs} * c.shortcut_channels, c.data, 1.0f)),
+          input(random_f16(random, std::size_t{c.len} * c.height * c.width * c.channels, c.data,
+                           1.0f)),
+          shortcut(random_f16(random, shortcut_len(), c.data, 1.0f)),
+          residual(random_f16(random, c.residual ? output_len(c.len) : 0, c.data, 1.0f)),
+          packed(std::size_t{c.outputs} * k_len()), output(output_len(c.bucket)),
+          bias(random_f32(random, c.outputs, c.data, 1.0f)), partials(0), arrivals(0),
+          batch(batch_of(c.len, 0)) {
+        grid_x = (c.bucket * c.out(c.height) * c.out(c.width) + c.entry.m - 1) / c.entry.m;
+        grid_y = c.outputs / c.entry.n;
+        pack();
+        describe();
+    }
+
+    std::size_t output_len(unsigned images) const {
+        return std::size_t{images} * c.out(c.height) * c.out(c.width) * c.outputs;
+    }
+    unsigned shortcut_side(unsigned side) const {
+        return (c.out(side) - 1) * c.shortcut_stride + 1;
+    }
+    std::size_t shortcut_len() const {
+        return std::size_t{c.len} * shortcut_side(c.height) * shortcut_side(c.width)
+               * c.shortcut_channels;
+    }
+    std::size_t k_len() const {
+        return std::size_t{taps_in_use(c, c.height)[1]} * taps_in_use(c, c.width)[1] * c.channels
+               + c.shortcut_channels;
+    }
+
+    // Into the order that launch.h prescribes.
+    void pack() {
+        const auto [row_first, row_len] = taps_in_use(c, c.height);
+        const auto [column_first, column_len] = taps_in_use(c, c.width);
+        for (unsigned o = 0; o < c.outputs; ++o) {
+            std::size_t k = 0;
+            const auto put = [&](std::uint16_t value) {
+                packed[(o / 64 * k_len() / 64 + k / 64) * 4096 + o % 64 * 64 + k % 64] = value;
+                ++k;
+            };
+            for (unsigned block = 0; block < c.channels; block += 64)
+                for (unsigned row = row_first; row < row_first + row_len; ++row)
+                    for (unsigned column = column_first; column < column_first + column_len;
+                         ++column)
+                        for (unsigned i = 0; i < 64; ++i)
+                            put(filter[((std::size_t{o} * c.kernel + row) * c.kernel + column)
+                                           * c.channels
+                                       + block + i]);
+            for (unsigned i = 0; i < c.shortcut_channels; ++i)
+                put(shortcut_filter[std::size_t{o} * c.shortcut_channels + i]);
+        }
+    }
+
+    void describe() {
+        p.input = input.address();
+        p.weights = packed.address();
+        p.bias = bias.address();
+        p.output = output.address();
+        p.batch = batch.address();
+        if (c.residual) {
+            // In place, as the arena has it.
+            std::memcpy(&output[0], &residual[0], residual.len() * sizeof(std::uint16_t));
+            p.residual = output.address();
+        }
+        if (c.shortcut_channels != 0)
+            p.shortcut = shortcut.address();
+        if (c.split_len > 1) {
+            const std::size_t tiles = std::size_t{grid_x} * grid_y;
+            partials = Buffer<float>(tiles * c.split_len * c.entry.m * c.entry.n);
+            arrivals = Buffer<std::uint32_t>(tiles);
+            std::memset(&arrivals[0], 0, tiles * sizeof(std::uint32_t));
+            p.partials = partials.address();
+            p.arrivals = arrivals.address();
+        }
+        p.input_height = c.height;
+        p.input_width = c.width;
+        p.channels = c.channels;
+        p.output_height = c.out(c.height);
+        p.output_width = c.out(c.width);
+        p.output_channels = c.outputs;
+        p.stride = c.stride;
+        p.padding = c.padding();
+        p.tap_row_first = taps_in_use(c, c.height)[0];
+        p.tap_rows = taps_in_use(c, c.height)[1];
+        p.tap_column_first = taps_in_use(c, c.width)[0];
+        p.tap_columns = taps_in_use(c, c.width)[1];
+        p.shortcut_height = shortcut_side(c.height);
+        p.shortcut_width = shortcut_side(c.width);
+        p.shortcut_channels = c.shortcut_channels;
+        p.shortcut_stride = c.shortcut_stride;
+        p.relu = c.relu;
+        p.split_len = c.split_len;
+    }
+
+    Sum reference(unsigned image, unsigned y, unsigned x, unsigned o, std::size_t index) const {
+        Sum sum;
+        const auto add = [&](std::uint16_t a, std::uint16_t b) {
+            sum.add(double{from_f16(a)} * double{from_f16(b)});
+        };
+        for (unsigned row = 0; row < c.kernel; ++row)
+            for (unsigned column = 0; column < c.kernel; ++column) {
+                const unsigned in_y = y * c.stride + row - c.padding();
+                const unsigned in_x = x * c.stride + column - c.padding();
+                if (in_y >= c.height || in_x >= c.width)
+                    continue;
+                const std::size_t pixel = (std::size_t{image} * c.height + in_y) * c.width + in_x;
+                const std::size_t tap = (std::size_t{o} * c.kernel + row) * c.kernel + column;
+                for (unsigned i = 0; i < c.channels; ++i)
+                    add(input[pixel * c.channels + i], filter[tap * c.channels + i]);
+            }
+        const std::size_t pixel =
+            (std::size_t{image} * shortcut_side(c.height) + y * c.shortcut_stride)
+                * shortcut_side(c.width)
+            + x * c.shortcut_stride;
+        for (unsigned i = 0; i < c.shortcut_channels; ++i)
+            add(shortcut[pixel * c.shortcut_channels + i],
+                shortcut_filter[std::size_t{o} * c.shortcut_channels + i]);
+        sum.add(bias[o]);
+        if (c.residual)
+            sum.add(from_f16(residual[index]));
+        return sum;
+    }
+
+    // Every output where that is cheap; else a stride that is coprime to all sizes.
+    double compare() const {
+        Worst worst;
+        const unsigned height = c.out(c.height), width = c.out(c.width);
+        const std::size_t step = output_len(c.len) * k_len() > 20'000'000 ? 101 : 1;
+        for (std::size_t index = 0; index < output_len(c.len); index += step) {
+            const std::size_t pixel = index / c.outputs;
+            const Sum sum = reference(static_cast<unsigned>(pixel / width / height),
+                                      static_cast<unsigned>(pixel / width % height),
+                                      static_cast<unsigned>(pixel % width),
+                                      static_cast<unsigned>(index % c.outputs), index);
+            const double value = c.relu ? std::max(sum.value, 0.0) : sum.value;
+            if (c.data == Data::integers)
+                worst.compare_exactly(index, from_f16(output[index]),
+                                      from_f16(to_f16(static_cast<float>(value))));
+            else
+                worst.compare(index, from_f16(output[index]), value,
+                              sum_error(static_cast<double>(k_len() + 2), sum.magnitude)
+                                  + f16_error(value));
+        }
+        worst.require(c.text());
+        if (!output.untouched(output_len(c.len)))
+            fail(c.text() + ": wrote beyond the batch");
+        for (std::size_t i = 0; i < arrivals.len(); ++i)
+            if (arrivals[i] != 0)
+                fail(c.text() + ": counter " + std::to_string(i) + " was not set back");
+        return worst.ratio;
+    }
+
+    double run() const {
+        launch(c.entry.name, grid_x, grid_y, c.split_len, c.entry.threads, c.entry.shared_bytes, p,
+               c.text());
+        return compare();
+    }
+};
+
+// Shapes of the network and of its edges, each with every tile.
+std::vector<Case> fixed_cases() {
+    std::vector<Case> cases;
+    for (const Entry &e : entries) {
+        const Data i = Data::integers, r = Data::reals;
+        const unsigned wide = std::max(e.n, 64u);
+        // len bucket height width channels outputs kernel stride residual relu shortcut split data
+        cases.insert(cases.end(),
+                     {
+                         // One pixel, as layer 4 at 32x32: eight of nine taps see padding alone.
+                         {e, 1, 1, 1, 1, 512, wide, 3, 1, false, true, 0, 1, 1, i},
+                         {e, 9, 9, 1, 1, 128, wide, 1, 1, true, true, 0, 1, 2, i},
+                         {e, 3, 4, 2, 2, 64, wide, 3, 2, false, true, 0, 1, 1, i},
+                         // A step of K fewer than stages, and each number of steps from there.
+                         {e, 1, 1, 5, 3, 64, wide, 1, 1, true, true, 0, 1, 1, i},
+                         {e, 1, 2, 5, 3, 128, wide, 1, 1, true, false, 0, 1, 1, i},
+                         {e, 1, 1, 5, 3, 192, wide, 1, 1, false, true, 0, 1, 1, i},
+                         {e, 1, 1, 5, 3, 256, wide, 1, 1, true, true, 0, 1, 4, i},
+                         {e, 1, 1, 5, 3, 320, wide, 1, 1, true, true, 0, 1, 1, i},
+                         // Blocks' first convolutions and shortcuts at stride 1 and 2.
+                         {e, 2, 2, 7, 7, 64, wide * 2, 1, 1, false, true, 64, 1, 1, i},
+                         {e, 2, 4, 4, 5, 128, wide, 1, 1, false, true, 256, 2, 1, i},
+                         {e, 2, 2, 4, 5, 128, wide, 1, 1, false, true, 256, 2, 3, i},
+                         {e, 1, 1, 9, 8, 64, wide, 3, 2, false, true, 0, 1, 2, i},
+                         // Tile edges: one pixel fewer, as many, one more.
+                         {e, 1, 1, 1, e.m - 1, 64, wide, 1, 1, true, true, 0, 1, 1, i},
+                         {e, 1, 1, 1, e.m, 64, wide, 1, 1, true, true, 0, 1, 1, i},
+                         {e, 1, 1, 1, e.m + 1, 64, wide, 1, 1, true, true, 0, 1, 1, i},
+                         // Real numbers through all of it.
+                         {e, 2, 2, 7, 7, 192, wide, 3, 1, true, true, 0, 1, 1, r},
+                         {e, 2, 2, 7, 7, 192, wide, 3, 1, true, false, 64, 1, 5, r},
+                         // The deepest sum of the network, whole and in slices.
+                         {e, 1, 1, 3, 3, 512, wide, 3, 1, false, true, 0, 1, 1, r},
+                         {e, 1, 1, 3, 3, 512, wide, 3, 1, false, true, 0, 1, 7, i},
+                         {e, 1, 1, 2, 2, 2048, wide, 1, 1, false, true, 0, 1, 32, i},
+                     });
+    }
+    // Rows as long as at 224x224.
+    cases.push_back({entries[1], 1, 1, 56, 56, 64, 64, 3, 1, false, true, 0, 1, 1, Data::integers});
+    cases.push_back(
+        {entries[0], 1, 2, 28, 28, 128, 128, 3, 2, false, true, 0, 1, 1, Data::integers});
+    cases.push_back(
+        {entries[2], 1, 1, 56, 56, 64, 256, 1, 1, false, true, 64, 1, 1, Data::integers});
+    return cases;
+}
+
+Case random_case(Random &random) {
+    Case c{};
+    c.entry = entries[random.below(std::size(entries))];
+    c.len = random.below(9) + 1;
+    c.bucket = c.len + random.below(4);
+    c.kernel = random.below(2) * 2 + 1;
+    c.stride = random.below(2) + 1;
+    c.height = random.below(11) + 1;
+    c.width = random.below(11) + 1;
+    c.channels = (random.below(3) + 1) * 64;
+    c.outputs = (random.below(2) + 1) * std::max(c.entry.n, 64u);
+    c.residual = random.below(2) != 0;
+    c.relu = random.below(2) != 0;
+    c.shortcut_channels = random.below(3) * 64;
+    c.shortcut_stride = random.below(2) + 1;
+    const unsigned taps = taps_in_use(c, c.height)[1] * taps_in_use(c, c.width)[1];
+    c.split_len =
+        random.below(2) ? 1 : random.below((taps * c.channels + c.shortcut_channels) / 64) + 1;
+    c.data = random.below(2) ? Data::integers : Data::reals;
+    return c;
+}
+
+} // namespace
+
+void test_conv(std::uint64_t seed, unsigned random_len) {
+    Random random(seed);
+    double worst = 0.0;
+    const std::vector<Case> cases = fixed_cases();
+    for (const Case &c : cases)
+        worst = std::max(worst, Conv(c, random).run());
+    for (unsigned i = 0; i < random_len; ++i)
+        worst = std::max(worst, Conv(random_case(random), random).run());
+    std::printf("conv: %zu fixed and %u random cases agree, worst %.2f of the error allowed\n",
+                cases.size(), random_len, worst);
+}
+
+} // namespace twinstream::tests

@@ -1,0 +1,73 @@
+#!/bin/sh
+# What can be held against the kernels without a GPU: compiles them for every target and fails where one
+# spills registers, has a local stack, or lacks the tensor core instructions and asynchronous copies that
+# it is written for. Prints a table of registers, shared memory, code size and of the blocks that fit a
+# multiprocessor by these (docs/KERNELS.md keeps it). Needs nvcc, cuobjdump and nvdisasm: in PATH, or by
+# scripts/cuda-toolkit.sh.
+set -eu
+cd "$(dirname "$0")/.."
+toolkit=target/cuda-toolkit/bin
+[ -x "$toolkit/nvcc" ] && PATH=$PWD/$toolkit:$PATH
+for tool in nvcc cuobjdump nvdisasm; do
+    command -v "$tool" >/dev/null || { echo "$0: no $tool; see scripts/cuda-toolkit.sh" >&2; exit 1; }
+done
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+
+for target in ${*:-80 86 89 90a}; do
+    for source in cuda/*.cu; do
+        name=$(basename "$source" .cu)
+        nvcc -std=c++17 -arch="sm_$target" -Werror all-warnings -Xptxas -v,--warn-on-spills -Icuda \
+            -cubin -o "$folder/$name.cubin" "$source" 2>"$folder/$name.log" ||
+            { cat "$folder/$name.log" >&2; exit 1; }
+        echo "target $target" >>"$folder/report"
+        cat "$folder/$name.log" >>"$folder/report"
+        cuobjdump -sass "$folder/$name.cubin" >>"$folder/report"
+    done
+done
+
+awk '
+# launch.h: threads and dynamic shared memory, by the name of the kernel in capitals.
+FILENAME == "cuda/launch.h" {
+    if ($1 ~ /_THREADS$/) threads[substr($1, 12, length($1) - 19)] = $3 + 0
+    if ($1 ~ /_SHARED_BYTES$/) shared[substr($1, 12, length($1) - 24)] = $3 + 0
+    next
+}
+$1 == "target" { target = $2 }
+/Compiling entry function/ { split($0, part, "\047"); kernel = part[2] }
+/bytes stack frame/ { if ($1 + $5 + $9 != 0) fail(kernel " for sm_" target ": " $0) }
+/Used [0-9]+ registers/ { for (i = 1; i < NF; ++i) if ($i == "Used") registers[target, kernel] = $(i + 1) }
+$1 == "Function" { kernel = $3; order[++len] = target SUBSEP kernel }
+/^ *\/\*[0-9a-f]+\*\/ .*;/ {
+    ++code[target, kernel]
+    for (i = 2; i < NF; ++i) {
+        split($i, part, "."); opcode = part[1]
+        if (opcode == "HMMA" || opcode == "LDSM" || opcode == "LDGSTS") ++count[target, kernel, opcode]
+    }
+}
+function fail(what) { print what >"/dev/stderr"; failed = 1 }
+function smaller(a, b) { return a < b ? a : b }
+END {
+    shared_of["80"] = 167936; shared_of["86"] = shared_of["89"] = 102400; shared_of["90a"] = 233472
+    threads_of["80"] = threads_of["90a"] = 2048; threads_of["86"] = threads_of["89"] = 1536
+    print "| target | kernel | registers | shared bytes | code bytes | HMMA | LDSM | LDGSTS | blocks |"
+    print "|---|---|---|---|---|---|---|---|---|"
+    for (n = 1; n <= len; ++n) {
+        split(order[n], part, SUBSEP); target = part[1]; kernel = part[2]
+        key = kernel ~ /^conv/ ? "CONV" substr(kernel, 5) : toupper(kernel)
+        if (!(key in threads)) fail(kernel ": not in launch.h")
+        # Registers are handed out by eights, and each block takes 1 KiB of shared memory besides.
+        taken = int((registers[target, kernel] + 7) / 8) * 8 * threads[key]
+        blocks = int(smaller(65536 / taken, threads_of[target] / threads[key]))
+        if (target in shared_of) blocks = int(smaller(blocks, shared_of[target] / (shared[key] + 1024)))
+        if (blocks < 1) fail(kernel " for sm_" target ": not even one block fits")
+        print "| sm_" target " | `" kernel "` | " registers[target, kernel] " | " shared[key] " | " \
+            code[target, kernel] * 16 " | " count[target, kernel, "HMMA"] + 0 " | " \
+            count[target, kernel, "LDSM"] + 0 " | " count[target, kernel, "LDGSTS"] + 0 " | " blocks " |"
+        wanted = kernel ~ /^(conv|stem)/ ? "HMMA LDSM LDGSTS" : kernel == "fully_connected" ? "HMMA" : ""
+        wanted_len = split(wanted, part, " ")
+        for (i = 1; i <= wanted_len; ++i)
+            if (!count[target, kernel, part[i]]) fail(kernel " for sm_" target ": has no " part[i])
+    }
+    exit failed
+}' cuda/launch.h "$folder/report"
