@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <numeric>
 #include <random>
 #include <thread>
@@ -62,7 +63,8 @@ class BlockPool {
 
 // Never destroyed: a stream may still compute while the program exits.
 BlockPool &block_pool() {
-    static BlockPool &instance = *new BlockPool;
+    alignas(BlockPool) static unsigned char storage[sizeof(BlockPool)];
+    static BlockPool &instance = *new (storage) BlockPool;
     return instance;
 }
 
