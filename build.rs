@@ -1,29 +1,268 @@
-//! Compiles the C++ ring; needs a C++17 compiler and nothing else.
+//! Compiles the C++ ring and names the shared library, which needs a C++17 compiler and nothing else;
+//! with feature `cuda` also the kernels, the driver's loader and the NVTX shim: with nvcc for a GPU,
+//! or, where `TWINSTREAM_CUDA=emulated`, with the host's compiler for the emulated device.
+
+use std::env;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rustc-check-cfg=cfg(loom)");
+    println!("cargo::rustc-check-cfg=cfg(twinstream_emulated)");
+    ring();
+    name_library();
+    #[cfg(feature = "cuda")]
+    cuda::build();
+    if env::var_os("CARGO_CFG_LOOM").is_some() {
+        loom();
+    }
+}
+
+fn ring() {
     println!("cargo::rerun-if-changed=cuda/ring");
-    cc::Build::new()
+    let mut build = cc::Build::new();
+    build
         .cpp(true)
         .std("c++17")
         .files(["cuda/ring/ring.cpp", "cuda/ring/storage.cpp"])
         .flags(["-Wpedantic", "-Wshadow", "-fno-exceptions", "-fno-rtti", "-fvisibility=hidden"])
         // The ring calls nothing of the C++ runtime, so services need not link it.
-        .cpp_link_stdlib(None)
-        .compile("twinstream_ring");
+        .cpp_link_stdlib(None);
+    if cfg!(feature = "cuda") {
+        build.define("TWINSTREAM_RING_CUDA", None);
+    }
+    build.compile("twinstream_ring");
+}
 
-    println!("cargo::rustc-check-cfg=cfg(loom)");
-    if std::env::var_os("CARGO_CFG_LOOM").is_some() {
-        println!("cargo::rerun-if-changed=tests/loom_ring.cpp");
-        // Exceptions stay on: a failed check unwinds from the model checker through these frames.
+/// Programs linked with the shared library ask for a compatible one: while the major version is 0,
+/// that is one with the same minor version.
+fn name_library() {
+    if env::var("CARGO_CFG_TARGET_OS").is_ok_and(|system| system == "linux") {
+        let major = env!("CARGO_PKG_VERSION_MAJOR");
+        let minor = env!("CARGO_PKG_VERSION_MINOR");
+        println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libtwinstream.so.{major}.{minor}");
+    }
+}
+
+fn loom() {
+    println!("cargo::rerun-if-changed=tests/loom_ring.cpp");
+    // Exceptions stay on: a failed check unwinds from the model checker through these frames.
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        .include("cuda/ring")
+        .file("tests/loom_ring.cpp")
+        .cargo_metadata(false)
+        .compile("twinstream_loom_ring");
+    let folder = env::var("OUT_DIR").expect("cargo sets OUT_DIR");
+    println!("cargo::rustc-link-search=native={folder}");
+}
+
+#[cfg(feature = "cuda")]
+mod cuda {
+    use std::ffi::OsStr;
+    use std::path::{Path, PathBuf};
+    use std::process::{Command, exit};
+    use std::{env, fs};
+
+    /// Where `scripts/cuda-toolkit.sh` puts a toolkit.
+    const TOOLKIT: &str = "target/cuda-toolkit";
+    /// Compiled for unless `TWINSTREAM_CUDA_TARGETS` says otherwise; the newest as PTX too, for
+    /// devices that are newer still.
+    const TARGETS: &str = "80,86,89,90a";
+    const BINDINGS: &str = "src/backend/cuda/launch.rs";
+
+    /// Says what is wrong and ends the build.
+    fn fail(message: &str) -> ! {
+        for line in message.lines() {
+            println!("cargo::error={line}");
+        }
+        exit(1);
+    }
+
+    /// The environment variable, where it is set and not empty.
+    fn variable(name: &str) -> Option<String> {
+        println!("cargo::rerun-if-env-changed={name}");
+        env::var(name).ok().filter(|value| !value.is_empty())
+    }
+
+    pub fn build() {
+        println!("cargo::rerun-if-changed=cuda");
+        compare_bindings();
+        nvtx();
+        match variable("TWINSTREAM_CUDA").as_deref() {
+            None => real(),
+            Some("emulated") => emulated(),
+            Some(other) => {
+                fail(&format!("TWINSTREAM_CUDA is \"{other}\": expected \"emulated\", or nothing"))
+            }
+        }
+    }
+
+    /// Kernels, emulator and the driver's double, all by the host's compiler.
+    fn emulated() {
+        println!("cargo::rustc-cfg=twinstream_emulated");
+        let kernels = files("cuda", "cu");
+        let hosts = [files("cuda/emulator", "cpp"), files("cuda/emulator/driver", "cpp")].concat();
+        let mut build = cc::Build::new();
+        build
+            .cpp(true)
+            .std("c++20")
+            .opt_level(2)
+            // The suffix .cu means nothing to a host compiler.
+            .flags(["-x", "c++", "-Wpedantic", "-Wshadow", "-fvisibility=hidden"])
+            // Kernels look at the same memory as words of several types.
+            .flag("-fno-strict-aliasing")
+            .files(kernels)
+            .files(hosts);
+        build.compile("twinstream_driver");
+    }
+
+    /// The kernels by nvcc, a fat binary for each file, and the lazy loader of the driver.
+    fn real() {
+        let nvcc = nvcc().unwrap_or_else(|| {
+            fail(&format!(
+                "feature `cuda` needs nvcc: none in NVCC, CUDA_HOME, CUDA_PATH, PATH, \
+                 /usr/local/cuda or {TOOLKIT}\n\
+                 either install a toolkit without root: scripts/cuda-toolkit.sh {TOOLKIT}\n\
+                 or build for the emulated device: TWINSTREAM_CUDA=emulated cargo build ..."
+            ))
+        });
+        let folder = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+        let compile = |file: PathBuf| {
+            let name = file.file_stem().expect("a file's path ends in its name").to_owned();
+            let fatbin = folder.join(name).with_extension("fatbin");
+            fat_binary(&nvcc, &file, &fatbin);
+            format!("include_bytes!({fatbin:?}),\n")
+        };
+        let list: String = files("cuda", "cu").into_iter().map(compile).collect();
+        let all = folder.join("fatbins.rs");
+        fs::write(&all, format!("&[{list}]"))
+            .unwrap_or_else(|error| fail(&format!("{}: {error}", all.display())));
         cc::Build::new()
             .cpp(true)
             .std("c++17")
-            .include("cuda/ring")
-            .file("tests/loom_ring.cpp")
-            .cargo_metadata(false)
-            .compile("twinstream_loom_ring");
-        let folder = std::env::var("OUT_DIR").expect("cargo sets OUT_DIR");
-        println!("cargo::rustc-link-search=native={folder}");
+            .file("cuda/driver/loader.cpp")
+            .flags(["-Wpedantic", "-Wshadow", "-fno-exceptions", "-fno-rtti"])
+            // A first call needs no lock: whoever races finds the same.
+            .flags(["-fno-threadsafe-statics", "-fvisibility=hidden"])
+            .cpp_link_stdlib(None)
+            .compile("twinstream_driver");
+        println!("cargo::rustc-link-lib=dl");
+    }
+
+    /// Compiles a file's kernels for every target.
+    fn fat_binary(nvcc: &Path, file: &Path, fatbin: &Path) {
+        let mut command = Command::new(nvcc);
+        command.args(["-fatbin", "-std=c++17", "-O3", "-lineinfo", "--threads", "0"]);
+        let targets = variable("TWINSTREAM_CUDA_TARGETS").unwrap_or_else(|| TARGETS.to_owned());
+        for target in targets.split(',') {
+            command.arg(format!("-gencode=arch=compute_{target},code=sm_{target}"));
+        }
+        // PTX with features of one architecture alone ("90a") would run on no other.
+        let newest = targets.rsplit(',').next().unwrap_or_default();
+        let newest = newest.trim_end_matches(char::is_alphabetic);
+        command.arg(format!("-gencode=arch=compute_{newest},code=compute_{newest}"));
+        command.arg(file).arg("-o").arg(fatbin);
+        match command.status() {
+            Ok(status) if status.success() => {}
+            Ok(status) => fail(&format!("nvcc ended with {status}: {command:?}")),
+            Err(error) => fail(&format!("cannot run {}: {error}", nvcc.display())),
+        }
+    }
+
+    /// The files of `folder` with this suffix, in order.
+    fn files(folder: &str, suffix: &str) -> Vec<PathBuf> {
+        let entries =
+            fs::read_dir(folder).unwrap_or_else(|error| fail(&format!("{folder}: {error}")));
+        let mut found: Vec<PathBuf> = entries
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| path.extension() == Some(OsStr::new(suffix)))
+            .collect();
+        found.sort();
+        found
+    }
+
+    fn nvcc() -> Option<PathBuf> {
+        if let Some(nvcc) = variable("NVCC") {
+            return Some(nvcc.into());
+        }
+        let below = |folder: &Path| Some(folder.join("bin/nvcc")).filter(|nvcc| nvcc.is_file());
+        let homes = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(variable);
+        homes
+            .filter_map(|home| below(Path::new(&home)))
+            .next()
+            .or_else(|| {
+                let path = variable("PATH")?;
+                env::split_paths(&path)
+                    .map(|folder| folder.join("nvcc"))
+                    .find(|path| path.is_file())
+            })
+            .or_else(|| ["/usr/local/cuda", TOOLKIT].iter().find_map(|home| below(Path::new(home))))
+    }
+
+    /// NVTX's headers come with the toolkit; without them there are no ranges, and the build says so.
+    fn nvtx() {
+        let homes = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(variable);
+        let homes = homes.map(PathBuf::from).chain(["/usr/local/cuda", TOOLKIT].map(PathBuf::from));
+        let beside = nvcc().and_then(|nvcc| Some(nvcc.parent()?.parent()?.to_owned()));
+        let mut headers = homes.chain(beside).map(|home| home.join("include"));
+        let headers = headers.find(|folder| folder.join("nvtx3/nvToolsExt.h").is_file());
+        let mut build = cc::Build::new();
+        build.file("cuda/driver/nvtx.c").std("c11").flag("-fvisibility=hidden");
+        match headers {
+            Some(folder) => {
+                build.define("TWINSTREAM_NVTX", None).include(folder);
+            }
+            None if variable("TWINSTREAM_CUDA").is_none() => println!(
+                "cargo::warning=no NVTX ranges for profilers: nvtx3/nvToolsExt.h is not beside nvcc"
+            ),
+            // Profilers have nothing to see of the emulated device.
+            None => {}
+        }
+        build.compile("twinstream_nvtx");
+    }
+
+    /// Fails where the checked-in bindings are not those of the header; passes them over where there
+    /// is no libclang to read it.
+    fn compare_bindings() {
+        variable("LIBCLANG_PATH");
+        // bindgen panics where it finds none.
+        std::panic::set_hook(Box::new(|_| {}));
+        let made = std::panic::catch_unwind(bindings);
+        let _ = std::panic::take_hook();
+        let Ok(made) = made else { return };
+        let found = fs::read_to_string(BINDINGS).unwrap_or_default();
+        if found == made {
+            return;
+        }
+        if variable("TWINSTREAM_BINDINGS").as_deref() == Some("write") {
+            fs::write(BINDINGS, made).unwrap_or_else(|error| fail(&format!("{BINDINGS}: {error}")));
+            return;
+        }
+        fail(&format!(
+            "{BINDINGS} does not match cuda/launch.h\n\
+             make it anew: TWINSTREAM_BINDINGS=write cargo build --features cuda"
+        ));
+    }
+
+    fn bindings() -> String {
+        let header = "//! Parameter structs and launch sizes of the kernels, made by bindgen from \
+                      `cuda/launch.h`.\n\
+                      //!\n\
+                      //! Invariant: equals the header; build.rs compares the two wherever it finds \
+                      libclang.\n\
+                      \n\
+                      #![allow(dead_code, non_camel_case_types, non_upper_case_globals)]";
+        bindgen::Builder::default()
+            .header("cuda/launch.h")
+            .allowlist_type("twinstream_.*")
+            .allowlist_var("TWINSTREAM_.*")
+            .raw_line(header)
+            .disable_header_comment()
+            .formatter(bindgen::Formatter::Prettyplease)
+            .rust_target(bindgen::RustTarget::stable(85, 0).unwrap_or_else(|_| unreachable!()))
+            .generate()
+            .expect("the header compiles")
+            .to_string()
     }
 }

@@ -18,8 +18,10 @@ compile() {
     done
 }
 
-device='fiber.cpp block.cpp memory.cpp ptx.cpp mma.cpp launch.cpp'
-subjects='tests/fragments.cpp tests/order.cpp tests/launches.cpp tests/copies.cpp tests/main.cpp'
+device='fiber.cpp block.cpp memory.cpp ptx.cpp mma.cpp mbarrier.cpp tensor_map.cpp wgmma.cpp
+    launch.cpp'
+subjects='tests/fragments.cpp tests/order.cpp tests/launches.cpp tests/hopper.cpp tests/copies.cpp
+    tests/main.cpp'
 run() {
     echo "== $1"
     compile "$1" "$2" $device
@@ -37,7 +39,9 @@ run races '-O1 -DTWINSTREAM_RACE_CHECK' '-O1 -DTWINSTREAM_RACE_CHECK -fsanitize=
 
 echo '== races that must be found'
 races="$folder/races"
-rm "$races"/fragments.o "$races"/order.o "$races"/launches.o "$races"/copies.o "$races"/main.o
+for source in $subjects; do
+    rm "$races/$(basename "$source" .cpp).o"
+done
 compile races '-O1 -DTWINSTREAM_RACE_CHECK -fsanitize=thread' tests/race.cpp
 ${CXX:-g++} -fsanitize=thread "$races"/*.o -o "$races/race" -pthread
 "$races/race" none

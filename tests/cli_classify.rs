@@ -252,8 +252,9 @@ fn what_cannot_be_done_is_explained() {
     let (fake, config) = (file("fake.safetensors", b"weights?"), file("bad.json", b"{"));
     let absent = folder.join("absent.safetensors").to_str().unwrap().to_owned();
     for (arguments, reason) in [
+        #[cfg(not(feature = "cuda"))]
         (&["classify", "--backend", "cuda", &image][..], "no CUDA backend"),
-        (&["classify", "--weights", &absent, &image], "absent.safetensors"),
+        (&["classify", "--weights", &absent, &image][..], "absent.safetensors"),
         (&["classify", "--weights", &fake, "--config", &config, &image], "bad.json"),
         (&["classify", "--weights", &fake, &image], "fake.safetensors"),
         (&["evaluate", "--weights", &fake, folder.to_str().unwrap()], "fake.safetensors"),

@@ -43,8 +43,19 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
             "Instant",
         ],
     ),
-    ("src/engine", &["crate::sim", "crate::image", "crate::backend::cpu"]),
-    ("src/sim", &["crate::model", "crate::backend::cpu", "crate::image", "Instant", "SystemTime"]),
+    ("src/engine", &["crate::sim", "crate::image", "crate::backend::cpu", "crate::backend::cuda"]),
+    ("src/capi", &["crate::sim", "crate::image"]),
+    (
+        "src/sim",
+        &[
+            "crate::model",
+            "crate::backend::cpu",
+            "crate::backend::cuda",
+            "crate::image",
+            "Instant",
+            "SystemTime",
+        ],
+    ),
     ("src/cli", &["crate::model", "crate::sched", "crate::sim", "crate::backend", "unsafe"]),
 ];
 
@@ -55,6 +66,21 @@ const UNSAFE_FILES: &[&str] = &[
     "src/backend/cpu/mod.rs",
     "src/backend/cpu/team.rs",
     "src/backend/cpu/winograd.rs",
+    "src/backend/cuda/context.rs",
+    "src/backend/cuda/device.rs",
+    "src/backend/cuda/driver.rs",
+    "src/backend/cuda/emulated.rs",
+    "src/backend/cuda/executor.rs",
+    "src/backend/cuda/memory.rs",
+    "src/backend/cuda/nvtx.rs",
+    "src/backend/cuda/profile.rs",
+    "src/backend/cuda/stream.rs",
+    "src/backend/cuda/tune.rs",
+    "src/capi/calls.rs",
+    "src/capi/layout.rs",
+    "src/capi/logging.rs",
+    "src/capi/requests.rs",
+    "src/capi/tests.rs",
     "src/model/tensor_file.rs",
     "src/ring/ffi.rs",
     "src/ring/lease.rs",
@@ -126,12 +152,26 @@ fn modules_import_only_what_they_may() {
 }
 
 #[test]
+fn the_c_interface_is_for_c_alone() {
+    check_lines(|path, line| {
+        let is_inside = path.starts_with("src/capi") || path.ends_with("tidy.rs");
+        (mentions(line, "capi::") && !is_inside).then(|| "only C may use src/capi".into())
+    });
+}
+
+#[test]
 fn foreign_crates_stay_behind_their_fences() {
-    for (name, home) in [("gemm_f32", "src/backend/cpu/kernel.rs"), ("cust", "src/backend/cuda")] {
+    let fences: [(&str, &[&str]); 3] = [
+        ("gemm_f32", &["src/backend/cpu/kernel.rs"]),
+        ("cust", &["src/backend/cuda"]),
+        ("rustix", &["src/engine/pin.rs", "src/cli/live/clock.rs"]),
+    ];
+    for (name, homes) in fences {
         check_lines(|path, line| {
             let used =
                 mentions(line, &format!("{name}::")) || mentions(line, &format!("use {name}"));
-            (used && !path.starts_with(home)).then(|| format!("{name} belongs in {home}"))
+            let is_home = homes.iter().any(|home| path.starts_with(home));
+            (used && !is_home).then(|| format!("{name} belongs in {homes:?}"))
         });
     }
 }
@@ -160,6 +200,28 @@ fn files_are_short_and_say_what_they_are() {
             assert!(width <= LINE_WIDTH_MAX, "{}:{}: {width} wide", path.display(), number + 1);
             assert_eq!(line, line.trim_end(), "{}:{}: trailing space", path.display(), number + 1);
         }
+    }
+}
+
+#[test]
+fn files_of_the_c_interface_are_short_and_say_what_they_are() {
+    for folder in ["ffi", "ffi/examples", "tests/capi"] {
+        let mut len = 0;
+        for entry in fs::read_dir(repository().join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let is_source = ["h", "c", "cpp"].map(|name| path.extension() == Some(name.as_ref()));
+            if !is_source.contains(&true) {
+                continue;
+            }
+            len += 1;
+            let text = fs::read_to_string(&path).unwrap();
+            let says = text.starts_with("// ") || text.starts_with("/* ");
+            assert!(says, "{}: opens without saying what it is", path.display());
+            assert!(text.lines().count() <= FILE_LINES_MAX, "{}: too long", path.display());
+            let wide = text.lines().find(|line| line.chars().count() > LINE_WIDTH_MAX);
+            assert_eq!(wide, None, "{}", path.display());
+        }
+        assert!(len > 0, "{folder}: nothing to look at");
     }
 }
 

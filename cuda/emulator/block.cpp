@@ -53,7 +53,7 @@ std::string ranges(std::uint32_t mask) {
 
 } // namespace
 
-Block::Block() : threads_(block_threads_max) {}
+Block::Block() : threads_(block_threads_max) { sleepers_.reserve(block_threads_max); }
 
 Block::~Block() {
     for (Thread &thread : threads_) {
@@ -63,8 +63,8 @@ Block::~Block() {
 
 bool Block::run(const Launch &launch, Dimensions index, std::string &error) {
     start(launch, index);
-    // A block of its own for every block: the sanitizers then know its exact size and that nothing
-    // in it outlives the block.
+    // An allocation for every block: the sanitizers then know its exact size, and that nothing in
+    // it outlives the block.
     shared_ = static_cast<unsigned char *>(
         ::operator new(launch.shared_bytes, std::align_val_t{shared_align_bytes}));
     std::memset(shared_, poison, launch.shared_bytes);
@@ -88,6 +88,11 @@ bool Block::run(const Launch &launch, Dimensions index, std::string &error) {
 }
 
 void Block::start(const Launch &launch, Dimensions index) {
+    if (host_thread_ != std::this_thread::get_id()) {
+        // A fiber may keep the address of thread-local variables, so it must not change threads.
+        host_thread_ = std::this_thread::get_id();
+        prepared_len_ = 0;
+    }
     launch_ = &launch;
     index_ = index;
     error_.clear();
@@ -113,6 +118,9 @@ void Block::start(const Launch &launch, Dimensions index) {
         thread.copies.clear();
         thread.copies_done = 0;
         thread.copy_groups = 0;
+        thread.products.clear();
+        thread.product_groups = 0;
+        thread.has_fenced = false;
         make_runnable(thread.warp(), 1u << thread.lane());
     }
     prepared_len_ = prepared_len_ > threads_len_ ? prepared_len_ : threads_len_;
@@ -135,10 +143,13 @@ void Block::exit_thread() {
         fail("exits with %zu asynchronous copies that it never waited for",
              self.copies.size() - self.copies_done);
     }
-    order_release(&host_);
+    if (!self.products.empty()) {
+        fail("exits with %zu products that it never waited for", self.products.size());
+    }
     if (exited_len_ + 1 == threads_len_ && !deferred_.empty()) {
         fail("exits last, before %s has ended", deferred_.front().what);
     }
+    order_release(&host_);
     exited_len_ += 1;
     if (exited_len_ == threads_len_) {
         switch_fiber(self.context, host_);
@@ -174,7 +185,9 @@ void Block::suspend() {
 }
 
 void Block::work_off_deferred() {
-    while (!deferred_.empty() && (runnable_warps_ == 0 || (random_state_ != 0 && random(64) == 0))) {
+    while (!deferred_.empty() &&
+           (runnable_warps_ == 0 || (random_state_ != 0 && random(64) == 0))) {
+        const Unwatched copy_engine;
         const std::function<void()> work = std::move(deferred_.front().work);
         deferred_.pop_front();
         work();
@@ -182,6 +195,7 @@ void Block::work_off_deferred() {
 }
 
 void Block::defer(const char *what, std::function<void()> work) {
+    const Unwatched copy_engine;
     deferred_.push_back({what, std::move(work)});
 }
 
@@ -266,13 +280,13 @@ void Block::execute(const WarpInstruction &instruction, std::uint32_t mask, void
         order_release(&warp.operands[lane]);
     }
     if (warp.is_complete(instruction, mask)) {
+        for (std::uint32_t i = 0; instruction.orders_memory && i < warp_lanes; ++i) {
+            if ((mask >> i & 1) != 0) {
+                order_acquire(&warp.operands[i]);
+            }
+        }
         instruction.perform(warp.operands.data(), mask);
         if (instruction.orders_memory) {
-            for (std::uint32_t i = 0; i < warp_lanes; ++i) {
-                if ((mask >> i & 1) != 0) {
-                    order_acquire(&warp.operands[i]);
-                }
-            }
             order_all(self.warp(), mask);
         }
         warp.at_instruction &= ~mask;
@@ -350,14 +364,14 @@ std::uint32_t Block::random(std::uint32_t bound) {
 }
 
 unsigned char *Block::check_shared(std::uint32_t offset, std::uint32_t bytes,
-                                   const char *instruction) {
+                                   std::uint32_t align_bytes, const char *instruction) {
     if (offset > launch_->shared_bytes || launch_->shared_bytes - offset < bytes) {
         fail("reaches byte %u of shared memory with %s; it has %u", offset, instruction,
              launch_->shared_bytes);
     }
-    if (offset % bytes != 0) {
+    if (offset % align_bytes != 0) {
         fail("reaches byte %u of shared memory with %s, which is not aligned to %u", offset,
-             instruction, bytes);
+             instruction, align_bytes);
     }
     return shared_ + offset;
 }

@@ -12,6 +12,7 @@
 #include <deque>
 #include <functional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "fiber.hpp"
@@ -48,6 +49,18 @@ struct Copy {
     std::uint32_t group;
 };
 
+// A product of a warpgroup that was issued and not yet waited for; see hopper.hpp.
+struct Product {
+    float *sum;
+    std::uint32_t columns;
+    std::uint64_t left;
+    std::uint64_t right;
+    bool adds;
+    std::uint32_t group;
+    // The sums before, where they are not those of an earlier product in the list.
+    std::vector<float> before;
+};
+
 struct Thread {
     Context context;
     Dimensions index;
@@ -55,6 +68,9 @@ struct Thread {
     std::vector<Copy> copies;
     std::size_t copies_done = 0;
     std::uint32_t copy_groups = 0; // committed so far
+    std::vector<Product> products;
+    std::uint32_t product_groups = 0; // committed so far
+    bool has_fenced = false;          // since it last waited for products
 
     std::uint32_t lane() const { return number % warp_lanes; }
     std::uint32_t warp() const { return number / warp_lanes; }
@@ -92,8 +108,8 @@ class Block {
     // Suspends the calling thread until `wake` is called for the same address.
     void sleep(const void *at, const char *what);
     void wake(const void *at);
-    // Leaves work to the copy engine, which does it in order of arrival when no thread can go on; with
-    // a seed, some of it earlier. `what` names it.
+    // Leaves work to the copy engine, which does it in order of arrival when no thread can go on;
+    // with a seed, some of it earlier. `what` names it.
     void defer(const char *what, std::function<void()> work);
     // Ends the block with an error that names kernel, block and the calling thread; formats as
     // printf. The thread's stack is dropped, so the caller must hold nothing that needs clean-up.
@@ -103,10 +119,10 @@ class Block {
     Dimensions index() const { return index_; }
     std::uint32_t threads_len() const { return threads_len_; }
     unsigned char *shared() const { return shared_; }
-    // The byte at that offset; fails unless `bytes` from there lie in shared memory, aligned to
-    // their number.
+    // The byte at that offset; fails unless it is aligned and `bytes` from there lie in shared
+    // memory.
     unsigned char *check_shared(std::uint32_t offset, std::uint32_t bytes,
-                                const char *instruction);
+                                std::uint32_t align_bytes, const char *instruction);
 
   private:
     struct Barrier {
@@ -161,7 +177,9 @@ class Block {
     const Launch *launch_ = nullptr;
     Dimensions index_;
     std::uint32_t threads_len_ = 0;
+    // Fibers that are ready on this host thread.
     std::uint32_t prepared_len_ = 0;
+    std::thread::id host_thread_;
     std::uint32_t runnable_warps_ = 0;
     std::uint32_t exited_len_ = 0;
     std::uint64_t random_state_ = 0;

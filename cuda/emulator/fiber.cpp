@@ -16,6 +16,14 @@
 #include <sanitizer/tsan_interface.h>
 #endif
 
+#ifdef TWINSTREAM_RACE_CHECK
+// Of ThreadSanitizer's runtime, which has no header for them.
+extern "C" void AnnotateIgnoreReadsBegin(const char *file, int line);
+extern "C" void AnnotateIgnoreReadsEnd(const char *file, int line);
+extern "C" void AnnotateIgnoreWritesBegin(const char *file, int line);
+extern "C" void AnnotateIgnoreWritesEnd(const char *file, int line);
+#endif
+
 extern "C" void twinstream_emulator_switch(void **saved, void *resumed);
 
 #if defined(__x86_64__)
@@ -200,6 +208,16 @@ void Stacks::retire(Context &context) {
 #ifdef TWINSTREAM_RACE_CHECK
 void order_release(void *object) { __tsan_release(object); }
 void order_acquire(void *object) { __tsan_acquire(object); }
+
+Unwatched::Unwatched() {
+    AnnotateIgnoreReadsBegin(__FILE__, __LINE__);
+    AnnotateIgnoreWritesBegin(__FILE__, __LINE__);
+}
+
+Unwatched::~Unwatched() {
+    AnnotateIgnoreWritesEnd(__FILE__, __LINE__);
+    AnnotateIgnoreReadsEnd(__FILE__, __LINE__);
+}
 
 void order_release_for(const Context &context, void *object) {
     void *const self = __tsan_get_current_fiber();

@@ -75,4 +75,17 @@ inline void order_acquire(void *) {}
 inline void order_release_for(const Context &, void *) {}
 #endif
 
+// While one lives, what the calling fiber does is none of the kernel's doing and not checked.
+#ifdef TWINSTREAM_RACE_CHECK
+class Unwatched {
+  public:
+    Unwatched();
+    ~Unwatched();
+    Unwatched(const Unwatched &) = delete;
+    Unwatched &operator=(const Unwatched &) = delete;
+};
+#else
+struct [[maybe_unused]] Unwatched {};
+#endif
+
 } // namespace twinstream::emulator

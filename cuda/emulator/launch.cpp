@@ -60,8 +60,9 @@ class BlockPool {
     std::vector<std::unique_ptr<Block>> idle_;
 };
 
+// Never destroyed: a stream may still compute while the program exits.
 BlockPool &block_pool() {
-    static BlockPool instance;
+    static BlockPool &instance = *new BlockPool;
     return instance;
 }
 

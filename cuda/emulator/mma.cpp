@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "block.hpp"
+#include "mma.hpp"
 #include "ptx.hpp"
 
 namespace twinstream::emulator {
@@ -16,13 +16,6 @@ namespace {
 // Eight 32-bit lanes of a host vector: the eight columns of a result, or eight words of a row.
 typedef float Floats __attribute__((vector_size(32)));
 typedef std::uint32_t Words __attribute__((vector_size(32)));
-
-struct Operands {
-    float *sum;
-    const std::uint32_t *a;
-    std::uint32_t b_low;
-    std::uint32_t b_high;
-};
 
 // Widens the 16-bit floating-point values in the low halves of `words`.
 inline __attribute__((always_inline)) void widen(const Words &words, Floats &result) {
@@ -50,7 +43,7 @@ inline __attribute__((always_inline)) void multiply(void *const operands[warp_la
     Words a_pairs[16], b_pairs[8]; // by row, then pair of k; by pair of k, then column
     Floats sums[16];
     for (std::uint32_t lane = 0; lane < warp_lanes; ++lane) {
-        const auto &given = *static_cast<const Operands *>(operands[lane]);
+        const auto &given = *static_cast<const Fragments *>(operands[lane]);
         const std::uint32_t row = lane / 4, pair = lane % 4;
         a_pairs[row][pair] = given.a[0];
         a_pairs[row + 8][pair] = given.a[1];
@@ -76,7 +69,7 @@ inline __attribute__((always_inline)) void multiply(void *const operands[warp_la
         sums[row] = sum;
     }
     for (std::uint32_t lane = 0; lane < warp_lanes; ++lane) {
-        float *const sum = static_cast<const Operands *>(operands[lane])->sum;
+        float *const sum = static_cast<const Fragments *>(operands[lane])->sum;
         const std::uint32_t row = lane / 4, pair = lane % 4;
         std::memcpy(sum, reinterpret_cast<const float *>(&sums[row]) + pair * 2, 8);
         std::memcpy(sum + 2, reinterpret_cast<const float *>(&sums[row + 8]) + pair * 2, 8);
@@ -92,23 +85,24 @@ __attribute__((target("avx2,fma"))) void multiply_avx2(void *const operands[warp
 }
 #endif
 
-WarpInstruction choose() {
-    void (*perform)(void *const *, std::uint32_t) = multiply_portable;
+MultiplyWarp choose() {
 #if defined(__x86_64__)
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-        perform = multiply_avx2;
+        return multiply_avx2;
     }
 #endif
-    return {"mma.m16n8k16", perform, false};
+    return multiply_portable;
 }
 
-const WarpInstruction instruction = choose();
+const WarpInstruction instruction{"mma.m16n8k16", choose()};
 
 } // namespace
 
+MultiplyWarp multiply_warp() { return instruction.perform; }
+
 void multiply_add_16x8x16(float (&sum)[4], const std::uint32_t (&a)[4], std::uint32_t b_low,
                           std::uint32_t b_high) {
-    Operands operands{sum, a, b_low, b_high};
+    Fragments operands{sum, a, b_low, b_high};
     current_block->execute(instruction, 0xffffffffu, &operands);
 }
 

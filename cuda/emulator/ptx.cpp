@@ -91,7 +91,8 @@ void load(const char *name, std::uint32_t *results, std::uint32_t shared) {
     LoadMatrix operands;
     operands.results = results;
     if (current_thread->lane() < matrices_len * 8) {
-        const unsigned char *row = current_block->check_shared(shared, sizeof(Row), name);
+        const unsigned char *row =
+            current_block->check_shared(shared, sizeof(Row), sizeof(Row), name);
         read_row(row);
         std::memcpy(&operands.row, row, sizeof(Row));
     }
@@ -121,7 +122,7 @@ void store(const char *name, std::uint32_t shared, const std::uint32_t *values) 
     std::copy_n(values, matrices_len, operands.values);
     unsigned char *row = nullptr;
     if (current_thread->lane() < matrices_len * 8) {
-        row = current_block->check_shared(shared, sizeof(Row), name);
+        row = current_block->check_shared(shared, sizeof(Row), sizeof(Row), name);
     }
     current_block->execute(instruction, all_lanes, &operands);
     if (row != nullptr) {
@@ -174,7 +175,7 @@ std::uint32_t shared_address(const void *pointer) {
 void copy_async_16(std::uint32_t shared, const void *source, std::uint32_t source_bytes) {
     Block &block = *current_block;
     Thread &self = *current_thread;
-    unsigned char *const to = block.check_shared(shared, sizeof(Row), "cp.async");
+    unsigned char *const to = block.check_shared(shared, sizeof(Row), sizeof(Row), "cp.async");
     if (source_bytes != 0) {
         if (source_bytes != sizeof(Row)) {
             block.fail("copies %u bytes with cp.async, not 0 or 16", source_bytes);

@@ -1,4 +1,4 @@
-// See storage.hpp. TWINSTREAM_RING_CUDA is defined where the CUDA runtime is linked.
+// See storage.hpp. TWINSTREAM_RING_CUDA is defined where the CUDA driver's calls are linked.
 #include "storage.hpp"
 
 #include <sys/mman.h>
@@ -9,22 +9,48 @@
 #include "ring.h"
 
 #ifdef TWINSTREAM_RING_CUDA
-#include <cuda_runtime_api.h>
+// The few driver calls in use, as cuda.h declares them: contexts are handles, results numbers.
+extern "C" {
+int cuCtxGetCurrent(void **context);
+int cuCtxGetDevice(int *device);
+int cuCtxPushCurrent_v2(void *context);
+int cuCtxPopCurrent_v2(void **context);
+int cuDevicePrimaryCtxRetain(void **context, int device);
+int cuDevicePrimaryCtxRelease_v2(int device);
+int cuMemHostAlloc(void **base, size_t len_bytes, unsigned flags);
+int cuMemFreeHost(void *base);
+}
 #endif
 
 namespace twinstream {
 namespace {
 
 #ifdef TWINSTREAM_RING_CUDA
-uint8_t *cuda_allocate(size_t len_bytes) {
-    void *base = nullptr;
-    // Portable: locked for every context, as a process may drive several devices.
-    if (cudaHostAlloc(&base, len_bytes, cudaHostAllocPortable) != cudaSuccess) {
-        // Takes the error back, so that it is not mistaken for one of a later launch.
-        cudaGetLastError();
-        return nullptr;
+// Locked for every context, as a process may drive several devices.
+constexpr unsigned PORTABLE = 1;
+
+// Memory of the device whose context is current; base is nullptr where there is none. The storage
+// holds on to the context: it would take the memory with it, and results may outlive the engine.
+Storage cuda_allocate(size_t len_bytes) {
+    void *context = nullptr, *base = nullptr;
+    int device = 0;
+    if (cuCtxGetCurrent(&context) != 0 || context == nullptr) return {};
+    if (cuCtxGetDevice(&device) != 0 || cuDevicePrimaryCtxRetain(&context, device) != 0) return {};
+    if (cuMemHostAlloc(&base, len_bytes, PORTABLE) != 0) {
+        cuDevicePrimaryCtxRelease_v2(device);
+        return {};
     }
-    return static_cast<uint8_t *>(base);
+    std::memset(base, 0, len_bytes);
+    return {static_cast<uint8_t *>(base), len_bytes, TWINSTREAM_MEMORY_CUDA, context, device};
+}
+
+void cuda_free(const Storage &storage) {
+    // Whatever thread drops the last handle, and whatever device that one uses.
+    void *popped = nullptr;
+    const bool is_pushed = cuCtxPushCurrent_v2(storage.context) == 0;
+    cuMemFreeHost(storage.base);
+    if (is_pushed) cuCtxPopCurrent_v2(&popped);
+    cuDevicePrimaryCtxRelease_v2(storage.device);
 }
 #endif
 
@@ -35,16 +61,17 @@ Storage allocate_storage(size_t len_bytes, uint32_t memory_weakest) {
     if (len_bytes > SIZE_MAX - page_bytes) return {};
     size_t whole_pages = (len_bytes + page_bytes - 1) / page_bytes * page_bytes;
 #ifdef TWINSTREAM_RING_CUDA
-    if (uint8_t *base = cuda_allocate(whole_pages)) {
-        std::memset(base, 0, whole_pages);
-        return {base, whole_pages, TWINSTREAM_MEMORY_CUDA};
-    }
+    Storage registered = cuda_allocate(whole_pages);
+    if (registered.base != nullptr) return registered;
 #endif
     if (memory_weakest == TWINSTREAM_MEMORY_CUDA) return {};
     void *mapped =
         mmap(nullptr, whole_pages, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (mapped == MAP_FAILED) return {};
-    Storage storage{static_cast<uint8_t *>(mapped), whole_pages, TWINSTREAM_MEMORY_LOCKED};
+    Storage storage{};
+    storage.base = static_cast<uint8_t *>(mapped);
+    storage.len_bytes = whole_pages;
+    storage.memory = TWINSTREAM_MEMORY_LOCKED;
     // Fails above the process's limit on locked memory.
     if (mlock(storage.base, storage.len_bytes) == 0) return storage;
     storage.memory = TWINSTREAM_MEMORY_PLAIN;
@@ -60,7 +87,7 @@ Storage allocate_storage(size_t len_bytes, uint32_t memory_weakest) {
 void free_storage(const Storage &storage) {
 #ifdef TWINSTREAM_RING_CUDA
     if (storage.memory == TWINSTREAM_MEMORY_CUDA) {
-        cudaFreeHost(storage.base);
+        cuda_free(storage);
         return;
     }
 #endif

@@ -16,10 +16,15 @@ struct Storage {
     size_t len_bytes = 0;
     // One of TWINSTREAM_MEMORY_*.
     uint32_t memory = 0;
+    // The CUDA context that the memory is registered with, and its device; of no meaning for memory
+    // of other kinds.
+    void *context = nullptr;
+    int device = 0;
 };
 
 // Zeroed memory of at least len_bytes, of the strongest kind that is to be had and no weaker than
-// memory_weakest; base is nullptr where there is none.
+// memory_weakest; base is nullptr where there is none. Memory is registered with CUDA where a context
+// is current on the calling thread.
 Storage allocate_storage(size_t len_bytes, uint32_t memory_weakest);
 
 void free_storage(const Storage &storage);

@@ -6,6 +6,8 @@
 //! requests.
 
 pub mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 mod null;
 
 use std::borrow::Cow;
@@ -65,7 +67,8 @@ pub struct Attachment {
     pub slot_len: usize,
     /// Longest batch that will be asked for, at most the backend's own longest.
     pub batch_len_max: usize,
-    /// Wakes the thread that polls. A backend wakes it after each completion.
+    /// Wakes the thread that polls. A backend wakes it after each completion, unless the thread
+    /// has not slept since ([`Backend::before_sleep`]).
     pub waker: Waker,
 }
 
@@ -103,6 +106,12 @@ pub trait Backend: Send {
     /// Sizes, the same throughout its life.
     fn geometry(&self) -> Geometry;
 
+    /// Calls `make`, which allocates the memory that images and results will lie in, such that the
+    /// device can copy from and to it at full speed. Called once, before `attach`, on any thread.
+    fn with_host_memory(&self, make: &mut dyn FnMut()) {
+        make();
+    }
+
     /// Makes room on the device. Called once, before any work, by the thread that will poll.
     ///
     /// # Errors
@@ -130,4 +139,8 @@ pub trait Backend: Send {
     /// Reports the oldest download if it ended since, and appends its results to `results`, in
     /// order.
     fn poll_download(&mut self, results: &mut Vec<ResultSlot>) -> Option<Completion>;
+
+    /// The thread that polls is about to sleep and wants to be woken when work ends, as by a waker
+    /// of [`Attachment`]. A backend that wakes it at every end has nothing to do.
+    fn before_sleep(&mut self) {}
 }

@@ -81,10 +81,12 @@ fn legend(figure: &Figure) -> Vec<(&str, Style, RGBColor)> {
         if entries.iter().any(|(name, ..)| *name == series.name) {
             continue;
         }
-        let known = COLOURS.iter().find(|(name, _)| *name == series.name);
+        // `stream, simulated` stands for the same policy as `stream`.
+        let (policy, remark) = series.name.split_once(", ").unwrap_or((&series.name, ""));
+        let known = COLOURS.iter().find(|(name, _)| *name == policy);
         let colour = match (known, series.style) {
-            (Some((_, colour)), _) => *colour,
-            (None, Style::Dashed) => REFERENCE,
+            (Some((_, colour)), style) if remark.is_empty() || style == Style::Dashed => *colour,
+            (_, Style::Dashed) | (Some(_), _) => REFERENCE,
             (None, _) => COLOURS[entries.len() % COLOURS.len()].1,
         };
         entries.push((&series.name, series.style, colour));
@@ -227,7 +229,8 @@ fn label(value: f64, is_log: bool) -> String {
     if is_log && ![1.0, 2.0, 5.0].iter().any(|digit| (leading - digit).abs() < 1e-6) {
         return String::new();
     }
-    let text = format!("{value:.2}");
+    let decimals = if value.abs() < 0.01 { 5 } else { 2 };
+    let text = format!("{value:.decimals$}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
     if text == "-0" { "0".to_string() } else { text.to_string() }
 }

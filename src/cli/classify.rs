@@ -7,7 +7,8 @@ use clap::Args;
 use serde::Serialize;
 use twinstream::model::{Model, top_k};
 
-use crate::options::{BackendOptions, Classifier, ModelOptions, parse_count};
+use crate::computer::BackendOptions;
+use crate::options::{Classifier, ModelOptions, parse_count};
 use crate::outcome::{Outcome, message, progress_bar};
 use crate::reader::for_each_batch;
 
@@ -71,8 +72,8 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
             batch.iter().filter_map(|input| input.pixels.as_ref().ok()).for_each(|image| {
                 pixels.extend_from_slice(image);
             });
-            logits.resize(pixels.len() / classifier.backend.image_bytes() * class_count, 0.0);
-            classifier.backend.infer(&pixels, &mut logits)?;
+            logits.resize(pixels.len() / classifier.computer.image_bytes() * class_count, 0.0);
+            classifier.computer.infer(&pixels, &mut logits)?;
             let mut answers = logits.chunks_exact(class_count);
             for input in &batch {
                 match &input.pixels {

@@ -11,7 +11,8 @@ use serde::Serialize;
 use twinstream::model::top_k;
 
 use crate::classify::{write_failure, write_line};
-use crate::options::{BackendOptions, Classifier, ModelOptions};
+use crate::computer::BackendOptions;
+use crate::options::{Classifier, ModelOptions};
 use crate::outcome::{Outcome, progress_bar};
 use crate::reader::for_each_batch;
 
@@ -69,7 +70,7 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
                 }
             }
             logits.resize(expected.len() * class_count, 0.0);
-            classifier.backend.infer(&pixels, &mut logits)?;
+            classifier.computer.infer(&pixels, &mut logits)?;
             for (logits, label) in logits.chunks_exact(class_count).zip(&expected) {
                 let top = top_k(logits, 5);
                 top1_len += usize::from(top[0].index == *label);

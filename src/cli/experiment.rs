@@ -1,22 +1,25 @@
 //! `twinstream experiment`: the paper's figures and more, as CSV, charts and one report.
 
-use std::fmt::Write;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::builder::PossibleValuesParser;
 use indicatif::ProgressBar;
 use serde_json::{Map, Value};
-use twinstream::sim::experiment::{self, Figure, Progress, Scale};
+use twinstream::sim::experiment::{self, Figure, Live, LiveScale, Progress, Scale};
+use twinstream::sim::words;
 
-use crate::outcome::progress_bar;
+use crate::files::{points_csv, table_csv, write};
+use crate::html::Preface;
+use crate::live::{BackendWords, LiveWorld, OpenOptions};
+use crate::outcome::{Usage, progress_bar};
 use crate::{charts, html, table};
 
 /// Every experiment, one after the other.
 const ALL: &str = "all";
 
-/// Run an experiment in virtual time and write its CSV, its chart and a report.
+/// Run an experiment and write its CSV, its chart and a report: in virtual time, or live.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Which experiment.
@@ -32,6 +35,15 @@ pub(crate) struct Args {
     /// Seed of arrivals and device noise.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Run the paper's experiments in real time on this backend (cpu or sim:DEVICE), beside what
+    /// the simulator predicts.
+    #[arg(long, value_name = "BACKEND")]
+    backend: Option<BackendWords>,
+    #[command(flatten)]
+    open: OpenOptions,
+    /// In real time: how long each point of a curve is measured.
+    #[arg(long, default_value = "6s", value_parser = words::duration_ns, requires = "backend")]
+    point: f64,
     /// Print the key figures as one JSON object a row instead of a line an experiment.
     #[arg(long)]
     json: bool,
@@ -54,24 +66,25 @@ impl Progress for Bar {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let scale = Scale { seed: args.seed, request_len: args.requests };
+    check(args)?;
     fs::create_dir_all(&args.out)
         .with_context(|| format!("cannot make the folder {}", args.out.display()))?;
-    let names: Vec<&str> =
-        experiment::names().filter(|name| args.name == ALL || args.name == *name).collect();
     let bar = Bar(progress_bar(0, false));
+    let (found, preface) = match &args.backend {
+        None => in_virtual_time(args, &bar),
+        Some(backend) => in_real_time(args, backend, &bar)?,
+    };
+    bar.0.finish_and_clear();
     let mut figures = Vec::new();
-    for name in names {
-        let figure = experiment::run(name, &scale, &bar).context("the experiment is gone")?;
-        let svg = charts::svg(&figure)?;
+    for figure in found {
+        let (name, svg) = (figure.name, charts::svg(&figure)?);
         write(&args.out.join(format!("{name}.svg")), &svg)?;
         write(&args.out.join(format!("{name}.csv")), &points_csv(&figure))?;
-        write(&args.out.join(format!("{name}-figures.csv")), &table_csv(&figure))?;
+        write(&args.out.join(format!("{name}-figures.csv")), &table_csv(&figure.table))?;
         figures.push((figure, svg));
     }
-    bar.0.finish_and_clear();
     let report = args.out.join("report.html");
-    write(&report, &html::report(&figures, &scale))?;
+    write(&report, &html::report(&figures, &preface))?;
     for (figure, _) in &figures {
         if args.json {
             print_rows(figure, args.seed)?;
@@ -85,8 +98,66 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn write(path: &Path, text: &str) -> anyhow::Result<()> {
-    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+/// Refuses what has no real time to be run in, before anything is written.
+fn check(args: &Args) -> Result<(), Usage> {
+    let is_live = args.name == ALL || experiment::live_names().any(|name| name == args.name);
+    match &args.backend {
+        Some(BackendWords::Null) => Err(Usage(
+            "--backend null takes no time, so there is nothing to predict; use cpu or sim:DEVICE"
+                .to_owned(),
+        )),
+        Some(_) if !is_live => {
+            let known: Vec<&str> = experiment::live_names().collect();
+            let (name, known) = (&args.name, known.join(", "));
+            Err(Usage(format!("{name} runs in virtual time alone; with --backend: {known}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn in_virtual_time(args: &Args, bar: &Bar) -> (Vec<Figure>, Preface) {
+    let scale = Scale { seed: args.seed, request_len: args.requests };
+    let names = experiment::names().filter(|name| args.name == ALL || args.name == *name);
+    let figures = names.filter_map(|name| experiment::run(name, &scale, bar)).collect();
+    let preface = Preface {
+        title: "Twinstream: experiments in virtual time".to_owned(),
+        text: format!(
+            "Everything here is simulated: the scheduler is the one that serves, the devices and \
+             arrivals are models. Latency counts from the scheduled arrival to the result on the \
+             host. Dashed lines are bounds or references. Version {}, seed {}, {} requests a point \
+             at most.",
+            env!("CARGO_PKG_VERSION"),
+            scale.seed,
+            scale.request_len,
+        ),
+    };
+    (figures, preface)
+}
+
+fn in_real_time(
+    args: &Args,
+    backend: &BackendWords,
+    bar: &Bar,
+) -> anyhow::Result<(Vec<Figure>, Preface)> {
+    let scale = LiveScale { seed: args.seed, point_s: args.point * 1e-9 };
+    let world = LiveWorld::new(args.open.open(backend)?, args.seed)?;
+    let mut figures = Vec::new();
+    for name in experiment::live_names().filter(|name| args.name == ALL || args.name == *name) {
+        let figure = experiment::run_live(name, &world, &scale, bar).context("it is gone")?;
+        figures.push(figure.map_err(anyhow::Error::from_boxed)?);
+    }
+    let preface = Preface {
+        title: format!("Twinstream: the paper's experiments on {}", world.name()),
+        text: format!(
+            "Measured in real time on this machine, beside what the simulator predicts for the \
+             same arrivals, seed and limits. Latency counts from the moment a request was due to \
+             its answer. Version {}, seed {}, {} s a point of a curve.",
+            env!("CARGO_PKG_VERSION"),
+            scale.seed,
+            scale.point_s,
+        ),
+    };
+    Ok((figures, preface))
 }
 
 fn print_rows(figure: &Figure, seed: u64) -> anyhow::Result<()> {
@@ -100,41 +171,4 @@ fn print_rows(figure: &Figure, seed: u64) -> anyhow::Result<()> {
         table::print(&serde_json::to_string(&Value::Object(object))?)?;
     }
     Ok(())
-}
-
-/// Every point that is drawn, one a line.
-fn points_csv(figure: &Figure) -> String {
-    let mut csv = String::from("panel,x_axis,y_axis,series,x,y\n");
-    for panel in &figure.panels {
-        for series in &panel.series {
-            for (x, y) in &series.points {
-                let words = [&panel.title, panel.x.label, panel.y.label, &series.name];
-                let words = words.map(quote).join(",");
-                let _ = writeln!(csv, "{words},{x},{y}");
-            }
-        }
-    }
-    csv
-}
-
-/// The table of key figures; what is not known is empty.
-fn table_csv(figure: &Figure) -> String {
-    let mut csv = figure.table.columns.join(",") + "\n";
-    for row in &figure.table.rows {
-        let cells = row.iter().map(|value| match value {
-            Value::Null => String::new(),
-            Value::String(text) => quote(text),
-            other => other.to_string(),
-        });
-        csv += &(cells.collect::<Vec<_>>().join(",") + "\n");
-    }
-    csv
-}
-
-fn quote(text: &str) -> String {
-    if text.contains([',', '"']) {
-        format!("\"{}\"", text.replace('"', "\"\""))
-    } else {
-        text.to_string()
-    }
 }

@@ -3,14 +3,14 @@
 use std::fmt::Write;
 
 use serde_json::Value;
-use twinstream::sim::experiment::{Figure, Scale, Table};
+use twinstream::sim::experiment::{Figure, Table};
 
 const HEAD: &str = r#"<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Twinstream: experiments in virtual time</title>
+<title>TITLE</title>
 <style>
 body { font: 16px/1.5 sans-serif; color: #333; max-width: 1160px; margin: 2rem auto;
   padding: 0 1rem; }
@@ -27,19 +27,18 @@ th { border-bottom: 1px solid #999; }
 <body>
 "#;
 
+/// What stands before the figures.
+pub(crate) struct Preface {
+    pub(crate) title: String,
+    /// What was run, and how to read it.
+    pub(crate) text: String,
+}
+
 /// The report on some figures with their charts.
-pub(crate) fn report(figures: &[(Figure, String)], scale: &Scale) -> String {
-    let mut html = HEAD.to_string();
-    let _ = write!(
-        html,
-        "<h1>Twinstream: experiments in virtual time</h1>\n<p>Everything here is simulated: the \
-         scheduler is the one that serves, the devices and arrivals are models. Latency counts \
-         from the scheduled arrival to the result on the host. Dashed lines are bounds or \
-         references. Version {}, seed {}, {} requests a point at most.</p>\n<nav><ul>\n",
-        env!("CARGO_PKG_VERSION"),
-        scale.seed,
-        scale.request_len,
-    );
+pub(crate) fn report(figures: &[(Figure, String)], preface: &Preface) -> String {
+    let (title, text) = (escape(&preface.title), escape(&preface.text));
+    let mut html = HEAD.replace("TITLE", &title);
+    let _ = write!(html, "<h1>{title}</h1>\n<p>{text}</p>\n<nav><ul>\n");
     for (figure, _) in figures {
         let _ = writeln!(html, "<li><a href=\"#{}\">{}</a></li>", figure.name, figure.title);
     }

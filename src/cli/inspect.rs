@@ -21,6 +21,13 @@ pub struct Options {
     /// One JSON object a layer, then one with the totals; sizes in bytes of FP32, for one image
     #[arg(long)]
     json: bool,
+    /// Print the GPU's plan instead: memory and tiles for each batch size
+    #[cfg(feature = "cuda")]
+    #[arg(long)]
+    plan: bool,
+    #[cfg(feature = "cuda")]
+    #[command(flatten)]
+    gpu: crate::computer::GpuOptions,
 }
 
 #[derive(Serialize)]
@@ -68,6 +75,18 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     let Size { height, width } = options.model.size(&model);
     let network = model.network(height, width)?;
     let mut output = BufWriter::new(io::stdout().lock());
+    #[cfg(feature = "cuda")]
+    if options.plan {
+        let size = Size { height, width };
+        crate::gpu_plan::write(
+            &mut output,
+            options.json,
+            &network,
+            &options.gpu.options(&model, size)?,
+        )?;
+        output.flush()?;
+        return Ok(Outcome::AllAnswered);
+    }
     if options.json {
         for layer in network.layers() {
             write_line(&mut output, &row(layer))?;

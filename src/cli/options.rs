@@ -1,15 +1,16 @@
-//! Options that several subcommands share, and what they open: model, backend, way of the images.
+//! Options that several subcommands share, and what they open: model and way of the images.
 //!
 //! Knows nothing of what is done with them.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use anyhow::{Context, bail};
-use clap::{Args, ValueEnum};
-use twinstream::backend::cpu::{Cpu, CpuOptions};
+use anyhow::Context;
+use clap::Args;
 use twinstream::image::Preprocess;
 use twinstream::model::Model;
+
+use crate::computer::{BackendOptions, Computer};
 
 /// The network of the repository, used where none is named.
 const DEFAULT_WEIGHTS: &str = "models/resnet50-cifar10/model.safetensors";
@@ -54,46 +55,22 @@ fn default_weights() -> anyhow::Result<PathBuf> {
         .with_context(|| format!("no {DEFAULT_WEIGHTS} here: name a model with --weights"))
 }
 
-/// Where and how the network is computed.
-#[derive(Args)]
-pub struct BackendOptions {
-    /// What computes
-    #[arg(long, value_enum, default_value_t = Backend::Cpu)]
-    backend: Backend,
-    /// Threads that compute [default: one for every processor]
-    #[arg(long, value_name = "COUNT", value_parser = parse_count)]
-    threads: Option<usize>,
-    /// Images that are computed at once
-    #[arg(long, value_name = "COUNT", value_parser = parse_count, default_value_t = 16)]
-    pub batch: usize,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Backend {
-    Cpu,
-    Cuda,
-}
-
 /// A network that is ready to run, and the way of an image into it.
 pub struct Classifier {
     pub model: Model,
-    pub backend: Cpu,
+    pub computer: Computer,
     pub preprocess: Preprocess,
     pub threads: usize,
 }
 
 impl Classifier {
     pub fn open(options: &ModelOptions, backend: &BackendOptions) -> anyhow::Result<Self> {
-        if let Backend::Cuda = backend.backend {
-            bail!("--backend cuda: this build has no CUDA backend; use --backend cpu");
-        }
         let model = options.load()?;
-        let Size { height, width } = options.size(&model);
-        let mut options = CpuOptions { height, width, ..CpuOptions::for_model(&model) };
-        options.threads = backend.threads.unwrap_or(options.threads);
-        let backend = Cpu::new(&model, &options)?;
+        let size = options.size(&model);
+        let (computer, threads) = Computer::open(&model, size, backend)?;
+        let Size { height, width } = size;
         let preprocess = Preprocess { height, width, ..Preprocess::for_model(model.config()) };
-        Ok(Self { backend, preprocess, threads: options.threads, model })
+        Ok(Self { computer, preprocess, threads, model })
     }
 }
 

@@ -34,6 +34,11 @@ impl Outcome {
     }
 }
 
+/// Options that contradict each other: what, and what would be right.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
+
 /// Says what went wrong, if anything did, on stderr.
 pub fn exit_code(outcome: anyhow::Result<Outcome>) -> ExitCode {
     match outcome {
@@ -43,8 +48,8 @@ pub fn exit_code(outcome: anyhow::Result<Outcome>) -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {}", message(&error));
-            let usage =
-                error.downcast_ref().is_some_and(|error: &twinstream::Error| error.is_argument());
+            let is_argument = |error: &twinstream::Error| error.is_argument();
+            let usage = error.is::<Usage>() || error.downcast_ref().is_some_and(is_argument);
             ExitCode::from(if usage { 2 } else { 1 })
         }
     }

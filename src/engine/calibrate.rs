@@ -51,7 +51,7 @@ pub(super) fn calibrate(
             runs.sort_by_key(|times_ns| times_ns[stage]);
             runs[RUN_LEN / 2][stage]
         };
-        Ok([0, 1, 2].map(median))
+        Ok::<_, Fault>([0, 1, 2].map(median))
     };
     let short_ns = measure(1)?;
     let long_ns = measure(long_len)?;

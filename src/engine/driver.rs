@@ -15,11 +15,12 @@ use std::time::Duration;
 
 use super::calibrate::calibrate;
 use super::options::{EngineOptions, Failure};
+use super::pin;
 use super::shared::{Answered, NEVER_NS, Request, Shared, Status};
 use super::stats::Stats;
 use super::ticket::Handler;
 use super::{Receivers, SLOT_LEN_MAX};
-use crate::backend::{Attachment, Backend, Completion, Fault, ResultSlot};
+use crate::backend::{Attachment, Backend, Completion, Fault, Geometry, ResultSlot};
 use crate::error::{Error, Kind, Result};
 use crate::ring::{Consumer, Slot};
 use crate::sched::{self, Action, Config, Line, Outcome, Reason, Refusal, Scheduler};
@@ -54,6 +55,7 @@ struct Entry {
     /// None while the backend downloads to it.
     result: Option<ResultSlot>,
     cell: u32,
+    accepted_ns: u64,
     handler: Option<(Arc<dyn Handler>, u64)>,
 }
 
@@ -89,7 +91,8 @@ struct Driver<'a> {
     published_ns: u64,
     is_draining: bool,
     stall_ns: u64,
-    stats: Stats,
+    geometry: Geometry,
+    stats: Box<Stats>,
 }
 
 /// Serves until it is stopped or the device is lost. Reports once to `started`.
@@ -102,8 +105,8 @@ pub(super) fn serve(
 ) {
     shared.thread.get_or_init(thread::current);
     let Receivers { mut images, cancels } = receivers;
-    let batch_len_max =
-        options.batch_len_max.min(backend.geometry().batch_len_max).min(options.slot_len);
+    let geometry = backend.geometry();
+    let batch_len_max = options.batch_len_max.min(geometry.batch_len_max).min(options.slot_len);
     let prepared = prepare(&mut *backend, shared, &mut images, (options, batch_len_max));
     let lines = match prepared {
         Ok(lines) => lines,
@@ -138,7 +141,8 @@ pub(super) fn serve(
         published_ns: 0,
         is_draining: false,
         stall_ns: in_ns(options.stall_timeout),
-        stats: Stats::default(),
+        geometry,
+        stats: Box::default(),
     };
     let now_ns = shared.now_ns();
     driver.publish(now_ns);
@@ -161,6 +165,10 @@ fn prepare(
         batch_len_max,
         waker: Waker::from(Arc::new(Unpark(thread::current()))),
     })?;
+    // After the backend has started its threads, which would inherit it.
+    if let Some(core) = options.core {
+        pin::pin(core)?;
+    }
     calibrate(backend, shared, images, batch_len_max, options.stall_timeout).map_err(|fault| {
         Error::new(Kind::Device, format!("calibration: {fault}")).with_source(fault)
     })
@@ -268,19 +276,19 @@ impl Driver<'_> {
                 priority: request.priority,
                 deadline_ns: request.deadline_ns,
             };
-            self.accept(slot, request);
+            self.accept(now_ns, slot, request);
             let failure = match self.scheduler.submit(now_ns, submitted) {
                 Ok(()) => continue,
                 Err(Refusal::Deadline) => Failure::Rejected,
                 Err(Refusal::Draining) => Failure::ShutDown,
                 Err(Refusal::Slot) => unreachable!("the ring and the scheduler count slots alike"),
             };
-            self.finish(index, Err(failure));
+            self.finish(now_ns, index, Err(failure));
         }
         len > 0
     }
 
-    fn accept(&mut self, slot: Slot, request: Request) {
+    fn accept(&mut self, now_ns: u64, slot: Slot, request: Request) {
         self.stats.accepted += 1;
         self.stats.alive_len += 1;
         let (index, cell) = (slot.index(), request.result.slot());
@@ -289,6 +297,7 @@ impl Driver<'_> {
             image: Some(slot),
             result: Some(request.result),
             cell,
+            accepted_ns: now_ns,
             handler: request.handler,
         });
     }
@@ -336,7 +345,7 @@ impl Driver<'_> {
                         Outcome::Cancelled => Err(Failure::Cancelled),
                         Outcome::Failed => Err(Failure::Failed),
                     };
-                    self.finish(slot, outcome);
+                    self.finish(now_ns, slot, outcome);
                     continue;
                 }
             };
@@ -346,14 +355,20 @@ impl Driver<'_> {
             self.in_flight_len += 1;
             match stage {
                 Stage::Upload => {
+                    self.stats.uploaded_bytes += (slots.len() * self.geometry.image_bytes) as u64;
                     let images =
                         slots.iter().map(|&slot| entry(&mut self.entries, slot).image.take());
                     self.slots.extend(images.map(|image| image.expect("uploaded once")));
                     self.slots.sort_unstable();
                     self.backend.upload(&mut self.slots);
                 }
-                Stage::Compute => self.backend.compute(slots),
+                Stage::Compute => {
+                    self.stats.batch_lens.record(slots.len());
+                    self.backend.compute(slots);
+                }
                 Stage::Download => {
+                    let result_bytes = self.geometry.result_len * size_of::<f32>();
+                    self.stats.downloaded_bytes += (slots.len() * result_bytes) as u64;
                     let results =
                         slots.iter().map(|&slot| entry(&mut self.entries, slot).result.take());
                     self.results.extend(results.map(|result| result.expect("downloaded once")));
@@ -367,17 +382,18 @@ impl Driver<'_> {
 
     /// Looks out, or sleeps until something is committed, ends, is cancelled or is due.
     fn rest(&mut self, now_ns: u64, stop_at_ns: u64) {
-        if self.published_ns <= self.busy_ns {
-            self.publish(now_ns);
-        }
         let mut due_ns = self.scheduler.poll_timeout().unwrap_or(NEVER_NS).min(stop_at_ns);
         if self.in_flight_len > 0 {
             due_ns = due_ns.min(self.progress_ns.saturating_add(self.stall_ns).saturating_add(1));
         }
         let left_ns = due_ns.saturating_sub(now_ns);
+        let is_unpublished = self.published_ns <= self.busy_ns;
         let spin_ns = in_ns(self.shared.spin);
         let is_soon = spin_ns > 0 && left_ns < TIMER_SLACK_NS;
         if is_soon || now_ns - self.busy_ns < spin_ns {
+            if is_unpublished && now_ns - self.published_ns > PUBLISH_NS {
+                self.publish(now_ns);
+            }
             if now_ns - self.busy_ns < LOOK_OUT_ALONE_NS {
                 std::hint::spin_loop();
             } else {
@@ -386,8 +402,14 @@ impl Driver<'_> {
             }
             return;
         }
+        if is_unpublished && !self.publish(now_ns) {
+            return;
+        }
         if !self.images.sleep() {
             return;
+        }
+        if self.in_flight_len > 0 {
+            self.backend.before_sleep();
         }
         // All other news unpark this thread, and what came since it looked makes this return at
         // once.
@@ -401,10 +423,13 @@ impl Driver<'_> {
     }
 
     /// Ends a request, once.
-    fn finish(&mut self, slot: u32, outcome: std::result::Result<(), Failure>) {
+    fn finish(&mut self, now_ns: u64, slot: u32, outcome: std::result::Result<(), Failure>) {
         let entry = self.entries[slot as usize].take().expect("a request ends once");
         self.slot_of_cell[entry.cell as usize] = NO_SLOT;
         self.stats.count(outcome);
+        if outcome.is_ok() {
+            self.stats.latency.record(now_ns - entry.accepted_ns);
+        }
         // Before the answer: whoever gets it finds a free slot.
         self.images.ring().release(entry.image);
         let answered = Answered { outcome, slot: entry.result };
@@ -432,17 +457,19 @@ impl Driver<'_> {
             }
         };
         self.images.close();
+        let now_ns = self.shared.now_ns();
         for slot in 0..self.entries.len() {
             if self.entries[slot].is_some() {
-                self.finish(slot as u32, Err(failure));
+                self.finish(now_ns, slot as u32, Err(failure));
             }
         }
         while let Some((slot, request)) = self.images.take() {
             let index = slot.index();
-            self.accept(slot, request);
-            self.finish(index, Err(failure));
+            self.accept(now_ns, slot, request);
+            self.finish(now_ns, index, Err(failure));
         }
-        *self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner) = self.snapshot();
+        self.update(now_ns);
+        *self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner) = *self.stats;
         self.shared.set_ended();
         if is_stalled {
             std::mem::forget(self.backend);
@@ -462,32 +489,36 @@ impl Driver<'_> {
         Failure::DeviceLost
     }
 
-    /// Publishes the statistics, unless someone is just reading them.
-    fn publish(&mut self, now_ns: u64) {
-        if let Ok(mut stats) = self.shared.stats.try_lock() {
-            *stats = self.snapshot();
-            self.published_ns = now_ns;
+    /// Publishes the statistics; false if someone is just reading them.
+    fn publish(&mut self, now_ns: u64) -> bool {
+        self.update(now_ns);
+        match self.shared.stats.try_lock() {
+            Ok(mut stats) => {
+                *stats = *self.stats;
+                self.published_ns = now_ns;
+                true
+            }
+            Err(_) => false,
         }
     }
 
-    fn snapshot(&self) -> Stats {
-        let cost = self.scheduler.cost();
-        let started = |stage| Reason::ALL.map(|reason| self.scheduler.decision_len(stage, reason));
-        Stats {
-            waiting_len: self.scheduler.waiting_len(),
-            arrival_rate_hz: self.scheduler.arrival_rate_hz(self.shared.now_ns()),
-            fits: Stages {
-                upload: cost.line(Stage::Upload),
-                compute: cost.line(Stage::Compute),
-                download: cost.line(Stage::Download),
-            },
-            started: Stages {
-                upload: started(Stage::Upload),
-                compute: started(Stage::Compute),
-                download: started(Stage::Download),
-            },
-            ..self.stats
-        }
+    /// Reads what the scheduler counts.
+    fn update(&mut self, now_ns: u64) {
+        let scheduler = &self.scheduler;
+        let cost = scheduler.cost();
+        let started = |stage| Reason::ALL.map(|reason| scheduler.decision_len(stage, reason));
+        self.stats.waiting_len = scheduler.waiting_len();
+        self.stats.arrival_rate_hz = scheduler.arrival_rate_hz(now_ns);
+        self.stats.fits = Stages {
+            upload: cost.line(Stage::Upload),
+            compute: cost.line(Stage::Compute),
+            download: cost.line(Stage::Download),
+        };
+        self.stats.started = Stages {
+            upload: started(Stage::Upload),
+            compute: started(Stage::Compute),
+            download: started(Stage::Download),
+        };
     }
 }
 

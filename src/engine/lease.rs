@@ -6,7 +6,9 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::task::Waker;
 
+use super::cell::Waiter;
 use super::options::{Refused, RequestOptions};
 use super::shared::{Request, Shared};
 use super::ticket::{Handler, Ticket};
@@ -58,6 +60,20 @@ impl Lease {
         Ok(())
     }
 
+    /// As [`Lease::commit`], with `waker` in place before the request can end: it is woken, on the
+    /// scheduling thread, as if the ticket had been polled with it.
+    ///
+    /// # Errors
+    /// As for [`Lease::commit`]; the waker is then not woken.
+    pub fn commit_waking(self, options: RequestOptions, waker: &Waker) -> Result<Ticket, Refused> {
+        let cell = self.result.slot();
+        let waiter = Waiter::Task(waker.clone());
+        let answered = self.shared.cells[cell as usize].take_or_wait(|| waiter);
+        assert!(answered.is_none(), "a cell without a request is at rest");
+        let shared = self.send(options, None)?;
+        Ok(Ticket::new(shared, cell))
+    }
+
     fn send(
         self,
         options: RequestOptions,
@@ -73,7 +89,11 @@ impl Lease {
                 }
                 Ok(shared)
             }
-            Err(_) => Err(shared.refusal().unwrap_or(Refused::ShutDown)),
+            Err(closed) => {
+                // A waker may be in the cell, which is to be at rest before its slot is let go.
+                let _ = shared.cells[closed.request.result.slot() as usize].take();
+                Err(shared.refusal().unwrap_or(Refused::ShutDown))
+            }
         }
     }
 }

@@ -7,8 +7,11 @@
 mod calibrate;
 mod cell;
 mod driver;
+mod histogram;
 mod lease;
+mod metrics;
 mod options;
+mod pin;
 mod shared;
 mod stats;
 mod ticket;
@@ -27,9 +30,11 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+pub use histogram::{LatencyHistogram, LengthHistogram};
 pub use lease::Lease;
 pub use options::{EngineOptions, Failure, Refused, RequestOptions};
 pub use stats::Stats;
+pub(crate) use ticket::look_out;
 pub use ticket::{Answer, Handler, Output, Ticket};
 
 use crate::backend::{Backend, Fault, Geometry};
@@ -60,13 +65,16 @@ impl Engine {
     /// Makes the rings, attaches the backend, measures two batch sizes and starts to serve.
     ///
     /// # Errors
-    /// `is_argument` when an option is out of range, `is_memory` when there is not enough memory of
-    /// the kind asked for, `is_device` when the device fails during calibration, `is_io` when the
-    /// thread cannot be started; and what attaching the backend reports.
+    /// `is_argument` when an option is out of range or the thread cannot be pinned to `core`,
+    /// `is_memory` when there is not enough memory of the kind asked for, `is_device` when the
+    /// device fails during calibration, `is_io` when the thread cannot be started; and what
+    /// attaching the backend reports.
     pub fn start(backend: impl Backend + 'static, options: &EngineOptions) -> Result<Self> {
         let geometry = backend.geometry();
         check(options, geometry)?;
-        let (shared, receivers) = build(options, geometry)?;
+        let mut built = None;
+        backend.with_host_memory(&mut || built = Some(build(options, geometry)));
+        let (shared, receivers) = built.expect("the backend lets memory be made")?;
         let options = *options;
         let (started, is_started) = mpsc::sync_channel(1);
         let for_thread = Arc::clone(&shared);
@@ -121,6 +129,11 @@ impl Engine {
     /// What it has done so far.
     pub fn stats(&self) -> Stats {
         *self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why requests are refused for good; none while they are accepted.
+    pub fn refusal(&self) -> Option<Refused> {
+        self.shared.refusal()
     }
 
     /// Why the device is lost; none while it is not.

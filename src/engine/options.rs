@@ -24,6 +24,9 @@ pub struct EngineOptions {
     /// How long the scheduling thread and waiting tickets look out on the processor before they
     /// sleep. Longer lowers latency and costs processor time; zero where there are few cores.
     pub spin: Duration,
+    /// The core that the scheduling thread is pinned to, numbered as the system does; none: the
+    /// system chooses, which is right unless a core is set apart for it. Linux alone.
+    pub core: Option<usize>,
     /// A device that has work and ends none of it for so long is given up as lost.
     pub stall_timeout: Duration,
     /// The weakest memory to accept for images and results.
@@ -40,6 +43,7 @@ impl Default for EngineOptions {
             latency_bound: None,
             // About what it costs to wake a thread on a processor that idles.
             spin: Duration::from_micros(if cores > 1 { 50 } else { 0 }),
+            core: None,
             stall_timeout: Duration::from_secs(30),
             memory_weakest: Memory::Plain,
         }

@@ -1,7 +1,9 @@
 //! What an engine has done, as a snapshot.
 //!
-//! Invariant: `accepted` is the sum of all outcomes and of `alive_len`.
+//! Invariant: `accepted` is the sum of all outcomes and of `alive_len`; `latency` holds as many
+//! durations as were `completed`.
 
+use super::histogram::{LatencyHistogram, LengthHistogram};
 use super::options::Failure;
 use crate::sched::{Line, Reason, Stages};
 
@@ -34,6 +36,15 @@ pub struct Stats {
     pub fits: Stages<Line>,
     /// How often each stage was started, by reason in the order of [`Reason::ALL`].
     pub started: Stages<[u64; Reason::ALL.len()]>,
+    /// Lengths of the batches that were computed.
+    pub batch_lens: LengthHistogram,
+    /// From a request's admission, when the scheduling thread first sees it, to its result; of
+    /// those that completed.
+    pub latency: LatencyHistogram,
+    /// Bytes of images whose copy to the device was started.
+    pub uploaded_bytes: u64,
+    /// Bytes of results whose copy to the host was started.
+    pub downloaded_bytes: u64,
 }
 
 impl Stats {

@@ -12,9 +12,9 @@ use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::cell::{Cell, Waiter};
+use super::cell::Waiter;
 use super::options::Failure;
-use super::shared::{Answered, Shared};
+use super::shared::Shared;
 use crate::backend::ResultSlot;
 
 /// How a request ended.
@@ -101,6 +101,12 @@ impl Ticket {
         self.wait_until(Instant::now().checked_add(timeout))
     }
 
+    /// Whether the answer is there: waiting would not block.
+    pub fn is_ended(&self) -> bool {
+        let cell = |shared: &Arc<Shared>| shared.cells[self.cell as usize].is_ended();
+        self.shared.as_ref().is_some_and(cell)
+    }
+
     /// Asks for the request to be cancelled. It still gets its answer: [`Failure::Cancelled`], or
     /// another if it ends otherwise first.
     pub fn cancel(&self) {
@@ -114,7 +120,7 @@ impl Ticket {
     fn wait_until(mut self, until: Option<Instant>) -> std::result::Result<Answer, Self> {
         let shared = self.shared.as_ref().expect("a ticket that waits has no answer yet");
         let cell = &shared.cells[self.cell as usize];
-        spin(cell, shared.spin);
+        look_out(|| cell.is_ended(), shared.spin);
         loop {
             if let Some(answered) = cell.take_or_wait(|| Waiter::Thread(thread::current())) {
                 self.shared = None;
@@ -137,19 +143,19 @@ impl Ticket {
     }
 }
 
-/// Looks out for the answer without sleeping.
-fn spin(cell: &Cell<Answered>, spin: Duration) {
+/// Looks out for the answer without sleeping, no longer than `spin`.
+pub(crate) fn look_out(is_ended: impl Fn() -> bool, spin: Duration) {
     if spin.is_zero() {
         return;
     }
     for _ in 0..LOOKS {
-        if cell.is_ended() {
+        if is_ended() {
             return;
         }
         std::hint::spin_loop();
     }
     let start = Instant::now();
-    while !cell.is_ended() && start.elapsed() < spin {
+    while !is_ended() && start.elapsed() < spin {
         thread::yield_now();
     }
 }

@@ -17,27 +17,22 @@ pub struct Arena {
     value_len: usize,
 }
 
-struct Tensor {
-    len: usize,
-    first: usize,
-    last: usize,
+/// When a tensor is needed, and how long it is.
+pub(crate) struct Tensor {
+    /// Values.
+    pub(crate) len: usize,
+    /// The step that writes it.
+    pub(crate) first: usize,
+    /// The last step that reads it.
+    pub(crate) last: usize,
     /// Shares the place of this earlier tensor.
-    over: Option<usize>,
+    pub(crate) over: Option<usize>,
 }
 
 impl Arena {
     /// Plans the activations of `network`, the normalised input image included.
     pub fn new(network: &Network) -> Self {
-        let tensors = lifetimes(network);
-        let mut offsets = vec![0; tensors.len()];
-        let mut value_len = 0;
-        for (index, tensor) in tensors.iter().enumerate() {
-            offsets[index] = match tensor.over {
-                Some(over) => offsets[over],
-                None => first_fit(&tensors[..index], &offsets, tensor),
-            };
-            value_len = value_len.max(offsets[index] + tensor.len);
-        }
+        let (mut offsets, value_len) = place(lifetimes(network));
         Self { input_offset: offsets[0], offsets: offsets.split_off(1), value_len }
     }
 
@@ -55,18 +50,39 @@ impl Arena {
     }
 }
 
+/// The offset of each tensor, in values, and the values needed at the peak. Tensors are in the order
+/// in which they are written.
+pub(crate) fn place(mut tensors: Vec<Tensor>) -> (Vec<usize>, usize) {
+    // A place that is written over lives on with the tensor that took it.
+    for tensor in (0..tensors.len()).rev() {
+        tensors[tensor].len = tensors[tensor].len.next_multiple_of(ALIGN_LEN);
+        if let Some(over) = tensors[tensor].over {
+            tensors[over].last = tensors[tensor].last;
+        }
+    }
+    let mut offsets = vec![0; tensors.len()];
+    let mut value_len = 0;
+    for (index, tensor) in tensors.iter().enumerate() {
+        offsets[index] = match tensor.over {
+            Some(over) => offsets[over],
+            None => first_fit(&tensors[..index], &offsets, tensor),
+        };
+        value_len = value_len.max(offsets[index] + tensor.len);
+    }
+    (offsets, value_len)
+}
+
 /// When each tensor (the input, then every layer's output) is written first and read last.
 fn lifetimes(network: &Network) -> Vec<Tensor> {
     let index = |tensor: TensorId| match tensor {
         TensorId::Input => 0,
         TensorId::Layer(layer) => layer + 1,
     };
-    let aligned = |len: usize| len.next_multiple_of(ALIGN_LEN);
-    let input_len = aligned(network.input_shape().value_len());
+    let input_len = network.input_shape().value_len();
     let mut tensors = vec![Tensor { len: input_len, first: 0, last: 0, over: None }];
     for (step, layer) in network.layers().iter().enumerate() {
         tensors[index(layer.input)].last = step;
-        let len = aligned(layer.output_shape.value_len());
+        let len = layer.output_shape.value_len();
         tensors.push(Tensor { len, first: step, last: step, over: None });
         if let Op::Conv(Conv { residual: Some(residual), .. }) = layer.op {
             tensors[index(residual)].last = step;
@@ -77,12 +93,6 @@ fn lifetimes(network: &Network) -> Vec<Tensor> {
             && tensors[index(residual)].last == step
         {
             tensors[step + 1].over = Some(index(residual));
-        }
-    }
-    // A place that is written over lives on with the tensor that took it.
-    for tensor in (0..tensors.len()).rev() {
-        if let Some(over) = tensors[tensor].over {
-            tensors[over].last = tensors[tensor].last;
         }
     }
     tensors

@@ -11,6 +11,8 @@ mod tensor_file;
 mod weights;
 
 pub use arena::Arena;
+#[cfg(feature = "cuda")]
+pub(crate) use arena::{Tensor, place};
 pub use classes::{Class, softmax, top_k};
 pub use config::{Interpolation, ModelConfig};
 pub use network::{

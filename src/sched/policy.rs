@@ -38,6 +38,18 @@ impl Reason {
     /// Every reason.
     pub const ALL: [Self; 6] =
         [Self::Full, Self::JustInTime, Self::Idle, Self::Deadline, Self::Flush, Self::Ahead];
+
+    /// Its name in figures and metrics, such as `just-in-time`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::JustInTime => "just-in-time",
+            Self::Idle => "idle",
+            Self::Deadline => "deadline",
+            Self::Flush => "flush",
+            Self::Ahead => "ahead",
+        }
+    }
 }
 
 /// A policy's answer.

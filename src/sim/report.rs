@@ -9,7 +9,8 @@ pub struct Latencies {
 }
 
 impl Latencies {
-    pub(super) fn new(mut latencies_ns: Vec<u64>) -> Self {
+    /// The latencies given, in any order.
+    pub fn new(mut latencies_ns: Vec<u64>) -> Self {
         latencies_ns.sort_unstable();
         Self { sorted_ns: latencies_ns }
     }

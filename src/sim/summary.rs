@@ -196,20 +196,9 @@ fn decisions(report: &Report) -> BTreeMap<&'static str, BTreeMap<&'static str, u
         .map(|(stage, name)| {
             let counts = Reason::ALL
                 .into_iter()
-                .map(|reason| (reason_name(reason), report.decision_len(stage, reason)))
+                .map(|reason| (reason.name(), report.decision_len(stage, reason)))
                 .filter(|(_, count)| *count > 0);
             (name, counts.collect())
         })
         .collect()
-}
-
-fn reason_name(reason: Reason) -> &'static str {
-    match reason {
-        Reason::Full => "full",
-        Reason::JustInTime => "just-in-time",
-        Reason::Idle => "idle",
-        Reason::Deadline => "deadline",
-        Reason::Flush => "flush",
-        Reason::Ahead => "ahead",
-    }
 }

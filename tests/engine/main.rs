@@ -4,5 +4,6 @@
 mod common;
 mod cpu;
 mod device;
+mod metrics;
 mod requests;
 mod soak;

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
@@ -108,6 +108,43 @@ fn a_timeout_hands_the_ticket_back() {
     };
     assert!(timeouts > 0);
     assert_right(answer, 3);
+}
+
+#[test]
+fn a_waker_set_at_the_commit_is_woken_on_the_scheduling_thread() {
+    struct Woken {
+        thread: Mutex<Option<Option<String>>>,
+        len: AtomicUsize,
+    }
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            *self.thread.lock().unwrap() = Some(thread::current().name().map(str::to_owned));
+            self.len.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+    let engine = start(Plan { delay_us_max: 300, ..Plan::default() }, small());
+    for number in 1..50 {
+        let woken = Arc::new(Woken { thread: Mutex::new(None), len: AtomicUsize::new(0) });
+        let mut lease = engine.lease().unwrap();
+        lease.copy_from_slice(&image(number));
+        let waker = Waker::from(Arc::clone(&woken));
+        let ticket = lease.commit_waking(RequestOptions::default(), &waker).unwrap();
+        until("the waker is woken", || woken.len.load(Ordering::Acquire) == 1);
+        assert_eq!(*woken.thread.lock().unwrap(), Some(Some("twinstream".to_owned())));
+        assert!(ticket.is_ended());
+        assert_right(ticket.wait(), number);
+    }
+    // Refused, its cell is at rest for the next, and the waker was let go unused.
+    let woken = Arc::new(Woken { thread: Mutex::new(None), len: AtomicUsize::new(0) });
+    let lease = engine.lease().unwrap();
+    assert_eq!(engine.refusal(), None);
+    assert!(engine.drain(LONG));
+    assert_eq!(engine.refusal(), Some(Refused::ShutDown));
+    let waker = Waker::from(Arc::clone(&woken));
+    let refused = lease.commit_waking(RequestOptions::default(), &waker).unwrap_err();
+    assert_eq!(refused, Refused::ShutDown);
+    drop((waker, engine));
+    assert_eq!((Arc::strong_count(&woken), woken.len.load(Ordering::Acquire)), (1, 0));
 }
 
 #[test]

@@ -10,6 +10,7 @@
 //! | [`TakeAll`] | mean and tail of taking all, Poisson | embedded Markov chain |
 //! | [`inoue_mean_ns`] | mean of taking all (upper bound) | Inoue 2021, arXiv 1912.06322 |
 //! | [`clairvoyant_quantile_ns`] | p99 on one trace, any policy | dynamic programme |
+//! | [`in_order_quantile_ns`] | p99 on one trace, any policy that answers all in order | the same |
 //! | [`fluid_goodput_hz`] | answers in time a second | fluid limit |
 
 mod clairvoyant;
@@ -18,7 +19,7 @@ mod optimal;
 mod poisson;
 mod take_all;
 
-pub use clairvoyant::clairvoyant_quantile_ns;
+pub use clairvoyant::{clairvoyant_quantile_ns, in_order_quantile_ns};
 pub use fluid::fluid_goodput_hz;
 pub use optimal::{optimal_mean_ns, take_all_mean_ns};
 pub use take_all::{TakeAll, inoue_mean_ns};

@@ -4,6 +4,7 @@
 //! and length give the same figure. Drawing, files and the terminal are the caller's.
 
 mod closed;
+mod live;
 mod load;
 mod overload;
 mod paper;
@@ -14,6 +15,7 @@ mod tuned;
 
 use serde_json::Value;
 
+pub use live::{Live, LiveBatch, LiveError, LiveRun, LiveScale};
 pub use parallel::Progress;
 
 /// How far an experiment goes.
@@ -131,6 +133,37 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 pub fn run(name: &str, scale: &Scale, progress: &dyn Progress) -> Option<Figure> {
     let (_, run) = EXPERIMENTS.iter().find(|(known, _)| *known == name)?;
     Some(run(scale, progress))
+}
+
+type RunLive = fn(&dyn Live, &LiveScale, &dyn Progress) -> Result<Figure, LiveError>;
+
+/// Experiments that run in real time as well.
+const LIVE: [(&str, RunLive); 5] = [
+    ("changing", live::changing),
+    ("increasing", live::increasing),
+    ("decreasing", live::decreasing),
+    ("concurrency-latency", live::concurrency_latency),
+    ("peak-clipping", live::peak_clipping),
+];
+
+/// Names of the experiments that [`run_live`] knows: the paper's.
+pub fn live_names() -> impl Iterator<Item = &'static str> {
+    LIVE.iter().map(|(name, _)| *name)
+}
+
+/// Runs an experiment in real time, and in virtual time beside it; none if no such experiment has
+/// that name.
+///
+/// # Errors
+/// Those of `live`.
+pub fn run_live(
+    name: &str,
+    live: &dyn Live,
+    scale: &LiveScale,
+    progress: &dyn Progress,
+) -> Option<Result<Figure, LiveError>> {
+    let (_, run) = LIVE.iter().find(|(known, _)| *known == name)?;
+    Some(run(live, scale, progress))
 }
 
 impl Axis {

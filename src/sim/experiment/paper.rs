@@ -11,77 +11,169 @@ use crate::sched::PolicySpec;
 use crate::sim::arrivals::{OpenLoop, Step, Workload};
 use crate::sim::bounds;
 use crate::sim::device::DeviceSpec;
+use crate::sim::report::Latencies;
 use crate::sim::summary::setup;
 use crate::sim::world::{Setup, run};
 
-const BATCH_LEN_MAX: usize = 256;
+pub(super) const BATCH_LEN_MAX: usize = 256;
 
 /// The synchronous policy, and the asynchronous one that the paper's text describes.
-const SIDES: [(PolicySpec, &str); 2] =
+pub(super) const SIDES: [(PolicySpec, &str); 2] =
     [(PolicySpec::Serial, "synchronous"), (PolicySpec::Jit, "asynchronous")];
 
-fn device() -> DeviceSpec {
+pub(super) fn device() -> DeviceSpec {
     "gtx-1080ti".parse().expect("the profile is built in")
 }
 
-fn poisson(rate_hz: f64) -> Workload {
+pub(super) fn poisson(rate_hz: f64) -> Workload {
     Workload::Open(OpenLoop::Poisson { rate_hz })
 }
 
-fn steps(rates: &[(f64, f64)], is_uniform: bool) -> Workload {
-    let steps = rates
-        .iter()
-        .map(|&(rate_hz, duration_s)| Step { rate_hz, duration_ns: duration_s * 1e9 })
-        .collect();
-    Workload::Open(OpenLoop::Steps { steps, is_uniform })
+/// Rates that follow one another, over seconds.
+pub(super) struct Course {
+    pub(super) name: &'static str,
+    pub(super) title: &'static str,
+    /// Arrivals a second on the paper's device, and for how many seconds.
+    rates: &'static [(f64, f64)],
+    is_uniform: bool,
+}
+
+pub(super) const CHANGING: Course = Course {
+    name: "changing",
+    title: "Concurrency changing",
+    rates: &[(100.0, 2.0), (300.0, 2.0), (500.0, 2.0), (200.0, 2.0), (450.0, 2.0), (50.0, 2.0)],
+    is_uniform: false,
+};
+pub(super) const INCREASING: Course = Course {
+    name: "increasing",
+    title: "Concurrency increasing",
+    rates: &[(100.0, 3.0), (500.0, 5.0)],
+    is_uniform: false,
+};
+pub(super) const DECREASING: Course = Course {
+    name: "decreasing",
+    title: "Concurrency decreasing",
+    rates: &[(500.0, 4.0), (100.0, 4.0)],
+    is_uniform: false,
+};
+pub(super) const PEAK_CLIPPING: Course = Course {
+    name: "peak-clipping",
+    title: "Peak clipping: the rate doubles for 0.3 s",
+    rates: &[(400.0, 1.0), (800.0, 0.3), (400.0, 2.2)],
+    is_uniform: true,
+};
+
+impl Course {
+    pub(super) fn end_s(&self) -> f64 {
+        self.rates.iter().map(|(_, duration_s)| duration_s).sum()
+    }
+
+    /// The course's arrivals on a device that is so many times as fast as the paper's.
+    pub(super) fn workload(&self, speed: f64) -> Workload {
+        let steps = self
+            .rates
+            .iter()
+            .map(|&(rate_hz, duration_s)| Step {
+                rate_hz: rate_hz * speed,
+                duration_ns: duration_s * 1e9,
+            })
+            .collect();
+        Workload::Open(OpenLoop::Steps { steps, is_uniform: self.is_uniform })
+    }
+
+    /// The rate over time, as corners of a line.
+    fn offered(&self, speed: f64) -> Vec<(f64, f64)> {
+        let mut offered = Vec::new();
+        let mut start_s = 0.0;
+        for &(rate_hz, duration_s) in self.rates {
+            let rate_hz = rate_hz * speed;
+            offered.extend([(start_s, rate_hz), (start_s + duration_s, rate_hz)]);
+            start_s += duration_s;
+        }
+        offered
+    }
+
+    /// Arrivals in words.
+    pub(super) fn words(&self, speed: f64) -> String {
+        let words: Vec<String> = self
+            .rates
+            .iter()
+            .map(|(rate, duration)| format!("{:.0}/s for {duration} s", rate * speed))
+            .collect();
+        let kind = if self.is_uniform { "evenly spaced" } else { "Poisson" };
+        format!("{kind} arrivals: {}", words.join(", "))
+    }
 }
 
 pub(super) fn changing(scale: &Scale, progress: &dyn Progress) -> Figure {
-    let rates = [(100.0, 2.0), (300.0, 2.0), (500.0, 2.0), (200.0, 2.0), (450.0, 2.0), (50.0, 2.0)];
-    let title = "Concurrency changing";
-    over_time("changing", title, &rates, false, scale, progress)
+    over_time(&CHANGING, scale, progress)
 }
 
 pub(super) fn increasing(scale: &Scale, progress: &dyn Progress) -> Figure {
-    let rates = [(100.0, 3.0), (500.0, 5.0)];
-    over_time("increasing", "Concurrency increasing", &rates, false, scale, progress)
+    over_time(&INCREASING, scale, progress)
 }
 
 pub(super) fn decreasing(scale: &Scale, progress: &dyn Progress) -> Figure {
-    let rates = [(500.0, 4.0), (100.0, 4.0)];
-    over_time("decreasing", "Concurrency decreasing", &rates, false, scale, progress)
+    over_time(&DECREASING, scale, progress)
 }
 
 pub(super) fn peak_clipping(scale: &Scale, progress: &dyn Progress) -> Figure {
-    let rates = [(400.0, 1.0), (800.0, 0.3), (400.0, 2.2)];
-    let title = "Peak clipping: the rate doubles for 0.3 s";
-    over_time("peak-clipping", title, &rates, true, scale, progress)
+    over_time(&PEAK_CLIPPING, scale, progress)
 }
 
+/// A course under both sides' policies: what unfolded, and the latencies.
+pub(super) type Runs = Vec<(Timeline, Latencies)>;
+
 /// Batch length, compute time, latency and throughput over time, one column a policy.
-fn over_time(
-    name: &'static str,
-    title: &'static str,
-    rates: &[(f64, f64)],
-    is_uniform: bool,
-    scale: &Scale,
-    progress: &dyn Progress,
-) -> Figure {
-    let workload = steps(rates, is_uniform);
-    let end_s: f64 = rates.iter().map(|(_, duration_s)| duration_s).sum();
-    let runs = parallel::map(&SIDES, progress, |(policy, _)| {
+fn over_time(course: &Course, scale: &Scale, progress: &dyn Progress) -> Figure {
+    let workload = course.workload(1.0);
+    let runs: Runs = parallel::map(&SIDES, progress, |(policy, _)| {
         let mut setup = setup(&device(), &workload, *policy, BATCH_LEN_MAX, scale.seed);
-        setup.duration_ns = (end_s * 1e9) as u64;
+        setup.duration_ns = (course.end_s() * 1e9) as u64;
         let mut timeline = Timeline::default();
-        let report = run(&setup, &mut timeline);
-        (timeline, report)
+        let latencies = run(&setup, &mut timeline).latencies;
+        (timeline, latencies)
     });
-    let mut offered = Vec::new();
-    let mut start_s = 0.0;
-    for &(rate_hz, duration_s) in rates {
-        offered.extend([(start_s, rate_hz), (start_s + duration_s, rate_hz)]);
-        start_s += duration_s;
+    let mut table = Table {
+        columns: vec!["policy", "mean_ms", "p99_ms", "peak_ms", "peak_change_percent"],
+        rows: Vec::new(),
+    };
+    for (index, (policy, _)) in SIDES.iter().enumerate() {
+        let mut row = vec![policy.name().into()];
+        row.extend(key_figures(&runs, index));
+        table.rows.push(row);
     }
+    let caption = format!(
+        "Profile gtx-1080ti, {}. Left: one stream, stages in series. Right: the next batch goes \
+         up just in time while one computes.",
+        course.words(1.0),
+    );
+    Figure {
+        name: course.name,
+        title: course.title,
+        caption,
+        panels: panels(course, 1.0, &[("", &runs)]),
+        column_len: 2,
+        table,
+    }
+}
+
+/// Mean, p99 and longest latency of a side in milliseconds, and how much less the longest is than
+/// that of the first side in percent.
+pub(super) fn key_figures(runs: &Runs, side: usize) -> [Value; 4] {
+    let latencies = |side: usize| &runs[side].1;
+    let peak_ms = |side: usize| latencies(side).max_ns() as f64 * 1e-6;
+    [
+        value(latencies(side).mean_ns() * 1e-6),
+        value(latencies(side).quantile_ns(0.99) as f64 * 1e-6),
+        value(peak_ms(side)),
+        value(100.0 * (peak_ms(side) / peak_ms(0) - 1.0)),
+    ]
+}
+
+/// Panels of both sides for one or two sets of runs, each with what is added to its series' names;
+/// the first of two is in the background.
+pub(super) fn panels(course: &Course, speed: f64, shown: &[(&str, &Runs)]) -> Vec<Panel> {
     type Measured = fn(&Timeline, f64) -> Vec<(f64, f64)>;
     let rows: [(&str, &str, Style, Measured); 4] = [
         ("batch length", "images", Style::Dots, |timeline, _| timeline.batch_lens.clone()),
@@ -89,19 +181,22 @@ fn over_time(
         ("latency, mean of 100 ms", "ms", Style::Line, |timeline, _| timeline.latency_ms()),
         ("throughput", "images/s", Style::Line, |timeline, end_s| timeline.throughput_hz(end_s)),
     ];
+    let end_s = course.end_s();
     let mut panels = Vec::new();
     for (what, unit, style, measured) in rows {
-        let mut sides: Vec<Vec<Series>> = runs
-            .iter()
-            .zip(SIDES)
-            .map(|((timeline, _), (policy, _))| {
-                vec![Series::new(policy.name(), style, measured(timeline, end_s))]
-            })
-            .collect();
-        if unit == "images/s" {
-            let arrivals = Series::new("arrival rate", Style::Dashed, offered.clone());
-            sides.iter_mut().for_each(|series| series.insert(0, arrivals.clone()));
-        }
+        let side = |index: usize| -> Vec<Series> {
+            let mut series = Vec::new();
+            if unit == "images/s" {
+                let offered = course.offered(speed);
+                series.push(Series::new("arrival rate", Style::Dashed, offered));
+            }
+            for (remark, runs) in shown {
+                let name = format!("{}{remark}", SIDES[index].0.name());
+                series.push(Series::new(name, style, measured(&runs[index].0, end_s)));
+            }
+            series
+        };
+        let sides = [side(0), side(1)];
         // One scale for both sides: that is what they are set side by side for.
         let highest: Vec<f64> = sides.iter().flat_map(|series| heights(series)).collect();
         for (series, (_, side)) in sides.into_iter().zip(SIDES) {
@@ -113,34 +208,12 @@ fn over_time(
             });
         }
     }
-    let mut table = Table {
-        columns: vec!["policy", "mean_ms", "p99_ms", "peak_ms", "peak_change_percent"],
-        rows: Vec::new(),
-    };
-    let peak_ms = |index: usize| runs[index].1.latencies.max_ns() as f64 * 1e-6;
-    for (index, (policy, _)) in SIDES.iter().enumerate() {
-        let latencies = &runs[index].1.latencies;
-        table.rows.push(vec![
-            policy.name().into(),
-            value(latencies.mean_ns() * 1e-6),
-            value(latencies.quantile_ns(0.99) as f64 * 1e-6),
-            value(peak_ms(index)),
-            value(100.0 * (peak_ms(index) / peak_ms(0) - 1.0)),
-        ]);
-    }
-    let words: Vec<String> =
-        rates.iter().map(|(rate, duration)| format!("{rate}/s for {duration} s")).collect();
-    let caption = format!(
-        "Profile gtx-1080ti, {} arrivals: {}. Left: one stream, stages in series. Right: the next \
-         batch goes up just in time while one computes.",
-        if is_uniform { "evenly spaced" } else { "Poisson" },
-        words.join(", "),
-    );
-    Figure { name, title, caption, panels, column_len: 2, table }
+    panels
 }
 
 /// Policies of the latency curve: the paper's two sides, and the library's default.
-const CURVES: [PolicySpec; 3] = [PolicySpec::Serial, PolicySpec::Jit, PolicySpec::Stream];
+pub(super) const CURVES: [PolicySpec; 3] =
+    [PolicySpec::Serial, PolicySpec::Jit, PolicySpec::Stream];
 
 const RATES_HZ: [f64; 16] = [
     25.0, 50.0, 100.0, 150.0, 200.0, 250.0, 300.0, 350.0, 400.0, 450.0, 475.0, 500.0, 515.0, 530.0,
@@ -151,7 +224,7 @@ const RATES_HZ: [f64; 16] = [
 const RUN_NS: u64 = 200_000_000_000;
 
 /// Twice what the device can do: what comes out is its capacity under a policy.
-const SATURATING_HZ: f64 = 1_200.0;
+pub(super) const SATURATING_HZ: f64 = 1_200.0;
 
 pub(super) fn concurrency_latency(scale: &Scale, progress: &dyn Progress) -> Figure {
     let device = device();

@@ -25,15 +25,10 @@ impl Observer for Timeline {
     fn event(&mut self, now_ns: u64, event: &Event<'_>) {
         match *event {
             Event::Asked { stage: Stage::Compute, slots, span_ns: (start_ns, end_ns), .. } => {
-                let start_s = start_ns as f64 * 1e-9;
-                self.batch_lens.push((start_s, slots.len() as f64));
-                self.compute_ms.push((start_s, (end_ns - start_ns) as f64 * 1e-6));
+                self.computed(start_ns, end_ns, slots.len());
             }
             Event::Finished { outcome: Outcome::Completed, arrival_ns, .. } => {
-                let (sum_ms, len) = self.arrived.entry(arrival_ns / WINDOW_NS).or_default();
-                *sum_ms += (now_ns - arrival_ns) as f64 * 1e-6;
-                *len += 1.0;
-                *self.answered.entry(now_ns / WINDOW_NS).or_default() += 1.0;
+                self.answered(arrival_ns, now_ns);
             }
             _ => {}
         }
@@ -41,6 +36,21 @@ impl Observer for Timeline {
 }
 
 impl Timeline {
+    /// A batch was computed.
+    pub(super) fn computed(&mut self, start_ns: u64, end_ns: u64, batch_len: usize) {
+        let start_s = start_ns as f64 * 1e-9;
+        self.batch_lens.push((start_s, batch_len as f64));
+        self.compute_ms.push((start_s, (end_ns - start_ns) as f64 * 1e-6));
+    }
+
+    /// A request was answered.
+    pub(super) fn answered(&mut self, arrival_ns: u64, end_ns: u64) {
+        let (sum_ms, len) = self.arrived.entry(arrival_ns / WINDOW_NS).or_default();
+        *sum_ms += (end_ns - arrival_ns) as f64 * 1e-6;
+        *len += 1.0;
+        *self.answered.entry(end_ns / WINDOW_NS).or_default() += 1.0;
+    }
+
     /// Mean latency in milliseconds of the requests that arrived in each window.
     pub(super) fn latency_ms(&self) -> Vec<(f64, f64)> {
         self.arrived.iter().map(|(window, (sum, len))| (middle_s(*window), sum / len)).collect()

@@ -1,0 +1,117 @@
+/* Classifies images: prints the five most probable classes of each.
+ *
+ *     classify MODEL.safetensors [IMAGE.ppm ...]
+ *
+ * Images are binary PPM files (P6, 8 bits) of exactly the network's size; without any, a generated
+ * one shows the way. All images are handed over before the first is awaited, so that the engine may
+ * compute them together. */
+#include <twinstream.h>
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { TOP_LEN = 5 };
+
+/* Ends the program unless the call went well. */
+static void check(const char *what, int32_t status) {
+    if (status == TWINSTREAM_OK) return;
+    fprintf(stderr, "%s: %s: %s\n", what, twinstream_status_name(status), twinstream_last_error());
+    exit(1);
+}
+
+/* Reads an image right into its place in the engine's memory. */
+static void read_ppm(const char *path, const twinstream_geometry *geometry, uint8_t *image) {
+    FILE *file = fopen(path, "rb");
+    unsigned width, height, max;
+    if (file == NULL) {
+        perror(path);
+        exit(1);
+    }
+    if (fscanf(file, "P6 %u %u %u", &width, &height, &max) != 3 || max != 255 ||
+        width != geometry->width || height != geometry->height || fgetc(file) == EOF) {
+        fprintf(stderr, "%s: expected a binary PPM of %u x %u pixels with values to 255\n", path,
+                (unsigned)geometry->width, (unsigned)geometry->height);
+        exit(1);
+    }
+    if (fread(image, 1, geometry->image_bytes, file) != geometry->image_bytes) {
+        fprintf(stderr, "%s: too short\n", path);
+        exit(1);
+    }
+    fclose(file);
+}
+
+/* A blue sky over green ground. */
+static void generate(const twinstream_geometry *geometry, uint8_t *image) {
+    uint32_t x, y;
+    for (y = 0; y < geometry->height; y++) {
+        for (x = 0; x < geometry->width; x++) {
+            uint8_t *pixel = image + 3 * ((uint64_t)y * geometry->width + x);
+            const int is_sky = y < geometry->height / 2;
+            pixel[0] = is_sky ? 110 : 60;
+            pixel[1] = is_sky ? 160 : 130;
+            pixel[2] = is_sky ? 230 : 50;
+        }
+    }
+}
+
+/* Prints the most probable classes; their probability is the softmax of the logits. */
+static void print_top(twinstream_engine *engine, const float *logits, uint64_t len) {
+    uint64_t best[TOP_LEN], best_len = 0, i, j;
+    double sum = 0;
+    for (i = 0; i < len; i++) {
+        for (j = best_len; j > 0 && logits[best[j - 1]] < logits[i]; j--) {
+            if (j < TOP_LEN) best[j] = best[j - 1];
+        }
+        if (j < TOP_LEN) best[j] = i;
+        if (best_len < TOP_LEN) best_len++;
+    }
+    for (i = 0; i < len; i++) sum += exp((double)logits[i] - logits[best[0]]);
+    for (i = 0; i < best_len; i++) {
+        const char *label;
+        check("label", twinstream_engine_label(engine, best[i], &label));
+        printf("  %6.2f %%  %s\n", 100 * exp((double)logits[best[i]] - logits[best[0]]) / sum,
+               label);
+    }
+}
+
+int main(int argument_len, char **arguments) {
+    const int file_len = argument_len - 2, image_len = file_len > 0 ? file_len : 1;
+    twinstream_options options;
+    twinstream_engine *engine;
+    twinstream_geometry geometry;
+    twinstream_request *requests;
+    int i;
+    if (argument_len < 2) {
+        fprintf(stderr, "usage: %s MODEL.safetensors [IMAGE.ppm ...]\n", arguments[0]);
+        return 2;
+    }
+    check("options", twinstream_options_init(&options, sizeof options, TWINSTREAM_ABI_VERSION));
+    options.weights_path = arguments[1];
+    check("engine", twinstream_engine_create(&options, &engine));
+    geometry.struct_size = sizeof geometry;
+    check("geometry", twinstream_engine_geometry(engine, &geometry));
+
+    requests = (twinstream_request *)calloc((size_t)image_len, sizeof *requests);
+    if (requests == NULL) return 1;
+    for (i = 0; i < image_len; i++) {
+        uint8_t *image;
+        check("lease", twinstream_lease(engine, &requests[i], &image));
+        if (file_len > 0) {
+            read_ppm(arguments[2 + i], &geometry, image);
+        } else {
+            generate(&geometry, image);
+        }
+        check("commit", twinstream_commit(engine, requests[i], NULL));
+    }
+    for (i = 0; i < image_len; i++) {
+        const float *logits;
+        check("wait", twinstream_wait(engine, requests[i], TWINSTREAM_FOREVER, &logits));
+        printf("%s\n", file_len > 0 ? arguments[2 + i] : "a generated image");
+        print_top(engine, logits, geometry.result_len);
+        check("release", twinstream_release(engine, requests[i]));
+    }
+    free(requests);
+    check("destroy", twinstream_engine_destroy(engine));
+    return 0;
+}

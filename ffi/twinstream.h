@@ -1,0 +1,335 @@
+/* Twinstream: ResNet-50 at the lowest latency the hardware allows, for C and C++.
+ *
+ * An engine serves one network on one device. A request goes through it like this:
+ *
+ *     lease --commit--> pending --> answered        submit = lease, copy, commit
+ *       `-------------release-----------'
+ *
+ *     twinstream_lease(engine, &request, &image);   a place in the memory the device copies from
+ *     ... write twinstream_geometry.image_bytes into image ...
+ *     twinstream_commit(engine, request, NULL);
+ *     twinstream_wait(engine, request, TWINSTREAM_FOREVER, &result);
+ *     ... read twinstream_geometry.result_len floats from result ...
+ *     twinstream_release(engine, request);
+ *
+ * Contract of every call, unless it says otherwise:
+ * - It returns a status: TWINSTREAM_OK is 0, all others are positive. Outputs are written on
+ *   TWINSTREAM_OK alone; a call that fails has changed nothing.
+ * - It may be made from any thread, any number at a time, and from callbacks.
+ * - It does not block, and calls nobody back.
+ * - Pointers handed in are read during the call and not kept. NULL gives TWINSTREAM_NULL, except
+ *   where it is given a meaning.
+ * - Engines and requests are names, not addresses: one that ended, or never was, gives
+ *   TWINSTREAM_STALE, a release of something released included.
+ * - A panic inside becomes TWINSTREAM_PANIC: a bug of the library, please report it.
+ * - From creation on, leasing, committing, waiting, polling, cancelling, releasing and the queue
+ *   allocate nothing.
+ *
+ * The library installs no signal handlers, starts no thread before an engine is created and never
+ * ends the process, but for a callback that throws: none may throw, longjmp or end its thread.
+ */
+#ifndef TWINSTREAM_H
+#define TWINSTREAM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Of this header. A library of another one refuses to create engines (TWINSTREAM_ABI). Raised when
+ * something that exists changes; functions, statuses and fields at the end of structs are added
+ * without. */
+#define TWINSTREAM_ABI_VERSION 1u
+
+/* A timeout that never ends. */
+#define TWINSTREAM_FOREVER UINT64_MAX
+
+/* Statuses. A value is never given another meaning, and never given up. */
+enum {
+    TWINSTREAM_OK = 0,
+
+    /* Not now; nothing was lost and the same call may succeed later. */
+    TWINSTREAM_FULL = 1,    /* every place is in use: shed load, or retry after a release */
+    TWINSTREAM_PENDING = 2, /* the request has no answer yet */
+    TWINSTREAM_TIMEOUT = 3, /* the time was over first */
+    TWINSTREAM_EMPTY = 4,   /* no completion is queued */
+
+    /* Answers of requests, in place of a result. */
+    TWINSTREAM_REJECTED = 10,  /* its deadline could not be met from the start; not computed */
+    TWINSTREAM_EXPIRED = 11,   /* its deadline came too close while it waited; not computed */
+    TWINSTREAM_CANCELLED = 12, /* cancelled before it ended otherwise */
+    TWINSTREAM_FAILED = 13,    /* the device failed at it; the next may succeed */
+
+    /* Answers of requests, and of calls from then on. */
+    TWINSTREAM_DEVICE_LOST = 20, /* for good; twinstream_engine_health says why */
+    TWINSTREAM_SHUT_DOWN = 21,   /* the engine drains or was drained */
+
+    /* The caller's mistakes. */
+    TWINSTREAM_NULL = 30,        /* a pointer that must not be NULL is */
+    TWINSTREAM_STRUCT_SIZE = 31, /* struct_size is none that this library knows */
+    TWINSTREAM_ABI = 32,         /* header and library do not fit each other */
+    TWINSTREAM_ARGUMENT = 33,    /* a value is out of range */
+    TWINSTREAM_IMAGE_SIZE = 34,  /* the image has not twinstream_geometry.image_bytes */
+    TWINSTREAM_STALE = 35,       /* no such engine or request, or no longer */
+    TWINSTREAM_STATE = 36,       /* not at this point of its life, such as a second commit */
+    TWINSTREAM_IN_CALLBACK = 37, /* this would block, which callbacks must not */
+
+    /* The surroundings; only from creation. */
+    TWINSTREAM_IO = 50,          /* a file could not be read, or a thread not be started */
+    TWINSTREAM_WEIGHTS = 51,     /* the weights are malformed or do not fit the network */
+    TWINSTREAM_CONFIG = 52,      /* the configuration is malformed or contradicts the weights */
+    TWINSTREAM_MEMORY = 53,      /* no memory of the kind that was asked for */
+    TWINSTREAM_DEVICE = 54,      /* the device cannot be used */
+    TWINSTREAM_UNSUPPORTED = 55, /* not in this build of the library, or not on this system */
+
+    TWINSTREAM_PANIC = 90 /* a bug of the library */
+};
+
+/* What computes. */
+enum {
+    TWINSTREAM_BACKEND_CPU = 1,
+    TWINSTREAM_BACKEND_CUDA = 2, /* TWINSTREAM_UNSUPPORTED where it was not built in */
+    TWINSTREAM_BACKEND_NULL = 3  /* nothing does: results are arbitrary; measures all the rest */
+};
+
+/* How the memory of images and results is held, the strongest first. */
+enum {
+    TWINSTREAM_MEMORY_CUDA = 1,   /* page-locked and registered with CUDA */
+    TWINSTREAM_MEMORY_LOCKED = 2, /* locked by the system, never swapped out */
+    TWINSTREAM_MEMORY_PLAIN = 3   /* ordinary pages */
+};
+
+/* Which requests go first; among equals the earlier deadline does. */
+enum {
+    TWINSTREAM_PRIORITY_LOW = -1,
+    TWINSTREAM_PRIORITY_NORMAL = 0,
+    TWINSTREAM_PRIORITY_HIGH = 1
+};
+
+/* How much is logged; each level includes those before it. */
+enum {
+    TWINSTREAM_LOG_OFF = 0,
+    TWINSTREAM_LOG_ERROR = 1,
+    TWINSTREAM_LOG_WARN = 2,
+    TWINSTREAM_LOG_INFO = 3,
+    TWINSTREAM_LOG_DEBUG = 4,
+    TWINSTREAM_LOG_TRACE = 5
+};
+
+/* How the answer of a request is announced. twinstream_poll and twinstream_wait work with all. */
+enum {
+    TWINSTREAM_NOTICE_NONE = 0,
+    TWINSTREAM_NOTICE_CALLBACK = 1, /* twinstream_request_options.callback is called */
+    TWINSTREAM_NOTICE_QUEUE = 2     /* its request appears in twinstream_queue_next */
+};
+
+/* An engine; a name that is never looked into. */
+typedef struct twinstream_engine twinstream_engine;
+
+/* A request: the name of a lease, then of the image handed over, then of its answer. Never 0. It
+ * holds its place until it is released, which each lease or submission is owed once. */
+typedef uint64_t twinstream_request;
+
+/* Takes the answer of a request. Runs exactly once, on the engine's thread, never on the thread
+ * that commits, possibly before the commit returns. While it runs, the engine serves nobody: hand
+ * over what takes long. It may make any call that does not block: lease, commit, submit, release
+ * its own request. `status` is TWINSTREAM_OK or an answer in place of a result; `result` is then
+ * NULL, else it holds until the request is released, here or later, by whoever took it over. */
+typedef void (*twinstream_callback)(void *user_data, twinstream_request request, int32_t status,
+                                    const float *result);
+
+/* Takes a log message, on any thread, one at a time. `text` holds during the call. It must not call
+ * the library. */
+typedef void (*twinstream_log_callback)(void *user_data, int32_t level, const char *text);
+
+/* How an engine is made. Filled with defaults by twinstream_options_init, which are meant to be
+ * kept; only weights_path must be set, or another backend. */
+typedef struct twinstream_options {
+    uint32_t struct_size;
+    uint32_t abi_version;
+    int32_t backend;              /* TWINSTREAM_BACKEND_ */
+    int32_t memory_weakest;       /* TWINSTREAM_MEMORY_: the weakest to accept */
+    const char *weights_path;     /* a safetensors file; CPU and CUDA */
+    const char *config_path;      /* NULL: config.json beside the weights, if there is one */
+    const char *policy;           /* how batches are chosen; NULL: the default, "stream" */
+    uint32_t height;              /* of images in pixels; 0: the network's own */
+    uint32_t width;               /* the same */
+    uint32_t thread_len;          /* that compute, CPU; 0: one for each processor */
+    uint32_t device_index;        /* CUDA */
+    uint64_t null_image_bytes;    /* of an image, null backend */
+    uint64_t null_result_len;     /* values of a result, null backend */
+    uint64_t slot_len;            /* requests alive at a time, 1 to 32,768; twice as many results */
+    uint64_t batch_len_max;       /* longest batch, in images */
+    uint64_t latency_bound_ns;    /* each request's deadline, if it has no earlier one; 0: none */
+    uint64_t spin_ns;             /* how long threads look out before they sleep */
+    uint64_t stall_timeout_ns;    /* a device that ends no work for so long is lost */
+} twinstream_options;
+
+/* How a request is handled. Set all to zero, then struct_size. */
+typedef struct twinstream_request_options {
+    uint32_t struct_size;
+    int32_t priority;             /* TWINSTREAM_PRIORITY_ */
+    uint64_t deadline_after_ns;   /* from this call on, by when the result must be there; 0: none */
+    int32_t notice;               /* TWINSTREAM_NOTICE_ */
+    uint32_t reserved;            /* 0 */
+    twinstream_callback callback; /* with TWINSTREAM_NOTICE_CALLBACK */
+    void *user_data;              /* handed to the callback, or out of the queue */
+} twinstream_request_options;
+
+/* Sizes, the same throughout an engine's life. The caller sets struct_size. */
+typedef struct twinstream_geometry {
+    uint32_t struct_size;
+    uint32_t height;        /* of an image in pixels; 0 with the null backend */
+    uint32_t width;         /* the same */
+    uint32_t reserved;      /* 0 */
+    uint64_t image_bytes;   /* u8 RGB: height x width x 3 */
+    uint64_t result_len;    /* floats of a result: one logit a class */
+    uint64_t batch_len_max; /* longest batch, in images */
+} twinstream_geometry;
+
+/* What an engine has done, and its state; at most about a millisecond old. The caller sets
+ * struct_size. `accepted` is the sum of all outcomes and of `alive`. */
+typedef struct twinstream_stats {
+    uint32_t struct_size;
+    uint32_t reserved;      /* 0 */
+    uint64_t accepted;      /* requests that were committed */
+    uint64_t completed;     /* answered with a result */
+    uint64_t rejected;      /* answered with TWINSTREAM_REJECTED, and so on */
+    uint64_t expired;
+    uint64_t cancelled;
+    uint64_t failed;
+    uint64_t device_lost;
+    uint64_t shut_down;
+    uint64_t alive;         /* not answered yet */
+    uint64_t waiting;       /* of these, not yet on their way to the device */
+    double arrival_rate_hz; /* estimated arrivals a second */
+    /* The time of each stage of a batch: fixed, and for each image. */
+    double upload_fixed_ns;
+    double upload_per_image_ns;
+    double compute_fixed_ns;
+    double compute_per_image_ns;
+    double download_fixed_ns;
+    double download_per_image_ns;
+    /* Batches that began to compute, by reason. */
+    uint64_t batches_full;         /* it was as long as wanted */
+    uint64_t batches_just_in_time; /* waiting longer would have left the device idle */
+    uint64_t batches_idle;         /* the device was idle and nothing worth waiting for */
+    uint64_t batches_deadline;     /* a request had waited as long as it may */
+    uint64_t batches_flush;        /* the engine drains */
+} twinstream_stats;
+
+/* --- The library ------------------------------------------------------------------------------ */
+
+/* The TWINSTREAM_ABI_VERSION that the library was built with. */
+uint32_t twinstream_abi_version(void);
+
+/* The library's version, such as "0.1.0"; holds for ever. */
+const char *twinstream_version(void);
+
+/* "TWINSTREAM_FULL" for TWINSTREAM_FULL; "unknown status" for what is none; holds for ever. */
+const char *twinstream_status_name(int32_t status);
+
+/* What the last call on this thread that did not return TWINSTREAM_OK had to say, up to 1,023
+ * bytes; "" before. Holds until the next such call on this thread. */
+const char *twinstream_last_error(void);
+
+/* Sends the log messages of all engines up to `level` (TWINSTREAM_LOG_) to `callback`, in place
+ * of an earlier one; NULL: to nobody. Waits for a message that is being taken: once it has
+ * returned, the earlier callback is not called again. TWINSTREAM_IN_CALLBACK from a log callback;
+ * TWINSTREAM_STATE where a Rust program has a logger of its own. */
+int32_t twinstream_log_set(int32_t level, twinstream_log_callback callback, void *user_data);
+
+/* --- Engines ---------------------------------------------------------------------------------- */
+
+/* Fills `options` with defaults. Call it as
+ *     twinstream_options_init(&options, sizeof options, TWINSTREAM_ABI_VERSION) */
+int32_t twinstream_options_init(twinstream_options *options, size_t struct_size,
+                                uint32_t abi_version);
+
+/* Loads the network, prepares the device, measures it and starts to serve: an engine that is
+ * created is warm and ready. Blocks meanwhile, seconds for large networks. At most 64 engines at
+ * a time (TWINSTREAM_FULL). The caller owes twinstream_engine_destroy. */
+int32_t twinstream_engine_create(const twinstream_options *options, twinstream_engine **engine);
+
+/* Ends what is left as TWINSTREAM_SHUT_DOWN, waits for the work that the device is in the middle
+ * of, for callbacks and for calls on other threads, then frees everything. Leases, results,
+ * labels and the queue's descriptor end with it. Blocks; TWINSTREAM_IN_CALLBACK from callbacks. */
+int32_t twinstream_engine_destroy(twinstream_engine *engine);
+
+/* Refuses further requests, waits until the accepted ones are answered and their callbacks
+ * returned, but no longer than `timeout_ns`; the rest then ends as TWINSTREAM_SHUT_DOWN, and it
+ * returns TWINSTREAM_TIMEOUT. Answers stay until they are released. Blocks;
+ * TWINSTREAM_IN_CALLBACK from callbacks. */
+int32_t twinstream_engine_drain(twinstream_engine *engine, uint64_t timeout_ns);
+
+/* TWINSTREAM_OK while it accepts requests, TWINSTREAM_SHUT_DOWN, or TWINSTREAM_DEVICE_LOST, where
+ * twinstream_last_error then has what the device said. */
+int32_t twinstream_engine_health(twinstream_engine *engine);
+
+/* Sizes of images and results. */
+int32_t twinstream_engine_geometry(twinstream_engine *engine, twinstream_geometry *geometry);
+
+/* The name of class `index`, in UTF-8; "class INDEX" where the network has no names. Holds until
+ * the engine is destroyed. TWINSTREAM_ARGUMENT when there is no such class. */
+int32_t twinstream_engine_label(twinstream_engine *engine, uint64_t index, const char **label);
+
+/* A snapshot of its statistics. */
+int32_t twinstream_engine_stats(twinstream_engine *engine, twinstream_stats *stats);
+
+/* --- Requests --------------------------------------------------------------------------------- */
+
+/* A place for one image, to be written by one thread until it is committed; it holds what was there
+ * last. The caller owes twinstream_release. TWINSTREAM_FULL when every place is in use, and the
+ * answers of TWINSTREAM_DEVICE_LOST and TWINSTREAM_SHUT_DOWN for good. */
+int32_t twinstream_lease(twinstream_engine *engine, twinstream_request *request, uint8_t **image);
+
+/* Hands the image over: from here on it is the engine's. `options` may be NULL: none. After the
+ * caller's mistakes it is still leased; after TWINSTREAM_DEVICE_LOST or TWINSTREAM_SHUT_DOWN that
+ * is its answer, without a notice. */
+int32_t twinstream_commit(twinstream_engine *engine, twinstream_request request,
+                          const twinstream_request_options *options);
+
+/* Lease, copy and commit in one. `options` may be NULL: none. Without success there is no request
+ * to release. */
+int32_t twinstream_submit(twinstream_engine *engine, const uint8_t *image, size_t image_bytes,
+                          const twinstream_request_options *options, twinstream_request *request);
+
+/* Waits for the answer and returns it: TWINSTREAM_OK with the result, which holds until the
+ * release, or why there is none. Any number of times. `result` may be NULL. Blocks, up to
+ * `timeout_ns` (TWINSTREAM_TIMEOUT). TWINSTREAM_IN_CALLBACK where it would have to wait in a
+ * callback. */
+int32_t twinstream_wait(twinstream_engine *engine, twinstream_request request, uint64_t timeout_ns,
+                        const float **result);
+
+/* As twinstream_wait, with TWINSTREAM_PENDING in place of waiting. */
+int32_t twinstream_poll(twinstream_engine *engine, twinstream_request request,
+                        const float **result);
+
+/* Asks for the request to be cancelled. It is still answered, with TWINSTREAM_CANCELLED or as it
+ * ended otherwise first; no effect once it is. */
+int32_t twinstream_cancel(twinstream_engine *engine, twinstream_request request);
+
+/* Gives its place back: a lease unused, an answer with its result. A request that is pending is
+ * cancelled and forgotten; one with a notice can't be (TWINSTREAM_STATE): cancel it, and release it
+ * once its callback was called or it came out of the queue. */
+int32_t twinstream_release(twinstream_engine *engine, twinstream_request request);
+
+/* --- The completion queue, for event loops ---------------------------------------------------- */
+
+/* A descriptor for poll, select or epoll, readable while a completion is queued. It is the
+ * engine's: not to be read, written or closed. Linux only, TWINSTREAM_UNSUPPORTED elsewhere. */
+int32_t twinstream_queue_descriptor(twinstream_engine *engine, int *descriptor);
+
+/* Takes the next answered request with TWINSTREAM_NOTICE_QUEUE, in the order of the answers, to be
+ * polled and released by the caller; TWINSTREAM_EMPTY when there is none. `user_data` may be NULL.
+ * There is room for every request, so none is lost or delayed by a queue that nobody empties. */
+int32_t twinstream_queue_next(twinstream_engine *engine, twinstream_request *request,
+                              void **user_data);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,38 @@
+#!/usr/bin/env python3
+"""Compares two outputs of `twinstream classify --json --logits`: the first is the reference.
+
+Prints one JSON object; fails where a logit is off by more than the tolerance for f16, relative to
+the largest logit of its image, or where more than one image in 200 changes its class.
+"""
+
+import json
+import sys
+
+TOLERANCE = 0.01
+
+
+def logits(path):
+    with open(path) as lines:
+        return {line["path"]: line["logits"] for line in map(json.loads, lines)}
+
+
+def main():
+    expected, found = logits(sys.argv[1]), logits(sys.argv[2])
+    if not expected or expected.keys() != found.keys():
+        sys.exit("the two outputs have different images, or none")
+    worst, changed = 0.0, 0
+    for path, values in expected.items():
+        scale = max(abs(value) for value in values)
+        off = max(abs(one - other) for one, other in zip(values, found[path])) / scale
+        worst = max(worst, off)
+        best = max(range(len(values)), key=values.__getitem__)
+        changed += found[path][best] < max(found[path])
+    print(json.dumps({"images": len(expected), "worst_relative": worst, "changed": changed}))
+    if worst > TOLERANCE:
+        sys.exit(f"a logit is off by {worst:.4f} of its image's largest; allowed is {TOLERANCE}")
+    if changed * 200 > len(expected):
+        sys.exit(f"{changed} of {len(expected)} images changed their class")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+#!/bin/sh
+# Installs the C interface: header, shared and static library, pkg-config file.
+#
+#     scripts/install-c.sh PREFIX [CARGO OPTION ...]
+#
+# Builds in release mode without the command; options such as `--features cuda` go to cargo. With
+# DESTDIR, files go below that folder, for packages; PREFIX is still what programs will see.
+set -eu
+if [ $# -lt 1 ]; then
+    echo "usage: $0 PREFIX [CARGO OPTION ...]" >&2
+    exit 2
+fi
+prefix=$1
+shift
+case $prefix in
+/*) ;;
+*) prefix=$PWD/$prefix ;;
+esac
+cd "$(dirname "$0")/.."
+
+package=$(cargo metadata --format-version 1 --no-deps)
+target=$(echo "$package" | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
+version=$(echo "$package" | sed 's/.*"name":"twinstream","version":"\([^"]*\)".*/\1/')
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+cargo rustc --locked --release --lib --no-default-features --crate-type cdylib,staticlib "$@" -- \
+    --print native-static-libs 2>"$log" || { cat "$log" >&2; exit 1; }
+native_libs=$(sed -n 's/.*native-static-libs: //p' "$log" | tail -n 1)
+if [ -z "$native_libs" ]; then
+    cat "$log" >&2
+    echo 'the compiler did not say what the static library needs' >&2
+    exit 1
+fi
+
+root=${DESTDIR:-}$prefix
+mkdir -p "$root/include" "$root/lib/pkgconfig"
+install -m 644 ffi/twinstream.h "$root/include/"
+install -m 644 "$target/release/libtwinstream.a" "$root/lib/"
+# The linker finds the plain name, programs ask for the SONAME, the file has the whole version.
+soname=libtwinstream.so.${version%.*}
+install -m 755 "$target/release/libtwinstream.so" "$root/lib/libtwinstream.so.$version"
+ln -sf "libtwinstream.so.$version" "$root/lib/$soname"
+ln -sf "$soname" "$root/lib/libtwinstream.so"
+sed -e "s|@PREFIX@|$prefix|" -e "s|@VERSION@|$version|" -e "s|@NATIVE_LIBS@|$native_libs|" \
+    ffi/twinstream.pc.in >"$root/lib/pkgconfig/twinstream.pc"
+echo "installed twinstream $version to $root"

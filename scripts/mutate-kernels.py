@@ -1,0 +1,140 @@
+#!/usr/bin/env python3
+"""Takes one barrier or wait out of the CUDA kernels at a time and shows that the tests notice.
+
+Every `__syncthreads()` and `copy_async_wait` in cuda/*.cu and cuda/*.cuh is removed in a copy of
+the folder, and the kernel tests run on the emulated device: threads in order, in orders drawn from
+seeds, at last with ThreadSanitizer looking for races. Prints what noticed each removal first and
+fails if one went unnoticed. Needs g++ alone. Argument, optional: random convolutions in a run.
+"""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+REMOVED = re.compile(r"^\s*(__syncthreads\(\)|ptx::copy_async_wait<[^;]*>\(\));$")
+COMPILER = [os.environ.get("CXX", "g++"), "-std=c++17", "-fno-strict-aliasing"]
+DEVICE = ["fiber", "block", "memory", "ptx", "mma", "launch", "table"]
+SEED = "1"  # of the tests' data, the same in all runs
+ORDERS = ["0", "1", "2", "3"]
+TIMEOUT_S = 300
+
+# Flags of the emulator, of kernels and tests, and of the link.
+BUILDS = {
+    "plain": (["-O2"], ["-O2"]),
+    "races": (
+        ["-O1", "-DTWINSTREAM_RACE_CHECK"],
+        ["-O1", "-DTWINSTREAM_RACE_CHECK", "-fsanitize=thread"],
+    ),
+}
+
+
+def compile_file(flags, source, target):
+    subprocess.run([*COMPILER, *flags, "-x", "c++", "-c", source, "-o", target], check=True)
+
+
+class Build:
+    """The tests in one build: all objects, of which single ones are replaced."""
+
+    def __init__(self, cuda, folder, name):
+        self.cuda, self.folder = cuda, folder / name
+        self.folder.mkdir()
+        device_flags, self.flags = BUILDS[name]
+        for source in DEVICE:
+            compile_file(device_flags, cuda / f"emulator/{source}.cpp", self.folder / f"{source}.o")
+        for source in sorted(cuda.glob("tests/*.cpp")):
+            compile_file(self.flags, source, self.folder / f"test_{source.stem}.o")
+        self.compile_kernels(sorted(cuda.glob("*.cu")))
+
+    def compile_kernels(self, sources):
+        for source in sources:
+            compile_file(self.flags, source, self.folder / f"kernel_{source.stem}.o")
+
+    def run(self, random_len, order):
+        program = self.folder / "tests"
+        objects = sorted(self.folder.glob("*.o"))
+        subprocess.run([COMPILER[0], *self.flags, *objects, "-o", program, "-pthread"], check=True)
+        environment = {
+            **os.environ,
+            "TWINSTREAM_EMULATOR_SEED": order,
+            "TSAN_OPTIONS": "halt_on_error=1",
+        }
+        try:
+            done = subprocess.run(
+                [program, random_len, SEED],
+                env=environment,
+                timeout=TIMEOUT_S,
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
+        except subprocess.TimeoutExpired:
+            return "no end"
+        if done.returncode == 0:
+            return None
+        heads = ("FAILED", "SUMMARY")
+        lines = [line for line in done.stdout.splitlines() if line.startswith(heads)]
+        return lines[-1] if lines else f"exit status {done.returncode}"
+
+
+def dependants(cuda, changed):
+    """The kernel files that include the changed one."""
+    found = []
+    for source in sorted(cuda.glob("*.cu")):
+        text = subprocess.run(
+            [*COMPILER, "-MM", "-x", "c++", source], check=True, text=True, capture_output=True
+        ).stdout
+        if changed.name in re.split(r"[\s/]+", text):
+            found.append(source)
+    return found
+
+
+def noticed(plain, random_len):
+    """What failed first, the slow race check last; None if nothing did."""
+    for order in ORDERS:
+        report = plain.run(random_len, order)
+        if report:
+            return f"order {order}: {report}"
+    with tempfile.TemporaryDirectory() as folder:
+        report = Build(plain.cuda, pathlib.Path(folder), "races").run("1", "0")
+    return f"races: {report}" if report else None
+
+
+def main():
+    random_len = sys.argv[1] if len(sys.argv) > 1 else "5"
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = pathlib.Path(temporary)
+        cuda = folder / "cuda"
+        shutil.copytree(REPOSITORY / "cuda", cuda)
+        plain = Build(cuda, folder, "plain")
+        for order in ORDERS:
+            report = plain.run(random_len, order)
+            if report:
+                sys.exit(f"the unchanged kernels fail in order {order}: {report}")
+        unnoticed = 0
+        for path in sorted([*cuda.glob("*.cu"), *cuda.glob("*.cuh")]):
+            text = path.read_text()
+            lines = text.split("\n")
+            for number, line in enumerate(lines):
+                match = REMOVED.match(line)
+                if not match:
+                    continue
+                changed = [*lines[:number], line.replace(match[1], ""), *lines[number + 1 :]]
+                path.write_text("\n".join(changed))
+                sources = dependants(cuda, path)
+                plain.compile_kernels(sources)
+                report = noticed(plain, random_len)
+                unnoticed += report is None
+                place = f"{path.name}:{number + 1} {match[1]}"
+                print(f"{place}\n    {report or 'UNNOTICED'}", flush=True)
+                path.write_text(text)
+                plain.compile_kernels(sources)
+        if unnoticed:
+            sys.exit(f"{unnoticed} removals went unnoticed")
+
+
+main()

@@ -1,0 +1,25 @@
+#!/bin/sh
+# Runs ring and engine, Rust and C++ together, under a sanitizer: scripts/sanitize-rust.sh [address|thread]
+#
+# `address` needs a stable Rust alone. `thread` needs the standard library's source (`rustup component
+# add rust-src`): one that is not instrumented hides its locks, and every use of them looks like a race.
+# Leaks are not looked for: a device that stalled is left alone on purpose, with its memory.
+set -eu
+cd "$(dirname "$0")/.."
+sanitizer=${1:-address}
+case $sanitizer in
+    address) build_std='' ;;
+    thread) build_std='-Zbuild-std' ;;
+    *) echo "$0: $sanitizer is neither address nor thread" >&2; exit 2 ;;
+esac
+if [ -n "$build_std" ] && ! [ -d "$(rustc --print sysroot)/lib/rustlib/src/rust/library" ]; then
+    echo "$0: thread needs the source of the standard library: rustup component add rust-src" >&2
+    exit 1
+fi
+# The flags of sanitizers are open to stable compilers under this name.
+export RUSTC_BOOTSTRAP=1
+export RUSTFLAGS="-Zsanitizer=$sanitizer" CXXFLAGS="-fsanitize=$sanitizer" ASAN_OPTIONS=detect_leaks=0
+# Named, the target keeps the flags from build scripts and procedural macros.
+exec cargo test --locked $build_std --no-default-features \
+    --target "$(rustc -vV | sed -n 's/^host: //p')" --target-dir "target/sanitize-$sanitizer" \
+    --test ring --test engine

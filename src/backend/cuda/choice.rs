@@ -1,0 +1,274 @@
+//! Which tile and how many slices of K each convolution gets: from measurements where there are
+//! some, else from a model of what a launch costs.
+//!
+//! Invariant: any choice computes the same network; only time differs. Knows the device by a few
+//! numbers and never asks it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::context::DeviceInfo;
+use super::launch as abi;
+use super::plan::{ConvStep, STEP_LEN};
+use crate::error::{Error, Kind, Result};
+
+/// A convolution kernel: what a block computes and what it needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tile {
+    pub(super) name: &'static str,
+    /// Output pixels.
+    pub(super) m: usize,
+    /// Output channels.
+    pub(super) n: usize,
+    pub(super) thread_len: u32,
+    pub(super) shared_bytes: u32,
+}
+
+macro_rules! tile {
+    ($name:literal, $m:ident, $n:ident, $threads:ident, $shared_bytes:ident) => {
+        Tile {
+            name: $name,
+            m: abi::$m as usize,
+            n: abi::$n as usize,
+            thread_len: abi::$threads,
+            shared_bytes: abi::$shared_bytes,
+        }
+    };
+}
+
+/// Every convolution kernel of `cuda/kernels.inc`.
+#[rustfmt::skip]
+pub(super) const TILES: [Tile; 6] = [
+    tile!("conv_128x128", TWINSTREAM_CONV_128x128_M, TWINSTREAM_CONV_128x128_N,
+        TWINSTREAM_CONV_128x128_THREADS, TWINSTREAM_CONV_128x128_SHARED_BYTES),
+    tile!("conv_128x64", TWINSTREAM_CONV_128x64_M, TWINSTREAM_CONV_128x64_N,
+        TWINSTREAM_CONV_128x64_THREADS, TWINSTREAM_CONV_128x64_SHARED_BYTES),
+    tile!("conv_64x64", TWINSTREAM_CONV_64x64_M, TWINSTREAM_CONV_64x64_N,
+        TWINSTREAM_CONV_64x64_THREADS, TWINSTREAM_CONV_64x64_SHARED_BYTES),
+    tile!("conv_64x32", TWINSTREAM_CONV_64x32_M, TWINSTREAM_CONV_64x32_N,
+        TWINSTREAM_CONV_64x32_THREADS, TWINSTREAM_CONV_64x32_SHARED_BYTES),
+    tile!("conv_32x64", TWINSTREAM_CONV_32x64_M, TWINSTREAM_CONV_32x64_N,
+        TWINSTREAM_CONV_32x64_THREADS, TWINSTREAM_CONV_32x64_SHARED_BYTES),
+    tile!("conv_16x64", TWINSTREAM_CONV_16x64_M, TWINSTREAM_CONV_16x64_N,
+        TWINSTREAM_CONV_16x64_THREADS, TWINSTREAM_CONV_16x64_SHARED_BYTES),
+];
+
+/// Slices of K that are tried.
+const SPLITS: [u32; 8] = [1, 2, 3, 4, 6, 8, 12, 16];
+/// Partial sums of one launch at most: beyond the level-2 cache they would cost more than they gain.
+const PARTIALS_BYTES_MAX: usize = 32 << 20;
+
+// What the model takes a multiprocessor to do at a clock; measurements (`twinstream tune`) replace
+// its choices, so only their order matters.
+/// Multiply-accumulates of f16 by the tensor cores.
+const MACS_PER_CLOCK: f64 = 1024.0;
+/// Bytes that reach shared memory from the level-2 cache.
+const LOAD_BYTES_PER_CLOCK: f64 = 40.0;
+/// What a block waits for before its first product: the launch, and the first loads.
+const BLOCK_CLOCKS: f64 = 1500.0;
+/// A step of K beyond its products and loads: a barrier.
+const STEP_CLOCKS: f64 = 60.0;
+/// What the last block of a tile adds: it waits for the others' sums in the level-2 cache.
+const SPLIT_CLOCKS: f64 = 1200.0;
+/// Shared memory that the driver keeps of each block's.
+const SHARED_BYTES_OF_BLOCK: u32 = 1024;
+
+/// How one convolution is launched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Choice {
+    /// Index into [`TILES`].
+    pub(super) tile: usize,
+    /// Slices of K.
+    pub(super) split_len: u32,
+}
+
+impl Choice {
+    pub(super) fn tile(self) -> &'static Tile {
+        &TILES[self.tile]
+    }
+
+    pub(super) fn grid(self, conv: &ConvStep, batch_len: usize) -> [u32; 3] {
+        let tile = self.tile();
+        let pixel_len = batch_len * conv.output_shape.pixel_len();
+        let across = conv.output_shape.channels / tile.n;
+        [pixel_len.div_ceil(tile.m) as u32, across as u32, self.split_len]
+    }
+
+    /// Every choice that the kernels allow for a convolution.
+    pub(super) fn all(conv: &ConvStep, batch_len: usize) -> impl Iterator<Item = Self> {
+        let step_len = conv.sum_len() / STEP_LEN;
+        let channels = conv.output_shape.channels;
+        let choices = (0..TILES.len())
+            .flat_map(|tile| SPLITS.map(|split_len| Self { tile, split_len }))
+            .filter(move |choice| {
+                channels.is_multiple_of(choice.tile().n) && choice.split_len as usize <= step_len
+            });
+        let choices: Vec<_> = choices
+            .filter(|choice| {
+                let tile = choice.tile();
+                let partials: u32 = choice.grid(conv, batch_len).iter().product();
+                let partials_bytes = partials as usize * tile.m * tile.n * size_of::<f32>();
+                choice.split_len == 1 || partials_bytes <= PARTIALS_BYTES_MAX
+            })
+            .collect();
+        choices.into_iter()
+    }
+}
+
+/// The file in which `twinstream tune` stores what it measured, for any number of devices.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tuning {
+    devices: BTreeMap<String, TunedDevice>,
+}
+
+/// By the input's size, `HEIGHTxWIDTH`, and then by layer.
+type TunedDevice = BTreeMap<String, BTreeMap<String, Vec<Tuned>>>;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tuned {
+    batch_len: usize,
+    kernel: String,
+    split_len: u32,
+}
+
+impl Tuning {
+    /// Reads a file; one that is not there holds nothing.
+    ///
+    /// # Errors
+    /// `is_io` when it cannot be read, `is_config` when it is not of this form.
+    pub fn load(path: &Path) -> Result<Self> {
+        let text = match std::fs::read(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Self::default());
+            }
+            Err(error) => {
+                let message = format!("{}: cannot read: {error}", path.display());
+                return Err(Error::new(Kind::Io, message).with_source(error));
+            }
+        };
+        serde_json::from_slice(&text).map_err(|error| {
+            Error::new(Kind::Config, format!("{}: {error}", path.display())).with_source(error)
+        })
+    }
+
+    /// Writes the file.
+    ///
+    /// # Errors
+    /// `is_io` when it cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let text = serde_json::to_vec_pretty(self).expect("names and numbers are JSON");
+        std::fs::write(path, text).map_err(|error| {
+            Error::new(Kind::Io, format!("{}: cannot write: {error}", path.display()))
+                .with_source(error)
+        })
+    }
+
+    /// Notes what was best, in place of what was noted before.
+    pub(super) fn set(
+        &mut self,
+        (device, size): (&DeviceInfo, &str),
+        layer: &str,
+        batch_len: usize,
+        choice: Choice,
+    ) {
+        let sizes = self.devices.entry(device_key(device)).or_default();
+        let layers = sizes.entry(size.to_owned()).or_default();
+        let choices = layers.entry(layer.to_owned()).or_default();
+        choices.retain(|tuned| tuned.batch_len != batch_len);
+        let kernel = choice.tile().name.to_owned();
+        choices.push(Tuned { batch_len, kernel, split_len: choice.split_len });
+        choices.sort_by_key(|tuned| tuned.batch_len);
+    }
+
+    fn find(
+        &self,
+        (device, size): (&DeviceInfo, &str),
+        layer: &str,
+        batch_len: usize,
+    ) -> Option<Choice> {
+        let choices = self.devices.get(&device_key(device))?.get(size)?.get(layer)?;
+        let tuned = choices.iter().find(|tuned| tuned.batch_len == batch_len)?;
+        let tile = TILES.iter().position(|tile| tile.name == tuned.kernel)?;
+        Some(Choice { tile, split_len: tuned.split_len })
+    }
+}
+
+/// Devices of one name are alike.
+fn device_key(device: &DeviceInfo) -> String {
+    let (major, minor) = device.capability;
+    format!("{} sm_{major}{minor} x{}", device.name, device.multiprocessor_len)
+}
+
+/// Chooses for one device and input size.
+pub(super) struct Chooser<'a> {
+    device: &'a DeviceInfo,
+    size: String,
+    tuning: Option<&'a Tuning>,
+}
+
+impl<'a> Chooser<'a> {
+    pub(super) fn new(
+        device: &'a DeviceInfo,
+        (height, width): (usize, usize),
+        tuning: Option<&'a Tuning>,
+    ) -> Self {
+        Self { device, size: format!("{height}x{width}"), tuning }
+    }
+
+    /// What was measured to be best, as far as the kernels still allow it; else what costs least by
+    /// the model.
+    pub(super) fn choose(&self, layer: &str, conv: &ConvStep, batch_len: usize) -> Choice {
+        let of_device = (self.device, self.size.as_str());
+        let tuned = self.tuning.and_then(|tuning| tuning.find(of_device, layer, batch_len));
+        let allowed = |choice: &Choice| Choice::all(conv, batch_len).any(|other| other == *choice);
+        tuned.filter(allowed).unwrap_or_else(|| {
+            Choice::all(conv, batch_len)
+                .min_by(|one, other| {
+                    let clocks = |choice: &Choice| self.clocks(*choice, conv, batch_len);
+                    clocks(one).total_cmp(&clocks(other))
+                })
+                .expect("the smallest tile is always allowed")
+        })
+    }
+
+    /// Estimated clocks of a launch: its blocks in waves, each as long as its products or its loads
+    /// take, whichever is more.
+    pub(super) fn clocks(&self, choice: Choice, conv: &ConvStep, batch_len: usize) -> f64 {
+        let tile = choice.tile();
+        let block_len: u32 = choice.grid(conv, batch_len).iter().product();
+        let per_processor =
+            (self.device.shared_bytes / (tile.shared_bytes + SHARED_BYTES_OF_BLOCK)).max(1);
+        let steps = (conv.sum_len() / STEP_LEN).div_ceil(choice.split_len as usize) as f64;
+        let macs = (tile.m * tile.n * STEP_LEN) as f64;
+        let load_bytes = ((tile.m + tile.n) * STEP_LEN * 2) as f64;
+        // Blocks that share a multiprocessor share its rates, and hide each other's waits.
+        let processor_len = f64::from(self.device.multiprocessor_len);
+        let rounds = (f64::from(block_len) / processor_len).ceil();
+        let waves = (rounds / f64::from(per_processor)).ceil();
+        let busy = rounds * steps * (macs / MACS_PER_CLOCK).max(load_bytes / LOAD_BYTES_PER_CLOCK);
+        let waiting = waves * (BLOCK_CLOCKS + steps * STEP_CLOCKS);
+        let joining = if choice.split_len > 1 {
+            let partial_bytes = f64::from(block_len) * (tile.m * tile.n * 8) as f64;
+            SPLIT_CLOCKS + partial_bytes / (LOAD_BYTES_PER_CLOCK * processor_len)
+        } else {
+            0.0
+        };
+        busy + waiting + joining
+    }
+}
+
+/// Where the tuning of this user's devices lies unless told otherwise:
+/// `$XDG_CACHE_HOME/twinstream/tuning.json`, `~/.cache` standing in for the variable.
+pub fn tuning_path() -> Option<std::path::PathBuf> {
+    let folder = std::env::var_os("XDG_CACHE_HOME").filter(|folder| !folder.is_empty());
+    let folder = folder.map(Into::into).or_else(|| {
+        let home = std::env::var_os("HOME").filter(|home| !home.is_empty())?;
+        Some(Path::new(&home).join(".cache"))
+    });
+    folder.map(|folder: std::path::PathBuf| folder.join("twinstream/tuning.json"))
+}

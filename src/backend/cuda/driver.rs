@@ -1,0 +1,168 @@
+//! The driver's calls that `cust` lacks, and what the driver's results mean.
+//!
+//! Invariant: results are plain numbers here, so one that `cust` never heard of is no undefined
+//! behaviour; which of them lose a device is decided in this file alone.
+
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::fmt;
+use std::ptr;
+
+use cust::error::CudaError;
+
+use crate::backend::Fault;
+use crate::error::{Error, Kind};
+
+/// An opaque thing of the driver: context, stream, event, function or graph.
+pub(super) type Handle = *mut c_void;
+
+const INVALID_VALUE: c_int = 1;
+const OUT_OF_MEMORY: c_int = 2;
+const NO_DEVICE: c_int = 100;
+const NOT_READY: c_int = 600;
+const LAUNCH_OUT_OF_RESOURCES: c_int = 701;
+const NOT_SUPPORTED: c_int = 801;
+const UNKNOWN: c_int = 999;
+
+unsafe extern "C" {
+    fn cuGetErrorString(result: c_int, text: *mut *const c_char) -> c_int;
+    /// The result behind the latest "unknown" on this thread (`cuda/driver`).
+    fn twinstream_driver_last_result() -> c_int;
+    fn twinstream_driver_is_present() -> c_int;
+
+    pub(super) fn cuCtxGetCurrent(context: *mut Handle) -> c_int;
+    pub(super) fn cuCtxSetCurrent(context: Handle) -> c_int;
+    pub(super) fn cuCtxPushCurrent_v2(context: Handle) -> c_int;
+    pub(super) fn cuCtxPopCurrent_v2(context: *mut Handle) -> c_int;
+    pub(super) fn cuCtxGetStreamPriorityRange(least: *mut c_int, greatest: *mut c_int) -> c_int;
+    pub(super) fn cuDeviceGetUuid(uuid: *mut [u8; 16], device: c_int) -> c_int;
+    pub(super) fn cuFuncSetAttribute(function: Handle, attribute: c_int, value: c_int) -> c_int;
+    pub(super) fn cuStreamCreateWithPriority(
+        stream: *mut Handle,
+        flags: c_uint,
+        priority: c_int,
+    ) -> c_int;
+    pub(super) fn cuStreamDestroy_v2(stream: Handle) -> c_int;
+    pub(super) fn cuStreamSynchronize(stream: Handle) -> c_int;
+    pub(super) fn cuStreamWaitEvent(stream: Handle, event: Handle, flags: c_uint) -> c_int;
+    pub(super) fn cuStreamBeginCapture_v2(stream: Handle, mode: c_int) -> c_int;
+    pub(super) fn cuStreamEndCapture(stream: Handle, graph: *mut Handle) -> c_int;
+    pub(super) fn cuGraphInstantiateWithFlags(
+        executable: *mut Handle,
+        graph: Handle,
+        flags: u64,
+    ) -> c_int;
+    pub(super) fn cuGraphLaunch(executable: Handle, stream: Handle) -> c_int;
+    pub(super) fn cuGraphExecDestroy(executable: Handle) -> c_int;
+    pub(super) fn cuGraphDestroy(graph: Handle) -> c_int;
+    pub(super) fn cuEventCreate(event: *mut Handle, flags: c_uint) -> c_int;
+    pub(super) fn cuEventDestroy_v2(event: Handle) -> c_int;
+    pub(super) fn cuEventRecord(event: Handle, stream: Handle) -> c_int;
+    pub(super) fn cuEventQuery(event: Handle) -> c_int;
+    pub(super) fn cuEventSynchronize(event: Handle) -> c_int;
+    pub(super) fn cuEventElapsedTime(milliseconds: *mut f32, start: Handle, end: Handle) -> c_int;
+    pub(super) fn cuMemcpyHtoDAsync_v2(
+        to: u64,
+        from: *const c_void,
+        len_bytes: usize,
+        stream: Handle,
+    ) -> c_int;
+    pub(super) fn cuMemcpyDtoHAsync_v2(
+        to: *mut c_void,
+        from: u64,
+        len_bytes: usize,
+        stream: Handle,
+    ) -> c_int;
+    pub(super) fn cuMemcpyHtoD_v2(to: u64, from: *const c_void, len_bytes: usize) -> c_int;
+    pub(super) fn cuMemsetD8_v2(to: u64, value: u8, len_bytes: usize) -> c_int;
+    pub(super) fn cuLaunchKernel(
+        function: Handle,
+        grid_x: c_uint,
+        grid_y: c_uint,
+        grid_z: c_uint,
+        block_x: c_uint,
+        block_y: c_uint,
+        block_z: c_uint,
+        shared_bytes: c_uint,
+        stream: Handle,
+        params: *mut *mut c_void,
+        extra: *mut *mut c_void,
+    ) -> c_int;
+}
+
+/// A result of the driver that is no success.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Code(c_int);
+
+/// `Ok`, or what went wrong.
+pub(super) fn check(result: c_int) -> Result<(), Code> {
+    match result {
+        0 => Ok(()),
+        // SAFETY: reads a number of this thread.
+        UNKNOWN => Err(Code(unsafe { twinstream_driver_last_result() })),
+        _ => Err(Code(result)),
+    }
+}
+
+/// Whether something is done: `Ok(false)` when it is not yet.
+pub(super) fn check_ready(result: c_int) -> Result<bool, Code> {
+    if result == NOT_READY { Ok(false) } else { check(result).map(|()| true) }
+}
+
+/// Says that giving something back failed; there is nobody to return it to.
+pub(super) fn log_failure(what: &str, result: c_int) {
+    if let Err(code) = check(result) {
+        log::warn!("{what}: {code}");
+    }
+}
+
+impl Code {
+    /// The device answers nothing else from now on. Only these leave it as it was: a wrong argument,
+    /// no memory, a launch that asks for too much, and a call that is not supported.
+    pub(super) fn is_lost(self) -> bool {
+        let harmless = [INVALID_VALUE, OUT_OF_MEMORY, LAUNCH_OUT_OF_RESOURCES, NOT_SUPPORTED];
+        !harmless.contains(&self.0)
+    }
+
+    pub(super) fn is_memory(self) -> bool {
+        self.0 == OUT_OF_MEMORY
+    }
+
+    /// As the failure of an attempt to do `what`.
+    pub(super) fn error(self, what: impl fmt::Display) -> Error {
+        let kind = if self.is_memory() { Kind::Memory } else { Kind::Device };
+        // SAFETY: looks for the driver and changes nothing.
+        if self.0 == NO_DEVICE && unsafe { twinstream_driver_is_present() } == 0 {
+            let message = "no CUDA driver: libcuda.so.1 is not on this machine; install NVIDIA's \
+                           driver, or use the CPU";
+            return Error::new(Kind::Device, message);
+        }
+        Error::new(kind, format!("{what}: {self}"))
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = ptr::null();
+        // SAFETY: `text` is a place for a pointer; the texts are constants of the driver.
+        let text = unsafe {
+            cuGetErrorString(self.0, &mut text);
+            if text.is_null() { c"unknown error" } else { CStr::from_ptr(text) }
+        };
+        write!(f, "CUDA error {} ({})", self.0, text.to_string_lossy())
+    }
+}
+
+impl From<CudaError> for Code {
+    fn from(error: CudaError) -> Self {
+        // `cust` has numbers of its own beyond the driver's; they say what was wrong with a call.
+        let code = if error as u32 > UNKNOWN as u32 { INVALID_VALUE } else { error as c_int };
+        check(code).expect_err("an error is no success")
+    }
+}
+
+impl From<Code> for Fault {
+    fn from(code: Code) -> Self {
+        let message = code.to_string();
+        if code.is_lost() { Self::lost(message) } else { Self::failed(message) }
+    }
+}

@@ -1,0 +1,238 @@
+//! Measures tiles and splits on the device, and plans without one: what `twinstream tune` and
+//! `twinstream inspect` show.
+//!
+//! Invariant: measurements use a device of their own, beside no engine of this process.
+
+use super::choice::{Choice, Chooser, Tuning};
+use super::context::{Context, DeviceInfo};
+use super::device::{CudaOptions, plans};
+use super::driver::Code;
+use super::executor::{Executor, Sizes, Weights};
+use super::plan::{BUCKETS, ConvStep, Plan, Steps, Work};
+use super::stream::{Event, Priority, Stream};
+use crate::error::{Error, Kind, Result};
+use crate::model::{Model, Network};
+
+/// A convolution as it is launched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConvSummary {
+    /// torchvision's name of the layer.
+    pub layer: String,
+    /// The kernel, named by its tile: output pixels x output channels.
+    pub kernel: &'static str,
+    /// Blocks.
+    pub block_len: u32,
+    /// Blocks that share a tile's sum.
+    pub split_len: u32,
+}
+
+impl ConvSummary {
+    fn new(layer: &str, conv: &ConvStep, choice: Choice, batch_len: usize) -> Self {
+        Self {
+            layer: layer.to_owned(),
+            kernel: choice.tile().name,
+            block_len: choice.grid(conv, batch_len).iter().product(),
+            split_len: choice.split_len,
+        }
+    }
+}
+
+/// How batches up to one length are computed, and the device memory that takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanSummary {
+    /// Longest batch.
+    pub batch_len: usize,
+    /// Packed weights.
+    pub weight_bytes: usize,
+    /// Activations alive at a time, in one arena.
+    pub activation_bytes: usize,
+    /// Partial sums of split convolutions.
+    pub workspace_bytes: usize,
+    /// All of it, with results, without the input ring.
+    pub peak_bytes: usize,
+    /// In the order of execution.
+    pub convs: Vec<ConvSummary>,
+}
+
+/// The plan of each batch bucket on a device, which need not be there.
+pub fn plan_summaries(network: &Network, device: &DeviceInfo, tuning: &Tuning) -> Vec<PlanSummary> {
+    let steps = Steps::new(network);
+    let shape = network.input_shape();
+    let chooser = Chooser::new(device, (shape.height, shape.width), Some(tuning));
+    let summary = |plan: Plan| {
+        let sizes = Sizes::new(&steps, std::slice::from_ref(&plan), 0);
+        PlanSummary {
+            batch_len: plan.batch_len,
+            weight_bytes: sizes.weights,
+            activation_bytes: sizes.activations,
+            workspace_bytes: sizes.workspace,
+            peak_bytes: sizes.total(),
+            convs: summaries(&steps, &plan),
+        }
+    };
+    plans(&steps, BUCKETS[BUCKETS.len() - 1], &chooser).into_iter().map(summary).collect()
+}
+
+fn summaries(steps: &Steps, plan: &Plan) -> Vec<ConvSummary> {
+    let of_step = steps.list.iter().zip(&plan.choices);
+    let conv = of_step.filter_map(|(step, choice)| match (&step.work, choice) {
+        (Work::Conv(conv), &Some(choice)) => {
+            Some(ConvSummary::new(&step.name, conv, choice, plan.batch_len))
+        }
+        _ => None,
+    });
+    conv.collect()
+}
+
+/// What [`tune`] measures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TuneOptions {
+    /// Batch buckets; others are rounded up to one.
+    pub batch_lens: Vec<usize>,
+    /// Choices that are measured for each convolution: those that the model finds best.
+    pub choice_len: usize,
+    /// Launches behind one another that are timed as one.
+    pub repeat_len: usize,
+}
+
+impl Default for TuneOptions {
+    fn default() -> Self {
+        Self { batch_lens: BUCKETS.to_vec(), choice_len: 16, repeat_len: 20 }
+    }
+}
+
+/// A convolution's measurement.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Measured {
+    /// What was best, and is noted.
+    pub conv: ConvSummary,
+    /// Longest batch.
+    pub batch_len: usize,
+    /// Nanoseconds of its launch.
+    pub best_ns: f64,
+    /// Those of the choice that the model of the device makes without measurements.
+    pub model_ns: f64,
+}
+
+/// Measures the choices for each convolution and batch bucket on the device, notes the best in
+/// `tuning`, and tells `report` of each.
+///
+/// Convolutions run by themselves, with what they read in the level-2 cache where it fits.
+///
+/// # Errors
+/// As [`super::CudaDevice::new`]; `is_argument` when a batch is empty or longer than 256 images.
+pub fn tune(
+    model: &Model,
+    options: &CudaOptions,
+    tune_options: &TuneOptions,
+    tuning: &mut Tuning,
+    report: &mut dyn FnMut(&Measured),
+) -> Result<()> {
+    let network = model.network(options.height, options.width)?;
+    let context = Context::new(options.device)?;
+    let _entered = context.enter();
+    let size = format!("{}x{}", options.height, options.width);
+    for &batch_len in &tune_options.batch_lens {
+        let bucket = BUCKETS.into_iter().find(|&bucket| (1..=bucket).contains(&batch_len));
+        let Some(batch_len) = bucket else {
+            let message = format!("a batch of {batch_len}: must be from 1 to 256 images");
+            return Err(Error::new(Kind::Argument, message));
+        };
+        let steps = Steps::new(&network);
+        let chooser = Chooser::new(context.info(), (options.height, options.width), None);
+        let mut plan = Plan::new(&steps, batch_len, &chooser);
+        for step in &steps.list {
+            if let Work::Conv(conv) = &step.work {
+                Choice::all(conv, batch_len).for_each(|choice| plan.make_room(conv, choice));
+            }
+        }
+        let weights = Weights::new(&context, model, &steps)?;
+        let mut executor =
+            Executor::new(&context, (weights, model.config()), (steps, vec![plan]), batch_len)?;
+        let slots: Vec<u32> = (0..batch_len as u32).collect();
+        executor.describe(0, &slots);
+        let timer = Timer::new(&executor, &context, tune_options.repeat_len)
+            .map_err(|code| code.error("preparing the measurement"))?;
+        for index in 0..executor.steps().list.len() {
+            let step = &executor.steps().list[index];
+            let Work::Conv(conv) = &step.work else { continue };
+            let (choice, best_ns, model_ns) = timer
+                .best(index, conv, &chooser, (batch_len, tune_options.choice_len))
+                .map_err(|code| code.error(format!("measuring {}", step.name)))?;
+            tuning.set((context.info(), &size), &step.name, batch_len, choice);
+            let conv = ConvSummary::new(&step.name, conv, choice, batch_len);
+            report(&Measured { conv, batch_len, best_ns, model_ns });
+        }
+    }
+    Ok(())
+}
+
+/// Times launches of an executor's steps.
+struct Timer<'a> {
+    // Before the executor, whose memory its work uses.
+    stream: Stream,
+    start: Event,
+    end: Event,
+    repeat_len: usize,
+    executor: &'a Executor,
+}
+
+impl<'a> Timer<'a> {
+    fn new(
+        executor: &'a Executor,
+        context: &std::sync::Arc<Context>,
+        repeat_len: usize,
+    ) -> std::result::Result<Self, Code> {
+        let stream = Stream::new(context, Priority::Usual)?;
+        // SAFETY: the executor outlives the stream's work, which is waited for here.
+        unsafe { executor.enqueue_description(&stream)? };
+        stream.synchronize()?;
+        let (start, end) = (Event::new(context)?, Event::new(context)?);
+        Ok(Self { stream, start, end, repeat_len: repeat_len.max(1), executor })
+    }
+
+    /// Nanoseconds of a launch.
+    fn time_ns(
+        &self,
+        step: usize,
+        choice: Choice,
+        batch_len: usize,
+    ) -> std::result::Result<f64, Code> {
+        let launch = self.executor.launch(step, Some(choice), batch_len)?;
+        for repeat in 0..=self.repeat_len {
+            if repeat == 1 {
+                // Behind one to warm up.
+                self.start.record(&self.stream)?;
+            }
+            // SAFETY: the executor outlives the stream's work, which is waited for below.
+            unsafe { self.executor.enqueue_launch(&launch, &self.stream)? };
+        }
+        self.end.record(&self.stream)?;
+        self.stream.synchronize()?;
+        Ok(self.end.elapsed_ns(&self.start)? as f64 / self.repeat_len as f64)
+    }
+
+    /// The best of the choices, its nanoseconds, and those of the model's choice.
+    fn best(
+        &self,
+        step: usize,
+        conv: &ConvStep,
+        chooser: &Chooser,
+        (batch_len, choice_len): (usize, usize),
+    ) -> std::result::Result<(Choice, f64, f64), Code> {
+        let mut choices: Vec<Choice> = Choice::all(conv, batch_len).collect();
+        choices.sort_by(|&one, &other| {
+            let clocks = |choice| chooser.clocks(choice, conv, batch_len);
+            clocks(one).total_cmp(&clocks(other))
+        });
+        choices.truncate(choice_len.max(1));
+        let mut times = Vec::with_capacity(choices.len());
+        for &choice in &choices {
+            times.push((choice, self.time_ns(step, choice, batch_len)?));
+        }
+        let model_ns = times[0].1;
+        let best = times.into_iter().min_by(|one, other| one.1.total_cmp(&other.1));
+        let (choice, best_ns) = best.expect("at least one choice was measured");
+        Ok((choice, best_ns, model_ns))
+    }
+}

@@ -1,0 +1,222 @@
+//! The structs of the header, and how versions of them are told apart.
+//!
+//! Invariant: sizes and offsets are those of the header, asserted here and by the C tests. Fields
+//! are only ever added at the end; `struct_size` says which ones a caller has.
+
+use std::ffi::{c_char, c_void};
+use std::mem::{offset_of, size_of};
+use std::ptr;
+
+use super::status::{Failed, Outcome, Status};
+
+/// `TWINSTREAM_ABI_VERSION` of the header.
+pub(super) const ABI_VERSION: u32 = 1;
+
+/// `twinstream_callback`.
+pub(super) type Callback = unsafe extern "C" fn(*mut c_void, u64, i32, *const f32);
+/// `twinstream_log_callback`.
+pub(super) type LogCallback = unsafe extern "C" fn(*mut c_void, i32, *const c_char);
+
+/// `TWINSTREAM_BACKEND_`.
+pub(super) const BACKEND_CPU: i32 = 1;
+pub(super) const BACKEND_CUDA: i32 = 2;
+pub(super) const BACKEND_NULL: i32 = 3;
+
+/// `TWINSTREAM_NOTICE_`.
+pub(super) const NOTICE_NONE: i32 = 0;
+pub(super) const NOTICE_CALLBACK: i32 = 1;
+pub(super) const NOTICE_QUEUE: i32 = 2;
+
+/// A struct of the header that opens with `struct_size`.
+///
+/// # Safety
+/// The type is `repr(C)`, opens with a `u32` that is its `struct_size`, and any bytes make a value
+/// of it.
+pub(super) unsafe trait Versioned: Sized {
+    /// Size of its first version: the least that any caller has.
+    const FIRST_BYTES: usize;
+}
+
+/// `twinstream_options`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct Options {
+    pub(super) struct_size: u32,
+    pub(super) abi_version: u32,
+    pub(super) backend: i32,
+    pub(super) memory_weakest: i32,
+    pub(super) weights_path: *const c_char,
+    pub(super) config_path: *const c_char,
+    pub(super) policy: *const c_char,
+    pub(super) height: u32,
+    pub(super) width: u32,
+    pub(super) thread_len: u32,
+    pub(super) device_index: u32,
+    pub(super) null_image_bytes: u64,
+    pub(super) null_result_len: u64,
+    pub(super) slot_len: u64,
+    pub(super) batch_len_max: u64,
+    pub(super) latency_bound_ns: u64,
+    pub(super) spin_ns: u64,
+    pub(super) stall_timeout_ns: u64,
+}
+
+/// `twinstream_request_options`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct RequestOptions {
+    pub(super) struct_size: u32,
+    pub(super) priority: i32,
+    pub(super) deadline_after_ns: u64,
+    pub(super) notice: i32,
+    pub(super) reserved: u32,
+    pub(super) callback: Option<Callback>,
+    pub(super) user_data: *mut c_void,
+}
+
+impl Default for RequestOptions {
+    fn default() -> Self {
+        Self {
+            struct_size: size_of::<Self>() as u32,
+            priority: 0,
+            deadline_after_ns: 0,
+            notice: NOTICE_NONE,
+            reserved: 0,
+            callback: None,
+            user_data: ptr::null_mut(),
+        }
+    }
+}
+
+/// `twinstream_geometry`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Geometry {
+    pub(super) struct_size: u32,
+    pub(super) height: u32,
+    pub(super) width: u32,
+    pub(super) reserved: u32,
+    pub(super) image_bytes: u64,
+    pub(super) result_len: u64,
+    pub(super) batch_len_max: u64,
+}
+
+/// `twinstream_stats`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Stats {
+    pub(super) struct_size: u32,
+    pub(super) reserved: u32,
+    pub(super) accepted: u64,
+    pub(super) completed: u64,
+    pub(super) rejected: u64,
+    pub(super) expired: u64,
+    pub(super) cancelled: u64,
+    pub(super) failed: u64,
+    pub(super) device_lost: u64,
+    pub(super) shut_down: u64,
+    pub(super) alive: u64,
+    pub(super) waiting: u64,
+    pub(super) arrival_rate_hz: f64,
+    pub(super) upload: [f64; 2],
+    pub(super) compute: [f64; 2],
+    pub(super) download: [f64; 2],
+    pub(super) batches: [u64; 5],
+}
+
+const _: () = {
+    assert!(size_of::<Options>() == 112 && offset_of!(Options, null_image_bytes) == 56);
+    assert!(size_of::<RequestOptions>() == 40 && offset_of!(RequestOptions, callback) == 24);
+    assert!(size_of::<Geometry>() == 40 && offset_of!(Geometry, image_bytes) == 16);
+    assert!(size_of::<Stats>() == 184 && offset_of!(Stats, arrival_rate_hz) == 88);
+};
+
+// SAFETY: plain C structs of integers, floats and pointers that open with `struct_size`.
+unsafe impl Versioned for Options {
+    const FIRST_BYTES: usize = 112;
+}
+
+// SAFETY: the same; its callback is an `Option`, of which NULL is a value, as is any function's
+// address, which is all that C can put there.
+unsafe impl Versioned for RequestOptions {
+    const FIRST_BYTES: usize = 40;
+}
+
+// SAFETY: a plain C struct of integers that opens with `struct_size`.
+unsafe impl Versioned for Geometry {
+    const FIRST_BYTES: usize = 40;
+}
+
+// SAFETY: a plain C struct of integers and floats that opens with `struct_size`.
+unsafe impl Versioned for Stats {
+    const FIRST_BYTES: usize = 184;
+}
+
+/// The caller's `struct_size`, if it is a version that is known.
+pub(super) fn known_bytes<T: Versioned>(struct_size: usize) -> Outcome<usize> {
+    let (first, last) = (T::FIRST_BYTES, size_of::<T>());
+    if !(first..=last).contains(&struct_size) {
+        let text = format!("struct_size is {struct_size}: expected from {first} to {last}");
+        return Err(Failed::new(Status::StructSize, text));
+    }
+    Ok(struct_size)
+}
+
+/// `pointer`, unless it is NULL.
+pub(super) fn not_null<T>(pointer: *const T, name: &'static str) -> Outcome<()> {
+    match pointer.is_null() {
+        true => Err(Failed::new(Status::Null, name)),
+        false => Ok(()),
+    }
+}
+
+/// Reads a struct of any known version; fields that the caller does not have are as in `missing`.
+///
+/// # Safety
+/// `source` is NULL, or points to a struct whose `struct_size` says how much of it there is.
+pub(super) unsafe fn read<T: Versioned>(source: *const T, mut missing: T) -> Outcome<T> {
+    not_null(source, "a struct of options is NULL")?;
+    // SAFETY: every version has a `struct_size`, and no more bytes than it says are read, nor
+    // more than `missing` has.
+    unsafe {
+        let bytes = known_bytes::<T>(ptr::read_unaligned(source.cast::<u32>()) as usize)?;
+        ptr::copy_nonoverlapping(source.cast::<u8>(), (&raw mut missing).cast::<u8>(), bytes);
+    }
+    Ok(missing)
+}
+
+/// Writes as much of `value` as the caller's `struct_size` has room for, and leaves that as it is.
+///
+/// # Safety
+/// As for [`read`]; nobody else reads or writes the struct meanwhile.
+pub(super) unsafe fn write<T: Versioned>(target: *mut T, value: &T) -> Outcome<()> {
+    not_null(target, "a struct to fill is NULL")?;
+    // SAFETY: every version has a `struct_size`, which is the caller's word on its room.
+    unsafe {
+        let struct_size = ptr::read_unaligned(target.cast::<u32>());
+        fill(target, known_bytes::<T>(struct_size as usize)?, value);
+        ptr::write_unaligned(target.cast::<u32>(), struct_size);
+    }
+    Ok(())
+}
+
+/// Writes the first `bytes` of `value`.
+///
+/// # Safety
+/// There is room for them, and `value` has as many; nobody else uses the struct meanwhile.
+pub(super) unsafe fn fill<T: Versioned>(target: *mut T, bytes: usize, value: &T) {
+    let source = ptr::from_ref(value).cast::<u8>();
+    // SAFETY: the caller's word.
+    unsafe { ptr::copy_nonoverlapping(source, target.cast::<u8>(), bytes) };
+}
+
+/// Writes an output.
+///
+/// # Safety
+/// `target` is NULL, or may be written.
+pub(super) unsafe fn put<T>(target: *mut T, value: T) {
+    if !target.is_null() {
+        // SAFETY: the caller's word.
+        unsafe { target.write(value) };
+    }
+}

@@ -1,0 +1,193 @@
+//! `twinstream bench`: policies under load in real time, side by side.
+
+mod figures;
+mod live_line;
+mod measure;
+mod sweep;
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use twinstream::sched::PolicySpec;
+use twinstream::sim::arrivals::{OpenLoop, Workload};
+use twinstream::sim::words;
+
+use crate::files::write;
+use crate::live::{BackendWords, OpenOptions};
+use crate::outcome::Usage;
+use crate::table::{self, Column};
+use crate::{charts, files};
+use measure::{Bench, Measured, Summary};
+
+/// Measure policies under load in real time, on a backend.
+///
+/// Open-loop latencies count from the moment a request was due, whatever held it up. docs/BENCH.md
+/// says what is measured and how to read it.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// What computes: cpu (a real network on real images), cuda, null (nothing, at once) or
+    /// sim:DEVICE (sleeps as long as the device would take; words as for `simulate --device`).
+    #[arg(long, value_name = "BACKEND")]
+    backend: BackendWords,
+    #[command(flatten)]
+    open: OpenOptions,
+    /// Policies to compare, separated by commas.
+    #[arg(long, value_delimiter = ',', default_value = "serial,jit,stream")]
+    policies: Vec<PolicySpec>,
+    /// poisson:RATE, uniform:RATE, burst:…, steps:…, closed:N or trace:FILE; may be given several
+    /// times.
+    #[arg(long, required = true)]
+    arrivals: Vec<Workload>,
+    /// Raise the rate from that of the arrivals (poisson or uniform) step by step, until a policy
+    /// no longer keeps up, and name its knee: the rate with the most throughput for its latency.
+    #[arg(long)]
+    sweep: bool,
+    /// How long requests arrive.
+    #[arg(long, default_value = "10s", value_parser = words::duration_ns)]
+    duration: f64,
+    /// Requests that are due before do not count.
+    #[arg(long, default_value = "0s", value_parser = words::duration_ns)]
+    warmup: f64,
+    /// Latency bound of every request; what cannot meet it is rejected or expires.
+    #[arg(long, value_parser = words::duration_ns)]
+    latency_bound: Option<f64>,
+    /// Longest batch.
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..))]
+    batch_len_max: u16,
+    /// Most requests alive at a time.
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u16).range(1..=32_768))]
+    slots: u16,
+    /// Seed of arrivals and of a simulated device's noise.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Print one JSON object a run instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// Write the figures to this file.
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+    /// Write figures, latency distributions and charts to this folder; made if it isn't there.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    check(args)?;
+    let bench = Bench {
+        opened: args.open.open(&args.backend)?,
+        duration_ns: args.duration.round() as u64,
+        warmup_ns: args.warmup.round() as u64,
+        latency_bound_ns: args.latency_bound.map(|bound_ns| bound_ns.round() as u64),
+        batch_len_max: usize::from(args.batch_len_max),
+        slot_len: usize::from(args.slots),
+        seed: args.seed,
+    };
+    let mut runs = Vec::new();
+    for workload in &args.arrivals {
+        if args.sweep {
+            let open = single_rate(workload)?;
+            for &policy in &args.policies {
+                runs.extend(sweep::sweep(&bench, policy, open)?);
+            }
+        } else {
+            for &policy in &args.policies {
+                runs.push(bench.measure(policy, workload)?);
+            }
+        }
+    }
+    runs.iter().for_each(warn);
+    if let Some(path) = &args.csv {
+        write(path, &files::table_csv(&figures::table(&runs)?))?;
+    }
+    if let Some(folder) = &args.out {
+        fs::create_dir_all(folder)
+            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        write(&folder.join("bench.csv"), &files::table_csv(&figures::table(&runs)?))?;
+        for figure in figures::figures(&runs)? {
+            let name = figure.name;
+            write(&folder.join(format!("{name}.csv")), &files::points_csv(&figure))?;
+            write(&folder.join(format!("{name}.svg")), &charts::svg(&figure)?)?;
+        }
+    }
+    print(args, &runs)
+}
+
+/// Refuses options that contradict each other, before anything is opened.
+fn check(args: &Args) -> Result<(), Usage> {
+    if args.warmup >= args.duration {
+        return Err(Usage("--warmup leaves nothing of --duration; make it shorter".to_owned()));
+    }
+    match args.sweep {
+        true => args.arrivals.iter().try_for_each(|workload| single_rate(workload).map(|_| ())),
+        false => Ok(()),
+    }
+}
+
+fn single_rate(workload: &Workload) -> Result<&OpenLoop, Usage> {
+    match workload {
+        Workload::Open(open @ (OpenLoop::Poisson { .. } | OpenLoop::Uniform { .. })) => Ok(open),
+        _ => Err(Usage("--sweep raises one rate; write poisson:RATE or uniform:RATE".to_owned())),
+    }
+}
+
+/// Says where the generator itself may have moved the figures, and what was cut short.
+fn warn(run: &Measured) {
+    let Summary { policy, late_p99_ms, mean_ms, rate_hz, .. } = &run.summary;
+    if *late_p99_ms > 0.05 * mean_ms {
+        eprintln!(
+            "warning: {policy} at {rate_hz:.0}/s: one request in a hundred was handed over \
+             {late_p99_ms:.3} ms late or more, which its latency counts: the machine is too busy"
+        );
+    }
+    if run.is_cut {
+        eprintln!("warning: {policy} at {rate_hz:.0}/s: cut short at ten million requests");
+    }
+}
+
+fn print(args: &Args, runs: &[Measured]) -> anyhow::Result<()> {
+    if args.json {
+        for run in runs {
+            table::print(&serde_json::to_string(&run.summary)?)?;
+        }
+        return Ok(());
+    }
+    let summaries: Vec<Summary> = runs.iter().map(|run| run.summary.clone()).collect();
+    let columns: Vec<Column<Summary>> = COLUMNS
+        .into_iter()
+        .chain(PREDICTED.into_iter().filter(|_| summaries[0].predicted_mean_ms.is_some()))
+        .chain(KNEE.into_iter().filter(|_| args.sweep))
+        .collect();
+    let backend = &summaries[0].backend;
+    table::print(&format!("{backend} · seed {} · real time, this machine", args.seed))?;
+    table::print(&table::text(&columns, &summaries))?;
+    if args.sweep {
+        table::print("knee: the rate with the most throughput for its mean latency")?;
+    }
+    Ok(())
+}
+
+const COLUMNS: [Column<Summary>; 13] = [
+    ("policy", |row| row.policy.clone()),
+    ("rate/s", |row| format!("{:.0}", row.rate_hz)),
+    ("completed", |row| row.completed.to_string()),
+    ("rejected", |row| row.rejected.to_string()),
+    ("expired", |row| row.expired.to_string()),
+    ("mean ms", |row| format!("{:.3}", row.mean_ms)),
+    ("p50 ms", |row| format!("{:.3}", row.p50_ms)),
+    ("p90 ms", |row| format!("{:.3}", row.p90_ms)),
+    ("p99 ms", |row| format!("{:.3}", row.p99_ms)),
+    ("p99.9 ms", |row| format!("{:.3}", row.p999_ms)),
+    ("max ms", |row| format!("{:.3}", row.max_ms)),
+    ("goodput/s", |row| format!("{:.0}", row.goodput_hz)),
+    ("batch", |row| format!("{:.1}", row.batch_len_mean)),
+];
+
+/// What the simulator says of the same device and arrivals.
+const PREDICTED: [Column<Summary>; 2] = [
+    ("simulated mean", |row| format!("{:.3}", row.predicted_mean_ms.unwrap_or(f64::NAN))),
+    ("simulated p99", |row| format!("{:.3}", row.predicted_p99_ms.unwrap_or(f64::NAN))),
+];
+
+const KNEE: [Column<Summary>; 1] =
+    [("", |row| if row.is_knee == Some(true) { "knee" } else { "" }.to_string())];

@@ -1,0 +1,54 @@
+//! A rate that rises until a policy no longer keeps up, and the knee on the way.
+//!
+//! The knee is the rate with the most "power", throughput over mean latency: below it more load
+//! costs little latency, beyond it latency rises faster than throughput. Source: L. Kleinrock,
+//! "Power and deterministic rules of thumb for probabilistic problems in computer communications",
+//! ICC 1979.
+
+use twinstream::sched::PolicySpec;
+use twinstream::sim::arrivals::{OpenLoop, Workload};
+
+use super::measure::{Bench, Measured};
+
+/// From one rate to the next.
+const STEP: f64 = 1.25;
+/// Rates tried at most: up to 2,600 times the first.
+const STEP_LEN_MAX: usize = 36;
+/// A policy keeps up while it answers this share of the requests, as fast as they come.
+const KEPT_UP: f64 = 0.95;
+
+/// Measures rate after rate; the last run is the first that did not keep up.
+pub(super) fn sweep(
+    bench: &Bench,
+    policy: PolicySpec,
+    first: &OpenLoop,
+) -> anyhow::Result<Vec<Measured>> {
+    let mut runs: Vec<Measured> = Vec::new();
+    let mut rate_hz = first.rate_hz();
+    while runs.len() < STEP_LEN_MAX {
+        let open = match first {
+            OpenLoop::Uniform { .. } => OpenLoop::Uniform { rate_hz },
+            _ => OpenLoop::Poisson { rate_hz },
+        };
+        let run = bench.measure(policy, &Workload::Open(open))?;
+        let is_kept_up = keeps_up(bench, &run);
+        runs.push(run);
+        if !is_kept_up {
+            break;
+        }
+        rate_hz *= STEP;
+    }
+    let power = |run: &Measured| run.summary.throughput_hz / run.summary.mean_ms.max(1e-9);
+    let best = runs.iter().map(power).fold(0.0, f64::max);
+    for run in &mut runs {
+        run.summary.is_knee = Some(power(run) == best);
+    }
+    Ok(runs)
+}
+
+fn keeps_up(bench: &Bench, run: &Measured) -> bool {
+    let figures = &run.summary;
+    let counted_s = (bench.duration_ns - bench.warmup_ns) as f64 * 1e-9;
+    let offered_hz = figures.offered as f64 / counted_s;
+    figures.throughput_hz >= KEPT_UP * offered_hz
+}

@@ -1,0 +1,142 @@
+//! What computes the subcommands' batches: the processor itself, or an engine around a GPU.
+//!
+//! Invariant: logits come in the order of the images.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use clap::{Args, ValueEnum};
+use twinstream::backend::cpu::{Cpu, CpuOptions};
+#[cfg(feature = "cuda")]
+use twinstream::backend::cuda::{CudaDevice, CudaOptions, DeviceId, Tuning, tuning_path};
+use twinstream::engine::{Engine, EngineOptions, RequestOptions};
+use twinstream::model::Model;
+
+use crate::options::{Size, parse_count};
+
+/// Where and how the network is computed.
+#[derive(Args)]
+pub struct BackendOptions {
+    /// What computes
+    #[arg(long, value_enum, default_value_t = Backend::Cpu)]
+    backend: Backend,
+    /// Threads that compute [default: one for every processor]
+    #[arg(long, value_name = "COUNT", value_parser = parse_count)]
+    pub threads: Option<usize>,
+    /// Images that are computed at once
+    #[arg(long, value_name = "COUNT", value_parser = parse_count, default_value_t = 16)]
+    pub batch: usize,
+    #[command(flatten)]
+    pub gpu: GpuOptions,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Backend {
+    Cpu,
+    Cuda,
+}
+
+/// Which GPU, and how it is launched.
+#[derive(Args)]
+#[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "read where there are GPUs"))]
+pub struct GpuOptions {
+    /// GPU, by its number or by its UUID as `nvidia-smi -L` prints it [default: 0]
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
+    /// Tiles that `twinstream tune` measured [default: tuning.json in twinstream's cache folder]
+    #[arg(long, value_name = "FILE")]
+    pub tuning: Option<PathBuf>,
+    /// Launch kernels one by one, for profilers that replay them
+    #[arg(long)]
+    pub no_graphs: bool,
+}
+
+#[cfg(feature = "cuda")]
+impl GpuOptions {
+    /// As the library takes them.
+    pub fn options(&self, model: &Model, size: Size) -> anyhow::Result<CudaOptions> {
+        let device = self.device.as_deref().map_or(Ok(DeviceId::Index(0)), str::parse)?;
+        let tuning = match self.tuning_path() {
+            Ok(path) => Tuning::load(&path)?,
+            Err(_) => Tuning::default(),
+        };
+        let Size { height, width } = size;
+        let graphs = !self.no_graphs;
+        Ok(CudaOptions { device, height, width, graphs, tuning, ..CudaOptions::for_model(model) })
+    }
+
+    /// The file that was named, or the usual one.
+    pub fn tuning_path(&self) -> anyhow::Result<PathBuf> {
+        let path = self.tuning.clone().or_else(tuning_path);
+        path.context("neither HOME nor XDG_CACHE_HOME is set: name a file with --tuning")
+    }
+}
+
+/// A network that is ready to run.
+pub enum Computer {
+    Cpu(Box<Cpu>),
+    Device(Box<Engine>),
+}
+
+impl Computer {
+    /// The network, and the threads that may decode images beside it.
+    pub fn open(
+        model: &Model,
+        size: Size,
+        options: &BackendOptions,
+    ) -> anyhow::Result<(Self, usize)> {
+        let Size { height, width } = size;
+        let mut cpu = CpuOptions { height, width, ..CpuOptions::for_model(model) };
+        cpu.threads = options.threads.unwrap_or(cpu.threads);
+        let computer = match options.backend {
+            Backend::Cpu => Self::Cpu(Box::new(Cpu::new(model, &cpu)?)),
+            Backend::Cuda => Self::Device(Box::new(open_gpu(model, size, options)?)),
+        };
+        Ok((computer, cpu.threads))
+    }
+
+    /// Bytes of an image.
+    pub fn image_bytes(&self) -> usize {
+        match self {
+            Self::Cpu(cpu) => cpu.image_bytes(),
+            Self::Device(engine) => engine.geometry().image_bytes,
+        }
+    }
+
+    /// The logits of at most as many images as a batch was said to have.
+    pub fn infer(&mut self, images: &[u8], logits: &mut [f32]) -> anyhow::Result<()> {
+        let engine = match self {
+            Self::Cpu(cpu) => return Ok(cpu.infer(images, logits)?),
+            Self::Device(engine) => engine,
+        };
+        let geometry = engine.geometry();
+        let submit = |image| engine.submit(image, RequestOptions::default());
+        let images = images.chunks_exact(geometry.image_bytes);
+        let tickets: Vec<_> = images.map(submit).collect::<Result<_, _>>()?;
+        for (ticket, logits) in
+            tickets.into_iter().zip(logits.chunks_exact_mut(geometry.result_len))
+        {
+            match ticket.wait() {
+                Ok(result) => logits.copy_from_slice(&result),
+                Err(failure) => match engine.fault() {
+                    Some(fault) => bail!("{failure}: {fault}"),
+                    None => bail!(failure),
+                },
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(feature = "cuda")]
+fn open_gpu(model: &Model, size: Size, options: &BackendOptions) -> anyhow::Result<Engine> {
+    let device = CudaDevice::new(model, &options.gpu.options(model, size)?)?;
+    let (slot_len, batch_len_max) = (options.batch, options.batch);
+    let options = EngineOptions { slot_len, batch_len_max, ..EngineOptions::default() };
+    Ok(Engine::start(device, &options)?)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn open_gpu(_: &Model, _: Size, _: &BackendOptions) -> anyhow::Result<Engine> {
+    bail!("--backend cuda: this build has no CUDA backend; use --backend cpu")
+}

@@ -1,0 +1,51 @@
+//! Figures as files: tables and points as CSV.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+use anyhow::Context;
+use serde_json::Value;
+use twinstream::sim::experiment::{Figure, Table};
+
+/// Writes a file; the error names it.
+pub(crate) fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Every point that is drawn, one a line.
+pub(crate) fn points_csv(figure: &Figure) -> String {
+    let mut csv = String::from("panel,x_axis,y_axis,series,x,y\n");
+    for panel in &figure.panels {
+        for series in &panel.series {
+            for (x, y) in &series.points {
+                let words = [&panel.title, panel.x.label, panel.y.label, &series.name];
+                let words = words.map(quote).join(",");
+                let _ = writeln!(csv, "{words},{x},{y}");
+            }
+        }
+    }
+    csv
+}
+
+/// The table of key figures; what is not known is empty.
+pub(crate) fn table_csv(table: &Table) -> String {
+    let mut csv = table.columns.join(",") + "\n";
+    for row in &table.rows {
+        let cells = row.iter().map(|value| match value {
+            Value::Null => String::new(),
+            Value::String(text) => quote(text),
+            other => other.to_string(),
+        });
+        csv += &(cells.collect::<Vec<_>>().join(",") + "\n");
+    }
+    csv
+}
+
+fn quote(text: &str) -> String {
+    if text.contains([',', '"']) {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text.to_string()
+    }
+}

@@ -1,0 +1,91 @@
+//! `twinstream inspect --plan`: what the GPU is to do, and the memory that takes, a batch size each.
+
+use std::io::Write;
+
+use serde::Serialize;
+use twinstream::backend::cuda::{
+    ConvSummary, CudaOptions, DeviceId, DeviceInfo, PlanSummary, devices, plan_summaries,
+};
+use twinstream::model::Network;
+
+use crate::classify::write_line;
+
+#[derive(Serialize)]
+struct Plan<'a> {
+    device: &'a str,
+    batch: usize,
+    weight_bytes: usize,
+    activation_bytes: usize,
+    workspace_bytes: usize,
+    peak_bytes: usize,
+    convs: Vec<Conv<'a>>,
+}
+
+#[derive(Serialize)]
+struct Conv<'a> {
+    layer: &'a str,
+    kernel: &'a str,
+    blocks: u32,
+    split: u32,
+}
+
+/// Plans for the device that was asked for, or an H100 where there is none.
+pub fn write(
+    output: &mut impl Write,
+    json: bool,
+    network: &Network,
+    options: &CudaOptions,
+) -> anyhow::Result<()> {
+    let is_asked = |info: &DeviceInfo| match options.device {
+        DeviceId::Index(index) => info.index == index,
+        DeviceId::Uuid(uuid) => info.uuid == uuid,
+    };
+    let found = devices().ok().and_then(|devices| devices.into_iter().find(is_asked));
+    let is_there = found.is_some();
+    let device = found.unwrap_or_else(DeviceInfo::h100);
+    let plans = plan_summaries(network, &device, &options.tuning);
+    if json {
+        return plans.iter().try_for_each(|plan| write_line(output, &row(&device, plan)));
+    }
+    let absent = if is_there { "" } else { ", which is not there" };
+    writeln!(output, "plan for {}{absent}; megabytes without the input ring", device.name)?;
+    for PlanSummary { batch_len, activation_bytes, workspace_bytes, peak_bytes, .. } in &plans {
+        let megabytes = |bytes: usize| bytes as f64 / 1e6;
+        writeln!(
+            output,
+            "batch {batch_len:3}  peak {:8.1} MB: activations {:8.1}, partial sums {:6.1}",
+            megabytes(*peak_bytes),
+            megabytes(*activation_bytes),
+            megabytes(*workspace_bytes)
+        )?;
+    }
+    writeln!(output, "\ntile (pixels x channels) / split, by batch size")?;
+    let header: Vec<String> = plans.iter().map(|plan| format!("{:>10}", plan.batch_len)).collect();
+    writeln!(output, "{:16} {}", "layer", header.join(" "))?;
+    for (index, conv) in plans[0].convs.iter().enumerate() {
+        let tiles = plans.iter().map(|plan| {
+            let ConvSummary { kernel, split_len, .. } = &plan.convs[index];
+            format!("{:>10}", format!("{}/{split_len}", kernel.trim_start_matches("conv_")))
+        });
+        writeln!(output, "{:16} {}", conv.layer, tiles.collect::<Vec<_>>().join(" "))?;
+    }
+    Ok(())
+}
+
+fn row<'a>(device: &'a DeviceInfo, plan: &'a PlanSummary) -> Plan<'a> {
+    let conv = |conv: &'a ConvSummary| Conv {
+        layer: &conv.layer,
+        kernel: conv.kernel,
+        blocks: conv.block_len,
+        split: conv.split_len,
+    };
+    Plan {
+        device: &device.name,
+        batch: plan.batch_len,
+        weight_bytes: plan.weight_bytes,
+        activation_bytes: plan.activation_bytes,
+        workspace_bytes: plan.workspace_bytes,
+        peak_bytes: plan.peak_bytes,
+        convs: plan.convs.iter().map(conv).collect(),
+    }
+}

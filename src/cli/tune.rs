@@ -1,0 +1,96 @@
+//! `twinstream tune`: measure the convolutions' tiles on a GPU, and store the best.
+
+use std::io::{self, Write};
+
+use clap::Args;
+use serde::Serialize;
+use twinstream::backend::cuda::{Measured, TuneOptions, Tuning, tune};
+
+use crate::classify::write_line;
+use crate::computer::GpuOptions;
+use crate::options::{ModelOptions, parse_count};
+use crate::outcome::Outcome;
+
+/// Measure tiles for each convolution and batch size on a GPU, and store the best for later runs
+#[derive(Args)]
+pub struct Options {
+    #[command(flatten)]
+    model: ModelOptions,
+    #[command(flatten)]
+    gpu: GpuOptions,
+    /// Batch sizes, each rounded up to a power of two
+    #[arg(long, value_name = "COUNTS", value_delimiter = ',', value_parser = parse_count)]
+    batches: Vec<usize>,
+    /// Choices to measure for each convolution, the likeliest first
+    #[arg(long, value_name = "COUNT", value_parser = parse_count, default_value_t = 16)]
+    choices: usize,
+    /// Launches that are timed as one
+    #[arg(long, value_name = "COUNT", value_parser = parse_count, default_value_t = 20)]
+    repeats: usize,
+    /// One JSON object a convolution and batch size
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    layer: &'a str,
+    batch: usize,
+    kernel: &'a str,
+    split: u32,
+    best_us: f64,
+    model_us: f64,
+}
+
+pub fn run(options: &Options) -> anyhow::Result<Outcome> {
+    let model = options.model.load()?;
+    let cuda = options.gpu.options(&model, options.model.size(&model))?;
+    let path = options.gpu.tuning_path()?;
+    let mut tuning = cuda.tuning.clone();
+    let mut tune_options = TuneOptions {
+        choice_len: options.choices,
+        repeat_len: options.repeats,
+        ..Default::default()
+    };
+    if !options.batches.is_empty() {
+        tune_options.batch_lens.clone_from(&options.batches);
+    }
+    let mut output = io::stdout().lock();
+    let mut written = Ok(());
+    tune(&model, &cuda, &tune_options, &mut tuning, &mut |measured| {
+        if written.is_ok() {
+            written = write(&mut output, options.json, measured);
+        }
+    })?;
+    written?;
+    store(&tuning, &path)?;
+    eprintln!("stored in {}", path.display());
+    Ok(Outcome::AllAnswered)
+}
+
+fn write(output: &mut impl Write, json: bool, measured: &Measured) -> anyhow::Result<()> {
+    let row = Row {
+        layer: &measured.conv.layer,
+        batch: measured.batch_len,
+        kernel: measured.conv.kernel,
+        split: measured.conv.split_len,
+        best_us: measured.best_ns / 1e3,
+        model_us: measured.model_ns / 1e3,
+    };
+    if json {
+        return write_line(output, &row);
+    }
+    let Row { layer, batch, kernel, split, best_us, model_us } = row;
+    Ok(writeln!(
+        output,
+        "batch {batch:3}  {layer:16} {kernel:12} split {split:2} {best_us:9.2} µs \
+         (model's choice {model_us:9.2} µs)"
+    )?)
+}
+
+fn store(tuning: &Tuning, path: &std::path::Path) -> anyhow::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    Ok(tuning.save(path)?)
+}

@@ -1,0 +1,117 @@
+//! What the tests share: devices, images, and batches driven by hand through the backend's trait.
+
+use std::sync::{Arc, OnceLock};
+use std::task::Waker;
+use std::time::Duration;
+
+use safetensors::SafeTensors;
+use twinstream::backend::cuda::{CudaDevice, CudaOptions, DeviceId, devices};
+use twinstream::backend::{Attachment, Backend, Completion, ResultSlot};
+use twinstream::model::Model;
+use twinstream::ring::{Consumer, Memory, Ring, RingOptions, Slot};
+
+use super::common::{self, cifar_model, f32_tensor, u8_tensor};
+
+/// The model, opened once.
+pub fn model() -> &'static Model {
+    static MODEL: OnceLock<Model> = OnceLock::new();
+    MODEL.get_or_init(cifar_model)
+}
+
+/// Pixels of the repository's CIFAR images, and PyTorch's logits of them.
+pub fn cifar() -> (Vec<u8>, Vec<f32>) {
+    let path = common::repository("tests/data/cifar-reference.safetensors");
+    let bytes = std::fs::read(path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    (u8_tensor(&file, "cifar_pixels"), f32_tensor(&file, "cifar_logits"))
+}
+
+/// Whether there is a device to test on; says so where there is none, and fails where
+/// `TWINSTREAM_REQUIRE_GPU` demands one.
+pub fn is_there(check: &str) -> bool {
+    match devices() {
+        Ok(list) if !list.is_empty() => true,
+        found => {
+            assert!(std::env::var_os("TWINSTREAM_REQUIRE_GPU").is_none(), "{found:?}");
+            eprintln!("SKIPPED {check}: {found:?}");
+            false
+        }
+    }
+}
+
+/// The device of this index, with the repository's model.
+pub fn open(index: u32) -> CudaDevice {
+    let device = DeviceId::Index(index);
+    CudaDevice::new(model(), &CudaOptions { device, ..CudaOptions::for_model(model()) }).unwrap()
+}
+
+/// A device, and batches in step: each stage is waited for.
+pub struct Bench {
+    device: CudaDevice,
+    images: Ring<()>,
+    results: Ring<()>,
+    consumer: Consumer<()>,
+}
+
+impl Bench {
+    pub fn new(device: CudaDevice, slot_len: u32) -> Self {
+        let geometry = device.geometry();
+        let mut rings = None;
+        device.with_host_memory(&mut || {
+            let ring = |slot_len, slot_bytes| {
+                let memory_weakest = Memory::Cuda;
+                Ring::new(&RingOptions { slot_len, slot_bytes, memory_weakest }).unwrap()
+            };
+            rings = Some((
+                ring(slot_len, geometry.image_bytes),
+                ring(slot_len, geometry.result_len * size_of::<f32>()),
+            ));
+        });
+        let ((images, consumer), (results, _)) = rings.unwrap();
+        let mut device = device;
+        device
+            .attach(Attachment {
+                images: Arc::new(images.clone()),
+                slot_len: slot_len as usize,
+                batch_len_max: slot_len as usize,
+                waker: Waker::noop().clone(),
+            })
+            .unwrap();
+        Self { device, images, results, consumer }
+    }
+
+    /// The logits of images, at most as many as there are slots, as one batch.
+    pub fn infer(&mut self, pixels: &[u8]) -> Vec<f32> {
+        let image_bytes = self.device.geometry().image_bytes;
+        let mut slots: Vec<Slot> = Vec::new();
+        let mut results: Vec<ResultSlot> = Vec::new();
+        for image in pixels.chunks_exact(image_bytes) {
+            let mut lease = self.images.lease().unwrap();
+            lease.copy_from_slice(image);
+            lease.commit(()).unwrap();
+            slots.push(self.consumer.take().unwrap().0);
+            results.push(self.results.lease().unwrap().into_owned());
+        }
+        let numbers: Vec<u32> = slots.iter().map(Slot::index).collect();
+        slots.sort_unstable();
+        let device = &mut self.device;
+        device.upload(&mut slots);
+        wait(|| device.poll_upload(&mut slots)).unwrap();
+        device.compute(&numbers);
+        wait(|| device.poll_compute()).unwrap();
+        device.download(&numbers, &mut results);
+        wait(|| device.poll_download(&mut results)).unwrap();
+        self.images.release(slots);
+        let word = |word: &[u8]| f32::from_ne_bytes(word.try_into().unwrap());
+        results.iter().flat_map(|result| result.chunks_exact(4).map(word)).collect()
+    }
+}
+
+fn wait(mut poll: impl FnMut() -> Option<Completion>) -> Completion {
+    loop {
+        if let Some(completion) = poll() {
+            return completion;
+        }
+        std::thread::sleep(Duration::from_micros(100));
+    }
+}
