@@ -16,12 +16,12 @@
  * - It returns a status: TWINSTREAM_OK is 0, all others are positive. Outputs are written on
  *   TWINSTREAM_OK alone; a call that fails has changed nothing.
  * - It may be made from any thread, any number at a time, and from callbacks.
- * - It does not block, and calls nobody back.
+ * - It does not block, and calls nobody back but for the log.
  * - Pointers handed in are read during the call and not kept. NULL gives TWINSTREAM_NULL, except
  *   where it is given a meaning.
  * - Engines and requests are names, not addresses: one that ended, or never was, gives
  *   TWINSTREAM_STALE, a release of something released included.
- * - A panic inside becomes TWINSTREAM_PANIC: a bug of the library, please report it.
+ * - A panic inside is reported on stderr and becomes TWINSTREAM_PANIC: a bug of the library.
  * - From creation on, leasing, committing, waiting, polling, cancelling, releasing and the queue
  *   allocate nothing.
  *
@@ -84,7 +84,7 @@ enum {
     TWINSTREAM_DEVICE = 54,      /* the device cannot be used */
     TWINSTREAM_UNSUPPORTED = 55, /* not in this build of the library, or not on this system */
 
-    TWINSTREAM_PANIC = 90 /* a bug of the library */
+    TWINSTREAM_PANIC = 90 /* a bug of the library: please report it */
 };
 
 /* What computes. */
@@ -141,7 +141,7 @@ typedef void (*twinstream_callback)(void *user_data, twinstream_request request,
                                     const float *result);
 
 /* Takes a log message, on any thread, one at a time. `text` holds during the call. It must not call
- * the library. */
+ * the library, which is refused where it would block. */
 typedef void (*twinstream_log_callback)(void *user_data, int32_t level, const char *text);
 
 /* How an engine is made. Filled with defaults by twinstream_options_init, which are meant to be
@@ -165,6 +165,8 @@ typedef struct twinstream_options {
     uint64_t latency_bound_ns;    /* each request's deadline, if it has no earlier one; 0: none */
     uint64_t spin_ns;             /* how long threads look out before they sleep */
     uint64_t stall_timeout_ns;    /* a device that ends no work for so long is lost */
+    int32_t core;                 /* the engine's thread is pinned to; -1: the system chooses */
+    uint32_t reserved;            /* 0 */
 } twinstream_options;
 
 /* How a request is handled. Set all to zero, then struct_size. */
@@ -218,6 +220,17 @@ typedef struct twinstream_stats {
     uint64_t batches_idle;         /* the device was idle and nothing worth waiting for */
     uint64_t batches_deadline;     /* a request had waited as long as it may */
     uint64_t batches_flush;        /* the engine drains */
+    double batch_len_mean;         /* images in a batch */
+    uint64_t batch_len_max;
+    /* From a request's admission to its result, of completed requests; all since the start.
+     * Quantiles are at most 1.6 % or 32 ns off. */
+    double latency_mean_ns;
+    uint64_t latency_p50_ns;
+    uint64_t latency_p99_ns;
+    uint64_t latency_p999_ns;
+    uint64_t latency_max_ns;
+    uint64_t uploaded_bytes;   /* of images that were copied to the device */
+    uint64_t downloaded_bytes; /* of results that were copied to the host */
 } twinstream_stats;
 
 /* --- The library ------------------------------------------------------------------------------ */
@@ -249,8 +262,9 @@ int32_t twinstream_options_init(twinstream_options *options, size_t struct_size,
                                 uint32_t abi_version);
 
 /* Loads the network, prepares the device, measures it and starts to serve: an engine that is
- * created is warm and ready. Blocks meanwhile, seconds for large networks. At most 64 engines at
- * a time (TWINSTREAM_FULL). The caller owes twinstream_engine_destroy. */
+ * created is warm and ready. Blocks meanwhile, seconds for large networks; TWINSTREAM_IN_CALLBACK
+ * from callbacks. At most 64 engines at a time (TWINSTREAM_FULL). The caller owes
+ * twinstream_engine_destroy. */
 int32_t twinstream_engine_create(const twinstream_options *options, twinstream_engine **engine);
 
 /* Ends what is left as TWINSTREAM_SHUT_DOWN, waits for the work that the device is in the middle
@@ -277,6 +291,13 @@ int32_t twinstream_engine_label(twinstream_engine *engine, uint64_t index, const
 
 /* A snapshot of its statistics. */
 int32_t twinstream_engine_stats(twinstream_engine *engine, twinstream_stats *stats);
+
+/* The same and more in Prometheus' text format (text/plain; version=0.0.4), to be served by the
+ * caller. Writes what fits into `room_bytes`, a closing zero included, and says how many bytes it
+ * takes in whole, the zero included; `text` may be NULL where there is no room. A snapshot takes
+ * some 8 KiB. Allocates. */
+int32_t twinstream_engine_prometheus(twinstream_engine *engine, char *text, size_t room_bytes,
+                                     size_t *needed_bytes);
 
 /* --- Requests --------------------------------------------------------------------------------- */
 

@@ -82,6 +82,9 @@ fn compiler(dialect: Dialect) -> Command {
     let mut command = Command::new(program);
     command.args([standard, "-O1", "-g", "-D_GNU_SOURCE", "-x", language]).args(WARNINGS);
     command.arg("-I").arg(repository("ffi"));
+    if cfg!(feature = "cuda") {
+        command.arg("-DTWINSTREAM_HAS_CUDA");
+    }
     command
 }
 
@@ -242,7 +245,7 @@ fn the_service_example_turns_away_what_is_too_much() {
     let source = [repository("ffi/examples/service.cpp")];
     for link in LINKS {
         let program = build(&folder, Dialect::Cpp17, link, &source);
-        let arguments = [model.path().to_str().unwrap(), "100", "60000", "1", "3"];
+        let arguments = [model.path().to_str().unwrap(), "100", "60000", "1", "20"];
         let output = launch(&folder, &program, &arguments);
         let count = |name: &str| -> u64 {
             let words: Vec<_> = output.split([' ', ',', '\n']).collect();

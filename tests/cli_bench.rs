@@ -75,6 +75,7 @@ fn every_kind_of_arrivals_is_served() {
         let policies: Vec<_> = runs.iter().map(|run| run["policy"].as_str().unwrap()).collect();
         assert_eq!(policies, ["serial", "jit", "stream"]);
         assert!(runs.iter().all(|run| number(run, "completed") == number(run, "offered")));
+        assert!(runs.iter().all(|run| run["arrivals"] == arrivals));
         if arrivals.starts_with("closed") {
             assert!(runs.iter().all(|run| number(run, "offered") >= 8.0));
             continue;
@@ -183,7 +184,7 @@ fn a_sweep_ends_and_names_a_knee() {
     }
     let csv = fs::read_to_string(folder.join("bench.csv")).unwrap();
     assert_eq!(csv.lines().count(), 1 + runs.len());
-    assert!(csv.starts_with("backend,policy,rate_hz,offered,completed,"));
+    assert!(csv.starts_with("backend,policy,arrivals,rate_hz,offered,completed,"));
     let width = |line: &str| {
         let quotes = line.split('"').enumerate();
         quotes

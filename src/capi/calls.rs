@@ -90,6 +90,7 @@ unsafe extern "C" fn twinstream_engine_create(
 ) -> i32 {
     fence(|| {
         not_null(engine, "engine is NULL: nowhere to put it")?;
+        check_may_block()?;
         // SAFETY: see the module.
         let options = unsafe { layout::read(options, open::default_options()) }?;
         check_abi(options.abi_version)?;
@@ -211,7 +212,42 @@ fn snapshot(live: &Live) -> layout::Stats {
         download: line(stats.fits.download),
         batches: [Reason::Full, Reason::JustInTime, Reason::Idle, Reason::Deadline, Reason::Flush]
             .map(batches),
+        batch_len_mean: stats.batch_lens.mean(),
+        batch_len_max: stats.batch_lens.len_max() as u64,
+        latency_mean_ns: stats.latency.mean_ns(),
+        latency_p50_ns: stats.latency.quantile_ns(0.5),
+        latency_p99_ns: stats.latency.quantile_ns(0.99),
+        latency_p999_ns: stats.latency.quantile_ns(0.999),
+        latency_max_ns: stats.latency.max_ns(),
+        uploaded_bytes: stats.uploaded_bytes,
+        downloaded_bytes: stats.downloaded_bytes,
     }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn twinstream_engine_prometheus(
+    engine: *mut EngineName,
+    text: *mut c_char,
+    room_bytes: usize,
+    needed_bytes: *mut usize,
+) -> i32 {
+    fence(|| {
+        not_null(needed_bytes, "needed_bytes is NULL")?;
+        if room_bytes > 0 {
+            not_null(text, "text is NULL, though there is room")?;
+        }
+        let found = registry::with(engine, |live| Ok(live.engine.stats().prometheus()))?;
+        // SAFETY: see the module; no more is written than there is room for.
+        unsafe {
+            if room_bytes > 0 {
+                let len = found.floor_char_boundary(room_bytes - 1);
+                text.cast::<u8>().copy_from_nonoverlapping(found.as_ptr(), len);
+                text.add(len).write(0);
+            }
+            put(needed_bytes, found.len() + 1);
+        }
+        Ok(())
+    })
 }
 
 #[unsafe(no_mangle)]
@@ -293,6 +329,9 @@ unsafe fn handling(options: *const layout::RequestOptions) -> Outcome<(RequestOp
     // SAFETY: the caller's word.
     let options = unsafe { layout::read(options, layout::RequestOptions::default()) }?;
     let argument = |text| Err(Failed::new(Status::Argument, text));
+    if options.reserved != 0 {
+        return argument(format!("reserved is {}: must be 0", options.reserved));
+    }
     let priority = match options.priority {
         -1 => Priority::Low,
         0 => Priority::Normal,

@@ -59,6 +59,8 @@ pub(super) struct Options {
     pub(super) latency_bound_ns: u64,
     pub(super) spin_ns: u64,
     pub(super) stall_timeout_ns: u64,
+    pub(super) core: i32,
+    pub(super) reserved: u32,
 }
 
 /// `twinstream_request_options`.
@@ -122,18 +124,27 @@ pub(super) struct Stats {
     pub(super) compute: [f64; 2],
     pub(super) download: [f64; 2],
     pub(super) batches: [u64; 5],
+    pub(super) batch_len_mean: f64,
+    pub(super) batch_len_max: u64,
+    pub(super) latency_mean_ns: f64,
+    pub(super) latency_p50_ns: u64,
+    pub(super) latency_p99_ns: u64,
+    pub(super) latency_p999_ns: u64,
+    pub(super) latency_max_ns: u64,
+    pub(super) uploaded_bytes: u64,
+    pub(super) downloaded_bytes: u64,
 }
 
 const _: () = {
-    assert!(size_of::<Options>() == 112 && offset_of!(Options, null_image_bytes) == 56);
+    assert!(size_of::<Options>() == 120 && offset_of!(Options, null_image_bytes) == 56);
     assert!(size_of::<RequestOptions>() == 40 && offset_of!(RequestOptions, callback) == 24);
     assert!(size_of::<Geometry>() == 40 && offset_of!(Geometry, image_bytes) == 16);
-    assert!(size_of::<Stats>() == 184 && offset_of!(Stats, arrival_rate_hz) == 88);
+    assert!(size_of::<Stats>() == 256 && offset_of!(Stats, batch_len_mean) == 184);
 };
 
 // SAFETY: plain C structs of integers, floats and pointers that open with `struct_size`.
 unsafe impl Versioned for Options {
-    const FIRST_BYTES: usize = 112;
+    const FIRST_BYTES: usize = 120;
 }
 
 // SAFETY: the same; its callback is an `Option`, of which NULL is a value, as is any function's
@@ -149,7 +160,7 @@ unsafe impl Versioned for Geometry {
 
 // SAFETY: a plain C struct of integers and floats that opens with `struct_size`.
 unsafe impl Versioned for Stats {
-    const FIRST_BYTES: usize = 184;
+    const FIRST_BYTES: usize = 256;
 }
 
 /// The caller's `struct_size`, if it is a version that is known.

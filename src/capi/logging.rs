@@ -8,7 +8,7 @@ use std::ffi::c_void;
 use std::fmt::Write;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use super::fence::Text;
+use super::fence::{Text, in_callback};
 use super::layout::LogCallback;
 use super::status::{Failed, Outcome, Status};
 
@@ -67,8 +67,10 @@ impl log::Log for Logger {
             // Fails only where a `Display` of the message does; what came before it is sent.
             let _ = write!(text, "{}", record.args());
             let user_data = std::ptr::with_exposed_provenance_mut(*user_data);
-            // SAFETY: a function that the caller gave for this, with what it gave along.
-            unsafe { callback(user_data, record.level() as i32, text.as_c_str().as_ptr()) };
+            in_callback(|| {
+                // SAFETY: a function that the caller gave for this, with what it gave along.
+                unsafe { callback(user_data, record.level() as i32, text.as_c_str().as_ptr()) }
+            });
         }
         drop(target);
         IS_LOGGING.set(false);

@@ -21,6 +21,8 @@ use crate::model::Model;
 use crate::ring::Memory;
 use crate::sched::PolicySpec;
 
+/// A core that stands for none.
+const NO_CORE: i32 = -1;
 /// An image of the network that the repository carries.
 const NULL_IMAGE_BYTES: u64 = 32 * 32 * 3;
 const NULL_RESULT_LEN: u64 = 10;
@@ -66,51 +68,73 @@ pub(super) fn default_options() -> Options {
         latency_bound_ns: 0,
         spin_ns: engine.spin.as_nanos() as u64,
         stall_timeout_ns: engine.stall_timeout.as_nanos() as u64,
+        core: engine.core.map_or(NO_CORE, |core| core as i32),
+        reserved: 0,
     }
 }
 
 /// Starts the engine that the options describe. `mark` tells its requests from those of others.
 pub(super) fn open(options: &Options, texts: &Texts<'_>, mark: u16) -> Outcome<Live> {
+    if options.reserved != 0 {
+        return Err(argument(format!("reserved is {}: must be 0", options.reserved)));
+    }
     let engine_options = engine_options(options, texts)?;
     match options.backend {
-        layout::BACKEND_CPU => {
-            let (model, cpu_options) = model(options, texts)?;
-            let labels = (0..model.class_count()).map(|index| model.label(index)).collect();
-            let size = (cpu_options.height, cpu_options.width);
-            let device = CpuDevice::new(Cpu::new(&model, &cpu_options)?);
-            Live::start(device, &engine_options, mark, (size, labels))
-        }
-        #[cfg(feature = "cuda")]
-        layout::BACKEND_CUDA => {
-            let (model, sizes) = model(options, texts)?;
-            let labels = (0..model.class_count()).map(|index| model.label(index)).collect();
-            let (height, width) = (sizes.height, sizes.width);
-            let cuda_options = CudaOptions {
-                device: DeviceId::Index(options.device_index),
-                height,
-                width,
-                ..CudaOptions::for_model(&model)
-            };
-            let device = CudaDevice::new(&model, &cuda_options)?;
-            Live::start(device, &engine_options, mark, ((height, width), labels))
-        }
-        #[cfg(not(feature = "cuda"))]
-        layout::BACKEND_CUDA => {
-            let text = "this library was built without the CUDA backend";
-            Err(Failed::new(Status::Unsupported, text))
-        }
-        layout::BACKEND_NULL => {
-            let null = Null::new(Geometry {
-                image_bytes: null_size(options.null_image_bytes, "null_image_bytes")?,
-                result_len: null_size(options.null_result_len, "null_result_len")?,
-                batch_len_max: engine_options.batch_len_max,
-            });
-            let labels = (0..options.null_result_len).map(|index| format!("class {index}"));
-            let labels = labels.collect();
-            Live::start(null, &engine_options, mark, ((0, 0), labels))
-        }
+        layout::BACKEND_CPU => cpu(options, texts, &engine_options, mark),
+        layout::BACKEND_CUDA => cuda(options, texts, &engine_options, mark),
+        layout::BACKEND_NULL => null(options, &engine_options, mark),
         other => Err(argument(format!("backend {other} is no TWINSTREAM_BACKEND_"))),
     }
+}
+
+fn cpu(
+    options: &Options,
+    texts: &Texts<'_>,
+    engine_options: &EngineOptions,
+    mark: u16,
+) -> Outcome<Live> {
+    let (model, cpu_options) = model(options, texts)?;
+    let labels = (0..model.class_count()).map(|index| model.label(index)).collect();
+    let size = (cpu_options.height, cpu_options.width);
+    let device = CpuDevice::new(Cpu::new(&model, &cpu_options)?);
+    Live::start(device, engine_options, mark, (size, labels))
+}
+
+#[cfg(feature = "cuda")]
+fn cuda(
+    options: &Options,
+    texts: &Texts<'_>,
+    engine_options: &EngineOptions,
+    mark: u16,
+) -> Outcome<Live> {
+    let (model, sizes) = model(options, texts)?;
+    let labels = (0..model.class_count()).map(|index| model.label(index)).collect();
+    let size = (sizes.height, sizes.width);
+    let cuda_options = CudaOptions {
+        device: DeviceId::Index(options.device_index),
+        height: sizes.height,
+        width: sizes.width,
+        ..CudaOptions::for_model(&model)
+    };
+    let device = CudaDevice::new(&model, &cuda_options)?;
+    Live::start(device, engine_options, mark, (size, labels))
+}
+
+/// Not in this build.
+#[cfg(not(feature = "cuda"))]
+fn cuda(_: &Options, _: &Texts<'_>, _: &EngineOptions, _: u16) -> Outcome<Live> {
+    let text = "this library was built without the CUDA backend";
+    Err(Failed::new(Status::Unsupported, text))
+}
+
+fn null(options: &Options, engine_options: &EngineOptions, mark: u16) -> Outcome<Live> {
+    let device = Null::new(Geometry {
+        image_bytes: null_size(options.null_image_bytes, "null_image_bytes")?,
+        result_len: null_size(options.null_result_len, "null_result_len")?,
+        batch_len_max: engine_options.batch_len_max,
+    });
+    let labels = (0..options.null_result_len).map(|index| format!("class {index}")).collect();
+    Live::start(device, engine_options, mark, ((0, 0), labels))
 }
 
 impl Live {
@@ -160,7 +184,10 @@ fn engine_options(options: &Options, texts: &Texts<'_>) -> Outcome<EngineOptions
         batch_len_max: size(options.batch_len_max, "batch_len_max")?,
         latency_bound: duration(options.latency_bound_ns),
         spin: Duration::from_nanos(options.spin_ns),
-        core: None,
+        core: match options.core {
+            NO_CORE => None,
+            core => Some(usize::try_from(core).map_err(|_| argument(format!("no core {core}")))?),
+        },
         stall_timeout: Duration::from_nanos(options.stall_timeout_ns),
         memory_weakest: memory.ok_or_else(|| {
             argument(format!("{} is no TWINSTREAM_MEMORY_", options.memory_weakest))

@@ -1,8 +1,8 @@
 //! The requests of one engine, by name: from lease to release.
 //!
-//! Invariants: a name fits exactly one life of one place, so a stale one is found; each request with
-//! a notice is announced once, by the scheduling thread, and cannot be released before. No lock is
-//! held while a callback runs. Knows nothing of pointers into the caller's memory but callbacks.
+//! Invariants: a name fits exactly one life of one place, so a stale one is found; each request
+//! with a notice is announced once, by the scheduling thread, and cannot be released before. No
+//! lock is held while a callback runs. Knows nothing of the caller's memory but callbacks.
 
 use std::ffi::c_void;
 use std::pin::Pin;

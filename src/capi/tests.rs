@@ -91,6 +91,42 @@ fn every_exported_function_stands_behind_the_fence() {
     }
 }
 
+/// A struct that grew: its first version ended with `old`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Grown {
+    struct_size: u32,
+    old: u32,
+    new: u32,
+}
+
+// SAFETY: a plain C struct of integers that opens with `struct_size`.
+unsafe impl layout::Versioned for Grown {
+    const FIRST_BYTES: usize = 8;
+}
+
+#[test]
+fn structs_of_older_versions_are_read_and_filled_as_far_as_they_go() {
+    let missing = Grown { struct_size: 0, old: 10, new: 11 };
+    for (struct_size, expected) in [(8, (1, 11)), (12, (1, 2))] {
+        let mut theirs = Grown { struct_size, old: 1, new: 2 };
+        // SAFETY: it has all the bytes that any version says it has.
+        let read = unsafe { layout::read(&raw const theirs, missing) }.unwrap();
+        assert_eq!((read.old, read.new), expected);
+        let ours = Grown { struct_size: 99, old: 5, new: 6 };
+        // SAFETY: the same.
+        unsafe { layout::write(&raw mut theirs, &ours) }.unwrap();
+        let new = if struct_size == 12 { 6 } else { 2 };
+        assert_eq!(theirs, Grown { struct_size, old: 5, new });
+    }
+    for struct_size in [0, 7, 13, u32::MAX] {
+        let theirs = Grown { struct_size, ..missing };
+        // SAFETY: no more than `struct_size` is read, as none of these is a version.
+        let refused = unsafe { layout::read(&raw const theirs, missing) }.unwrap_err();
+        assert_eq!(refused.status, Status::StructSize);
+    }
+}
+
 #[test]
 fn callbacks_may_nest() {
     in_callback(|| {

@@ -4,12 +4,16 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, bail};
+#[cfg(feature = "cuda")]
+use anyhow::Context;
+use anyhow::bail;
 use clap::{Args, ValueEnum};
 use twinstream::backend::cpu::{Cpu, CpuOptions};
 #[cfg(feature = "cuda")]
 use twinstream::backend::cuda::{CudaDevice, CudaOptions, DeviceId, Tuning, tuning_path};
-use twinstream::engine::{Engine, EngineOptions, RequestOptions};
+#[cfg(feature = "cuda")]
+use twinstream::engine::EngineOptions;
+use twinstream::engine::{Engine, RequestOptions};
 use twinstream::model::Model;
 
 use crate::options::{Size, parse_count};
@@ -38,7 +42,6 @@ enum Backend {
 
 /// Which GPU, and how it is launched.
 #[derive(Args)]
-#[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "read where there are GPUs"))]
 pub struct GpuOptions {
     /// GPU, by its number or by its UUID as `nvidia-smi -L` prints it [default: 0]
     #[arg(long, value_name = "DEVICE")]

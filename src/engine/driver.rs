@@ -23,7 +23,7 @@ use super::{Receivers, SLOT_LEN_MAX};
 use crate::backend::{Attachment, Backend, Completion, Fault, Geometry, ResultSlot};
 use crate::error::{Error, Kind, Result};
 use crate::ring::{Consumer, Slot};
-use crate::sched::{self, Action, Config, Line, Outcome, Reason, Refusal, Scheduler};
+use crate::sched::{self, Action, Config, Line, Outcome, Refusal, Scheduler};
 use crate::sched::{Stage, Stages};
 
 /// How much later than asked for a sleeping thread wakes on a common system.
@@ -86,6 +86,8 @@ struct Driver<'a> {
     in_flight_len: usize,
     /// When one of them last ended, or the first of them began.
     progress_ns: u64,
+    /// When the latest work of each stage is expected to end; 0 if none is in flight.
+    expected_ns: Stages<u64>,
     /// When there was last something to do.
     busy_ns: u64,
     published_ns: u64,
@@ -111,8 +113,11 @@ pub(super) fn serve(
     let lines = match prepared {
         Ok(lines) => lines,
         Err(error) => {
-            // It may hang, and there is no work to wait for.
-            std::mem::forget(backend);
+            // A device that failed may hang, and there is no work to wait for.
+            match error.is_device() {
+                true => std::mem::forget(backend),
+                false => drop(backend),
+            }
             let _ = started.send(Err(error));
             return;
         }
@@ -137,6 +142,7 @@ pub(super) fn serve(
         downloading: VecDeque::with_capacity(options.slot_len),
         in_flight_len: 0,
         progress_ns: 0,
+        expected_ns: Stages::default(),
         busy_ns: 0,
         published_ns: 0,
         is_draining: false,
@@ -259,6 +265,7 @@ impl Driver<'_> {
         told.expect("the backend ends what it was asked for");
         self.in_flight_len -= 1;
         self.progress_ns = now_ns;
+        *self.expected_ns.of_mut(stage) = 0;
         Ok(())
     }
 
@@ -353,6 +360,7 @@ impl Driver<'_> {
                 self.progress_ns = now_ns;
             }
             self.in_flight_len += 1;
+            let batch_len = slots.len();
             match stage {
                 Stage::Upload => {
                     self.stats.uploaded_bytes += (slots.len() * self.geometry.image_bytes) as u64;
@@ -376,6 +384,8 @@ impl Driver<'_> {
                     self.backend.download(slots, &mut self.results);
                 }
             }
+            let predicted_ns = self.scheduler.cost().predict_ns(stage, batch_len);
+            *self.expected_ns.of_mut(stage) = now_ns.saturating_add(predicted_ns);
         }
         is_busy
     }
@@ -386,9 +396,17 @@ impl Driver<'_> {
         if self.in_flight_len > 0 {
             due_ns = due_ns.min(self.progress_ns.saturating_add(self.stall_ns).saturating_add(1));
         }
+        let spin_ns = in_ns(self.shared.spin);
+        if spin_ns > 0 {
+            // To be awake when work ends spares its answer a wake-up. Work that is late by more
+            // than a look out is left to its waker.
+            let Stages { upload, compute, download } = self.expected_ns;
+            let expected = [upload, compute, download].into_iter();
+            let is_open = |end_ns: &u64| end_ns.saturating_add(spin_ns) > now_ns;
+            due_ns = expected.filter(is_open).fold(due_ns, u64::min);
+        }
         let left_ns = due_ns.saturating_sub(now_ns);
         let is_unpublished = self.published_ns <= self.busy_ns;
-        let spin_ns = in_ns(self.shared.spin);
         let is_soon = spin_ns > 0 && left_ns < TIMER_SLACK_NS;
         if is_soon || now_ns - self.busy_ns < spin_ns {
             if is_unpublished && now_ns - self.published_ns > PUBLISH_NS {
@@ -468,7 +486,7 @@ impl Driver<'_> {
             self.accept(now_ns, slot, request);
             self.finish(now_ns, index, Err(failure));
         }
-        self.update(now_ns);
+        self.stats.read(&self.scheduler, now_ns);
         *self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner) = *self.stats;
         self.shared.set_ended();
         if is_stalled {
@@ -491,7 +509,7 @@ impl Driver<'_> {
 
     /// Publishes the statistics; false if someone is just reading them.
     fn publish(&mut self, now_ns: u64) -> bool {
-        self.update(now_ns);
+        self.stats.read(&self.scheduler, now_ns);
         match self.shared.stats.try_lock() {
             Ok(mut stats) => {
                 *stats = *self.stats;
@@ -500,25 +518,6 @@ impl Driver<'_> {
             }
             Err(_) => false,
         }
-    }
-
-    /// Reads what the scheduler counts.
-    fn update(&mut self, now_ns: u64) {
-        let scheduler = &self.scheduler;
-        let cost = scheduler.cost();
-        let started = |stage| Reason::ALL.map(|reason| scheduler.decision_len(stage, reason));
-        self.stats.waiting_len = scheduler.waiting_len();
-        self.stats.arrival_rate_hz = scheduler.arrival_rate_hz(now_ns);
-        self.stats.fits = Stages {
-            upload: cost.line(Stage::Upload),
-            compute: cost.line(Stage::Compute),
-            download: cost.line(Stage::Download),
-        };
-        self.stats.started = Stages {
-            upload: started(Stage::Upload),
-            compute: started(Stage::Compute),
-            download: started(Stage::Download),
-        };
     }
 }
 

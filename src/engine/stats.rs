@@ -5,7 +5,7 @@
 
 use super::histogram::{LatencyHistogram, LengthHistogram};
 use super::options::Failure;
-use crate::sched::{Line, Reason, Stages};
+use crate::sched::{Line, Reason, Scheduler, Stage, Stages};
 
 /// Counts since the start, and the present state. At most about a millisecond old.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -59,5 +59,23 @@ impl Stats {
             Err(Failure::DeviceLost) => &mut self.device_lost,
             Err(Failure::ShutDown) => &mut self.shut_down,
         } += 1;
+    }
+
+    /// Takes over what the scheduler counts.
+    pub(super) fn read(&mut self, scheduler: &Scheduler, now_ns: u64) {
+        let cost = scheduler.cost();
+        let started = |stage| Reason::ALL.map(|reason| scheduler.decision_len(stage, reason));
+        self.waiting_len = scheduler.waiting_len();
+        self.arrival_rate_hz = scheduler.arrival_rate_hz(now_ns);
+        self.fits = Stages {
+            upload: cost.line(Stage::Upload),
+            compute: cost.line(Stage::Compute),
+            download: cost.line(Stage::Download),
+        };
+        self.started = Stages {
+            upload: started(Stage::Upload),
+            compute: started(Stage::Compute),
+            download: started(Stage::Download),
+        };
     }
 }

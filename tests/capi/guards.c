@@ -12,6 +12,7 @@ static void nulls(void) {
     uint8_t *place = NULL;
     const char *label = NULL;
     int descriptor = -7;
+    size_t needed_bytes = 7;
     memset(&stats, 0, sizeof stats);
     stats.struct_size = sizeof stats;
 
@@ -28,6 +29,9 @@ static void nulls(void) {
     CHECK_STATUS(twinstream_engine_label(engine, 0, NULL), TWINSTREAM_NULL);
     CHECK_STATUS(twinstream_engine_stats(NULL, &stats), TWINSTREAM_NULL);
     CHECK_STATUS(twinstream_engine_stats(engine, NULL), TWINSTREAM_NULL);
+    CHECK_STATUS(twinstream_engine_prometheus(NULL, NULL, 0, &needed_bytes), TWINSTREAM_NULL);
+    CHECK_STATUS(twinstream_engine_prometheus(engine, NULL, 0, NULL), TWINSTREAM_NULL);
+    CHECK_STATUS(twinstream_engine_prometheus(engine, NULL, 1, &needed_bytes), TWINSTREAM_NULL);
     CHECK_STATUS(twinstream_lease(NULL, &request, &place), TWINSTREAM_NULL);
     CHECK_STATUS(twinstream_lease(engine, NULL, &place), TWINSTREAM_NULL);
     CHECK_STATUS(twinstream_lease(engine, &request, NULL), TWINSTREAM_NULL);
@@ -45,6 +49,7 @@ static void nulls(void) {
     CHECK_STATUS(twinstream_queue_next(engine, NULL, NULL), TWINSTREAM_NULL);
     /* No output was touched. */
     CHECK(request == 7 && place == NULL && label == NULL && descriptor == -7);
+    CHECK(needed_bytes == 7);
     CHECK(geometry.image_bytes == 0 && stats.accepted == 0);
     CHECK_OK(twinstream_engine_destroy(engine));
 }
@@ -114,8 +119,20 @@ static void options_out_of_range(void) {
     options.memory_weakest = 9;
     CHECK_STATUS(create(&options), TWINSTREAM_ARGUMENT);
     options = null_options(4);
+    options.core = -2;
+    CHECK_STATUS(create(&options), TWINSTREAM_ARGUMENT);
+    options.core = 1000000;
+    CHECK_STATUS(create(&options), TWINSTREAM_ARGUMENT);
+    options = null_options(4);
+    options.reserved = 1;
+    CHECK_STATUS(create(&options), TWINSTREAM_ARGUMENT);
+    options = null_options(4);
     options.backend = 77;
     CHECK_STATUS(create(&options), TWINSTREAM_ARGUMENT);
+#ifndef TWINSTREAM_HAS_CUDA
+    options.backend = TWINSTREAM_BACKEND_CUDA;
+    CHECK_STATUS(create(&options), TWINSTREAM_UNSUPPORTED);
+#endif
     options.backend = TWINSTREAM_BACKEND_CPU;
     CHECK_STATUS(create(&options), TWINSTREAM_NULL);
     options.weights_path = "no such folder/model.safetensors";
@@ -143,6 +160,9 @@ static void requests_out_of_turn(void) {
     CHECK_STATUS(twinstream_commit(engine, request, &handling), TWINSTREAM_ARGUMENT);
     handling = request_options(TWINSTREAM_NOTICE_NONE);
     handling.priority = 2;
+    CHECK_STATUS(twinstream_commit(engine, request, &handling), TWINSTREAM_ARGUMENT);
+    handling.priority = TWINSTREAM_PRIORITY_HIGH;
+    handling.reserved = 1;
     CHECK_STATUS(twinstream_commit(engine, request, &handling), TWINSTREAM_ARGUMENT);
 
     /* Full, and nothing lost. */

@@ -15,7 +15,7 @@
 
 #define AT(type, field, offset) ASSERT(offsetof(type, field) == (offset), #type "." #field)
 
-ASSERT(sizeof(twinstream_options) == 112, "options");
+ASSERT(sizeof(twinstream_options) == 120, "options");
 AT(twinstream_options, abi_version, 4);
 AT(twinstream_options, backend, 8);
 AT(twinstream_options, memory_weakest, 12);
@@ -33,6 +33,7 @@ AT(twinstream_options, batch_len_max, 80);
 AT(twinstream_options, latency_bound_ns, 88);
 AT(twinstream_options, spin_ns, 96);
 AT(twinstream_options, stall_timeout_ns, 104);
+AT(twinstream_options, core, 112);
 ASSERT(sizeof(twinstream_request_options) == 40, "request options");
 AT(twinstream_request_options, priority, 4);
 AT(twinstream_request_options, deadline_after_ns, 8);
@@ -46,7 +47,7 @@ AT(twinstream_geometry, width, 8);
 AT(twinstream_geometry, image_bytes, 16);
 AT(twinstream_geometry, result_len, 24);
 AT(twinstream_geometry, batch_len_max, 32);
-ASSERT(sizeof(twinstream_stats) == 184, "stats");
+ASSERT(sizeof(twinstream_stats) == 256, "stats");
 AT(twinstream_stats, accepted, 8);
 AT(twinstream_stats, completed, 16);
 AT(twinstream_stats, rejected, 24);
@@ -63,6 +64,10 @@ AT(twinstream_stats, compute_fixed_ns, 112);
 AT(twinstream_stats, download_per_image_ns, 136);
 AT(twinstream_stats, batches_full, 144);
 AT(twinstream_stats, batches_flush, 176);
+AT(twinstream_stats, batch_len_mean, 184);
+AT(twinstream_stats, latency_mean_ns, 200);
+AT(twinstream_stats, latency_max_ns, 232);
+AT(twinstream_stats, downloaded_bytes, 248);
 
 uint32_t other_unit_abi_version(void);
 

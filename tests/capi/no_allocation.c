@@ -1,5 +1,5 @@
-/* From the first request on nothing is allocated, whichever way requests are handed in and awaited: every
- * malloc of the process, the library's among them, comes here and is counted. */
+/* From the first request on nothing is allocated, whichever way requests are handed in and awaited:
+ * every malloc of the process, the library's among them, comes here and is counted. */
 #include "check.h"
 
 #ifdef __cplusplus

@@ -133,7 +133,9 @@ static void many_wait_for_one(void) {
         hold_end(&second);
         CHECK_OK(twinstream_engine_destroy(engine));
         CHECK(pthread_join(threads[1], NULL) == 0);
-        CHECK(waiters[1].status == TWINSTREAM_OK || waiters[1].status == TWINSTREAM_SHUT_DOWN);
+        /* Stale, if its thread came so late that the engine was gone. */
+        CHECK(waiters[1].status == TWINSTREAM_OK || waiters[1].status == TWINSTREAM_SHUT_DOWN ||
+              waiters[1].status == TWINSTREAM_STALE);
     }
 }
 
@@ -164,6 +166,11 @@ static void chain_callback(void *user_data, twinstream_request request, int32_t 
     CHECK_OK(twinstream_wait(self->engine, request, TWINSTREAM_FOREVER, NULL));
     CHECK_STATUS(twinstream_engine_drain(self->engine, 0), TWINSTREAM_IN_CALLBACK);
     CHECK_STATUS(twinstream_engine_destroy(self->engine), TWINSTREAM_IN_CALLBACK);
+    {
+        const twinstream_options others = null_options(1);
+        twinstream_engine *other = NULL;
+        CHECK_STATUS(twinstream_engine_create(&others, &other), TWINSTREAM_IN_CALLBACK);
+    }
     CHECK_OK(twinstream_release(self->engine, request));
     CHECK_STATUS(twinstream_release(self->engine, request), TWINSTREAM_STALE);
     if (self->left < 0) gate_open(&self->done);
@@ -218,6 +225,21 @@ static void queue_of_completions(void) {
     CHECK_OK(twinstream_engine_destroy(engine));
 }
 
+/* In whole, cut, and asked for its size alone. */
+static void prometheus(twinstream_engine *engine) {
+    static char text[1 << 16];
+    char start[8];
+    size_t needed_bytes = 0, again_bytes = 0;
+    CHECK_OK(twinstream_engine_prometheus(engine, NULL, 0, &needed_bytes));
+    CHECK(needed_bytes > 100 && needed_bytes <= sizeof text);
+    CHECK_OK(twinstream_engine_prometheus(engine, text, sizeof text, &again_bytes));
+    CHECK(again_bytes == needed_bytes && strlen(text) + 1 == needed_bytes);
+    CHECK(strstr(text, "# TYPE") != NULL);
+    CHECK_OK(twinstream_engine_prometheus(engine, start, sizeof start, &again_bytes));
+    CHECK(again_bytes == needed_bytes && strlen(start) == sizeof start - 1);
+    CHECK(strncmp(text, start, sizeof start - 1) == 0);
+}
+
 static void drained(void) {
     twinstream_engine *engine = null_engine(8);
     twinstream_request request = submit(engine, TWINSTREAM_NOTICE_NONE, NULL), leased, other = 7;
@@ -241,6 +263,12 @@ static void drained(void) {
     CHECK(stats.batches_full + stats.batches_just_in_time + stats.batches_idle +
               stats.batches_deadline + stats.batches_flush == 1);
     CHECK(stats.compute_fixed_ns > 0 || stats.compute_per_image_ns > 0);
+    CHECK(stats.batch_len_mean >= 0.99 && stats.batch_len_max == 1);
+    CHECK(stats.latency_p50_ns > 0 && stats.latency_p50_ns <= stats.latency_max_ns);
+    CHECK(stats.latency_p99_ns <= stats.latency_max_ns && stats.latency_mean_ns > 0);
+    CHECK(stats.uploaded_bytes == IMAGE_BYTES);
+    CHECK(stats.downloaded_bytes == RESULT_LEN * sizeof(float));
+    prometheus(engine);
     CHECK_OK(twinstream_engine_destroy(engine));
 }
 

@@ -7,9 +7,10 @@ use twinstream::sim::experiment::{Axis, Figure, Panel, Series, Style, Table};
 use super::measure::Measured;
 
 /// Columns of the CSV file, named as in the JSON output.
-const COLUMNS: [&str; 28] = [
+const COLUMNS: [&str; 29] = [
     "backend",
     "policy",
+    "arrivals",
     "rate_hz",
     "offered",
     "completed",
@@ -63,8 +64,8 @@ pub(super) fn figures(runs: &[Measured]) -> anyhow::Result<Vec<Figure>> {
         column_len: 2,
         table: table(runs)?,
     }];
-    let is_one_rate = runs.iter().all(|run| run.summary.rate_hz == runs[0].summary.rate_hz);
-    if !is_one_rate {
+    let is_one_load = runs.iter().all(|run| run.summary.arrivals == runs[0].summary.arrivals);
+    if !is_one_load {
         figures.push(Figure {
             name: "load-latency",
             title: "Latency over load",
@@ -77,15 +78,12 @@ pub(super) fn figures(runs: &[Measured]) -> anyhow::Result<Vec<Figure>> {
     Ok(figures)
 }
 
-/// For each rate: the share answered within a time, and the share that took longer.
+/// For each load: the share answered within a time, and the share that took longer.
 fn distributions(runs: &[Measured]) -> Vec<Panel> {
-    let mut rates_hz: Vec<f64> = runs.iter().map(|run| run.summary.rate_hz).collect();
-    rates_hz.sort_by(f64::total_cmp);
-    rates_hz.dedup();
     let mut panels = Vec::new();
-    for rate_hz in rates_hz {
+    for arrivals in distinct(runs, |run| &run.summary.arrivals) {
         let here: Vec<&Measured> =
-            runs.iter().filter(|run| run.summary.rate_hz == rate_hz).collect();
+            runs.iter().filter(|run| run.summary.arrivals == arrivals).collect();
         let sorted_ns = |run: &Measured| run.latencies.sorted_ns().to_vec();
         let low_ns = here.iter().filter_map(|run| sorted_ns(run).first().copied()).min();
         let high_ns = here.iter().map(|run| run.latencies.max_ns()).max();
@@ -102,13 +100,13 @@ fn distributions(runs: &[Measured]) -> Vec<Panel> {
                 .collect()
         };
         panels.push(Panel {
-            title: format!("{rate_hz:.0}/s: answered within"),
+            title: format!("{arrivals}: answered within"),
             x: x(),
             y: Axis { label: "share of answers", range: (0.0, 1.0), is_log: false },
             series: series(false),
         });
         panels.push(Panel {
-            title: format!("{rate_hz:.0}/s: the tail"),
+            title: format!("{arrivals}: the tail"),
             x: x(),
             y: Axis { label: "share that took longer", range: (1e-4, 1.0), is_log: true },
             series: series(true),
@@ -144,12 +142,7 @@ fn over_load(runs: &[Measured]) -> Vec<Panel> {
         ("mean latency", |run| Some(run.summary.mean_ms), |run| run.summary.predicted_mean_ms),
         ("p99 latency", |run| Some(run.summary.p99_ms), |run| run.summary.predicted_p99_ms),
     ];
-    let mut policies: Vec<&str> = Vec::new();
-    for run in runs {
-        if !policies.contains(&run.summary.policy.as_str()) {
-            policies.push(&run.summary.policy);
-        }
-    }
+    let policies = distinct(runs, |run| &run.summary.policy);
     let rate_max_hz = runs.iter().map(|run| run.summary.rate_hz).fold(0.0, f64::max);
     let panel = |(title, measured, predicted): &(&str, Figured, Figured)| {
         let line = |policy: &str, figure: &Figured| -> Vec<(f64, f64)> {
@@ -184,6 +177,17 @@ fn over_load(runs: &[Measured]) -> Vec<Panel> {
         }
     };
     kinds.iter().map(panel).collect()
+}
+
+/// Each word once, in order of appearance.
+fn distinct(runs: &[Measured], word: fn(&Measured) -> &String) -> Vec<&str> {
+    let mut words: Vec<&str> = Vec::new();
+    for run in runs {
+        if !words.contains(&word(run).as_str()) {
+            words.push(word(run));
+        }
+    }
+    words
 }
 
 /// An axis that holds what lies between the two: logarithmic where that spans decades; a shorter

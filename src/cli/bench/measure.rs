@@ -4,6 +4,7 @@
 //! nothing else is. Knows nothing of tables and files.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -16,6 +17,21 @@ use twinstream::sim::{Event, Latencies, Observer, Setup};
 use super::live_line;
 use crate::live::recorder::{End, Noted};
 use crate::live::{Load, Opened, Played, play};
+
+/// A workload and the words for it.
+#[derive(Clone, Debug)]
+pub(super) struct Arrivals {
+    pub(super) words: String,
+    pub(super) workload: Workload,
+}
+
+impl FromStr for Arrivals {
+    type Err = twinstream::Error;
+
+    fn from_str(words: &str) -> Result<Self, Self::Err> {
+        Ok(Self { words: words.to_owned(), workload: words.parse()? })
+    }
+}
 
 /// What all runs of a bench share.
 pub(super) struct Bench {
@@ -33,6 +49,7 @@ pub(super) struct Bench {
 pub(super) struct Summary {
     pub(super) backend: String,
     pub(super) policy: String,
+    pub(super) arrivals: String,
     /// Arrivals a second as described; of a closed loop, as they came.
     pub(super) rate_hz: f64,
     /// Requests that were due.
@@ -81,20 +98,45 @@ pub(super) struct Measured {
 }
 
 impl Bench {
-    /// Runs a policy under a load.
+    /// Runs each policy under a load.
     pub(super) fn measure(
         &self,
-        policy: PolicySpec,
-        workload: &Workload,
-    ) -> anyhow::Result<Measured> {
-        // What is simulated comes first: it would take the processor from the run.
-        let simulated = self.opened.simulated().map(|device| {
-            let mut setup = summary::setup(device, workload, policy, self.batch_len_max, self.seed);
-            setup.duration_ns = self.duration_ns;
-            setup.config.latency_bound_ns = self.latency_bound_ns;
-            setup.config.slot_len = self.slot_len;
-            (predict(&setup, self.warmup_ns), Bounds::of(&setup))
-        });
+        policies: &[PolicySpec],
+        arrivals: &Arrivals,
+    ) -> anyhow::Result<Vec<Measured>> {
+        // What is simulated comes first: it would take the processor from the runs.
+        let predict = |policy: &PolicySpec| {
+            self.setup(*policy, &arrivals.workload).map(|setup| predict(&setup, self.warmup_ns))
+        };
+        let predictions: Vec<Option<Latencies>> = policies.iter().map(predict).collect();
+        let bounds = self.setup(PolicySpec::default(), &arrivals.workload);
+        let bounds = bounds.map(|setup| Bounds::of(&setup)).unwrap_or_default();
+        let mut runs = Vec::new();
+        for (&policy, predicted) in policies.iter().zip(&predictions) {
+            let mut run = self.run(policy, arrivals)?;
+            let figures = &mut run.summary;
+            let p99_ms = |latencies: &Latencies| latencies.quantile_ns(0.99) as f64 * 1e-6;
+            figures.predicted_mean_ms = predicted.as_ref().map(|found| found.mean_ns() * 1e-6);
+            figures.predicted_p99_ms = predicted.as_ref().map(p99_ms);
+            figures.bound_mean_ms = bounds.mean_ms;
+            figures.bound_p99_ms = bounds.p99_ms;
+            figures.bound_goodput_hz = bounds.goodput_hz;
+            runs.push(run);
+        }
+        Ok(runs)
+    }
+
+    /// The same for the simulator, if the device is simulated.
+    fn setup(&self, policy: PolicySpec, workload: &Workload) -> Option<Setup> {
+        let device = self.opened.simulated()?;
+        let mut setup = summary::setup(device, workload, policy, self.batch_len_max, self.seed);
+        setup.duration_ns = self.duration_ns;
+        setup.config.latency_bound_ns = self.latency_bound_ns;
+        setup.config.slot_len = self.slot_len;
+        Some(setup)
+    }
+
+    fn run(&self, policy: PolicySpec, arrivals: &Arrivals) -> anyhow::Result<Measured> {
         let options = EngineOptions {
             policy,
             slot_len: self.slot_len,
@@ -104,31 +146,19 @@ impl Bench {
         };
         let (engine, _) = self.opened.start(&options, self.seed)?;
         let load = Load {
-            workload,
+            workload: &arrivals.workload,
             duration_ns: self.duration_ns,
             latency_bound_ns: self.latency_bound_ns,
             seed: self.seed,
             images: &self.opened.images,
         };
-        let title = match workload_rate_hz(workload) {
-            Some(rate_hz) => format!("{policy}, {rate_hz:.0}/s"),
-            None => policy.to_string(),
-        };
+        let title = format!("{policy}, {}", arrivals.words);
         let played = live_line::show(&engine, &title, self.duration_ns, || play(&engine, &load))?;
         drop(engine);
-        let mut measured = self.figures(policy, workload, &played);
-        if let Some((predicted, bounds)) = simulated {
-            let figures = &mut measured.summary;
-            figures.predicted_mean_ms = Some(predicted.mean_ns() * 1e-6);
-            figures.predicted_p99_ms = Some(predicted.quantile_ns(0.99) as f64 * 1e-6);
-            figures.bound_mean_ms = bounds.mean_ms;
-            figures.bound_p99_ms = bounds.p99_ms;
-            figures.bound_goodput_hz = bounds.goodput_hz;
-        }
-        Ok(measured)
+        Ok(self.figures(policy, arrivals, &played))
     }
 
-    fn figures(&self, policy: PolicySpec, workload: &Workload, played: &Played) -> Measured {
+    fn figures(&self, policy: PolicySpec, arrivals: &Arrivals, played: &Played) -> Measured {
         let counted: Vec<&Noted> =
             played.requests.iter().filter(|request| request.due_ns >= self.warmup_ns).collect();
         let count = |end| counted.iter().filter(|request| request.end == end).count() as u64;
@@ -145,7 +175,11 @@ impl Bench {
         let summary = Summary {
             backend: self.opened.name(),
             policy: policy.to_string(),
-            rate_hz: workload_rate_hz(workload).unwrap_or(offered as f64 / counted_s),
+            arrivals: arrivals.words.clone(),
+            rate_hz: match &arrivals.workload {
+                Workload::Open(open) => open.rate_hz(),
+                Workload::Closed(_) => offered as f64 / counted_s,
+            },
             offered,
             completed: count(End::Completed),
             rejected: count(End::Rejected) + full,
@@ -174,13 +208,6 @@ impl Bench {
             is_knee: None,
         };
         Measured { summary, latencies, is_cut: played.is_cut }
-    }
-}
-
-fn workload_rate_hz(workload: &Workload) -> Option<f64> {
-    match workload {
-        Workload::Open(open) => Some(open.rate_hz()),
-        Workload::Closed(_) => None,
     }
 }
 

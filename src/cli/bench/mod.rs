@@ -18,7 +18,7 @@ use crate::live::{BackendWords, OpenOptions};
 use crate::outcome::Usage;
 use crate::table::{self, Column};
 use crate::{charts, files};
-use measure::{Bench, Measured, Summary};
+use measure::{Arrivals, Bench, Measured, Summary};
 
 /// Measure policies under load in real time, on a backend.
 ///
@@ -38,7 +38,7 @@ pub(crate) struct Args {
     /// poisson:RATE, uniform:RATE, burst:…, steps:…, closed:N or trace:FILE; may be given several
     /// times.
     #[arg(long, required = true)]
-    arrivals: Vec<Workload>,
+    arrivals: Vec<Arrivals>,
     /// Raise the rate from that of the arrivals (poisson or uniform) step by step, until a policy
     /// no longer keeps up, and name its knee: the rate with the most throughput for its latency.
     #[arg(long)]
@@ -84,16 +84,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         seed: args.seed,
     };
     let mut runs = Vec::new();
-    for workload in &args.arrivals {
-        if args.sweep {
-            let open = single_rate(workload)?;
-            for &policy in &args.policies {
-                runs.extend(sweep::sweep(&bench, policy, open)?);
-            }
-        } else {
-            for &policy in &args.policies {
-                runs.push(bench.measure(policy, workload)?);
-            }
+    for arrivals in &args.arrivals {
+        if !args.sweep {
+            runs.extend(bench.measure(&args.policies, arrivals)?);
+            continue;
+        }
+        for &policy in &args.policies {
+            runs.extend(sweep::sweep(&bench, policy, single_rate(&arrivals.workload)?)?);
         }
     }
     runs.iter().for_each(warn);
@@ -119,7 +116,10 @@ fn check(args: &Args) -> Result<(), Usage> {
         return Err(Usage("--warmup leaves nothing of --duration; make it shorter".to_owned()));
     }
     match args.sweep {
-        true => args.arrivals.iter().try_for_each(|workload| single_rate(workload).map(|_| ())),
+        true => args
+            .arrivals
+            .iter()
+            .try_for_each(|arrivals| single_rate(&arrivals.workload).map(|_| ())),
         false => Ok(()),
     }
 }
@@ -133,15 +133,15 @@ fn single_rate(workload: &Workload) -> Result<&OpenLoop, Usage> {
 
 /// Says where the generator itself may have moved the figures, and what was cut short.
 fn warn(run: &Measured) {
-    let Summary { policy, late_p99_ms, mean_ms, rate_hz, .. } = &run.summary;
+    let Summary { policy, arrivals, late_p99_ms, mean_ms, .. } = &run.summary;
     if *late_p99_ms > 0.05 * mean_ms {
         eprintln!(
-            "warning: {policy} at {rate_hz:.0}/s: one request in a hundred was handed over \
+            "warning: {policy}, {arrivals}: one request in a hundred was handed over \
              {late_p99_ms:.3} ms late or more, which its latency counts: the machine is too busy"
         );
     }
     if run.is_cut {
-        eprintln!("warning: {policy} at {rate_hz:.0}/s: cut short at ten million requests");
+        eprintln!("warning: {policy}, {arrivals}: cut short, there were too many requests");
     }
 }
 
@@ -167,8 +167,9 @@ fn print(args: &Args, runs: &[Measured]) -> anyhow::Result<()> {
     Ok(())
 }
 
-const COLUMNS: [Column<Summary>; 13] = [
+const COLUMNS: [Column<Summary>; 14] = [
     ("policy", |row| row.policy.clone()),
+    ("arrivals", |row| row.arrivals.clone()),
     ("rate/s", |row| format!("{:.0}", row.rate_hz)),
     ("completed", |row| row.completed.to_string()),
     ("rejected", |row| row.rejected.to_string()),

@@ -8,7 +8,7 @@
 use twinstream::sched::PolicySpec;
 use twinstream::sim::arrivals::{OpenLoop, Workload};
 
-use super::measure::{Bench, Measured};
+use super::measure::{Arrivals, Bench, Measured};
 
 /// From one rate to the next.
 const STEP: f64 = 1.25;
@@ -25,17 +25,17 @@ pub(super) fn sweep(
 ) -> anyhow::Result<Vec<Measured>> {
     let mut runs: Vec<Measured> = Vec::new();
     let mut rate_hz = first.rate_hz();
-    while runs.len() < STEP_LEN_MAX {
-        let open = match first {
-            OpenLoop::Uniform { .. } => OpenLoop::Uniform { rate_hz },
-            _ => OpenLoop::Poisson { rate_hz },
+    let mut is_kept_up = true;
+    while is_kept_up && runs.len() < STEP_LEN_MAX {
+        let (kind, open) = match first {
+            OpenLoop::Uniform { .. } => ("uniform", OpenLoop::Uniform { rate_hz }),
+            _ => ("poisson", OpenLoop::Poisson { rate_hz }),
         };
-        let run = bench.measure(policy, &Workload::Open(open))?;
-        let is_kept_up = keeps_up(bench, &run);
-        runs.push(run);
-        if !is_kept_up {
-            break;
-        }
+        let words = format!("{kind}:{rate_hz:.0}");
+        let found =
+            bench.measure(&[policy], &Arrivals { words, workload: Workload::Open(open) })?;
+        is_kept_up = found.iter().all(|run| keeps_up(bench, run));
+        runs.extend(found);
         rate_hz *= STEP;
     }
     let power = |run: &Measured| run.summary.throughput_hz / run.summary.mean_ms.max(1e-9);

@@ -63,7 +63,6 @@ pub(crate) struct OpenOptions {
     #[arg(long)]
     core: Option<usize>,
     #[command(flatten)]
-    #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "read where there are GPUs"))]
     gpu: GpuOptions,
 }
 
