@@ -65,4 +65,10 @@ fn the_request_path_allocates_nothing() {
     let model = Model::load(weights.as_ref(), None).unwrap();
     let options = CpuOptions { threads: 2, ..CpuOptions::for_model(&model) };
     check(CpuDevice::new(Cpu::new(&model, &options).unwrap()), 20);
+    // The emulated device's own allocations are C++'s, and not counted.
+    #[cfg(twinstream_emulated)]
+    {
+        use twinstream::backend::cuda::{CudaDevice, CudaOptions};
+        check(CudaDevice::new(&model, &CudaOptions::for_model(&model)).unwrap(), 2);
+    }
 }

@@ -57,7 +57,7 @@ pub struct GpuOptions {
 #[cfg(feature = "cuda")]
 impl GpuOptions {
     /// As the library takes them.
-    pub fn options(&self, model: &Model, size: Size) -> anyhow::Result<CudaOptions> {
+    pub fn options(&self, size: Size) -> anyhow::Result<CudaOptions> {
         let device = self.device.as_deref().map_or(Ok(DeviceId::Index(0)), str::parse)?;
         let tuning = match self.tuning_path() {
             Ok(path) => Tuning::load(&path)?,
@@ -65,7 +65,7 @@ impl GpuOptions {
         };
         let Size { height, width } = size;
         let graphs = !self.no_graphs;
-        Ok(CudaOptions { device, height, width, graphs, tuning, ..CudaOptions::for_model(model) })
+        Ok(CudaOptions { device, height, width, graphs, tuning })
     }
 
     /// The file that was named, or the usual one.
@@ -133,7 +133,7 @@ impl Computer {
 
 #[cfg(feature = "cuda")]
 fn open_gpu(model: &Model, size: Size, options: &BackendOptions) -> anyhow::Result<Engine> {
-    let device = CudaDevice::new(model, &options.gpu.options(model, size)?)?;
+    let device = CudaDevice::new(model, &options.gpu.options(size)?)?;
     let (slot_len, batch_len_max) = (options.batch, options.batch);
     let options = EngineOptions { slot_len, batch_len_max, ..EngineOptions::default() };
     Ok(Engine::start(device, &options)?)

@@ -1,4 +1,4 @@
-//! `twinstream inspect --plan`: what the GPU is to do, and the memory that takes, a batch size each.
+//! `twinstream inspect --plan`: what the GPU is to do for each batch size, and the memory it takes.
 
 use std::io::Write;
 

@@ -1,4 +1,4 @@
-//! `twinstream profile`: times of layers, batches and copies on a GPU, beside the hardware's bounds.
+//! `twinstream profile`: times of layers, batches and copies on a GPU, beside its bounds.
 
 use std::io::{self, Write};
 
@@ -57,7 +57,7 @@ struct Layer<'a> {
 
 pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     let model = options.model.load()?;
-    let cuda = options.gpu.options(&model, options.model.size(&model))?;
+    let cuda = options.gpu.options(options.model.size(&model))?;
     let mut output = io::stdout().lock();
     for &batch in &options.batches {
         for batch in profile(&model, &cuda, (&[batch], options.repeats))? {

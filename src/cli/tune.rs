@@ -44,7 +44,7 @@ struct Row<'a> {
 
 pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     let model = options.model.load()?;
-    let cuda = options.gpu.options(&model, options.model.size(&model))?;
+    let cuda = options.gpu.options(options.model.size(&model))?;
     let path = options.gpu.tuning_path()?;
     let mut tuning = cuda.tuning.clone();
     let mut tune_options = TuneOptions {

@@ -1,7 +1,7 @@
 //! The live engine on a device that is late, shuffles its streams and refuses work.
 //!
-//! Exactness: an image's logits depend on the bucket that its batch fell into, for buckets differ in
-//! tiles, and on nothing else. So every answer must equal, bit for bit, the logits of that image
+//! Exactness: an image's logits depend on the bucket that its batch fell into, for buckets differ
+//! in tiles, and on nothing else. So every answer must equal, bit for bit, the logits of that image
 //! alone in one of the buckets.
 
 use std::time::Duration;

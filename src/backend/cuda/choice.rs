@@ -57,7 +57,7 @@ pub(super) const TILES: [Tile; 6] = [
 
 /// Slices of K that are tried.
 const SPLITS: [u32; 8] = [1, 2, 3, 4, 6, 8, 12, 16];
-/// Partial sums of one launch at most: beyond the level-2 cache they would cost more than they gain.
+/// Partial sums of one launch at most: beyond the level-2 cache they cost more than they gain.
 const PARTIALS_BYTES_MAX: usize = 32 << 20;
 
 // What the model takes a multiprocessor to do at a clock; measurements (`twinstream tune`) replace
@@ -271,4 +271,48 @@ pub fn tuning_path() -> Option<std::path::PathBuf> {
         Some(Path::new(&home).join(".cache"))
     });
     folder.map(|folder: std::path::PathBuf| folder.join("twinstream/tuning.json"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::cuda::plan::{Steps, Work};
+    use crate::model::Network;
+
+    /// Goal: what was measured is used, on the device and at the size where it was, and only if the
+    /// kernels allow it; all else is the model's choice.
+    #[test]
+    fn measured_choices_are_kept_and_used() {
+        let device = DeviceInfo::h100();
+        let steps = Steps::new(&Network::resnet50(10, 32, 32).unwrap());
+        let layer = "layer2.1.conv2";
+        let step = steps.list.iter().find(|step| step.name == layer).unwrap();
+        let Work::Conv(conv) = &step.work else { unreachable!("a convolution by its name") };
+        let model = Chooser::new(&device, (32, 32), None).choose(layer, conv, 8);
+        let other = Choice::all(conv, 8).find(|choice| *choice != model).unwrap();
+
+        let mut tuning = Tuning::default();
+        tuning.set((&device, "32x32"), layer, 8, model);
+        tuning.set((&device, "32x32"), layer, 8, other);
+        let impossible = Choice { tile: 0, split_len: 99 };
+        tuning.set((&device, "32x32"), layer, 16, impossible);
+        let name = format!("twinstream-tuning-{}.json", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        tuning.save(&path).unwrap();
+        let loaded = Tuning::load(&path).unwrap();
+        std::fs::write(&path, b"{\"devices\": 1}").unwrap();
+        assert!(Tuning::load(&path).unwrap_err().is_config());
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(Tuning::load(&path).unwrap(), Tuning::default());
+        assert_eq!(loaded, tuning);
+
+        let choose = |device: &DeviceInfo, size, batch_len| {
+            Chooser::new(device, size, Some(&loaded)).choose(layer, conv, batch_len)
+        };
+        assert_eq!(choose(&device, (32, 32), 8), other);
+        assert_eq!(choose(&device, (64, 64), 8), model);
+        assert_ne!(choose(&device, (32, 32), 16), impossible);
+        let smaller = DeviceInfo { multiprocessor_len: 131, ..device.clone() };
+        assert!(Choice::all(conv, 8).any(|choice| choice == choose(&smaller, (32, 32), 8)));
+    }
 }

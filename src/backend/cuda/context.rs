@@ -216,8 +216,8 @@ impl Context {
 
     /// Makes the context current on this thread until the guard is dropped.
     pub(super) fn enter(&self) -> Entered {
-        // SAFETY: the context lives as long as `self`. Where it can't be pushed, as on a device that
-        // is lost, the calls that follow fail and say so.
+        // SAFETY: the context lives as long as `self`. Where it can't be pushed, as on a device
+        // that is lost, the calls that follow fail and say so.
         let result = unsafe { driver::cuCtxPushCurrent_v2(self.context.as_raw().cast()) };
         driver::log_failure("making the device's context current", result);
         Entered { is_pushed: result == 0 }

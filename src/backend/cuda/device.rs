@@ -2,8 +2,8 @@
 //! the device as soon as they are there.
 //!
 //! Invariant: no call after [`Backend::attach`] blocks or allocates. What a copy or kernel uses is
-//! neither reused nor freed before an event behind it was seen; streams are ordered among each other
-//! by events alone. `docs/GPU.md` argues the order.
+//! neither reused nor freed before an event behind it was seen; streams are ordered among each
+//! other by events alone. `docs/GPU.md` argues the order.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -68,8 +68,8 @@ impl CudaDevice {
     ///
     /// # Errors
     /// `is_device` where there is no driver, or it fails; `is_argument` for a device that is not
-    /// there or an input size that the network cannot take; `is_memory` when the weights do not fit;
-    /// `is_weights` when one exceeds f16, or the file was changed since it was opened.
+    /// there or an input size that the network cannot take; `is_memory` when the weights do not
+    /// fit; `is_weights` when one exceeds f16, or the file was changed since it was opened.
     pub fn new(model: &Model, options: &CudaOptions) -> Result<Self> {
         let network = model.network(options.height, options.width)?;
         let context = Context::new(options.device)?;

@@ -116,8 +116,8 @@ pub(super) fn log_failure(what: &str, result: c_int) {
 }
 
 impl Code {
-    /// The device answers nothing else from now on. Only these leave it as it was: a wrong argument,
-    /// no memory, a launch that asks for too much, and a call that is not supported.
+    /// The device answers nothing else from now on. Only these leave it as it was: a wrong
+    /// argument, no memory, a launch that asks for too much, and a call that is not supported.
     pub(super) fn is_lost(self) -> bool {
         let harmless = [INVALID_VALUE, OUT_OF_MEMORY, LAUNCH_OUT_OF_RESOURCES, NOT_SUPPORTED];
         !harmless.contains(&self.0)

@@ -134,7 +134,7 @@ impl Stream {
     ) -> Result<(), Code> {
         let [x, y, z] = launch.grid;
         let mut pointers = [ptr::from_ref(params).cast_mut().cast::<c_void>()];
-        // SAFETY: the driver copies the parameters during the call; the caller vouches for the rest.
+        // SAFETY: the driver copies the parameters in the call; the caller vouches for the rest.
         check(unsafe {
             driver::cuLaunchKernel(
                 launch.function,
@@ -217,8 +217,8 @@ impl Event {
 
     /// Sleeps until all before it is done.
     pub(super) fn synchronize(&self) -> Result<(), Code> {
-        // SAFETY: the event lives; any thread may wait, and what is recorded anew meanwhile does not
-        // matter to the driver.
+        // SAFETY: the event lives; any thread may wait, and what is recorded anew meanwhile does
+        // not matter to the driver.
         check(unsafe { driver::cuEventSynchronize(self.handle) })
     }
 

@@ -1,7 +1,7 @@
 //! A thread that sleeps until an event of the device and then wakes the thread that polls.
 //!
-//! Invariant: once armed with an event, it wakes the poller after that event, or sooner; unarmed, it
-//! costs nothing. It never touches work or results.
+//! Invariant: once armed with an event, it wakes the poller after that event, or sooner; unarmed,
+//! it costs nothing. It never touches work or results.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -76,7 +76,7 @@ impl OpenOptions {
             #[cfg(feature = "cuda")]
             BackendWords::Cuda => {
                 let model = self.model.load()?;
-                let options = self.gpu.options(&model, self.model.size(&model))?;
+                let options = self.gpu.options(self.model.size(&model))?;
                 let images = self.read_images(&model)?;
                 let kind = Kind::Cuda { model: Box::new(model), options: Box::new(options) };
                 return Ok(Opened { kind, images, core: self.core });
