@@ -23,11 +23,11 @@ if [ "$(cat "$folder/installed" 2>/dev/null)" != "$wheels" ]; then
     # shellcheck disable=SC2086 # one word a wheel
     python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore \
         --no-deps --target "$folder/wheels" $wheels >&2
-    for part in bin include lib nvvm; do
+    # Build scripts and nvcc itself look for lib64, as a system installation has it.
+    ln -sfn lib "$folder/wheels/nvidia/cu13/lib64"
+    for part in bin include lib lib64 nvvm; do
         ln -sfn "wheels/nvidia/cu13/$part" "$folder/$part"
     done
-    # Build scripts look for lib64, as a system installation has it.
-    ln -sfn lib "$folder/lib64"
     ln -sfn wheels/clang/native "$folder/libclang"
 fi
 

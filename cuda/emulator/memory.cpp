@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <map>
 #include <mutex>
+#include <new>
 #include <shared_mutex>
 
 namespace twinstream::emulator {
@@ -21,7 +22,8 @@ struct Allocations {
 
 // Never destroyed: a stream may still compute while the program exits.
 Allocations &allocations() {
-    static Allocations &instance = *new Allocations;
+    alignas(Allocations) static unsigned char storage[sizeof(Allocations)];
+    static Allocations &instance = *new (storage) Allocations;
     return instance;
 }
 
