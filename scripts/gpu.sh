@@ -7,6 +7,7 @@
 # is reported as skipped. Exit status: 0 all that could run succeeded, 1 a step failed, 2 there is no
 # GPU.
 #   TWINSTREAM   the program, built with feature cuda [target/release/twinstream]
+#   PROBES       folder that scripts/cuda-probes.sh filled [target/probes]
 #   WEIGHTS      safetensors file of a network at 224x224 [the repository's, at that size]
 #   QUICK=1      one repetition of little: to try this script on the emulated device
 set -uo pipefail
@@ -111,6 +112,17 @@ then
 else
     skip peer 'PyTorch with CUDA is not installed'
 fi
+
+# What the device itself can do: gaps between launches, filling shared memory, two streams, uploads.
+probes=${PROBES:-target/probes}
+for name in graph_gap shared_fill two_streams upload; do
+    if [ -x "$probes/$name" ] && [ -z "${QUICK:-}" ]; then
+        step "probe-$name" "$probes/$name"
+        results_of "probe-$name"
+    else
+        skip "probe-$name" "no $probes/$name to run on a GPU"
+    fi
+done
 
 python3 scripts/gpu_report.py "$results" >>"$report" || failed=1
 cat "$report"
