@@ -79,7 +79,7 @@ impl CudaDevice {
         let geometry = Geometry {
             image_bytes: network.input_shape().value_len(),
             result_len: network.class_count(),
-            batch_len_max: BUCKETS[BUCKETS.len() - 1],
+            batch_len_max: BUCKETS[BUCKETS.len() - 1].min(steps.batch_len_limit()),
         };
         Ok(Self {
             geometry,

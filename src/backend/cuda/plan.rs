@@ -13,6 +13,8 @@ use crate::model::{Conv, Layer, Network, Op, Shape, Tensor, TensorId, place};
 pub(super) const BUCKETS: [usize; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
 /// Bytes of an activation.
 pub(super) const VALUE_BYTES: usize = 2;
+/// Activations that a kernel copies at once.
+const CHUNK_LEN: usize = 8;
 /// Values of K that a kernel takes at a step.
 pub(super) const STEP_LEN: usize = abi::TWINSTREAM_CHANNEL_STEP as usize;
 
@@ -126,6 +128,14 @@ impl Steps {
             Work::Stem { input_shape, .. } => input_shape,
             _ => unreachable!("the network begins with the stem"),
         }
+    }
+
+    /// Longest batch whose activations the kernels can address: with a signed 32-bit number of
+    /// chunks, 16 bytes each. Only images of thousands of pixels a side come near.
+    pub(super) fn batch_len_limit(&self) -> usize {
+        let image_len = self.list.iter().map(|step| step.output_shape.value_len()).max();
+        let chunk_len = image_len.unwrap_or(1).div_ceil(CHUNK_LEN);
+        i32::MAX as usize / chunk_len
     }
 
     /// Logits of an image.
@@ -268,6 +278,16 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Goal: the longest batch is cut where the kernels' numbers end, and nowhere near common sizes.
+    #[test]
+    fn batches_are_as_long_as_kernels_can_count() {
+        let limit =
+            |side| Steps::new(&Network::resnet50(10, side, side).unwrap()).batch_len_limit();
+        assert!(limit(1024) > 256);
+        // The first block writes 1024 x 1024 x 256 values an image.
+        assert_eq!(limit(4096), 63);
+    }
 
     /// Goal: no launch overwrites what is still read, and each reads what was written for it.
     /// Method: replay the steps on a map of which step owns each value.
