@@ -20,6 +20,10 @@ use twinstream::model::top_k;
 
 /// What the static library needs from the system: `rustc --print native-static-libs`.
 const NATIVE_LIBS: [&str; 6] = ["-lgcc_s", "-lutil", "-lrt", "-lpthread", "-lm", "-ldl"];
+/// What the emulated device needs beside these: the C++ library, and no calls of the driver but
+/// those that are made.
+const EMULATED_LIBS: &[&str] =
+    if cfg!(twinstream_emulated) { &["-lstdc++", "-Wl,--gc-sections"] } else { &[] };
 const WARNINGS: [&str; 4] = ["-Wall", "-Wextra", "-Werror", "-pedantic"];
 
 /// A dialect to compile in.
@@ -96,7 +100,9 @@ fn build(folder: &Path, dialect: Dialect, link: Link, sources: &[PathBuf]) -> Pa
     command.args(sources).args(["-x", "none", "-o"]).arg(&program);
     match link {
         Link::Shared => command.arg("-L").arg(folder).arg("-ltwinstream"),
-        Link::Static => command.arg(built().join("libtwinstream.a")).args(NATIVE_LIBS),
+        Link::Static => {
+            command.arg(built().join("libtwinstream.a")).args(NATIVE_LIBS).args(EMULATED_LIBS)
+        }
     };
     run(command.args(["-pthread", "-lm"]));
     program
