@@ -279,7 +279,7 @@ impl Plan {
 mod tests {
     use super::*;
 
-    /// Goal: the longest batch is cut where the kernels' numbers end, and nowhere near common sizes.
+    /// Goal: the longest batch is cut where the kernels' numbers end, far from common sizes.
     #[test]
     fn batches_are_as_long_as_kernels_can_count() {
         let limit =
