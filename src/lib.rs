@@ -2,7 +2,8 @@
 //! tune.
 //!
 //! - [`model`]: a trained network, as a list of fused layers that every backend executes.
-//! - [`backend`]: what executes it; [`backend::cpu`] is the embedded default.
+//! - [`backend`]: what executes it; [`backend::cpu`] is the embedded default, `backend::cuda`
+//!   (feature `cuda`) a GPU.
 //! - [`sched`]: chooses each batch and when its upload starts; a deterministic state machine.
 //! - [`engine`]: serves requests from any thread through one scheduling thread.
 //! - [`ring`]: page-locked slots that many threads fill with images, without a copy on the host.
