@@ -20,8 +20,8 @@ compile() {
 
 device='fiber.cpp block.cpp memory.cpp ptx.cpp mma.cpp mbarrier.cpp tensor_map.cpp wgmma.cpp
     launch.cpp'
-subjects='tests/fragments.cpp tests/order.cpp tests/launches.cpp tests/hopper.cpp tests/copies.cpp
-    tests/main.cpp'
+subjects='tests/fragments.cpp tests/order.cpp tests/launches.cpp tests/dependence.cpp
+    tests/hopper.cpp tests/copies.cpp tests/main.cpp'
 run() {
     echo "== $1"
     compile "$1" "$2" $device

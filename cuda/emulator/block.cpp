@@ -61,29 +61,60 @@ Block::~Block() {
     }
 }
 
+void Block::abandon() {
+    is_early_ = false;
+    prepared_len_ = 0; // the threads stopped somewhere in the kernel
+    for (std::uint32_t i = 0; i < threads_len_; ++i) {
+        order_release_for(threads_[i].context, &host_);
+    }
+    end();
+}
+
+void Block::end() {
+    order_acquire(&host_);
+    ::operator delete(shared_, std::align_val_t{shared_align_bytes});
+}
+
 bool Block::run(const Launch &launch, Dimensions index, std::string &error) {
     start(launch, index);
-    // An allocation for every block: the sanitizers then know its exact size, and that nothing in
-    // it outlives the block.
-    shared_ = static_cast<unsigned char *>(
-        ::operator new(launch.shared_bytes, std::align_val_t{shared_align_bytes}));
-    std::memset(shared_, poison, launch.shared_bytes);
+    go_on();
+    return finish(error);
+}
+
+void Block::begin_early(const Launch &launch, Dimensions index) {
+    start(launch, index);
+    is_early_ = true;
+    go_on();
+}
+
+// Runs threads until the block has ended, or stops early.
+void Block::go_on() {
     current_block = this;
+    current_thread = nullptr;
     host_ = Context{}; // of this host thread, not of the one that ran the block before
     order_release(this);
     current_thread = choose();
-    switch_fiber(host_, current_thread->context);
+    if (current_thread == nullptr) {
+        report_standstill();
+    } else {
+        switch_fiber(host_, current_thread->context);
+    }
     current_thread = nullptr;
     current_block = nullptr;
-    if (!error_.empty()) {
-        prepared_len_ = 0; // the threads stopped somewhere in the kernel
-        for (std::uint32_t i = 0; i < threads_len_; ++i) {
-            order_release_for(threads_[i].context, &host_);
-        }
+}
+
+bool Block::finish(std::string &error) {
+    if (is_early_ && error_.empty()) {
+        is_early_ = false;
+        wake(&is_early_);
+        go_on();
     }
-    order_acquire(&host_);
+    if (error_.empty()) {
+        end();
+    } else {
+        abandon();
+    }
     error = error_;
-    ::operator delete(shared_, std::align_val_t{shared_align_bytes});
     return error_.empty();
 }
 
@@ -121,9 +152,15 @@ void Block::start(const Launch &launch, Dimensions index) {
         thread.products.clear();
         thread.product_groups = 0;
         thread.has_fenced = false;
+        thread.has_waited = false;
         make_runnable(thread.warp(), 1u << thread.lane());
     }
     prepared_len_ = prepared_len_ > threads_len_ ? prepared_len_ : threads_len_;
+    // An allocation for every block: the sanitizers then know its exact size, and that nothing in
+    // it outlives the block.
+    shared_ = static_cast<unsigned char *>(
+        ::operator new(launch.shared_bytes, std::align_val_t{shared_align_bytes}));
+    std::memset(shared_, poison, launch.shared_bytes);
 }
 
 // A fiber serves the thread of its number in one block after the other.
@@ -139,6 +176,10 @@ void Block::thread_main() {
 
 void Block::exit_thread() {
     Thread &self = *current_thread;
+    if (launch_->is_dependent && !self.has_waited) {
+        // The kernel behind would then wait for this one and not for the one before.
+        fail("exits without having waited for the kernel before");
+    }
     if (self.copies_done < self.copies.size()) {
         fail("exits with %zu asynchronous copies that it never waited for",
              self.copies.size() - self.copies_done);
@@ -172,7 +213,13 @@ void Block::fail(const char *format, ...) {
 void Block::suspend() {
     Thread *const self = current_thread;
     work_off_deferred();
-    Thread *const next = choose();
+    Thread *next = choose();
+    if (next == nullptr && is_early_) {
+        // Goes on from here once the kernel before has ended; then this thread may run or another.
+        current_thread = nullptr;
+        switch_fiber(self->context, host_);
+        return;
+    }
     if (next == nullptr) {
         report_standstill();
         switch_fiber(self->context, host_);
@@ -197,6 +244,14 @@ void Block::work_off_deferred() {
 void Block::defer(const char *what, std::function<void()> work) {
     const Unwatched copy_engine;
     deferred_.push_back({what, std::move(work)});
+}
+
+void Block::wait_for_previous_kernel() {
+    current_thread->has_waited = true;
+    if (is_early_) {
+        sleep(&is_early_, "griddepcontrol.wait");
+        order_acquire(this);
+    }
 }
 
 void Block::sleep(const void *at, const char *what) {

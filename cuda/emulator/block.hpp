@@ -71,6 +71,7 @@ struct Thread {
     std::vector<Product> products;
     std::uint32_t product_groups = 0; // committed so far
     bool has_fenced = false;          // since it last waited for products
+    bool has_waited = false;          // for the kernel before
 
     std::uint32_t lane() const { return number % warp_lanes; }
     std::uint32_t warp() const { return number / warp_lanes; }
@@ -85,6 +86,7 @@ struct Launch {
     Dimensions block;
     std::uint32_t shared_bytes;
     std::uint64_t seed; // 0: lowest thread first
+    bool is_dependent;  // every thread must wait for the kernel before
 };
 
 // Runs blocks on the calling host thread, one after the other. The stacks are kept between blocks.
@@ -97,6 +99,12 @@ class Block {
 
     // Runs the block of that index to its end. False: it failed, and `error` says how.
     bool run(const Launch &launch, Dimensions index, std::string &error);
+    // The same in two parts on one host thread: as far as it goes while the kernel before has not
+    // ended, and the rest.
+    void begin_early(const Launch &launch, Dimensions index);
+    bool finish(std::string &error);
+    // Drops a block that began early, where it stands.
+    void abandon();
 
     // All below is called by emulated threads.
 
@@ -105,6 +113,8 @@ class Block {
     // Barrier `number`, which opens when `threads_len` threads have arrived.
     void wait_at_barrier(std::uint32_t number, std::uint32_t threads_len);
     void arrive_at_barrier(std::uint32_t number, std::uint32_t threads_len);
+    // Suspends the calling thread until the kernel before has ended.
+    void wait_for_previous_kernel();
     // Suspends the calling thread until `wake` is called for the same address.
     void sleep(const void *at, const char *what);
     void wake(const void *at);
@@ -153,6 +163,8 @@ class Block {
 
     static void thread_main();
     void start(const Launch &launch, Dimensions index);
+    void go_on();
+    void end();
     void exit_thread();
     void suspend();
     void work_off_deferred();
@@ -184,6 +196,8 @@ class Block {
     std::uint32_t exited_len_ = 0;
     std::uint64_t random_state_ = 0;
     unsigned char *shared_ = nullptr;
+    // The kernel before has not ended; the block stops where it needs it.
+    bool is_early_ = false;
     std::string error_;
 };
 

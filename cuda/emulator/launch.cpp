@@ -108,31 +108,36 @@ std::string refuse(const unsigned grid[3], const unsigned block[3], unsigned sha
 
 // What the host threads of one launch share.
 struct Work {
-    const Launch &launch;
-    std::vector<std::uint32_t> order;
+    const Launch *launch = nullptr;
+    std::vector<std::uint32_t> order{};
     std::atomic<std::uint32_t> next{0};
     std::atomic<bool> has_failed{false};
     std::mutex lock{};
     std::string error{};
+
+    Dimensions index(std::uint32_t place) const {
+        const std::uint32_t number = order[place];
+        const Dimensions grid = launch->grid;
+        return {number % grid.x, number / grid.x % grid.y, number / grid.x / grid.y};
+    }
+    void fail(const std::string &what) {
+        const std::lock_guard<std::mutex> guard(lock);
+        if (!has_failed.exchange(true)) {
+            error = what;
+        }
+    }
 };
 
 void work_off(Work &work) {
     std::unique_ptr<Block> block = block_pool.take();
-    const Dimensions grid = work.launch.grid;
     while (!work.has_failed.load()) {
         const std::uint32_t next = work.next.fetch_add(1);
         if (next >= work.order.size()) {
             break;
         }
-        const std::uint32_t number = work.order[next];
-        const Dimensions index{number % grid.x, number / grid.x % grid.y,
-                               number / grid.x / grid.y};
         std::string error;
-        if (!block->run(work.launch, index, error)) {
-            const std::lock_guard<std::mutex> guard(work.lock);
-            if (!work.has_failed.exchange(true)) {
-                work.error = error;
-            }
+        if (!block->run(*work.launch, work.index(next), error)) {
+            work.fail(error);
         }
     }
     block_pool.give_back(std::move(block));
@@ -152,25 +157,71 @@ void set_settings(const Settings &settings) {
     shared.value = settings;
 }
 
-int run_kernel(const Kernel &kernel, const unsigned grid[3], const unsigned block[3],
-               unsigned shared_bytes, const void *params, std::string *error) {
-    *error = refuse(grid, block, shared_bytes);
-    if (!error->empty()) {
-        error->insert(0, std::string(kernel.name) + ": ");
-        return 1;
-    }
-    const Settings chosen = settings();
-    const std::uint64_t seed = chosen.seed == 0 ? 0 : chosen.seed ^ hash(kernel.name);
+struct GridRun::State {
     struct alignas(64) Line {
         unsigned char bytes[64];
     };
-    std::vector<Line> copied(kernel.params_bytes / sizeof(Line) + 1);
-    std::memcpy(copied.data(), params, kernel.params_bytes);
-    const Launch launch{kernel.name, kernel.run, copied.data(), {grid[0], grid[1], grid[2]},
-                        {block[0], block[1], block[2]}, shared_bytes, seed};
-    Work work{launch, block_order(grid[0] * grid[1] * grid[2], seed)};
+    std::vector<Line> params;
+    Launch launch;
+    unsigned host_threads;
+    std::string refusal;
+    Work work;
+    // The block that began early.
+    std::unique_ptr<Block> early;
+};
+
+GridRun::GridRun(const Kernel &kernel, const unsigned grid[3], const unsigned block[3],
+                 unsigned shared_bytes, const void *params, bool is_dependent)
+    : state_(new State) {
+    State &state = *state_;
+    state.refusal = refuse(grid, block, shared_bytes);
+    if (!state.refusal.empty()) {
+        state.refusal.insert(0, std::string(kernel.name) + ": ");
+        return;
+    }
+    const Settings chosen = settings();
+    const std::uint64_t seed = chosen.seed == 0 ? 0 : chosen.seed ^ hash(kernel.name);
+    state.params.resize(kernel.params_bytes / sizeof(State::Line) + 1);
+    std::memcpy(state.params.data(), params, kernel.params_bytes);
+    state.launch = {kernel.name, kernel.run, state.params.data(), {grid[0], grid[1], grid[2]},
+                    {block[0], block[1], block[2]}, shared_bytes, seed, is_dependent};
+    state.host_threads = chosen.host_threads;
+    state.work.launch = &state.launch;
+    state.work.order = block_order(grid[0] * grid[1] * grid[2], seed);
+}
+
+GridRun::~GridRun() {
+    if (state_->early != nullptr) {
+        state_->early->abandon();
+        block_pool.give_back(std::move(state_->early));
+    }
+}
+
+void GridRun::begin_early() {
+    State &state = *state_;
+    if (!state.refusal.empty()) {
+        return;
+    }
+    state.early = block_pool.take();
+    state.early->begin_early(state.launch, state.work.index(state.work.next++));
+}
+
+int GridRun::finish(std::string *error) {
+    State &state = *state_;
+    *error = state.refusal;
+    if (!error->empty()) {
+        return 1;
+    }
+    Work &work = state.work;
+    if (state.early != nullptr) {
+        std::string failure;
+        if (!state.early->finish(failure)) {
+            work.fail(failure);
+        }
+        block_pool.give_back(std::move(state.early));
+    }
     std::vector<std::thread> helpers;
-    for (unsigned i = 1; i < chosen.host_threads && i < work.order.size(); ++i) {
+    for (unsigned i = 1; i < state.host_threads && i < work.order.size(); ++i) {
         helpers.emplace_back(work_off, std::ref(work));
     }
     work_off(work);
@@ -179,6 +230,11 @@ int run_kernel(const Kernel &kernel, const unsigned grid[3], const unsigned bloc
     }
     *error = work.error;
     return work.has_failed.load() ? 1 : 0;
+}
+
+int run_kernel(const Kernel &kernel, const unsigned grid[3], const unsigned block[3],
+               unsigned shared_bytes, const void *params, std::string *error) {
+    return GridRun(kernel, grid, block, shared_bytes, params, false).finish(error);
 }
 
 } // namespace twinstream::emulator

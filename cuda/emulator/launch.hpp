@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 
 namespace twinstream::emulator {
@@ -25,15 +26,34 @@ struct Settings {
 Settings settings();
 void set_settings(const Settings &settings);
 
-// Runs all blocks of the grid and returns 0; or describes in *error what went wrong first, and
-// returns 1 with the launch's effects in part. *params is copied before the first block. Any number
-// of host threads may call at the same time.
+// One launch of a kernel over a grid. Any number of host threads may run one each at a time.
+class GridRun {
+  public:
+    // *params is copied. A dependent one may begin before the kernel ahead of it has ended, as
+    // programmatic dependent launch allows, and every thread of it must wait for that kernel.
+    GridRun(const Kernel &kernel, const unsigned grid[3], const unsigned block[3],
+            unsigned shared_bytes, const void *params, bool is_dependent);
+    ~GridRun();
+    GridRun(const GridRun &) = delete;
+    GridRun &operator=(const GridRun &) = delete;
+
+    // The kernel ahead is still to run: takes one block of a dependent launch as far as it goes
+    // without it. Call `finish` on the same host thread then.
+    void begin_early();
+    // Runs all that is left and returns 0; or describes in *error what went wrong first, and
+    // returns 1 with the launch's effects in part.
+    int finish(std::string *error);
+
+  private:
+    struct State;
+    std::unique_ptr<State> state_;
+};
+
+// Runs a launch that depends on none.
 int run_kernel(const Kernel &kernel, const unsigned grid[3], const unsigned block[3],
                unsigned shared_bytes, const void *params, std::string *error);
 
-} // namespace twinstream::emulator
+// The kernel of that name in cuda/kernels.inc; null: there is none.
+const Kernel *find_kernel(const char *name);
 
-// The same for the kernel of that name in cuda/kernels.inc. No such kernel: error, 1.
-extern "C" int twinstream_emulated_launch(const char *name, const unsigned grid[3],
-                                          const unsigned block[3], unsigned shared_bytes,
-                                          const void *params, std::string *error);
+} // namespace twinstream::emulator

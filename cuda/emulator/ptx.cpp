@@ -212,6 +212,8 @@ void barrier_sync(std::uint32_t number, std::uint32_t threads_len) {
     current_block->wait_at_barrier(number, threads_len);
 }
 
+void wait_for_previous_kernel() { current_block->wait_for_previous_kernel(); }
+
 void barrier_arrive(std::uint32_t number, std::uint32_t threads_len) {
     current_block->arrive_at_barrier(number, threads_len);
 }

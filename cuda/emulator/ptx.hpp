@@ -75,7 +75,7 @@ template <class Value> inline Value load_shared_with_blocks(const Value *source)
     return *source;
 }
 
-// griddepcontrol.wait: the driver double starts a kernel when the one before has ended.
-inline void wait_for_previous_kernel() {}
+// griddepcontrol.wait.
+void wait_for_previous_kernel();
 
 } // namespace twinstream::emulator

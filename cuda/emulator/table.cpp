@@ -20,20 +20,16 @@ template <class Params, void kernel(const Params &)> void run(const void *params
 
 #define TWINSTREAM_ENTRY(name, params_type)                                                        \
     {#name, sizeof(params_type), run<params_type, twinstream::kernels::name>},
-constexpr twinstream::emulator::Kernel kernels[] = {TWINSTREAM_KERNELS(TWINSTREAM_ENTRY)};
+constexpr twinstream::emulator::Kernel table[] = {TWINSTREAM_KERNELS(TWINSTREAM_ENTRY)};
 #undef TWINSTREAM_ENTRY
 
 } // namespace
 
-extern "C" int twinstream_emulated_launch(const char *name, const unsigned grid[3],
-                                          const unsigned block[3], unsigned shared_bytes,
-                                          const void *params, std::string *error) {
-    for (const twinstream::emulator::Kernel &kernel : kernels) {
+const twinstream::emulator::Kernel *twinstream::emulator::find_kernel(const char *name) {
+    for (const Kernel &kernel : table) {
         if (std::strcmp(kernel.name, name) == 0) {
-            return twinstream::emulator::run_kernel(kernel, grid, block, shared_bytes, params,
-                                                    error);
+            return &kernel;
         }
     }
-    *error = std::string("no kernel is called ") + name;
-    return 1;
+    return nullptr;
 }

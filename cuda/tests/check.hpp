@@ -107,8 +107,11 @@ template <class Params>
 void launch(const char *name, unsigned x, unsigned y, unsigned z, unsigned threads,
             unsigned shared_bytes, const Params &params, const std::string &what) {
     const unsigned grid[3] = {x, y, z}, block[3] = {threads, 1, 1};
+    const emulator::Kernel *const kernel = emulator::find_kernel(name);
+    if (kernel == nullptr)
+        fail(what + ": no kernel is called " + name);
     std::string error;
-    if (twinstream_emulated_launch(name, grid, block, shared_bytes, &params, &error) != 0)
+    if (emulator::run_kernel(*kernel, grid, block, shared_bytes, &params, &error) != 0)
         fail(what + ": " + error);
 }
 

@@ -22,7 +22,7 @@ constexpr int SHARED_BYTES_DEFAULT = 48 << 10;
 thread_local std::vector<Device *> contexts;
 bool is_initialized = false;
 
-// What an A100 answers, but for the multiprocessors, which are few: plans for a small device split
+// What an H100 answers, but for the multiprocessors, which are few: plans for a small device split
 // and tile as those for a large one do at small batches.
 struct Attribute {
     int number, value;
@@ -31,15 +31,15 @@ constexpr Attribute ATTRIBUTES[] = {
     {1, 1024},             // threads a block
     {8, 49152},            // shared memory a block
     {10, 32},              // threads a warp
-    {13, 1410000},         // clock, kHz
+    {13, 1980000},         // clock, kHz
     {16, 8},               // multiprocessors
-    {36, 1215000},         // memory clock, kHz
+    {36, 2619000},         // memory clock, kHz
     {37, 5120},            // memory bus, bits
-    {38, 40 << 20},        // L2 cache, bytes
+    {38, 50 << 20},        // L2 cache, bytes
     {40, 3},               // copy engines
-    {75, 8},  {76, 0},     // compute capability
-    {81, 167936},          // shared memory a multiprocessor
-    {97, 166912},          // shared memory a block may be allowed
+    {75, 9},  {76, 0},     // compute capability
+    {81, 233472},          // shared memory a multiprocessor
+    {97, 232448},          // shared memory a block may be allowed
 };
 
 }  // namespace

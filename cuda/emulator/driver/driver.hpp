@@ -73,6 +73,8 @@ struct Fill {
 
 struct Kernel {
     std::string name;
+    // Launched with programmatic dependence on the kernel before.
+    bool is_dependent;
     unsigned grid[3], block[3];
     unsigned shared_bytes;
     // Aligned as the parameters demand.

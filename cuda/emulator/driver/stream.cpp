@@ -43,7 +43,8 @@ class Worker {
     }
 
    private:
-    void step(const Work &work) {
+    // `next`: what is known to follow.
+    void step(const Work &work, const Work *next = nullptr) {
         bool is_lost = count();
         if (auto *record = std::get_if<Record>(&work)) {
             if (!is_lost) delay(), flush();
@@ -55,16 +56,19 @@ class Worker {
             std::unique_lock lock(mutex());
             wait(device_, before->ticket, lock);
         } else if (is_lost) {
-            late().clear();
+            late().clear(), early_.reset();
         } else if (auto *copy = std::get_if<Copy>(&work)) {
             reach(*copy);
         } else if (auto *fill = std::get_if<Fill>(&work)) {
             flush();
             std::memset(fill->to, fill->value, fill->len_bytes);
         } else if (auto *kernel = std::get_if<Kernel>(&work)) {
-            delay(), flush(), launch(*kernel);
+            delay(), flush(), launch(*kernel, next);
         } else if (auto *replay = std::get_if<Replay>(&work)) {
-            for (const Work &part : replay->graph->works) step(part);
+            const std::vector<Work> &works = replay->graph->works;
+            for (size_t i = 0; i < works.size(); ++i) {
+                step(works[i], i + 1 < works.size() ? &works[i + 1] : nullptr);
+            }
         }
     }
 
@@ -123,12 +127,22 @@ class Worker {
         late().clear();
     }
 
-    void launch(const Kernel &kernel) {
-        std::string error;
-        if (twinstream_emulated_launch(kernel.name.c_str(), kernel.grid, kernel.block,
-                                       kernel.shared_bytes, kernel.params.data(), &error) == 0) {
-            return;
+    std::unique_ptr<emulator::GridRun> prepare(const Kernel &kernel) {
+        return std::make_unique<emulator::GridRun>(*emulator::find_kernel(kernel.name.c_str()),
+                                                   kernel.grid, kernel.block, kernel.shared_bytes,
+                                                   kernel.params.data(), kernel.is_dependent);
+    }
+
+    // A dependent kernel that follows begins before this one runs: as early as it ever could.
+    void launch(const Kernel &kernel, const Work *next) {
+        auto run = early_ != nullptr ? std::move(early_) : prepare(kernel);
+        const auto *follower = next == nullptr ? nullptr : std::get_if<Kernel>(next);
+        if (follower != nullptr && follower->is_dependent) {
+            early_ = prepare(*follower);
+            early_->begin_early();
         }
+        std::string error;
+        if (run->finish(&error) == 0) return;
         complain("kernel %s: %s", kernel.name.c_str(), error.c_str());
         std::lock_guard guard(mutex());
         lose();
@@ -136,6 +150,8 @@ class Worker {
 
     std::shared_ptr<Stream> stream_;
     Device *device_;
+    // The kernel that follows the one that runs, if it has begun.
+    std::unique_ptr<emulator::GridRun> early_;
 };
 
 }  // namespace

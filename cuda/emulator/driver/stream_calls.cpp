@@ -9,6 +9,24 @@ namespace {
 
 constexpr unsigned THREADS_MAX = 1024;
 
+// CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION.
+constexpr int PROGRAMMATIC_STREAM_SERIALIZATION = 6;
+
+// CUlaunchAttribute.
+struct LaunchAttribute {
+    alignas(8) int id;
+    alignas(8) int value[16];
+};
+
+// CUlaunchConfig.
+struct LaunchConfig {
+    unsigned grid[3], block[3];
+    unsigned shared_bytes;
+    void *stream;
+    const LaunchAttribute *attributes;
+    unsigned attribute_len;
+};
+
 // With the lock held, as below: nullptr for what is no stream of the current device.
 std::shared_ptr<Stream> stream_of(void *handle) {
     auto found = current()->streams.find(handle);
@@ -126,29 +144,35 @@ int cuGraphLaunch(void *executable, void *handle) {
     return SUCCESS;
 }
 
-int cuLaunchKernel(void *handle, unsigned grid_x, unsigned grid_y, unsigned grid_z,
-                   unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared_bytes,
-                   void *stream_handle, void *params, void *) {
+int cuLaunchKernelEx(void *config, void *handle, void *params, void *) {
     std::lock_guard guard(mutex());
     if (int result = ready(true)) return result;
+    const auto &[grid, block, shared_bytes, stream_handle, attributes, attribute_len] =
+        *static_cast<const LaunchConfig *>(config);
     auto stream = stream_of(stream_handle);
     const auto *function = static_cast<Function *>(handle);
     if (stream == nullptr) return INVALID_HANDLE;
-    const unsigned thread_len = block_x * block_y * block_z;
-    if (grid_x == 0 || grid_y == 0 || grid_z == 0 || grid_y > 65535 || grid_z > 65535 ||
+    const unsigned thread_len = block[0] * block[1] * block[2];
+    if (grid[0] == 0 || grid[1] == 0 || grid[2] == 0 || grid[1] > 65535 || grid[2] > 65535 ||
         thread_len == 0 || thread_len > THREADS_MAX ||
         shared_bytes > static_cast<unsigned>(function->shared_bytes_max)) {
         complain("kernel %s: a grid of %u x %u x %u, %u threads, %u bytes of shared memory",
-                 function->name.c_str(), grid_x, grid_y, grid_z, thread_len, shared_bytes);
+                 function->name.c_str(), grid[0], grid[1], grid[2], thread_len, shared_bytes);
         return INVALID_VALUE;
+    }
+    bool is_dependent = false;
+    for (unsigned i = 0; i < attribute_len; ++i) {
+        if (attributes[i].id != PROGRAMMATIC_STREAM_SERIALIZATION) return NOT_SUPPORTED;
+        is_dependent = attributes[i].value[0] != 0;
     }
     if (stream->capture == nullptr && is_refused()) return LAUNCH_OUT_OF_RESOURCES;
     const size_t unit_bytes = sizeof(std::max_align_t);
     std::vector<std::max_align_t> copy((function->params_bytes + unit_bytes - 1) / unit_bytes);
     std::memcpy(copy.data(), *static_cast<void **>(params), function->params_bytes);
     submit(stream.get(), Kernel{function->name,
-                                {grid_x, grid_y, grid_z},
-                                {block_x, block_y, block_z},
+                                is_dependent,
+                                {grid[0], grid[1], grid[2]},
+                                {block[0], block[1], block[2]},
                                 shared_bytes,
                                 std::move(copy)});
     return SUCCESS;

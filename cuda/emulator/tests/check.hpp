@@ -57,4 +57,5 @@ void check_fragments(std::uint64_t seed);
 void check_copies();
 void check_order();
 void check_launches();
+void check_dependence();
 void check_hopper(std::uint64_t seed);

@@ -12,6 +12,7 @@ int main(int arguments_len, char **arguments) {
     check_fragments(seed);
     check_order();
     check_launches();
+    check_dependence();
     check_hopper(seed);
     // Last, as it makes known what is device memory and what is not.
     check_copies();

@@ -74,20 +74,44 @@ unsafe extern "C" {
     ) -> c_int;
     pub(super) fn cuMemcpyHtoD_v2(to: u64, from: *const c_void, len_bytes: usize) -> c_int;
     pub(super) fn cuMemsetD8_v2(to: u64, value: u8, len_bytes: usize) -> c_int;
-    pub(super) fn cuLaunchKernel(
+    pub(super) fn cuLaunchKernelEx(
+        config: *const LaunchConfig,
         function: Handle,
-        grid_x: c_uint,
-        grid_y: c_uint,
-        grid_z: c_uint,
-        block_x: c_uint,
-        block_y: c_uint,
-        block_z: c_uint,
-        shared_bytes: c_uint,
-        stream: Handle,
         params: *mut *mut c_void,
         extra: *mut *mut c_void,
     ) -> c_int;
 }
+
+/// CUlaunchConfig.
+#[repr(C)]
+pub(super) struct LaunchConfig {
+    pub(super) grid: [c_uint; 3],
+    pub(super) block: [c_uint; 3],
+    pub(super) shared_bytes: c_uint,
+    pub(super) stream: Handle,
+    pub(super) attributes: *const LaunchAttribute,
+    pub(super) attribute_len: c_uint,
+}
+
+/// CUlaunchAttribute: a number that says which, and a union of which this is one member.
+#[repr(C, align(8))]
+pub(super) struct LaunchAttribute {
+    id: c_int,
+    padding: c_int,
+    value: [c_int; 16],
+}
+
+impl LaunchAttribute {
+    /// The kernel waits itself for the one before it on the stream, so it may begin sooner
+    /// (CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION).
+    pub(super) const DEPENDENT: Self = {
+        let mut value = [0; 16];
+        value[0] = 1;
+        Self { id: 6, padding: 0, value }
+    };
+}
+
+const _: () = assert!(size_of::<LaunchConfig>() == 56 && size_of::<LaunchAttribute>() == 72);
 
 /// A result of the driver that is no success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

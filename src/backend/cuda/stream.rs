@@ -9,7 +9,7 @@ use std::ptr;
 use std::sync::Arc;
 
 use super::context::Context;
-use super::driver::{self, Code, Handle, check, check_ready};
+use super::driver::{self, Code, Handle, LaunchAttribute, LaunchConfig, check, check_ready};
 use super::memory::{DeviceMemory, PinnedMemory};
 
 /// CU_STREAM_NON_BLOCKING: no order with the legacy stream, which others in the process may use.
@@ -39,6 +39,9 @@ pub(super) struct KernelLaunch {
     pub(super) grid: [u32; 3],
     pub(super) thread_len: u32,
     pub(super) shared_bytes: u32,
+    /// Whether it may begin while the kernel before it on the stream still runs; it waits itself
+    /// before it touches what that one does.
+    pub(super) is_dependent: bool,
 }
 
 impl Stream {
@@ -132,20 +135,21 @@ impl Stream {
         launch: &KernelLaunch,
         params: &P,
     ) -> Result<(), Code> {
-        let [x, y, z] = launch.grid;
+        let config = LaunchConfig {
+            grid: launch.grid,
+            block: [launch.thread_len, 1, 1],
+            shared_bytes: launch.shared_bytes,
+            stream: self.handle,
+            attributes: &LaunchAttribute::DEPENDENT,
+            attribute_len: launch.is_dependent.into(),
+        };
         let mut pointers = [ptr::from_ref(params).cast_mut().cast::<c_void>()];
-        // SAFETY: the driver copies the parameters in the call; the caller vouches for the rest.
+        // SAFETY: the driver copies sizes and parameters in the call; the caller vouches for the
+        // rest.
         check(unsafe {
-            driver::cuLaunchKernel(
+            driver::cuLaunchKernelEx(
+                &config,
                 launch.function,
-                x,
-                y,
-                z,
-                launch.thread_len,
-                1,
-                1,
-                launch.shared_bytes,
-                self.handle,
                 pointers.as_mut_ptr(),
                 ptr::null_mut(),
             )
