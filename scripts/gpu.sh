@@ -113,9 +113,10 @@ else
     skip peer 'PyTorch with CUDA is not installed'
 fi
 
-# What the device itself can do: gaps between launches, filling shared memory, two streams, uploads.
+# What the device itself can do: gaps between launches, filling shared memory, two streams, uploads;
+# and what the Hopper path may do with wgmma and TMA.
 probes=${PROBES:-target/probes}
-for name in graph_gap shared_fill two_streams upload; do
+for name in graph_gap shared_fill two_streams upload wgmma_rows overlapping_map small_map; do
     if [ -x "$probes/$name" ] && [ -z "${QUICK:-}" ]; then
         step "probe-$name" "$probes/$name"
         results_of "probe-$name"

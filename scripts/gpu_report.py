@@ -72,6 +72,25 @@ def loads(results):
     table("Load and latency, live", header, rows)
 
 
+def answers(results, probe, keys, item):
+    """Which `item`s a probe found to be right, one row for all that agree in `keys`."""
+    columns = ("exact", "wrong", "refused", "failed")
+    groups = {}
+    for result in results:
+        if result.get("probe") != probe or item not in result:
+            continue
+        end = "failed" if "failed" in result else "refused"
+        if "exact" in result:
+            end = "exact" if result["exact"] else "wrong"
+        ends = groups.setdefault(tuple(result.get(key, "-") for key in keys), {})
+        ends.setdefault(end, []).append(str(result[item]))
+    rows = [
+        (*group, *(" ".join(ends.get(column, ())) for column in columns))
+        for group, ends in groups.items()
+    ]
+    table(f"{probe}: by {item}", (*keys, *columns), rows)
+
+
 def main():
     with open(sys.argv[1]) as lines:
         results = [json.loads(line) for line in lines]
@@ -80,6 +99,9 @@ def main():
     layers(results, "profile-tuned" if any(r["step"] == "profile-tuned" for r in results)
            else "profile-model")
     loads(results)
+    answers(results, "wgmma_rows", ("way", "operand", "pitch_rows"), "shift_rows")
+    answers(results, "overlapping_map", ("form", "swizzle"), "side")
+    answers(results, "small_map", ("map", "memory", "copy", "dense", "bit_set"), "size_kib")
 
 
 if __name__ == "__main__":
