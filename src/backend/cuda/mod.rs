@@ -18,6 +18,7 @@ mod nvtx;
 mod plan;
 mod profile;
 mod stream;
+mod timer;
 mod tune;
 mod waiter;
 mod weights;

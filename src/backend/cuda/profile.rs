@@ -1,8 +1,8 @@
 //! Times of single launches, whole batches and copies, beside what the hardware would allow: what
 //! `twinstream profile` shows.
 //!
-//! Invariant: all times are differences of events on the device, medians of several; measurements
-//! use a device of their own.
+//! Invariant: all times are differences of events on the device, of several repetitions;
+//! measurements use a device of their own.
 
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use super::executor::{Executor, Weights};
 use super::memory::PinnedMemory;
 use super::plan::{BUCKETS, Plan, Step, Steps, VALUE_BYTES, Work};
 use super::stream::{Event, Graph, Priority, Stream};
+use super::timer::LaunchTimer;
 use crate::error::{Error, Kind, Result};
 use crate::model::Model;
 
@@ -24,7 +25,7 @@ pub struct LaunchProfile {
     pub layer: String,
     /// The kernel; convolutions with their split.
     pub kernel: String,
-    /// Its time, launched by itself.
+    /// Its time, behind others of its kind: their mean.
     pub elapsed_ns: f64,
     /// The least that products at the tensor cores' rate, or bytes at the memory's, would take.
     pub bound_ns: f64,
@@ -98,6 +99,7 @@ struct Bench<'a> {
     graph: Graph,
     events: [Event; 3],
     source: PinnedMemory,
+    launches: LaunchTimer<'a>,
     executor: &'a Executor,
     batch_len: usize,
     repeat_len: usize,
@@ -118,6 +120,7 @@ impl<'a> Bench<'a> {
             graph,
             events: [Event::new(context)?, Event::new(context)?, Event::new(context)?],
             source: PinnedMemory::new(context, batch_len * executor.stride_bytes() / 4)?,
+            launches: LaunchTimer::new(executor, context, repeat_len)?,
             executor,
             batch_len,
             repeat_len: repeat_len.max(1),
@@ -150,9 +153,7 @@ impl<'a> Bench<'a> {
         let launch = |(index, step): (usize, &Step)| {
             let choice = self.executor.plans()[0].choices[index];
             let launch = self.executor.launch(index, choice, self.batch_len)?;
-            // SAFETY: as above.
-            let elapsed_ns = self
-                .median_ns(&|| unsafe { self.executor.enqueue_launch(&launch, &self.compute) })?;
+            let elapsed_ns = self.launches.launch_ns(&launch)?;
             let kernel = match (choice, &step.work) {
                 (Some(choice), _) => format!("{}/{}", choice.tile().name, choice.split_len),
                 (None, Work::Stem { .. }) => "stem".to_owned(),

@@ -9,7 +9,7 @@ use super::device::{CudaOptions, plans};
 use super::driver::Code;
 use super::executor::{Executor, Sizes, Weights};
 use super::plan::{BUCKETS, ConvStep, Plan, Steps, Work};
-use super::stream::{Event, Priority, Stream};
+use super::timer::LaunchTimer;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Model, Network};
 
@@ -151,14 +151,15 @@ pub fn tune(
             Executor::new(&context, (weights, model.config()), (steps, vec![plan]), batch_len)?;
         let slots: Vec<u32> = (0..batch_len as u32).collect();
         executor.describe(0, &slots);
-        let timer = Timer::new(&executor, &context, tune_options.repeat_len)
+        let timer = LaunchTimer::new(&executor, &context, tune_options.repeat_len)
             .map_err(|code| code.error("preparing the measurement"))?;
         for index in 0..executor.steps().list.len() {
             let step = &executor.steps().list[index];
             let Work::Conv(conv) = &step.work else { continue };
-            let (choice, best_ns, model_ns) = timer
-                .best(index, conv, &chooser, (batch_len, tune_options.choice_len))
-                .map_err(|code| code.error(format!("measuring {}", step.name)))?;
+            let lens = (batch_len, tune_options.choice_len);
+            let (choice, best_ns, model_ns) =
+                best(&timer, &executor, (index, conv), &chooser, lens)
+                    .map_err(|code| code.error(format!("measuring {}", step.name)))?;
             tuning.set((context.info(), &size), &step.name, batch_len, choice);
             let conv = ConvSummary::new(&step.name, conv, choice, batch_len);
             report(&Measured { conv, batch_len, best_ns, model_ns });
@@ -167,72 +168,27 @@ pub fn tune(
     Ok(())
 }
 
-/// Times launches of an executor's steps.
-struct Timer<'a> {
-    // Before the executor, whose memory its work uses.
-    stream: Stream,
-    start: Event,
-    end: Event,
-    repeat_len: usize,
-    executor: &'a Executor,
-}
-
-impl<'a> Timer<'a> {
-    fn new(
-        executor: &'a Executor,
-        context: &std::sync::Arc<Context>,
-        repeat_len: usize,
-    ) -> std::result::Result<Self, Code> {
-        let stream = Stream::new(context, Priority::Usual)?;
-        // SAFETY: the executor outlives the stream's work, which is waited for here.
-        unsafe { executor.enqueue_description(&stream)? };
-        stream.synchronize()?;
-        let (start, end) = (Event::new(context)?, Event::new(context)?);
-        Ok(Self { stream, start, end, repeat_len: repeat_len.max(1), executor })
+/// The best of the choices for a step, its nanoseconds, and those of the model's choice.
+fn best(
+    timer: &LaunchTimer,
+    executor: &Executor,
+    (step, conv): (usize, &ConvStep),
+    chooser: &Chooser,
+    (batch_len, choice_len): (usize, usize),
+) -> std::result::Result<(Choice, f64, f64), Code> {
+    let mut choices: Vec<Choice> = Choice::all(conv, batch_len).collect();
+    choices.sort_by(|&one, &other| {
+        let clocks = |choice| chooser.clocks(choice, conv, batch_len);
+        clocks(one).total_cmp(&clocks(other))
+    });
+    choices.truncate(choice_len.max(1));
+    let mut times = Vec::with_capacity(choices.len());
+    for &choice in &choices {
+        let launch = executor.launch(step, Some(choice), batch_len)?;
+        times.push((choice, timer.launch_ns(&launch)?));
     }
-
-    /// Nanoseconds of a launch.
-    fn time_ns(
-        &self,
-        step: usize,
-        choice: Choice,
-        batch_len: usize,
-    ) -> std::result::Result<f64, Code> {
-        let launch = self.executor.launch(step, Some(choice), batch_len)?;
-        for repeat in 0..=self.repeat_len {
-            if repeat == 1 {
-                // Behind one to warm up.
-                self.start.record(&self.stream)?;
-            }
-            // SAFETY: the executor outlives the stream's work, which is waited for below.
-            unsafe { self.executor.enqueue_launch(&launch, &self.stream)? };
-        }
-        self.end.record(&self.stream)?;
-        self.stream.synchronize()?;
-        Ok(self.end.elapsed_ns(&self.start)? as f64 / self.repeat_len as f64)
-    }
-
-    /// The best of the choices, its nanoseconds, and those of the model's choice.
-    fn best(
-        &self,
-        step: usize,
-        conv: &ConvStep,
-        chooser: &Chooser,
-        (batch_len, choice_len): (usize, usize),
-    ) -> std::result::Result<(Choice, f64, f64), Code> {
-        let mut choices: Vec<Choice> = Choice::all(conv, batch_len).collect();
-        choices.sort_by(|&one, &other| {
-            let clocks = |choice| chooser.clocks(choice, conv, batch_len);
-            clocks(one).total_cmp(&clocks(other))
-        });
-        choices.truncate(choice_len.max(1));
-        let mut times = Vec::with_capacity(choices.len());
-        for &choice in &choices {
-            times.push((choice, self.time_ns(step, choice, batch_len)?));
-        }
-        let model_ns = times[0].1;
-        let best = times.into_iter().min_by(|one, other| one.1.total_cmp(&other.1));
-        let (choice, best_ns) = best.expect("at least one choice was measured");
-        Ok((choice, best_ns, model_ns))
-    }
+    let model_ns = times[0].1;
+    let best = times.into_iter().min_by(|one, other| one.1.total_cmp(&other.1));
+    let (choice, best_ns) = best.expect("at least one choice was measured");
+    Ok((choice, best_ns, model_ns))
 }

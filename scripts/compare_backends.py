@@ -1,23 +1,27 @@
 #!/usr/bin/env python3
-"""Compares two outputs of `twinstream classify --json --logits`: the first is the reference.
+"""Classifies images on the CPU and on the GPU and compares the logits: PROGRAM [OPTION…] IMAGE…
 
-Prints one JSON object; fails where a logit is off by more than the tolerance for f16, relative to
-the largest logit of its image, or where more than one image in 200 changes its class.
+PROGRAM is twinstream with feature cuda; options are those of `classify`. Prints one JSON object;
+fails where a logit is off by more than the tolerance for f16, relative to the largest logit of its
+image, or where more than one image in 200 changes its class.
 """
 
 import json
+import subprocess
 import sys
 
 TOLERANCE = 0.01
 
 
-def logits(path):
-    with open(path) as lines:
-        return {line["path"]: line["logits"] for line in map(json.loads, lines)}
+def logits(program, backend, arguments):
+    command = [program, "classify", "--backend", backend, "--json", "--logits", *arguments]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return {line["path"]: line["logits"] for line in map(json.loads, output.splitlines())}
 
 
 def main():
-    expected, found = logits(sys.argv[1]), logits(sys.argv[2])
+    program, *arguments = sys.argv[1:]
+    expected, found = (logits(program, backend, arguments) for backend in ("cpu", "cuda"))
     if not expected or expected.keys() != found.keys():
         sys.exit("the two outputs have different images, or none")
     worst, changed = 0.0, 0
