@@ -4,8 +4,8 @@
 #   scripts/gpu.sh [OUT]
 #
 # OUT (default: out/gpu) gets report.md, results.jsonl and each step's log. What the machine lacks
-# is reported as skipped, and so is what would begin after the time is up: what matters most comes
-# first. Exit status: 0 all that could run succeeded, 1 a step failed, 2 there is no GPU.
+# is reported as skipped. What matters most comes first. Exit status: 0 all that could run succeeded,
+# 1 a step failed or the time was up before it, 2 there is no GPU.
 #   TWINSTREAM   the program, built with feature cuda [target/release/twinstream]
 #   PROBES       folder that scripts/cuda-probes.sh filled [target/probes]
 #   WEIGHTS      safetensors file of a network at 224x224 [the repository's, at that size]
@@ -41,6 +41,7 @@ step() {
     shift 2
     if [ "$left" -lt 5 ]; then
         skip "$name" "$limit_s s are over"
+        failed=1
         return
     fi
     [ "$seconds_max" -lt "$left" ] || seconds_max=$left
