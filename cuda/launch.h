@@ -177,9 +177,9 @@ typedef struct {
 } twinstream_fully_connected_params;
 TWINSTREAM_SIZE_IS(twinstream_fully_connected_params, 56);
 
-/* A class and its share of the softmax. */
+/* A class, whose index an f32 holds as it is, and its share of the softmax: results are f32. */
 typedef struct {
-    uint32_t index;
+    float index;
     float probability;
 } twinstream_class;
 TWINSTREAM_SIZE_IS(twinstream_class, 8);
@@ -200,6 +200,7 @@ typedef struct {
     uint64_t logits_result_bytes;
     /* Distance between result buffers, a multiple of 8. */
     uint64_t best_result_bytes;
+    /* At most 2^24. */
     uint32_t classes;
     /* 1 to classes. */
     uint32_t k;

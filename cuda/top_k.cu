@@ -101,7 +101,7 @@ TWINSTREAM_KERNEL(top_k, twinstream_top_k_params, THREADS, 4) {
             sum = sum_of_block(sum, reinterpret_cast<float *>(shared));
         }
         if (threadIdx.x == 0)
-            best[rank] = {index_of(before), expf(logit - largest) / sum};
+            best[rank] = {static_cast<float>(index_of(before)), expf(logit - largest) / sum};
     }
 }
 

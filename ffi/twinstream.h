@@ -166,7 +166,7 @@ typedef struct twinstream_options {
     uint64_t spin_ns;             /* how long threads look out before they sleep */
     uint64_t stall_timeout_ns;    /* a device that ends no work for so long is lost */
     int32_t core;                 /* the engine's thread is pinned to; -1: the system chooses */
-    uint32_t reserved;            /* 0 */
+    uint32_t top_k;               /* answer with so many best classes; 0: with logits. CPU and CUDA */
 } twinstream_options;
 
 /* How a request is handled. Set all to zero, then struct_size. */
@@ -187,7 +187,9 @@ typedef struct twinstream_geometry {
     uint32_t width;         /* the same */
     uint32_t reserved;      /* 0 */
     uint64_t image_bytes;   /* u8 RGB: height x width x 3 */
-    uint64_t result_len;    /* floats of a result: one logit a class */
+    /* Floats of a result: one logit a class; with top_k, the index and the probability of each class,
+     * the best one first. */
+    uint64_t result_len;
     uint64_t batch_len_max; /* longest batch, in images */
 } twinstream_geometry;
 

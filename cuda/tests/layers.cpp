@@ -222,7 +222,7 @@ double test_top_k(Random &random, unsigned len, unsigned bucket, unsigned classe
             total += std::exp(double{of[i]} - of[order[0]]);
         for (unsigned rank = 0; rank < k; ++rank) {
             const std::size_t index = 3 * best_len + std::size_t{image} * k + rank;
-            if (best[index].index != order[rank])
+            if (best[index].index != static_cast<float>(order[rank]))
                 fail(what + ": rank " + std::to_string(rank) + " is class "
                      + std::to_string(best[index].index) + ", expected "
                      + std::to_string(order[rank]));

@@ -7,7 +7,6 @@
  * compute them together. */
 #include <twinstream.h>
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -55,23 +54,13 @@ static void generate(const twinstream_geometry *geometry, uint8_t *image) {
     }
 }
 
-/* Prints the most probable classes; their probability is the softmax of the logits. */
-static void print_top(twinstream_engine *engine, const float *logits, uint64_t len) {
-    uint64_t best[TOP_LEN], best_len = 0, i, j;
-    double sum = 0;
-    for (i = 0; i < len; i++) {
-        for (j = best_len; j > 0 && logits[best[j - 1]] < logits[i]; j--) {
-            if (j < TOP_LEN) best[j] = best[j - 1];
-        }
-        if (j < TOP_LEN) best[j] = i;
-        if (best_len < TOP_LEN) best_len++;
-    }
-    for (i = 0; i < len; i++) sum += exp((double)logits[i] - logits[best[0]]);
-    for (i = 0; i < best_len; i++) {
+/* Prints the classes of a result: of each its index and its probability. */
+static void print_classes(twinstream_engine *engine, const float *result, uint64_t len) {
+    uint64_t i;
+    for (i = 0; i + 1 < len; i += 2) {
         const char *label;
-        check("label", twinstream_engine_label(engine, best[i], &label));
-        printf("  %6.2f %%  %s\n", 100 * exp((double)logits[best[i]] - logits[best[0]]) / sum,
-               label);
+        check("label", twinstream_engine_label(engine, (uint64_t)result[i], &label));
+        printf("  %6.2f %%  %s\n", 100 * (double)result[i + 1], label);
     }
 }
 
@@ -88,6 +77,7 @@ int main(int argument_len, char **arguments) {
     }
     check("options", twinstream_options_init(&options, sizeof options, TWINSTREAM_ABI_VERSION));
     options.weights_path = arguments[1];
+    options.top_k = TOP_LEN;
     check("engine", twinstream_engine_create(&options, &engine));
     geometry.struct_size = sizeof geometry;
     check("geometry", twinstream_engine_geometry(engine, &geometry));
@@ -105,10 +95,10 @@ int main(int argument_len, char **arguments) {
         check("commit", twinstream_commit(engine, requests[i], NULL));
     }
     for (i = 0; i < image_len; i++) {
-        const float *logits;
-        check("wait", twinstream_wait(engine, requests[i], TWINSTREAM_FOREVER, &logits));
+        const float *result;
+        check("wait", twinstream_wait(engine, requests[i], TWINSTREAM_FOREVER, &result));
         printf("%s\n", file_len > 0 ? arguments[2 + i] : "a generated image");
-        print_top(engine, logits, geometry.result_len);
+        print_classes(engine, result, geometry.result_len);
         check("release", twinstream_release(engine, requests[i]));
     }
     free(requests);

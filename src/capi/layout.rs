@@ -60,7 +60,7 @@ pub(super) struct Options {
     pub(super) spin_ns: u64,
     pub(super) stall_timeout_ns: u64,
     pub(super) core: i32,
-    pub(super) reserved: u32,
+    pub(super) top_k: u32,
 }
 
 /// `twinstream_request_options`.

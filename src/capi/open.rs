@@ -17,7 +17,7 @@ use crate::backend::cpu::{Cpu, CpuDevice, CpuOptions};
 use crate::backend::cuda::{CudaDevice, CudaOptions, DeviceId};
 use crate::backend::{Backend, Geometry, Null};
 use crate::engine::{Engine, EngineOptions};
-use crate::model::Model;
+use crate::model::{Answer, Model};
 use crate::ring::Memory;
 use crate::sched::PolicySpec;
 
@@ -69,15 +69,12 @@ pub(super) fn default_options() -> Options {
         spin_ns: engine.spin.as_nanos() as u64,
         stall_timeout_ns: engine.stall_timeout.as_nanos() as u64,
         core: engine.core.map_or(NO_CORE, |core| core as i32),
-        reserved: 0,
+        top_k: 0,
     }
 }
 
 /// Starts the engine that the options describe. `mark` tells its requests from those of others.
 pub(super) fn open(options: &Options, texts: &Texts<'_>, mark: u16) -> Outcome<Live> {
-    if options.reserved != 0 {
-        return Err(argument(format!("reserved is {}: must be 0", options.reserved)));
-    }
     let engine_options = engine_options(options, texts)?;
     match options.backend {
         layout::BACKEND_CPU => cpu(options, texts, &engine_options, mark),
@@ -96,7 +93,7 @@ fn cpu(
     let (model, cpu_options) = model(options, texts)?;
     let labels = (0..model.class_count()).map(|index| model.label(index)).collect();
     let size = (cpu_options.height, cpu_options.width);
-    let device = CpuDevice::new(Cpu::new(&model, &cpu_options)?);
+    let device = CpuDevice::answering(Cpu::new(&model, &cpu_options)?, answer(options))?;
     Live::start(device, engine_options, mark, (size, labels))
 }
 
@@ -114,6 +111,7 @@ fn cuda(
         device: DeviceId::Index(options.device_index),
         height: sizes.height,
         width: sizes.width,
+        answer: answer(options),
         ..CudaOptions::for_model(&model)
     };
     let device = CudaDevice::new(&model, &cuda_options)?;
@@ -128,6 +126,12 @@ fn cuda(_: &Options, _: &Texts<'_>, _: &EngineOptions, _: u16) -> Outcome<Live> 
 }
 
 fn null(options: &Options, engine_options: &EngineOptions, mark: u16) -> Outcome<Live> {
+    if options.top_k != 0 {
+        return Err(argument(format!(
+            "top_k is {}: the null backend ranks nothing",
+            options.top_k
+        )));
+    }
     let device = Null::new(Geometry {
         image_bytes: null_size(options.null_image_bytes, "null_image_bytes")?,
         result_len: null_size(options.null_result_len, "null_result_len")?,
@@ -213,6 +217,13 @@ fn model(options: &Options, texts: &Texts<'_>) -> Outcome<(Model, CpuOptions)> {
         width: or(options.width, own.width),
     };
     Ok((model, cpu_options))
+}
+
+fn answer(options: &Options) -> Answer {
+    match options.top_k {
+        0 => Answer::Logits,
+        count => Answer::TopK(count as usize),
+    }
 }
 
 fn path(text: &CStr) -> &Path {

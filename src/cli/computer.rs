@@ -14,6 +14,8 @@ use twinstream::backend::cuda::{CudaDevice, CudaOptions, DeviceId, Tuning, tunin
 #[cfg(feature = "cuda")]
 use twinstream::engine::EngineOptions;
 use twinstream::engine::{Engine, RequestOptions};
+#[cfg(feature = "cuda")]
+use twinstream::model::Answer;
 use twinstream::model::Model;
 
 use crate::options::{Size, parse_count};
@@ -65,7 +67,7 @@ impl GpuOptions {
         };
         let Size { height, width } = size;
         let graphs = !self.no_graphs;
-        Ok(CudaOptions { device, height, width, graphs, tuning })
+        Ok(CudaOptions { device, height, width, graphs, tuning, answer: Answer::default() })
     }
 
     /// The file that was named, or the usual one.

@@ -13,7 +13,8 @@ mod weights;
 pub use arena::Arena;
 #[cfg(feature = "cuda")]
 pub(crate) use arena::{Tensor, place};
-pub use classes::{Class, softmax, top_k};
+pub(crate) use classes::CLASS_VALUE_LEN;
+pub use classes::{Answer, Class, top_k, top_k_of};
 pub use config::{Interpolation, ModelConfig};
 pub use network::{
     Conv, INPUT_SIDE_MAX, INPUT_SIDE_MIN, Layer, LayerCost, Network, Op, Shape, TensorId,

@@ -124,8 +124,9 @@ static void options_out_of_range(void) {
     options.core = 1000000;
     CHECK_STATUS(create(&options), TWINSTREAM_ARGUMENT);
     options = null_options(4);
-    options.reserved = 1;
+    options.top_k = 1;
     CHECK_STATUS(create(&options), TWINSTREAM_ARGUMENT);
+    CHECK(strstr(twinstream_last_error(), "top_k") != NULL);
     options = null_options(4);
     options.backend = 77;
     CHECK_STATUS(create(&options), TWINSTREAM_ARGUMENT);

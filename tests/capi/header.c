@@ -34,6 +34,7 @@ AT(twinstream_options, latency_bound_ns, 88);
 AT(twinstream_options, spin_ns, 96);
 AT(twinstream_options, stall_timeout_ns, 104);
 AT(twinstream_options, core, 112);
+AT(twinstream_options, top_k, 116);
 ASSERT(sizeof(twinstream_request_options) == 40, "request options");
 AT(twinstream_request_options, priority, 4);
 AT(twinstream_request_options, deadline_after_ns, 8);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use safetensors::SafeTensors;
 use twinstream::backend::cuda::{CudaDevice, CudaOptions, DeviceId, devices};
 use twinstream::backend::{Attachment, Backend, Completion, ResultSlot};
-use twinstream::model::Model;
+use twinstream::model::{Answer, Model};
 use twinstream::ring::{Consumer, Memory, Ring, RingOptions, Slot};
 
 use super::common::{self, cifar_model, f32_tensor, u8_tensor};
@@ -41,8 +41,14 @@ pub fn is_there(check: &str) -> bool {
 
 /// The device of this index, with the repository's model.
 pub fn open(index: u32) -> CudaDevice {
+    open_answering(index, Answer::Logits)
+}
+
+/// The same, with this answer.
+pub fn open_answering(index: u32, answer: Answer) -> CudaDevice {
     let device = DeviceId::Index(index);
-    CudaDevice::new(model(), &CudaOptions { device, ..CudaOptions::for_model(model()) }).unwrap()
+    let options = CudaOptions { device, answer, ..CudaOptions::for_model(model()) };
+    CudaDevice::new(model(), &options).unwrap()
 }
 
 /// A device, and batches in step: each stage is waited for.

@@ -1,10 +1,10 @@
 //! The whole network on the device against PyTorch's FP32 logits.
 
 use safetensors::SafeTensors;
-use twinstream::model::top_k;
+use twinstream::model::{Answer, top_k, top_k_of};
 
 use super::common::{f32_tensor, shared_data, u8_tensor, worst};
-use super::device::{Bench, cifar, is_there, open};
+use super::device::{Bench, cifar, is_there, open, open_answering};
 
 const CLASS_COUNT: usize = 10;
 const IMAGE_BYTES: usize = 32 * 32 * 3;
@@ -54,6 +54,30 @@ fn cifar_images_of_the_repository() {
     }
     assert!(rest.is_empty());
     check("50 CIFAR images", &found, &expected);
+}
+
+/// Goal: the device ranks classes as the host does. Method: the same batches by a device that
+/// answers with logits and by one that answers with classes; in one bucket the logits are the same
+/// bits.
+#[test]
+fn best_classes_are_those_of_the_logits() {
+    if !is_there("best classes on the GPU") {
+        return;
+    }
+    let (pixels, _) = cifar();
+    let (mut logits, mut ranked) =
+        (Bench::new(open(0), 8), Bench::new(open_answering(0, Answer::TopK(4)), 8));
+    for batch in [&pixels[..IMAGE_BYTES], &pixels[IMAGE_BYTES..7 * IMAGE_BYTES]] {
+        let (logits, ranked) = (logits.infer(batch), ranked.infer(batch));
+        assert_eq!(ranked.len(), batch.len() / IMAGE_BYTES * 8);
+        for (logits, ranked) in logits.chunks_exact(CLASS_COUNT).zip(ranked.chunks_exact(8)) {
+            for (expected, found) in top_k(logits, 4).into_iter().zip(top_k_of(ranked)) {
+                assert_eq!(found.index, expected.index);
+                let difference = (found.probability - expected.probability).abs();
+                assert!(difference <= 1e-6, "{found:?}, expected {expected:?}");
+            }
+        }
+    }
 }
 
 #[test]

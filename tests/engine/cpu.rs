@@ -3,6 +3,7 @@
 use safetensors::SafeTensors;
 use twinstream::backend::cpu::{Cpu, CpuDevice, CpuOptions};
 use twinstream::engine::{Engine, EngineOptions, RequestOptions};
+use twinstream::model::{Answer, top_k, top_k_of};
 use twinstream::sched::PolicySpec;
 
 use super::common::{self, cifar_model, f32_tensor, u8_tensor, worst};
@@ -53,5 +54,29 @@ fn concurrent_producers_get_their_own_logits() {
         let batches: u64 = stats.started.compute.iter().sum();
         eprintln!("{policy}: {} images in {batches} batches, {:?}", stats.completed, stats.fits);
         assert!(batches < stats.completed, "nothing was ever batched");
+    }
+}
+
+/// Goal: the classes of an answer are those of the logits. Method: each image by both devices.
+#[test]
+fn best_classes_are_those_of_the_logits() {
+    let path = common::repository("tests/data/cifar-reference.safetensors");
+    let bytes = std::fs::read(path).unwrap();
+    let pixels = u8_tensor(&SafeTensors::deserialize(&bytes).unwrap(), "cifar_pixels");
+    let model = cifar_model();
+    let start = |answer| {
+        let cpu = Cpu::new(&model, &CpuOptions::for_model(&model)).unwrap();
+        let device = CpuDevice::answering(cpu, answer)?;
+        Engine::start(device, &EngineOptions::default())
+    };
+    assert!(start(Answer::TopK(11)).unwrap_err().is_argument());
+    let (logits, ranked) = (start(Answer::Logits).unwrap(), start(Answer::TopK(3)).unwrap());
+    assert_eq!(ranked.geometry().result_len, 6);
+    for image in pixels.chunks_exact(logits.geometry().image_bytes).take(10) {
+        let answer = |engine: &Engine| {
+            engine.submit(image, RequestOptions::default()).unwrap().wait().unwrap()
+        };
+        let found: Vec<_> = top_k_of(&answer(&ranked)).collect();
+        assert_eq!(found, top_k(&answer(&logits), 3));
     }
 }

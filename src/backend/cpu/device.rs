@@ -15,6 +15,7 @@ use std::time::Instant;
 use super::Cpu;
 use crate::backend::{Attachment, Backend, Completion, Fault, Geometry, Images, ResultSlot};
 use crate::error::{Error, Kind, Result};
+use crate::model::Answer;
 use crate::ring::Slot;
 
 /// Images that are computed at a time at most: beyond, the processor gains nothing.
@@ -25,7 +26,7 @@ const DOWNLOAD_LEN: usize = 4;
 /// What one slot of the device holds.
 struct Place {
     image: Box<[u8]>,
-    logits: Box<[f32]>,
+    answer: Box<[f32]>,
 }
 
 /// Device memory. Each place has a lock of its own, which nobody waits for: the engine never asks
@@ -139,6 +140,7 @@ impl Drop for Worker {
 /// ResNet-50 on the processor, as an asynchronous device.
 pub struct CpuDevice {
     geometry: Geometry,
+    answer: Answer,
     /// Moves to the compute thread.
     cpu: Option<Cpu>,
     threads: Option<Threads>,
@@ -151,11 +153,22 @@ struct Threads {
 }
 
 impl CpuDevice {
-    /// A device that computes with `cpu`.
+    /// A device that computes with `cpu` and answers with logits.
     pub fn new(cpu: Cpu) -> Self {
-        let (image_bytes, result_len) = (cpu.image_bytes(), cpu.network().class_count());
-        let geometry = Geometry { image_bytes, result_len, batch_len_max: BATCH_LEN_MAX };
-        Self { geometry, cpu: Some(cpu), threads: None }
+        Self::answering(cpu, Answer::Logits).expect("logits can always be answered with")
+    }
+
+    /// A device that computes with `cpu` and answers as told.
+    ///
+    /// # Errors
+    /// `is_argument` for an answer of more classes than there are, or none.
+    pub fn answering(cpu: Cpu, answer: Answer) -> Result<Self> {
+        let geometry = Geometry {
+            image_bytes: cpu.image_bytes(),
+            result_len: answer.value_len(cpu.network().class_count())?,
+            batch_len_max: BATCH_LEN_MAX,
+        };
+        Ok(Self { geometry, answer, cpu: Some(cpu), threads: None })
     }
 
     fn threads(&mut self) -> &mut Threads {
@@ -178,7 +191,7 @@ impl Backend for CpuDevice {
         let Attachment { images, slot_len, batch_len_max, waker } = attachment;
         let Geometry { image_bytes, result_len, .. } = self.geometry;
         let place =
-            || Place { image: vec![0; image_bytes].into(), logits: vec![0.0; result_len].into() };
+            || Place { image: vec![0; image_bytes].into(), answer: vec![0.0; result_len].into() };
         let places = (0..slot_len).map(|_| Mutex::new(place())).collect();
         let memory = Arc::new(Memory { images, places });
         let cpu = self.cpu.take().expect("a backend is attached once");
@@ -187,7 +200,11 @@ impl Backend for CpuDevice {
         };
         self.threads = Some(Threads {
             upload: start("twinstream-up", 1, upload(Arc::clone(&memory)))?,
-            compute: start("twinstream-calc", 1, compute(Arc::clone(&memory), cpu, batch_len_max))?,
+            compute: start(
+                "twinstream-calc",
+                1,
+                compute(Arc::clone(&memory), cpu, self.answer, batch_len_max),
+            )?,
             download: start("twinstream-down", DOWNLOAD_LEN, download(memory))?,
         });
         Ok(())
@@ -233,20 +250,20 @@ fn upload(memory: Arc<Memory>) -> Work {
     })
 }
 
-/// Gathers the listed images side by side, computes them and spreads their logits.
-fn compute(memory: Arc<Memory>, mut cpu: Cpu, batch_len_max: usize) -> Work {
-    let (image_bytes, result_len) = (cpu.image_bytes(), cpu.network().class_count());
+/// Gathers the listed images side by side, computes them and spreads their answers.
+fn compute(memory: Arc<Memory>, mut cpu: Cpu, answer: Answer, batch_len_max: usize) -> Work {
+    let (image_bytes, class_count) = (cpu.image_bytes(), cpu.network().class_count());
     let mut images = vec![0; batch_len_max * image_bytes];
-    let mut logits = vec![0.0; batch_len_max * result_len];
+    let mut logits = vec![0.0; batch_len_max * class_count];
     Box::new(move |job| {
         let images = &mut images[..job.numbers.len() * image_bytes];
-        let logits = &mut logits[..job.numbers.len() * result_len];
+        let logits = &mut logits[..job.numbers.len() * class_count];
         for (&slot, image) in job.numbers.iter().zip(images.chunks_exact_mut(image_bytes)) {
             image.copy_from_slice(&memory.place(slot).image);
         }
         cpu.infer(images, logits).expect("the buffers hold whole images");
-        for (&slot, logits) in job.numbers.iter().zip(logits.chunks_exact(result_len)) {
-            memory.place(slot).logits.copy_from_slice(logits);
+        for (&slot, logits) in job.numbers.iter().zip(logits.chunks_exact(class_count)) {
+            answer.write(logits, &mut memory.place(slot).answer);
         }
     })
 }
@@ -255,7 +272,7 @@ fn download(memory: Arc<Memory>) -> Work {
     Box::new(move |job| {
         for (&slot, result) in job.numbers.iter().zip(&mut job.results) {
             let place = memory.place(slot);
-            for (bytes, value) in result.chunks_exact_mut(size_of::<f32>()).zip(&place.logits) {
+            for (bytes, value) in result.chunks_exact_mut(size_of::<f32>()).zip(&place.answer) {
                 bytes.copy_from_slice(&value.to_ne_bytes());
             }
         }

@@ -20,7 +20,7 @@ use super::stream::{Event, Graph, Priority, Stream};
 use super::waiter::Waiter;
 use crate::backend::{Attachment, Backend, Completion, Fault, Geometry, Images, ResultSlot};
 use crate::error::Result;
-use crate::model::{Model, ModelConfig};
+use crate::model::{Answer, Model, ModelConfig};
 use crate::ring::Slot;
 
 /// How a [`CudaDevice`] runs.
@@ -37,6 +37,8 @@ pub struct CudaOptions {
     pub graphs: bool,
     /// Tiles that were measured to be best; others are chosen by a model of the device.
     pub tuning: Tuning,
+    /// What images are answered with.
+    pub answer: Answer,
 }
 
 impl CudaOptions {
@@ -49,6 +51,7 @@ impl CudaOptions {
             width: config.width,
             graphs: true,
             tuning: Tuning::default(),
+            answer: Answer::Logits,
         }
     }
 }
@@ -68,17 +71,18 @@ impl CudaDevice {
     ///
     /// # Errors
     /// `is_device` where there is no driver, or it fails; `is_argument` for a device that is not
-    /// there or an input size that the network cannot take; `is_memory` when the weights do not
+    /// there, an input size that the network cannot take or an answer that it cannot give; `is_memory` when the weights do not
     /// fit; `is_weights` when one exceeds f16, or the file was changed since it was opened.
     pub fn new(model: &Model, options: &CudaOptions) -> Result<Self> {
         let network = model.network(options.height, options.width)?;
+        let result_len = options.answer.value_len(network.class_count())?;
         let context = Context::new(options.device)?;
         let _entered = context.enter();
         let steps = Steps::new(&network);
         let weights = Weights::new(&context, model, &steps)?;
         let geometry = Geometry {
             image_bytes: network.input_shape().value_len(),
-            result_len: network.class_count(),
+            result_len,
             batch_len_max: BUCKETS[BUCKETS.len() - 1].min(steps.batch_len_limit()),
         };
         Ok(Self {
@@ -410,7 +414,8 @@ impl Backend for CudaDevice {
         let size = (self.options.height, self.options.width);
         let chooser = Chooser::new(context.info(), size, Some(&self.options.tuning));
         let plans = plans(&steps, batch_len_max, &chooser);
-        let executor = Executor::new(context, (weights, &config), (steps, plans), slot_len)?;
+        let lens = (self.options.answer, slot_len);
+        let executor = Executor::new(context, (weights, &config), (steps, plans), lens)?;
         let lane =
             |name, priority, event_len| Lane::new(context, name, priority, event_len, &waker);
         let compute = lane("twinstream-calc", Priority::Usual, RESULT_LEN)?;

@@ -14,7 +14,7 @@ use super::plan::{ConvStep, Plan, Step, Steps, VALUE_BYTES, Work};
 use super::stream::{KernelLaunch, Stream};
 use super::weights::{Packed, pack_conv, pack_fully_connected, pack_stem};
 use crate::error::{Error, Kind, Result};
-use crate::model::{Model, ModelConfig};
+use crate::model::{Answer, CLASS_VALUE_LEN, Model, ModelConfig};
 
 /// Buffers that results alternate between: so many batches await or undergo their download.
 pub(super) const RESULT_LEN: usize = abi::TWINSTREAM_RESULT_LEN as usize;
@@ -117,7 +117,7 @@ pub(super) struct Sizes {
 }
 
 impl Sizes {
-    pub(super) fn new(steps: &Steps, plans: &[Plan], slot_len: usize) -> Self {
+    pub(super) fn new(steps: &Steps, plans: &[Plan], answer: Answer, slot_len: usize) -> Self {
         let batch_len = plans.iter().map(|plan| plan.batch_len).max().unwrap_or(0);
         let filters = steps.list.iter().map(|step| {
             let (weight_len, bias_len) = filter_len(step);
@@ -129,7 +129,7 @@ impl Sizes {
             images: slot_len * stride_bytes(steps),
             activations: steps.arena_len * VALUE_BYTES * batch_len,
             workspace: partials_bytes(plans) + arrival_len(plans) * size_of::<u32>(),
-            results: RESULT_LEN * batch_len * result_bytes(steps),
+            results: RESULT_LEN * batch_len * (logits_bytes(steps) + best_bytes(answer)),
         }
     }
 
@@ -151,9 +151,17 @@ fn stride_bytes(steps: &Steps) -> usize {
     steps.input_shape().value_len().next_multiple_of(IMAGE_ALIGN_BYTES)
 }
 
-/// Of one image's result.
-fn result_bytes(steps: &Steps) -> usize {
+/// Of one image's logits.
+fn logits_bytes(steps: &Steps) -> usize {
     steps.class_count() * size_of::<f32>()
+}
+
+/// Of one image's best classes, where these are asked for.
+fn best_bytes(answer: Answer) -> usize {
+    match answer {
+        Answer::Logits => 0,
+        Answer::TopK(count) => count * CLASS_VALUE_LEN * size_of::<f32>(),
+    }
 }
 
 /// A kernel's parameters.
@@ -163,6 +171,7 @@ enum Params {
     Conv(abi::twinstream_conv_params),
     AveragePool(abi::twinstream_average_pool_params),
     FullyConnected(abi::twinstream_fully_connected_params),
+    TopK(abi::twinstream_top_k_params),
 }
 
 /// One kernel with all that it needs.
@@ -179,15 +188,18 @@ pub(super) struct Executor {
     steps: Steps,
     plans: Vec<Plan>,
     batch_len_max: usize,
-    /// By plan and step.
+    /// By plan, in order: the steps', then what the answer takes.
     launches: Vec<Vec<Launch>>,
+    answer: Answer,
     scale: [f32; 3],
     shift: [f32; 3],
     images: DeviceMemory,
     arena: DeviceMemory,
     partials: DeviceMemory,
     arrivals: DeviceMemory,
-    results: DeviceMemory,
+    logits: DeviceMemory,
+    /// Empty where logits are the answer.
+    best: DeviceMemory,
     batch: DeviceMemory,
     /// What is copied to `batch` before the kernels run.
     description: PinnedMemory,
@@ -204,9 +216,10 @@ impl Executor {
         context: &Arc<Context>,
         (weights, config): (Weights, &ModelConfig),
         (steps, plans): (Steps, Vec<Plan>),
-        slot_len: usize,
+        (answer, slot_len): (Answer, usize),
     ) -> Result<Self> {
-        let sizes = Sizes::new(&steps, &plans, slot_len);
+        let sizes = Sizes::new(&steps, &plans, answer, slot_len);
+        let batch_len_max = plans.last().map_or(0, |plan| plan.batch_len);
         let room = |bytes| DeviceMemory::new(context, bytes);
         let allocate = || {
             let arrivals = room(arrival_len(&plans) * size_of::<u32>())?;
@@ -216,27 +229,30 @@ impl Executor {
                 room(sizes.images)?,
                 room(sizes.activations)?,
                 (room(partials_bytes(&plans))?, arrivals),
-                room(sizes.results)?,
+                room(RESULT_LEN * batch_len_max * logits_bytes(&steps))?,
+                room(RESULT_LEN * batch_len_max * best_bytes(answer))?,
                 room(BATCH_WORD_LEN * size_of::<u32>())?,
                 PinnedMemory::new(context, BATCH_WORD_LEN)?,
             ))
         };
-        let (images, arena, (partials, arrivals), results, batch, description) =
+        let (images, arena, (partials, arrivals), logits, best, batch, description) =
             allocate().map_err(|code| no_room(code, format_args!("{sizes:?} (bytes)")))?;
         let mut executor = Self {
             context: Arc::clone(context),
             weights,
             launches: Vec::new(),
+            answer,
             scale: std::array::from_fn(|c| 1.0 / (255.0 * config.std[c])),
             shift: std::array::from_fn(|c| -config.mean[c] / config.std[c]),
             steps,
-            batch_len_max: plans.last().map_or(0, |plan| plan.batch_len),
+            batch_len_max,
             plans: Vec::new(),
             images,
             arena,
             partials,
             arrivals,
-            results,
+            logits,
+            best,
             batch,
             description,
         };
@@ -246,6 +262,7 @@ impl Executor {
                 .iter()
                 .enumerate()
                 .map(|(step, &choice)| executor.launch(step, choice, plan.batch_len));
+            let launches = launches.chain(executor.top_k(plan.batch_len));
             let launches = launches.collect::<std::result::Result<_, Code>>();
             let launches = launches.map_err(|code| code.error("finding the kernels"))?;
             executor.launches.push(launches);
@@ -266,12 +283,22 @@ impl Executor {
 
     /// The result buffers.
     pub(super) fn results(&self) -> &DeviceMemory {
-        &self.results
+        match self.answer {
+            Answer::Logits => &self.logits,
+            Answer::TopK(_) => &self.best,
+        }
     }
 
     /// From one result buffer to the next, in bytes.
     pub(super) fn result_stride_bytes(&self) -> usize {
-        self.batch_len_max * result_bytes(&self.steps)
+        match self.answer {
+            Answer::Logits => self.logits_stride_bytes(),
+            Answer::TopK(_) => self.batch_len_max * best_bytes(self.answer),
+        }
+    }
+
+    fn logits_stride_bytes(&self) -> usize {
+        self.batch_len_max * logits_bytes(&self.steps)
     }
 
     pub(super) fn steps(&self) -> &Steps {
@@ -330,6 +357,7 @@ impl Executor {
                 Params::Conv(params) => stream.launch(kernel, params),
                 Params::AveragePool(params) => stream.launch(kernel, params),
                 Params::FullyConnected(params) => stream.launch(kernel, params),
+                Params::TopK(params) => stream.launch(kernel, params),
             }
         }
     }
@@ -379,9 +407,9 @@ impl Executor {
                     input: self.activation(input, batch_len),
                     weights,
                     bias,
-                    logits: self.results.address(),
+                    logits: self.logits.address(),
                     batch: self.batch.address(),
-                    result_bytes: self.result_stride_bytes() as u64,
+                    result_bytes: self.logits_stride_bytes() as u64,
                     channels: channels as u32,
                     classes: class_count as u32,
                 };
@@ -395,6 +423,22 @@ impl Executor {
                 self.pair("fully_connected", grid, sizes, Params::FullyConnected(params))
             }
         }
+    }
+
+    /// The launch that ranks the classes, where they are the answer.
+    fn top_k(&self, batch_len: usize) -> Option<std::result::Result<Launch, Code>> {
+        let Answer::TopK(count) = self.answer else { return None };
+        let params = abi::twinstream_top_k_params {
+            logits: self.logits.address(),
+            best: self.best.address(),
+            batch: self.batch.address(),
+            logits_result_bytes: self.logits_stride_bytes() as u64,
+            best_result_bytes: self.result_stride_bytes() as u64,
+            classes: self.steps.class_count() as u32,
+            k: count as u32,
+        };
+        let sizes = (abi::TWINSTREAM_TOP_K_THREADS, abi::TWINSTREAM_TOP_K_SHARED_BYTES);
+        Some(self.pair("top_k", [batch_len as u32, 1, 1], sizes, Params::TopK(params)))
     }
 
     fn stem(&self, step: usize, images: u32) -> std::result::Result<Launch, Code> {

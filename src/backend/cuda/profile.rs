@@ -16,7 +16,7 @@ use super::plan::{BUCKETS, Plan, Step, Steps, VALUE_BYTES, Work};
 use super::stream::{Event, Graph, Priority, Stream};
 use super::timer::LaunchTimer;
 use crate::error::{Error, Kind, Result};
-use crate::model::Model;
+use crate::model::{Answer, Model};
 
 /// One launch.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,7 +81,8 @@ pub fn profile(
         let plan = Plan::new(&steps, batch_len, &chooser);
         let weights = Weights::new(&context, model, &steps)?;
         let parts = (weights, model.config());
-        let mut executor = Executor::new(&context, parts, (steps, vec![plan]), batch_len)?;
+        let mut executor =
+            Executor::new(&context, parts, (steps, vec![plan]), (Answer::Logits, batch_len))?;
         let slots: Vec<u32> = (0..batch_len as u32).collect();
         executor.describe(0, &slots);
         let measured = Bench::new(&context, &executor, (batch_len, repeat_len))

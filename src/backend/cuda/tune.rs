@@ -11,7 +11,7 @@ use super::executor::{Executor, Sizes, Weights};
 use super::plan::{BUCKETS, ConvStep, Plan, Steps, Work};
 use super::timer::LaunchTimer;
 use crate::error::{Error, Kind, Result};
-use crate::model::{Model, Network};
+use crate::model::{Answer, Model, Network};
 
 /// A convolution as it is launched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub fn plan_summaries(network: &Network, device: &DeviceInfo, tuning: &Tuning) -
     let shape = network.input_shape();
     let chooser = Chooser::new(device, (shape.height, shape.width), Some(tuning));
     let summary = |plan: Plan| {
-        let sizes = Sizes::new(&steps, std::slice::from_ref(&plan), 0);
+        let sizes = Sizes::new(&steps, std::slice::from_ref(&plan), Answer::Logits, 0);
         PlanSummary {
             batch_len: plan.batch_len,
             weight_bytes: sizes.weights,
@@ -147,8 +147,9 @@ pub fn tune(
             }
         }
         let weights = Weights::new(&context, model, &steps)?;
-        let mut executor =
-            Executor::new(&context, (weights, model.config()), (steps, vec![plan]), batch_len)?;
+        let parts = (weights, model.config());
+        let lens = (Answer::Logits, batch_len);
+        let mut executor = Executor::new(&context, parts, (steps, vec![plan]), lens)?;
         let slots: Vec<u32> = (0..batch_len as u32).collect();
         executor.describe(0, &slots);
         let timer = LaunchTimer::new(&executor, &context, tune_options.repeat_len)
