@@ -70,6 +70,7 @@ mod cuda {
     /// devices that are newer still.
     const TARGETS: &str = "80,86,89,90a";
     const BINDINGS: &str = "src/backend/cuda/launch.rs";
+    const NVTX_HEADER: &str = "nvtx3/nvToolsExt.h";
 
     /// Says what is wrong and ends the build.
     fn fail(message: &str) -> ! {
@@ -206,15 +207,18 @@ mod cuda {
         let homes = homes.map(PathBuf::from).chain(["/usr/local/cuda", TOOLKIT].map(PathBuf::from));
         let beside = nvcc().and_then(|nvcc| Some(nvcc.parent()?.parent()?.to_owned()));
         let mut headers = homes.chain(beside).map(|home| home.join("include"));
-        let headers = headers.find(|folder| folder.join("nvtx3/nvToolsExt.h").is_file());
+        let headers = headers.find(|folder| folder.join(NVTX_HEADER).is_file());
         let mut build = cc::Build::new();
         build.file("cuda/driver/nvtx.c").std("c11").flag("-fvisibility=hidden");
         match headers {
             Some(folder) => {
+                println!("cargo::rerun-if-changed={}", folder.join(NVTX_HEADER).display());
+                // From this the test of the ranges knows that there are any.
+                println!("cargo::rustc-env=TWINSTREAM_NVTX_HEADERS={}", folder.display());
                 build.define("TWINSTREAM_NVTX", None).include(folder);
             }
             None if variable("TWINSTREAM_CUDA").is_none() => println!(
-                "cargo::warning=no NVTX ranges for profilers: nvtx3/nvToolsExt.h is not beside nvcc"
+                "cargo::warning=no NVTX ranges for profilers: {NVTX_HEADER} is not beside nvcc"
             ),
             // Profilers have nothing to see of the emulated device.
             None => {}

@@ -29,6 +29,8 @@ if [ "$(cat "$folder/installed" 2>/dev/null)" != "$wheels" ]; then
         ln -sfn "wheels/nvidia/cu13/$part" "$folder/$part"
     done
     ln -sfn wheels/clang/native "$folder/libclang"
+    # Builds for the emulated device may have done without: cargo is to look again.
+    touch build.rs
 fi
 
 check() { # check FILE WHAT

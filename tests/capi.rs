@@ -11,9 +11,9 @@ mod common;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
-use common::{cifar_model, repository, u8_tensor};
+use common::{cifar_model, repository, run, u8_tensor};
 use safetensors::SafeTensors;
 use twinstream::backend::cpu::{Cpu, CpuOptions};
 use twinstream::model::top_k;
@@ -66,13 +66,6 @@ fn folder(test: &str) -> PathBuf {
     symlink(&library, folder.join("libtwinstream.so")).unwrap();
     symlink(&library, folder.join(soname())).unwrap();
     folder
-}
-
-fn run(command: &mut Command) -> Output {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let texts = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
-    assert!(output.status.success(), "{command:?}: {}\n{}{}", output.status, texts[0], texts[1]);
-    output
 }
 
 /// The compiler of a dialect, with the flags that every source is compiled with.

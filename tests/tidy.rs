@@ -204,8 +204,8 @@ fn files_are_short_and_say_what_they_are() {
 }
 
 #[test]
-fn files_of_the_c_interface_are_short_and_say_what_they_are() {
-    for folder in ["ffi", "ffi/examples", "tests/capi"] {
+fn c_files_are_short_and_say_what_they_are() {
+    for folder in ["ffi", "ffi/examples", "tests/capi", "tests/emulated"] {
         let mut len = 0;
         for entry in fs::read_dir(repository().join(folder)).unwrap() {
             let path = entry.unwrap().path();

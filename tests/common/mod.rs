@@ -1,8 +1,10 @@
-//! What several integration tests share: the repository's model, reference files, skipping.
+//! What several integration tests share: the repository's model, reference files, skipping, running
+//! programs.
 
 #![allow(dead_code, reason = "each test file is a crate of its own and uses a part of this")]
 
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 
 use safetensors::SafeTensors;
 use twinstream::model::Model;
@@ -27,6 +29,14 @@ pub fn shared_data(check: &str) -> Option<PathBuf> {
     }
     eprintln!("SKIPPED {check}: the reference data is not beside this checkout");
     None
+}
+
+/// Runs a program to its end, which must be a good one.
+pub fn run(command: &mut Command) -> Output {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let texts = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
+    assert!(output.status.success(), "{command:?}: {}\n{}{}", output.status, texts[0], texts[1]);
+    output
 }
 
 /// The u8 tensor `name`.

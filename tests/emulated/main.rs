@@ -1,7 +1,9 @@
-//! Backend `cuda`, kernels and all: against PyTorch, behind the live engine, on devices that fail.
+//! Backend `cuda`, kernels and all: against PyTorch, behind the live engine, on devices that fail,
+//! and as a profiler sees it.
 //!
 //! `TWINSTREAM_CUDA=emulated cargo test --features cuda` runs all of it on the emulated device. In
-//! a build for real devices only the comparisons run, and where there is no device they say so.
+//! a build for real devices only the comparisons and the profiler run, and where there is no device
+//! they say so.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -11,3 +13,5 @@ mod faults;
 mod golden;
 #[cfg(twinstream_emulated)]
 mod live;
+#[cfg(feature = "cli")]
+mod profiling;

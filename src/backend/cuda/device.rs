@@ -6,6 +6,7 @@
 //! other by events alone. `docs/GPU.md` argues the order.
 
 use std::collections::VecDeque;
+use std::ffi::CStr;
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -175,12 +176,14 @@ struct Job {
 }
 
 impl Job {
-    fn new(
-        name: &'static std::ffi::CStr,
+    /// Submits what `name` says, so many images, within the range that a profiler shows.
+    fn begin(
+        name: &'static CStr,
         len: usize,
-        begun: std::result::Result<(), Code>,
+        submit: impl FnOnce() -> std::result::Result<(), Code>,
     ) -> Self {
-        Self { refused: begun.err(), _range: nvtx::Range::new(name, len as u64) }
+        let range = nvtx::Range::new(name, len as u64);
+        Self { refused: submit().err(), _range: range }
     }
 
     /// How it ended, if it did; `lane` is asked where it has begun.
@@ -231,8 +234,8 @@ struct Attached {
 impl Attached {
     fn upload(&mut self, slots: &mut Vec<Slot>) {
         self.uploaded.append(slots);
-        let begun = self.begin_upload();
-        self.uploading = Some(Job::new(c"upload", self.uploaded.len(), begun));
+        let len = self.uploaded.len();
+        self.uploading = Some(Job::begin(c"upload", len, || self.begin_upload()));
     }
 
     fn begin_upload(&mut self) -> std::result::Result<(), Code> {
@@ -263,14 +266,16 @@ impl Attached {
         batch.slots.clear();
         batch.slots.extend_from_slice(slots);
         self.executor.describe(result, slots);
-        let begun = self.begin_compute(result, slots.len());
-        let is_begun = begun.is_ok();
-        self.computing = Some((Job::new(c"compute", slots.len(), begun), result));
+        let len = slots.len();
+        let job = Job::begin(c"compute", len, || self.begin_compute(result, len));
+        let is_begun = job.refused.is_none();
+        self.computing = Some((job, result));
         if is_begun {
-            let begun = self.begin_download(result, slots.len());
+            let range = nvtx::Range::new(c"download", len as u64);
+            let begun = self.begin_download(result, len);
             let batch = &mut self.batches[result];
             batch.refused = begun.err();
-            batch.range = Some(nvtx::Range::new(c"download", slots.len() as u64));
+            batch.range = Some(range);
         }
     }
 
