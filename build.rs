@@ -227,19 +227,28 @@ mod cuda {
     }
 
     /// Fails where the checked-in bindings are not those of the header; passes them over where there
-    /// is no libclang to read it.
+    /// is no libclang to read it, unless they are to be written or checked in any case.
     fn compare_bindings() {
         variable("LIBCLANG_PATH");
+        let wanted = variable("TWINSTREAM_BINDINGS");
         // bindgen panics where it finds none.
         std::panic::set_hook(Box::new(|_| {}));
         let made = std::panic::catch_unwind(bindings);
         let _ = std::panic::take_hook();
-        let Ok(made) = made else { return };
+        let Ok(made) = made else {
+            if let Some(wanted) = wanted {
+                fail(&format!(
+                    "TWINSTREAM_BINDINGS is \"{wanted}\", but libclang cannot be loaded: set \
+                     LIBCLANG_PATH (scripts/cuda-toolkit.sh prints it)"
+                ));
+            }
+            return;
+        };
         let found = fs::read_to_string(BINDINGS).unwrap_or_default();
         if found == made {
             return;
         }
-        if variable("TWINSTREAM_BINDINGS").as_deref() == Some("write") {
+        if wanted.as_deref() == Some("write") {
             fs::write(BINDINGS, made).unwrap_or_else(|error| fail(&format!("{BINDINGS}: {error}")));
             return;
         }

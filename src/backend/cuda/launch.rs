@@ -302,7 +302,7 @@ const _: () = {
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
 pub struct twinstream_class {
-    pub index: u32,
+    pub index: f32,
     pub probability: f32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
