@@ -166,7 +166,7 @@ typedef struct twinstream_options {
     uint64_t spin_ns;             /* how long threads look out before they sleep */
     uint64_t stall_timeout_ns;    /* a device that ends no work for so long is lost */
     int32_t core;                 /* the engine's thread is pinned to; -1: the system chooses */
-    uint32_t top_k;               /* answer with so many best classes; 0: with logits. CPU and CUDA */
+    uint32_t top_k;               /* classes to answer with, CPU and CUDA; 0: logits instead */
 } twinstream_options;
 
 /* How a request is handled. Set all to zero, then struct_size. */
@@ -187,8 +187,8 @@ typedef struct twinstream_geometry {
     uint32_t width;         /* the same */
     uint32_t reserved;      /* 0 */
     uint64_t image_bytes;   /* u8 RGB: height x width x 3 */
-    /* Floats of a result: one logit a class; with top_k, the index and the probability of each class,
-     * the best one first. */
+    /* Floats of a result: one logit a class; with top_k, index and probability of each of the best
+     * classes, best first. */
     uint64_t result_len;
     uint64_t batch_len_max; /* longest batch, in images */
 } twinstream_geometry;

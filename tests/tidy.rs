@@ -75,6 +75,7 @@ const UNSAFE_FILES: &[&str] = &[
     "src/backend/cuda/nvtx.rs",
     "src/backend/cuda/profile.rs",
     "src/backend/cuda/stream.rs",
+    "src/backend/cuda/timer.rs",
     "src/backend/cuda/tune.rs",
     "src/capi/calls.rs",
     "src/capi/layout.rs",

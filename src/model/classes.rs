@@ -23,7 +23,7 @@ pub enum Answer {
 }
 
 /// Floats of a class in an answer of [`Answer::TopK`].
-pub(crate) const CLASS_VALUE_LEN: usize = 2;
+const CLASS_VALUE_LEN: usize = 2;
 
 impl Answer {
     /// Floats of an answer about so many classes.

@@ -13,7 +13,6 @@ mod weights;
 pub use arena::Arena;
 #[cfg(feature = "cuda")]
 pub(crate) use arena::{Tensor, place};
-pub(crate) use classes::CLASS_VALUE_LEN;
 pub use classes::{Answer, Class, top_k, top_k_of};
 pub use config::{Interpolation, ModelConfig};
 pub use network::{

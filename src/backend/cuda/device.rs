@@ -72,8 +72,9 @@ impl CudaDevice {
     ///
     /// # Errors
     /// `is_device` where there is no driver, or it fails; `is_argument` for a device that is not
-    /// there, an input size that the network cannot take or an answer that it cannot give; `is_memory` when the weights do not
-    /// fit; `is_weights` when one exceeds f16, or the file was changed since it was opened.
+    /// there, an input size that the network cannot take or an answer that it cannot give;
+    /// `is_memory` when the weights do not fit; `is_weights` when one exceeds f16, or the file was
+    /// changed since it was opened.
     pub fn new(model: &Model, options: &CudaOptions) -> Result<Self> {
         let network = model.network(options.height, options.width)?;
         let result_len = options.answer.value_len(network.class_count())?;

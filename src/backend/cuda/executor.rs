@@ -14,7 +14,7 @@ use super::plan::{ConvStep, Plan, Step, Steps, VALUE_BYTES, Work};
 use super::stream::{KernelLaunch, Stream};
 use super::weights::{Packed, pack_conv, pack_fully_connected, pack_stem};
 use crate::error::{Error, Kind, Result};
-use crate::model::{Answer, CLASS_VALUE_LEN, Model, ModelConfig};
+use crate::model::{Answer, Model, ModelConfig};
 
 /// Buffers that results alternate between: so many batches await or undergo their download.
 pub(super) const RESULT_LEN: usize = abi::TWINSTREAM_RESULT_LEN as usize;
@@ -160,7 +160,7 @@ fn logits_bytes(steps: &Steps) -> usize {
 fn best_bytes(answer: Answer) -> usize {
     match answer {
         Answer::Logits => 0,
-        Answer::TopK(count) => count * CLASS_VALUE_LEN * size_of::<f32>(),
+        Answer::TopK(count) => count * size_of::<abi::twinstream_class>(),
     }
 }
 
