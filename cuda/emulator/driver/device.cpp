@@ -277,10 +277,18 @@ int cuModuleGetFunction(void *function, void *module, void *name) {
     return SUCCESS;
 }
 
+// Kernels are as if compiled for what the device is.
+int cuFuncGetAttribute(void *value, int attribute, void *) {
+    constexpr int PTX_VERSION = 5;
+    if (attribute != PTX_VERSION) return NOT_SUPPORTED;
+    *static_cast<int *>(value) = 90;
+    return SUCCESS;
+}
+
 int cuFuncSetAttribute(void *function, int attribute, int value) {
     constexpr int SHARED_BYTES_MAX = 8;
     if (attribute != SHARED_BYTES_MAX) return NOT_SUPPORTED;
-    if (value > 166912) return INVALID_VALUE;
+    if (value > 232448) return INVALID_VALUE;
     static_cast<Function *>(function)->shared_bytes_max = value;
     return SUCCESS;
 }

@@ -23,6 +23,11 @@ const KERNELS: &[&[u8]] = &[&[]];
 
 /// CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES.
 const MAX_DYNAMIC_SHARED_SIZE_BYTES: i32 = 8;
+/// CU_FUNC_ATTRIBUTE_PTX_VERSION.
+const PTX_VERSION: i32 = 5;
+/// Kernels compiled for this architecture and later ones wait for the kernel before
+/// (`cuda/ptx.cuh`); what a newer device makes of older ones does not.
+const WAITING_VERSION: i32 = 90;
 /// A kernel may use this much dynamic shared memory unless it is allowed more.
 const SHARED_BYTES_DEFAULT: u32 = 48 << 10;
 
@@ -168,6 +173,13 @@ pub fn devices() -> Result<Vec<DeviceInfo>> {
     list().map_err(|code| code.error("listing the CUDA devices"))
 }
 
+/// A kernel, which lives as long as its context.
+pub(super) struct Function {
+    pub(super) handle: Handle,
+    /// Whether it waits itself for the kernel before it on the stream.
+    pub(super) waits: bool,
+}
+
 /// A device in use.
 pub(super) struct Context {
     info: DeviceInfo,
@@ -234,20 +246,23 @@ impl Context {
         &self,
         name: &str,
         shared_bytes: u32,
-    ) -> std::result::Result<Handle, Code> {
+    ) -> std::result::Result<Function, Code> {
         let mut found = Err(CudaError::NotFound);
         for module in &self.modules {
             found = found.or_else(|_| module.get_function(name));
         }
-        let function: Handle = found?.to_raw().cast();
+        let handle: Handle = found?.to_raw().cast();
+        let mut version = 0;
+        // SAFETY: the function belongs to a module, which lives; `version` is a place for a number.
+        check(unsafe { driver::cuFuncGetAttribute(&mut version, PTX_VERSION, handle) })?;
         if shared_bytes > SHARED_BYTES_DEFAULT {
             let bytes = shared_bytes as i32;
             // SAFETY: the function belongs to the module, which lives.
             check(unsafe {
-                driver::cuFuncSetAttribute(function, MAX_DYNAMIC_SHARED_SIZE_BYTES, bytes)
+                driver::cuFuncSetAttribute(handle, MAX_DYNAMIC_SHARED_SIZE_BYTES, bytes)
             })?;
         }
-        Ok(function)
+        Ok(Function { handle, waits: version >= WAITING_VERSION })
     }
 }
 

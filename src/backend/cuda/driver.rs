@@ -35,6 +35,11 @@ unsafe extern "C" {
     pub(super) fn cuCtxPopCurrent_v2(context: *mut Handle) -> c_int;
     pub(super) fn cuCtxGetStreamPriorityRange(least: *mut c_int, greatest: *mut c_int) -> c_int;
     pub(super) fn cuDeviceGetUuid(uuid: *mut [u8; 16], device: c_int) -> c_int;
+    pub(super) fn cuFuncGetAttribute(
+        value: *mut c_int,
+        attribute: c_int,
+        function: Handle,
+    ) -> c_int;
     pub(super) fn cuFuncSetAttribute(function: Handle, attribute: c_int, value: c_int) -> c_int;
     pub(super) fn cuStreamCreateWithPriority(
         stream: *mut Handle,

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::choice::Choice;
-use super::context::Context;
+use super::context::{Context, Function};
 use super::driver::Code;
 use super::launch as abi;
 use super::memory::{DeviceMemory, PinnedMemory};
@@ -24,8 +24,6 @@ const IMAGE_ALIGN_BYTES: usize = 64;
 const ALIGN_BYTES: usize = 256;
 /// Words of a batch's description: its length, its result buffer and the slots.
 const BATCH_WORD_LEN: usize = size_of::<abi::twinstream_batch>() / size_of::<u32>();
-/// Devices from this one on begin a kernel before the one ahead of it has ended (`cuda/ptx.cuh`).
-const DEPENDENT_CAPABILITY: (u32, u32) = (9, 0);
 /// Channels that a block of the average pool takes.
 const POOL_CHANNEL_LEN: usize = 64;
 
@@ -528,10 +526,9 @@ impl Executor {
         (thread_len, shared_bytes): (u32, u32),
         params: Params,
     ) -> std::result::Result<Launch, Code> {
-        let function = self.context.function(name, shared_bytes)?;
+        let Function { handle: function, waits } = self.context.function(name, shared_bytes)?;
         // The stem follows the description's copy, which only the stream can order it behind.
-        let is_dependent = self.context.info().capability >= DEPENDENT_CAPABILITY
-            && !matches!(params, Params::Stem(_));
+        let is_dependent = waits && !matches!(params, Params::Stem(_));
         let kernel = KernelLaunch { function, grid, thread_len, shared_bytes, is_dependent };
         Ok(Launch { kernel, params })
     }
