@@ -113,6 +113,8 @@ class Block {
     // Barrier `number`, which opens when `threads_len` threads have arrived.
     void wait_at_barrier(std::uint32_t number, std::uint32_t threads_len);
     void arrive_at_barrier(std::uint32_t number, std::uint32_t threads_len);
+    // Whether the kernel before has yet to run.
+    bool is_early() const { return is_early_; }
     // Suspends the calling thread until the kernel before has ended.
     void wait_for_previous_kernel();
     // Suspends the calling thread until `wake` is called for the same address.

@@ -212,7 +212,14 @@ void barrier_sync(std::uint32_t number, std::uint32_t threads_len) {
     current_block->wait_at_barrier(number, threads_len);
 }
 
-void wait_for_previous_kernel() { current_block->wait_for_previous_kernel(); }
+void wait_for_previous_kernel() {
+    if (current_block->is_early()) {
+        // Copies otherwise end as late as they may; here the earliest moment is the one that shows
+        // a copy of what the kernel before is still to write.
+        perform_until(*current_thread, current_thread->copy_groups + 1);
+    }
+    current_block->wait_for_previous_kernel();
+}
 
 void barrier_arrive(std::uint32_t number, std::uint32_t threads_len) {
     current_block->arrive_at_barrier(number, threads_len);
