@@ -25,7 +25,9 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 cargo rustc --locked --release --lib --no-default-features --crate-type cdylib,staticlib "$@" -- \
     --print native-static-libs 2>"$log" || { cat "$log" >&2; exit 1; }
-native_libs=$(sed -n 's/.*native-static-libs: //p' "$log" | tail -n 1)
+# With feature cuda the crate `cust` asks for the driver too, which the library finds by itself when it
+# runs (cuda/driver/loader.cpp): users need not have it.
+native_libs=$(sed -n 's/.*native-static-libs: //p' "$log" | tail -n 1 | sed 's/-lcuda //')
 if [ -z "$native_libs" ]; then
     cat "$log" >&2
     echo 'the compiler did not say what the static library needs' >&2
