@@ -71,15 +71,15 @@ fi
     printf '\n| step | end | time |\n|---|---|---|\n'
 } >"$report"
 
-sized=(${model[@]+"${model[@]}"})
 numerics=(python3 scripts/compare_backends.py "$program")
 step numerics-32 30 "${numerics[@]}" "${images[@]}"
-step numerics-224 60 "${numerics[@]}" ${sized[@]+"${sized[@]}"} "${images[@]}"
-[ -n "${QUICK:-}" ] || step numerics-one-by-one 30 "${numerics[@]}" --no-graphs --batch 1 "${images[@]}"
+step numerics-224 60 "${numerics[@]}" ${model[@]+"${model[@]}"} "${images[@]}"
+[ -n "${QUICK:-}" ] ||
+    step numerics-one-by-one 30 "${numerics[@]}" --no-graphs --batch 1 "${images[@]}"
 
 # Layers against their bounds, graph against single launches (their gap is what launches cost),
 # uploads alone and beside computing.
-profile=("$program" profile ${sized[@]+"${sized[@]}"} --batches $batches --repeats $repeats --json)
+profile=("$program" profile ${model[@]+"${model[@]}"} --batches $batches --repeats $repeats --json)
 step profile-model 60 "${profile[@]}" --tuning "$out/none.json"
 if python3 -c 'import torch, torchvision, sys; sys.exit(not torch.cuda.is_available())' 2>/dev/null
 then
@@ -90,12 +90,12 @@ fi
 tuning=$out/none.json
 if [ -z "${QUICK:-}" ]; then
     tuning=$out/tuning.json
-    step tune 120 "$program" tune ${sized[@]+"${sized[@]}"} --tuning "$tuning" --json
+    step tune 120 "$program" tune ${model[@]+"${model[@]}"} --tuning "$tuning" --json
     step profile-tuned 60 "${profile[@]}" --tuning "$tuning"
 fi
 
 for rate in $rates; do
-    step "load-${rate/:/-}" 40 "$program" bench --backend cuda ${sized[@]+"${sized[@]}"} \
+    step "load-${rate/:/-}" 40 "$program" bench --backend cuda ${model[@]+"${model[@]}"} \
         --tuning "$tuning" --arrivals "$rate" --duration ${seconds}s \
         --policies serial,jit,stream --json
 done
