@@ -1,13 +1,15 @@
 #!/bin/sh
-# Fuzzes each target for some seconds, guided by coverage: scripts/fuzz.sh [SECONDS] [TARGET…]
+# Runs each fuzz target RUNS times, guided by coverage: scripts/fuzz.sh [RUNS [SEED [TARGET…]]]
 #
+# CI names a seed, so that what fails there fails again; without one, each call tries something new.
 # Needs a stable Rust and a C++ compiler only: libFuzzer is compiled from its crate, and the flags below
 # are those by which `cargo fuzz run --sanitizer none` instruments. What was found stays in fuzz/corpus,
 # inputs that crash in fuzz/artifacts; `fuzz/target/…/release/TARGET FILE` runs one again.
 set -eu
 cd "$(dirname "$0")/.."
-seconds=${1:-20}
-[ $# -gt 0 ] && shift
+runs=${1:-100000}
+seed=${2:-0}
+if [ $# -gt 2 ]; then shift 2; else shift $#; fi
 [ $# -gt 0 ] || set -- image weights
 
 host=$(rustc -vV | sed -n 's/^host: //p')
@@ -26,6 +28,6 @@ for target; do
     esac
     mkdir -p "fuzz/corpus/$target" "fuzz/artifacts/$target"
     "fuzz/target/$host/release/$target" "fuzz/corpus/$target" "$seeds" \
-        -max_total_time="$seconds" -timeout=20 -max_len="$max_len" -verbosity=0 -print_final_stats=1 \
+        -runs="$runs" -seed="$seed" -timeout=20 -max_len="$max_len" -verbosity=0 -print_final_stats=1 \
         -artifact_prefix="fuzz/artifacts/$target/"
 done

@@ -205,6 +205,21 @@ fn bombs_are_refused_by_their_header() {
 }
 
 #[test]
+fn a_palette_that_ends_within_a_colour_is_refused() {
+    let png = std::fs::read(data("palette.png")).unwrap();
+    let start = png.windows(4).position(|kind| kind == b"PLTE").unwrap() - 4;
+    let data_len = u32::from_be_bytes(png[start..start + 4].try_into().unwrap()) as usize;
+    for missing in [1, 2] {
+        let mut chunk = (data_len as u32 - missing).to_be_bytes().to_vec();
+        chunk.extend(&png[start + 4..start + 8 + data_len - missing as usize]);
+        chunk.extend(png_crc(&chunk[4..]).to_be_bytes());
+        let cut = [&png[..start], &chunk, &png[start + 12 + data_len..]].concat();
+        let error = image::decode(&cut).unwrap_err();
+        assert!(error.is_image() && error.to_string().contains("palette"), "{error}");
+    }
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_named() {
     for path in [data("absent.png"), data("")] {
         let error = image::decode_file(&path).unwrap_err();

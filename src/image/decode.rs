@@ -82,12 +82,39 @@ fn decode_other(bytes: &[u8], format: ImageFormat) -> Result<Rgb8> {
     let reader = || ImageReader::with_format(Cursor::new(bytes), format);
     let (width, height) = reader().into_dimensions().map_err(malformed)?;
     check_size(width as usize, height as usize)?;
+    if format == ImageFormat::Png {
+        check_palette(bytes)?;
+    }
     let mut reader = reader();
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(DECODER_BYTES_MAX);
     reader.limits(limits);
     let decoded = reader.decode().map_err(malformed)?;
     Rgb8::new(width as usize, height as usize, to_rgb8(decoded))
+}
+
+/// Refuses a palette that ends within a colour, at which the png crate (0.18.1) panics.
+fn check_palette(png: &[u8]) -> Result<()> {
+    const SIGNATURE_LEN: usize = 8;
+    const COLOUR_TYPE: usize = 25;
+    const INDEXED: u8 = 3;
+    /// Of a chunk: length and type before its data, a checksum behind them.
+    const FRAME_LEN: usize = 12;
+
+    if png.get(COLOUR_TYPE) != Some(&INDEXED) {
+        return Ok(());
+    }
+    let mut chunks = png.get(SIGNATURE_LEN..).unwrap_or_default();
+    while let Some((&[a, b, c, d, ref kind @ ..], _)) = chunks.split_first_chunk::<8>() {
+        let data_len = u32::from_be_bytes([a, b, c, d]) as usize;
+        if kind == b"PLTE" && !data_len.is_multiple_of(3) {
+            let reason =
+                format!("malformed PNG data: {data_len} bytes of palette are no whole colours");
+            return Err(Error::new(Kind::Image, reason));
+        }
+        chunks = chunks.get(FRAME_LEN.saturating_add(data_len)..).unwrap_or_default();
+    }
+    Ok(())
 }
 
 /// Pillow's `convert("RGB")`.
