@@ -130,10 +130,11 @@ mod cuda {
         });
         let folder = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
         let compile = |file: PathBuf| {
-            let name = file.file_stem().expect("a file's path ends in its name").to_owned();
+            let name = file.file_stem().expect("a file's path ends in its name");
             let fatbin = folder.join(name).with_extension("fatbin");
             fat_binary(&nvcc, &file, &fatbin);
-            format!("include_bytes!({fatbin:?}),\n")
+            // The names of its kernels begin with its own.
+            format!("({name:?}, include_bytes!({fatbin:?})),\n")
         };
         let list: String = files("cuda", "cu").into_iter().map(compile).collect();
         let all = folder.join("fatbins.rs");

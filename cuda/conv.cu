@@ -1,5 +1,5 @@
 // Entry points of the convolution, one a tile. All M x N tiles fit the shared memory of every
-// target, and two blocks or more a multiprocessor on those with 164 KiB and up.
+// target; docs/KERNELS.md lists how many blocks a multiprocessor holds.
 
 #include "conv_block.cuh"
 

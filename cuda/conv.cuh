@@ -46,7 +46,7 @@ struct ConvPlace {
     template <class Tile>
     static TWINSTREAM_DEVICE ConvPlace of_block(const twinstream_conv_params &p) {
         const uint32_t index = blockIdx.y * gridDim.x + blockIdx.x;
-        const uint32_t len = global<const twinstream_batch>(p.batch)->len;
+        const uint32_t len = ptx::load_past_l1(&global<const twinstream_batch>(p.batch)->len);
         return {index / gridDim.y * Tile::M, index % gridDim.y * Tile::N,
                 len * p.output_height * p.output_width};
     }

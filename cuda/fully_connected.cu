@@ -2,9 +2,11 @@
 //
 // A block computes 16 classes of up to 32 images; its eight warps take turns at blocks of 32
 // channels and add up their sums at the end. Classes are the rows of the matrix instruction and
-// images its columns, eight at a time, so that one image costs little. Nothing passes through
-// shared memory before: a sum may run over K in any order that both operands share, so a lane reads
-// 16 consecutive bytes of a row and uses them as the four pairs of values of two instructions.
+// images its columns, eight at a time. Nothing passes through shared memory before: a sum may run
+// over K in any order that both operands share, so a lane reads 16 consecutive bytes of a row and
+// uses them as the four pairs of values of two instructions. Images beyond the batch are multiplied
+// as zeros: what takes time at small batches is waiting for weights, and those are fetched into L2
+// while the kernel ahead still runs.
 
 #include "common.cuh"
 #include "ptx.cuh"
@@ -36,17 +38,34 @@ TWINSTREAM_DEVICE uint4 read_row(const f16 *rows, uint32_t row, uint32_t row_end
     return *reinterpret_cast<const uint4 *>(rows + static_cast<uint64_t>(row) * channels + channel);
 }
 
-// A warp's share of the sums; groups of images from `groups` on are left out.
+// Sends for the block's weights.
+TWINSTREAM_DEVICE void prefetch_weights(const twinstream_fully_connected_params &p) {
+    constexpr unsigned LINE_LEN = 64;
+    const uint32_t lines = p.channels / LINE_LEN;
+    const f16 *const weights = global<const f16>(p.weights);
+    for (uint32_t i = threadIdx.x; i < CLASSES * lines; i += THREADS) {
+        const uint32_t row = blockIdx.x * CLASSES + i / lines;
+        if (row < p.classes)
+            ptx::prefetch_to_l2(weights + static_cast<uint64_t>(row) * p.channels
+                                + i % lines * LINE_LEN);
+    }
+}
+
+// A warp's share of the sums.
 TWINSTREAM_DEVICE void multiply(float (&sums)[GROUPS][4],
                                 const twinstream_fully_connected_params &p, uint32_t first_image,
-                                uint32_t image_end, uint32_t groups) {
+                                uint32_t image_end) {
     const unsigned lane = threadIdx.x % WARP_LEN, row = lane / 4;
     const uint32_t first_class = blockIdx.x * CLASSES;
     const f16 *const weights = global<const f16>(p.weights);
     const f16 *const input = global<const f16>(p.input);
-    TWINSTREAM_UNROLL_BY(4)
     for (uint32_t channel = threadIdx.x / WARP_LEN * STEP + lane % 4 * CHUNK_LEN;
          channel < p.channels; channel += WARPS * STEP) {
+        uint4 images[GROUPS];
+        TWINSTREAM_UNROLL
+        for (unsigned i = 0; i < GROUPS; ++i)
+            images[i] =
+                read_row(input, first_image + i * GROUP + row, image_end, p.channels, channel);
         const uint4 upper = read_row(weights, first_class + row, p.classes, p.channels, channel);
         const uint4 lower =
             read_row(weights, first_class + 8 + row, p.classes, p.channels, channel);
@@ -54,12 +73,8 @@ TWINSTREAM_DEVICE void multiply(float (&sums)[GROUPS][4],
         const uint32_t second[4] = {upper.z, lower.z, upper.w, lower.w};
         TWINSTREAM_UNROLL
         for (unsigned i = 0; i < GROUPS; ++i) {
-            if (i >= groups)
-                break;
-            const uint4 image =
-                read_row(input, first_image + i * GROUP + row, image_end, p.channels, channel);
-            ptx::multiply_add_16x8x16(sums[i], first, image.x, image.y);
-            ptx::multiply_add_16x8x16(sums[i], second, image.z, image.w);
+            ptx::multiply_add_16x8x16(sums[i], first, images[i].x, images[i].y);
+            ptx::multiply_add_16x8x16(sums[i], second, images[i].z, images[i].w);
         }
     }
 }
@@ -70,14 +85,15 @@ TWINSTREAM_KERNEL(fully_connected, twinstream_fully_connected_params, THREADS, 2
     TWINSTREAM_SHARED(shared);
     float4 *const of_warps = reinterpret_cast<float4 *>(shared);
     const twinstream_batch *const batch = global<const twinstream_batch>(p.batch);
-    const uint32_t first_image = blockIdx.y * IMAGES, image_end = batch->len;
+    const uint32_t first_image = blockIdx.y * IMAGES;
+    prefetch_weights(p);
     ptx::wait_for_previous_kernel();
     ptx::allow_next_kernel();
+    const uint32_t image_end = batch->len;
     if (first_image >= image_end)
         return;
-    const uint32_t groups = ceil_divide(image_end - first_image, GROUP);
     float sums[GROUPS][4] = {};
-    multiply(sums, p, first_image, image_end, groups);
+    multiply(sums, p, first_image, image_end);
     TWINSTREAM_UNROLL
     for (unsigned i = 0; i < GROUPS; ++i)
         of_warps[(threadIdx.x / WARP_LEN * GROUPS + i) * WARP_LEN + threadIdx.x % WARP_LEN] =

@@ -15,11 +15,8 @@
 
 #if defined(__cplusplus)
 #define TWINSTREAM_SIZE_IS(type, bytes) static_assert(sizeof(type) == (bytes), #type)
-#elif defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L
-#define TWINSTREAM_SIZE_IS(type, bytes) _Static_assert(sizeof(type) == (bytes), #type)
 #else
-#define TWINSTREAM_SIZE_IS(type, bytes) \
-    typedef char type##_size_is[sizeof(type) == (bytes) ? 1 : -1]
+#define TWINSTREAM_SIZE_IS(type, bytes) _Static_assert(sizeof(type) == (bytes), #type)
 #endif
 
 enum {
@@ -41,6 +38,17 @@ typedef struct {
     uint32_t slots[TWINSTREAM_BATCH_LEN_MAX];
 } twinstream_batch;
 TWINSTREAM_SIZE_IS(twinstream_batch, 1032);
+
+/* Kernel `describe`: the description of a batch from the host to the device.
+ * Grid: (1, 1, 1). */
+typedef struct {
+    /* twinstream_batch in page-locked memory of the host, aligned to 4 bytes; words of slots beyond
+     * the batch are copied too and mean nothing. */
+    uint64_t source;
+    /* twinstream_batch. */
+    uint64_t batch;
+} twinstream_describe_params;
+TWINSTREAM_SIZE_IS(twinstream_describe_params, 16);
 
 /* Kernel `stem`: u8 pixels to the pooled output of the first layer.
  * Normalisation (u8 * scale + shift in f32, rounded to f16, zero padding after it), convolution 7x7
@@ -210,6 +218,9 @@ TWINSTREAM_SIZE_IS(twinstream_top_k_params, 48);
 /* Launch sizes: the tile, the threads of a block (all along x) and the dynamic shared memory, which
  * above 48 KiB the host must allow for (CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES). */
 enum {
+    TWINSTREAM_DESCRIBE_THREADS = 288,
+    TWINSTREAM_DESCRIBE_SHARED_BYTES = 0,
+
     TWINSTREAM_STEM_POOLED_HEIGHT = 8,
     TWINSTREAM_STEM_POOLED_WIDTH = 7,
     TWINSTREAM_STEM_THREADS = 256,

@@ -127,6 +127,30 @@ TWINSTREAM_DEVICE float4 load_shared_with_blocks(const float4 *source) {
 #endif
 }
 
+// Reads a word past the L1 cache: of the host's memory, or one that work before this kernel wrote
+// and that is wanted ahead of the wait, when L1 may still hold what it was for an earlier batch.
+TWINSTREAM_DEVICE uint32_t load_past_l1(const uint32_t *source) {
+#if defined(__CUDACC__)
+    uint32_t value;
+    asm volatile("ld.relaxed.sys.global.u32 %0, [%1];"
+                 : "=r"(value)
+                 : "l"(__cvta_generic_to_global(source))
+                 : "memory");
+    return value;
+#else
+    return *source;
+#endif
+}
+
+// Fetches the cache line of an address into L2, where it has to come from device memory.
+TWINSTREAM_DEVICE void prefetch_to_l2(const void *address) {
+#if defined(__CUDACC__)
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(__cvta_generic_to_global(address)));
+#else
+    static_cast<void>(address);
+#endif
+}
+
 // Adds 1 to a counter of global memory and returns what it was. What the caller, and the threads
 // that met it at a barrier before, wrote earlier is visible to whoever reads the new value so; and
 // the other way round.
@@ -152,7 +176,9 @@ TWINSTREAM_DEVICE void allow_next_kernel() {
 }
 
 // Waits until the kernel before has ended and its writes are visible; at once without programmatic
-// dependence. Only what no kernel writes may be read before, and nothing written.
+// dependence. Nothing may be written before, and only read what no kernel writes, or none but
+// `describe`, past L1: each kernel waits before it allows the next, so that those ahead of the one
+// before have ended in any case.
 TWINSTREAM_DEVICE void wait_for_previous_kernel() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.wait;" ::: "memory");

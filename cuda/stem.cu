@@ -5,37 +5,19 @@
 // rows that eight warps multiply, and those 39 x 36 pixels of the image, which are normalised once
 // into shared memory with a fourth, zero channel. A kernel row is then 8 pixels x 4 channels = 32
 // values that lie together, and the operand rows of neighbouring output pixels are 16 bytes apart:
-// ldmatrix reads them right where they overlap, without im2col and without bank conflicts. The
-// convolution's output (12.8 MB for 8 images of 224 x 224) never leaves the chip.
+// ldmatrix reads them right where they overlap, without im2col; only where eight of them go on in
+// the next row of pixels, two share a bank. The convolution's output (12.8 MB for 8 images of 224 x
+// 224) never leaves the chip.
 
 #include "common.cuh"
 #include "ptx.cuh"
+#include "stem.cuh"
 
 namespace twinstream::kernels {
 
-namespace {
+using namespace stem_layout;
 
-constexpr unsigned CHANNELS = 64;
-constexpr unsigned POOLED_HEIGHT = TWINSTREAM_STEM_POOLED_HEIGHT;
-constexpr unsigned POOLED_WIDTH = TWINSTREAM_STEM_POOLED_WIDTH;
-constexpr unsigned THREADS = TWINSTREAM_STEM_THREADS;
-// Pixels of the convolution under those of the pool.
-constexpr unsigned CONV_HEIGHT = 2 * POOLED_HEIGHT + 1;
-constexpr unsigned CONV_WIDTH = 2 * POOLED_WIDTH + 1;
-constexpr unsigned CONV_PIXELS = CONV_HEIGHT * CONV_WIDTH;
-// Pixels of the image under those; one column more than the kernel has, against zero weights.
-constexpr unsigned PATCH_HEIGHT = 2 * CONV_HEIGHT + 5;
-constexpr unsigned PATCH_WIDTH = 2 * CONV_WIDTH + 6;
-constexpr unsigned PIXEL_BYTES = 4 * sizeof(f16);
-constexpr unsigned PATCH_ROW_BYTES = PATCH_WIDTH * PIXEL_BYTES;
-constexpr unsigned PATCH_BYTES = PATCH_HEIGHT * PATCH_ROW_BYTES;
-constexpr unsigned KERNEL_ROWS = 7;
-constexpr unsigned FILTER_CHUNKS = KERNEL_ROWS * 8 * PIXEL_BYTES / CHUNK_BYTES;
-// Rows of weights an odd number of chunks apart: eight of them touch every bank once.
-constexpr unsigned FILTER_STRIDE = (FILTER_CHUNKS + 1) * CHUNK_BYTES;
-// Rows of results 36 words apart: the words that a warp writes at a time lie in different banks.
-constexpr unsigned RESULT_STRIDE = CHANNELS * sizeof(f16) + CHUNK_BYTES;
-constexpr unsigned WARP_ROWS = 32;
+namespace {
 
 static_assert(CONV_PIXELS <= THREADS / WARP_LEN * WARP_ROWS, "warps cover the convolution");
 static_assert(PATCH_BYTES % CHUNK_BYTES == 0, "weights follow the patch");
@@ -67,21 +49,33 @@ struct Stem {
 
     TWINSTREAM_DEVICE void normalise_patch(const uint8_t *image) const {
         const int32_t first_y = 2 * conv_y() - 3, first_x = 2 * conv_x() - 3;
-        TWINSTREAM_UNROLL_BY(6)
-        for (unsigned i = threadIdx.x; i < PATCH_HEIGHT * PATCH_WIDTH; i += THREADS) {
+        // All loads before the first store: else each would wait for the one before.
+        uint8_t bytes[PIXELS_EACH][3];
+        bool inside[PIXELS_EACH];
+        TWINSTREAM_UNROLL
+        for (unsigned n = 0; n < PIXELS_EACH; ++n) {
+            const unsigned i = threadIdx.x + n * THREADS;
             const uint32_t y = first_y + static_cast<int32_t>(i / PATCH_WIDTH);
             const uint32_t x = first_x + static_cast<int32_t>(i % PATCH_WIDTH);
-            uint2 pixel = make_uint2(0, 0);
-            if (y < p.height && x < p.width) {
-                const uint8_t *const from = image + (static_cast<uint64_t>(y) * p.width + x) * 3;
-                float values[3];
-                TWINSTREAM_UNROLL
-                for (unsigned c = 0; c < 3; ++c)
-                    values[c] = static_cast<float>(from[c]) * p.scale[c] + p.shift[c];
-                pixel = make_uint2(ptx::pack_f16x2(values[0], values[1]),
-                                   ptx::pack_f16x2(values[2], 0.0f));
-            }
-            *reinterpret_cast<uint2 *>(shared + i * PIXEL_BYTES) = pixel;
+            inside[n] = y < p.height && x < p.width;
+            // Any byte of the image will do in the place of what lies outside.
+            const uint64_t pixel = inside[n] ? static_cast<uint64_t>(y) * p.width + x : 0;
+            TWINSTREAM_UNROLL
+            for (unsigned c = 0; c < 3; ++c)
+                bytes[n][c] = image[pixel * 3 + c];
+        }
+        TWINSTREAM_UNROLL
+        for (unsigned n = 0; n < PIXELS_EACH; ++n) {
+            const unsigned i = threadIdx.x + n * THREADS;
+            float values[3];
+            TWINSTREAM_UNROLL
+            for (unsigned c = 0; c < 3; ++c)
+                values[c] = static_cast<float>(bytes[n][c]) * p.scale[c] + p.shift[c];
+            const uint32_t low = ptx::pack_f16x2(values[0], values[1]);
+            const uint32_t high = ptx::pack_f16x2(values[2], 0.0f);
+            if (i < PATCH_PIXELS)
+                *reinterpret_cast<uint2 *>(shared + i * PIXEL_BYTES) =
+                    inside[n] ? make_uint2(low, high) : make_uint2(0, 0);
         }
     }
 
@@ -93,8 +87,8 @@ struct Stem {
         for (unsigned i = 0; i < 2; ++i) {
             const unsigned row = warp * WARP_ROWS + i * 16 + lane % 16;
             const unsigned pixel = row < CONV_PIXELS ? row : CONV_PIXELS - 1;
-            pixels[i] = ptx::shared_address(shared) + pixel / CONV_WIDTH * 2 * PATCH_ROW_BYTES
-                        + pixel % CONV_WIDTH * 2 * PIXEL_BYTES + lane / 16 * CHUNK_BYTES;
+            pixels[i] = ptx::shared_address(shared) + pixel_offset(pixel)
+                        + lane / 16 * CHUNK_BYTES;
         }
         const uint32_t filter = ptx::shared_address(shared + PATCH_BYTES)
                                 + (lane % 8 + lane / 16 * 8) * FILTER_STRIDE
@@ -175,11 +169,13 @@ TWINSTREAM_KERNEL(stem, twinstream_stem_params, THREADS, 2) {
     const twinstream_batch *const batch = global<const twinstream_batch>(p.batch);
     const Stem stem{p, shared, static_cast<int32_t>(blockIdx.x / tiles_x * POOLED_HEIGHT),
                     static_cast<int32_t>(blockIdx.x % tiles_x * POOLED_WIDTH)};
+    stem.copy_weights();
     ptx::wait_for_previous_kernel();
     ptx::allow_next_kernel();
-    if (image >= batch->len)
+    if (image >= batch->len) {
+        ptx::copy_async_wait<0>();
         return;
-    stem.copy_weights();
+    }
     stem.normalise_patch(global<const uint8_t>(p.images) + batch->slots[image] * p.image_bytes);
     ptx::copy_async_wait<0>();
     __syncthreads();

@@ -3,8 +3,7 @@
 //
 // A block takes one image and makes a pass over its logits for each of the k classes: the best one
 // below the one before. Logit and index form one 64-bit key, so that "best" is a plain maximum:
-// larger logits first in IEEE's total order, then lower indices. Even NaN thus has its place, as on
-// the CPU.
+// NaN first, then larger logits in IEEE's total order, then lower indices.
 
 #include "common.cuh"
 #include "ptx.cuh"
@@ -20,7 +19,8 @@ static_assert(TWINSTREAM_TOP_K_SHARED_BYTES == WARPS * sizeof(uint64_t),
               "launch.h must state the shared memory");
 
 TWINSTREAM_DEVICE uint64_t key_of(float logit, uint32_t index) {
-    const uint32_t bits = __float_as_uint(logit);
+    // Whatever its sign and payload, which the devices choose: one above infinity.
+    const uint32_t bits = logit != logit ? 0x7f800001 : __float_as_uint(logit);
     const uint32_t order = bits >> 31 ? ~bits : bits | 1u << 31;
     return static_cast<uint64_t>(order) << 32 | ~index;
 }

@@ -45,7 +45,7 @@ fn cifar_images_of_the_repository() {
     for threads in [1, 2, 3] {
         let options = CpuOptions { threads, ..CpuOptions::for_model(&model) };
         let found = logits(&model, &options, &u8_tensor(&file, "cifar_pixels"));
-        assert_close(&found, &f32_tensor(&file, "cifar_logits"), "50 CIFAR images");
+        assert_close(&found, &f32_tensor(&file, "cifar_logits"), "200 CIFAR images");
     }
 }
 

@@ -17,6 +17,7 @@ constexpr int NOT_READY = 600;
 constexpr int LAUNCH_OUT_OF_RESOURCES = 701;
 constexpr int LAUNCH_FAILED = 719;
 constexpr int NOT_SUPPORTED = 801;
+constexpr int CAPTURE_UNSUPPORTED = 900;
 constexpr int UNKNOWN = 999;
 
 // The last result on this thread that `filtered` replaced.
@@ -54,6 +55,7 @@ inline const char *words(int result) {
         case LAUNCH_OUT_OF_RESOURCES: return "too many resources requested for launch";
         case LAUNCH_FAILED: return "unspecified launch failure";
         case NOT_SUPPORTED: return "operation not supported";
+        case CAPTURE_UNSUPPORTED: return "operation not permitted while a stream is capturing";
         default: return "unknown error";
     }
 }

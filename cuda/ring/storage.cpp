@@ -29,14 +29,15 @@ namespace {
 // Locked for every context, as a process may drive several devices.
 constexpr unsigned PORTABLE = 1;
 
-// Memory of the device whose context is current; base is nullptr where there is none. The storage
+// Memory of the device whose primary context is current; base is nullptr where none is. The storage
 // holds on to the context: it would take the memory with it, and results may outlive the engine.
 Storage cuda_allocate(size_t len_bytes) {
-    void *context = nullptr, *base = nullptr;
+    void *current = nullptr, *context = nullptr, *base = nullptr;
     int device = 0;
-    if (cuCtxGetCurrent(&context) != 0 || context == nullptr) return {};
+    if (cuCtxGetCurrent(&current) != 0 || current == nullptr) return {};
     if (cuCtxGetDevice(&device) != 0 || cuDevicePrimaryCtxRetain(&context, device) != 0) return {};
-    if (cuMemHostAlloc(&base, len_bytes, PORTABLE) != 0) {
+    // A context of the caller's own may end before the ring, and would take the memory with it.
+    if (context != current || cuMemHostAlloc(&base, len_bytes, PORTABLE) != 0) {
         cuDevicePrimaryCtxRelease_v2(device);
         return {};
     }

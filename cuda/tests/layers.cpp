@@ -127,6 +127,19 @@ struct Stem {
     }
 };
 
+void test_describe(Random &random) {
+    Buffer<twinstream_batch> source(1);
+    source[0].len = 3;
+    source[0].result = 2;
+    for (std::uint32_t &slot : source[0].slots)
+        slot = random.below(1000);
+    const Buffer<twinstream_batch> batch(1);
+    launch("describe", 1, 1, 1, TWINSTREAM_DESCRIBE_THREADS, TWINSTREAM_DESCRIBE_SHARED_BYTES,
+           twinstream_describe_params{source.address(), batch.address()}, "describe");
+    if (std::memcmp(&batch[0], &source[0], sizeof(twinstream_batch)) != 0)
+        fail("describe: the copy differs");
+}
+
 double test_average_pool(Random &random, unsigned len, unsigned bucket, unsigned pixels,
                          unsigned channels) {
     const std::string what = "average_pool: " + std::to_string(len) + " images, "
@@ -191,7 +204,8 @@ double test_fully_connected(Random &random, unsigned len, unsigned bucket, unsig
     return worst.ratio;
 }
 
-double test_top_k(Random &random, unsigned len, unsigned bucket, unsigned classes, unsigned k) {
+double test_top_k(Random &random, unsigned len, unsigned bucket, unsigned classes, unsigned k,
+                  bool has_nan = false) {
     const std::string what = "top_k: " + std::to_string(len) + " images, " + std::to_string(k)
                              + " of " + std::to_string(classes) + " classes";
     const std::size_t logit_len = std::size_t{bucket} * classes, best_len = std::size_t{bucket} * k;
@@ -201,6 +215,13 @@ double test_top_k(Random &random, unsigned len, unsigned bucket, unsigned classe
     for (std::size_t i = 0; i < len * std::size_t{classes}; ++i)
         logits[3 * logit_len + i] =
             random.below(9) == 0 ? -200.0f : static_cast<float>(random.below(12)) - 6.5f;
+    // NaN of either sign comes first, even with every bit set.
+    if (has_nan)
+        for (unsigned image = 0; image < len; ++image)
+            for (const unsigned i : {0u, classes / 2}) {
+                const std::uint32_t bits = i == 0 ? 0x7fffffff : 0xffc00000;
+                std::memcpy(&logits[3 * logit_len + std::size_t{image} * classes + i], &bits, 4);
+            }
     const auto batch = batch_of(len, 3);
     const twinstream_top_k_params p{logits.address(),
                                     best.address(),
@@ -216,7 +237,9 @@ double test_top_k(Random &random, unsigned len, unsigned bucket, unsigned classe
         std::vector<unsigned> order(classes);
         std::iota(order.begin(), order.end(), 0u);
         std::stable_sort(order.begin(), order.end(),
-                         [&](unsigned a, unsigned b) { return of[a] > of[b]; });
+                         [&](unsigned a, unsigned b) {
+                             return of[a] > of[b] || (std::isnan(of[a]) && !std::isnan(of[b]));
+                         });
         double total = 0.0;
         for (unsigned i = 0; i < classes; ++i)
             total += std::exp(double{of[i]} - of[order[0]]);
@@ -226,6 +249,8 @@ double test_top_k(Random &random, unsigned len, unsigned bucket, unsigned classe
                 fail(what + ": rank " + std::to_string(rank) + " is class "
                      + std::to_string(best[index].index) + ", expected "
                      + std::to_string(order[rank]));
+            if (has_nan)
+                continue; // all shares are NaN
             const double share = std::exp(double{of[order[rank]]} - of[order[0]]) / total;
             // A few units in the last place for exp and the quotient, besides the sum's roundings.
             worst.compare(index, best[index].probability, share,
@@ -256,6 +281,7 @@ void test_stem(std::uint64_t seed) {
 
 void test_pool_and_classes(std::uint64_t seed) {
     Random random(seed);
+    test_describe(random);
     double worst = 0.0;
     for (const unsigned pixels : {1u, 2u, 31u, 32u, 33u, 49u, 70u})
         worst = std::max(worst, test_average_pool(random, 3, 4, pixels, 64 * (pixels % 3 + 1)));
@@ -274,6 +300,8 @@ void test_pool_and_classes(std::uint64_t seed) {
     worst = 0.0;
     for (const unsigned classes : {1u, 2u, 10u, 255u, 256u, 257u, 1000u})
         worst = std::max(worst, test_top_k(random, 3, 5, classes, std::min(classes, 7u)));
+    for (const unsigned classes : {5u, 300u})
+        test_top_k(random, 2, 2, classes, 5, true);
     std::printf("top_k: agrees, worst %.2f of the error allowed\n", worst);
 }
 

@@ -67,8 +67,10 @@ pub fn top_k_of(answer: &[f32]) -> impl Iterator<Item = Class> + '_ {
 
 /// A pass over the logits for each class: the best one below the one before.
 fn write_top_k(logits: &[f32], answer: &mut [f32]) {
+    // Whatever its sign, NaN is one value.
+    let logit = |index: usize| if logits[index].is_nan() { f32::NAN } else { logits[index] };
     let order =
-        |&one: &usize, &other: &usize| logits[other].total_cmp(&logits[one]).then(one.cmp(&other));
+        |&one: &usize, &other: &usize| logit(other).total_cmp(&logit(one)).then(one.cmp(&other));
     let (mut before, mut sum) = (None, 1.0);
     let mut largest = 0.0;
     for class in answer.chunks_exact_mut(CLASS_VALUE_LEN) {
@@ -111,7 +113,9 @@ mod tests {
             top_k(logits, logits.len()).iter().map(|class| class.index).collect()
         };
         assert_eq!(indices(&[0.5; 4]), [0, 1, 2, 3]);
-        assert_eq!(indices(&[1.0, f32::NAN, f32::INFINITY, -0.0, 0.0]), [1, 2, 0, 4, 3]);
+        for nan in [f32::NAN, -f32::NAN] {
+            assert_eq!(indices(&[1.0, nan, f32::INFINITY, -0.0, 0.0]), [1, 2, 0, 4, 3]);
+        }
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! The whole network on the device against PyTorch's FP32 logits.
 
-use safetensors::SafeTensors;
+use twinstream::backend::cpu::{Cpu, CpuOptions};
+#[cfg(twinstream_emulated)]
+use twinstream::backend::cuda::emulated::{Behaviour, configure};
+use twinstream::backend::cuda::{CudaDevice, CudaOptions};
 use twinstream::model::{Answer, top_k, top_k_of};
 
-use super::common::{f32_tensor, shared_data, u8_tensor, worst};
-use super::device::{Bench, cifar, is_there, open, open_answering};
+use super::common::worst;
+use super::device::{Bench, cifar, is_there, model, open, open_answering};
 
 const CLASS_COUNT: usize = 10;
 const IMAGE_BYTES: usize = 32 * 32 * 3;
@@ -39,21 +42,59 @@ fn check(what: &str, found: &[f32], expected: &[f32]) {
 /// Goal: each bucket computes the network, full or not. Method: batches around the buckets' edges,
 /// every logit against PyTorch's.
 #[test]
-fn cifar_images_of_the_repository() {
-    if !is_there("50 CIFAR images on the GPU") {
+fn cifar_images_as_in_pytorch() {
+    if !is_there("200 CIFAR images on the GPU") {
         return;
     }
     let (pixels, expected) = cifar();
-    let mut bench = Bench::new(open(0), 16);
+    let mut bench = Bench::new(open(0), 40);
     let mut found = Vec::new();
     let mut rest = &pixels[..];
-    for batch_len in [1, 2, 3, 4, 5, 8, 9, 16, 2] {
+    for batch_len in [1, 2, 3, 4, 5, 8, 9, 15, 16, 17, 31, 32, 33, 24] {
         let (batch, after) = rest.split_at(batch_len * IMAGE_BYTES);
         found.extend(bench.infer(batch));
         rest = after;
     }
     assert!(rest.is_empty());
-    check("50 CIFAR images", &found, &expected);
+    check("200 CIFAR images", &found, &expected);
+}
+
+/// Goal: kernels that do not wait for the one before, as older devices have them, are not begun
+/// sooner. Method: the same images on a device whose kernels are as if compiled for 8.0.
+#[cfg(twinstream_emulated)]
+#[test]
+fn kernels_of_older_devices_run_one_after_another() {
+    configure(7, &Behaviour { ptx_version: 80, ..Behaviour::default() });
+    let (pixels, expected) = cifar();
+    let found = Bench::new(open(7), 8).infer(&pixels[..8 * IMAGE_BYTES]);
+    check("8 CIFAR images", &found, &expected[..8 * CLASS_COUNT]);
+}
+
+/// Goal: any input size is computed. Method: pictures of two sizes against the CPU backend, which
+/// PyTorch and a plain oracle vouch for.
+#[test]
+fn other_sizes_as_on_the_cpu() {
+    if !is_there("images of other sizes on the GPU") {
+        return;
+    }
+    for (height, width, batch_len) in [(33, 47, 3), (224, 224, 1)] {
+        let image_bytes = height * width * 3;
+        // Smooth, as pictures are: enlarged CIFAR images.
+        let (cifar, _) = cifar();
+        let pixel = |i: usize| {
+            let (image, at) = (i / image_bytes, i % image_bytes);
+            let (y, x, c) = (at / 3 / width * 32 / height, at / 3 % width * 32 / width, at % 3);
+            cifar[image * IMAGE_BYTES + (y * 32 + x) * 3 + c]
+        };
+        let pixels: Vec<u8> = (0..batch_len * image_bytes).map(pixel).collect();
+        let cpu_options = CpuOptions { threads: 1, height, width };
+        let mut expected = vec![0.0; batch_len * CLASS_COUNT];
+        Cpu::new(model(), &cpu_options).unwrap().infer(&pixels, &mut expected).unwrap();
+        let options = CudaOptions { height, width, ..CudaOptions::for_model(model()) };
+        let device = CudaDevice::new(model(), &options).unwrap();
+        let found = Bench::new(device, batch_len as u32).infer(&pixels);
+        check(&format!("{batch_len} images of {height}x{width}"), &found, &expected);
+    }
 }
 
 /// Goal: the device ranks classes as the host does. Method: the same batches by a device that
@@ -78,20 +119,4 @@ fn best_classes_are_those_of_the_logits() {
             }
         }
     }
-}
-
-#[test]
-fn two_hundred_cifar_images() {
-    let Some(folder) = shared_data("200 CIFAR images on the GPU against PyTorch") else { return };
-    if !is_there("200 CIFAR images on the GPU") {
-        return;
-    }
-    let bytes = std::fs::read(folder.join("reference.safetensors")).unwrap();
-    let file = SafeTensors::deserialize(&bytes).unwrap();
-    let pixels = u8_tensor(&file, "cifar_pixels");
-    let expected = f32_tensor(&file, "cifar_logits");
-    let mut bench = Bench::new(open(0), 25);
-    let batches = pixels[..200 * IMAGE_BYTES].chunks(25 * IMAGE_BYTES);
-    let found: Vec<f32> = batches.flat_map(|batch| bench.infer(batch)).collect();
-    check("200 CIFAR images", &found, &expected[..200 * CLASS_COUNT]);
 }

@@ -14,7 +14,7 @@ namespace {
 // Tests use one each, beside one another.
 constexpr int DEVICE_LEN_DEFAULT = 8;
 constexpr int DEVICE_LEN_MAX = 16;
-constexpr twinstream_emulated_options OPTIONS_DEFAULT = {1, uint64_t{8} << 30, 0, 1, 0, 0};
+constexpr twinstream_emulated_options OPTIONS_DEFAULT = {1, uint64_t{8} << 30, 0, 1, 0, 0, 90};
 // A kernel may use so much dynamic shared memory unless it is allowed more.
 constexpr int SHARED_BYTES_DEFAULT = 48 << 10;
 
@@ -35,7 +35,6 @@ constexpr Attribute ATTRIBUTES[] = {
     {16, 8},               // multiprocessors
     {36, 2619000},         // memory clock, kHz
     {37, 5120},            // memory bus, bits
-    {38, 50 << 20},        // L2 cache, bytes
     {40, 3},               // copy engines
     {75, 9},  {76, 0},     // compute capability
     {81, 233472},          // shared memory a multiprocessor
@@ -124,11 +123,6 @@ int cuInit(unsigned) {
     return SUCCESS;
 }
 
-int cuDriverGetVersion(void *version) {
-    *static_cast<int *>(version) = 13000;
-    return SUCCESS;
-}
-
 int cuGetErrorString(int result, const char **text) {
     *text = words(result);
     return SUCCESS;
@@ -161,7 +155,7 @@ int cuDeviceGetName(void *name, int len, int ordinal) {
     return SUCCESS;
 }
 
-int cuDeviceGetUuid(void *uuid, int ordinal) {
+int cuDeviceGetUuid_v2(void *uuid, int ordinal) {
     if (device(ordinal) == nullptr) return INVALID_DEVICE;
     uint8_t *bytes = static_cast<uint8_t *>(uuid);
     for (int i = 0; i < 16; ++i) bytes[i] = static_cast<uint8_t>(0x10 * ordinal + i);
@@ -239,6 +233,12 @@ int cuCtxGetCurrent(void *context) {
     return SUCCESS;
 }
 
+int cuCtxSynchronize(void) {
+    std::unique_lock lock(mutex());
+    if (int result = ready_beside_captures()) return result;
+    synchronize(current(), lock);
+    return current()->lost;
+}
 
 int cuCtxGetDevice(void *ordinal) {
     std::lock_guard guard(mutex());
@@ -265,8 +265,11 @@ int cuModuleLoadData(void *module, void *image) {
 }
 
 int cuModuleUnload(void *module) {
+    std::lock_guard guard(mutex());
+    int result = ready(true);
+    if (result == INVALID_CONTEXT || result == NOT_INITIALIZED) return result;
     delete static_cast<Module *>(module);
-    return SUCCESS;
+    return result;
 }
 
 int cuModuleGetFunction(void *function, void *module, void *name) {
@@ -277,16 +280,18 @@ int cuModuleGetFunction(void *function, void *module, void *name) {
     return SUCCESS;
 }
 
-// Kernels are as if compiled for what the device is.
 int cuFuncGetAttribute(void *value, int attribute, void *) {
     constexpr int PTX_VERSION = 5;
+    std::lock_guard guard(mutex());
+    if (int result = ready(true)) return result;
     if (attribute != PTX_VERSION) return NOT_SUPPORTED;
-    *static_cast<int *>(value) = 90;
+    *static_cast<int *>(value) = static_cast<int>(current()->options.ptx_version);
     return SUCCESS;
 }
 
 int cuFuncSetAttribute(void *function, int attribute, int value) {
-    constexpr int SHARED_BYTES_MAX = 8;
+    constexpr int SHARED_BYTES_MAX = 8, SHARED_CARVEOUT = 9;
+    if (attribute == SHARED_CARVEOUT) return 0 <= value && value <= 100 ? SUCCESS : INVALID_VALUE;
     if (attribute != SHARED_BYTES_MAX) return NOT_SUPPORTED;
     if (value > 232448) return INVALID_VALUE;
     static_cast<Function *>(function)->shared_bytes_max = value;

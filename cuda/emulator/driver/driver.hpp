@@ -17,6 +17,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <thread>
 #include <variant>
 #include <vector>
 
@@ -65,10 +66,10 @@ struct Copy {
     size_t len_bytes;
 };
 
-struct Fill {
+// A call that returns before its bytes are there, on a stream that no other waits for.
+struct Write {
     uint8_t *to;
-    size_t len_bytes;
-    uint8_t value;
+    Bytes bytes;
 };
 
 struct Kernel {
@@ -95,7 +96,7 @@ struct Replay {
     std::shared_ptr<const Graph> graph;
 };
 
-using Work = std::variant<Copy, Fill, Kernel, Record, Wait, Replay>;
+using Work = std::variant<Copy, Kernel, Record, Wait, Replay>;
 
 struct Graph {
     std::vector<Work> works;
@@ -110,8 +111,10 @@ struct Stream {
     std::condition_variable arrived;
     // Copies that the stream has reached and may put off; its thread alone touches them.
     std::vector<Copy> late;
-    // Set while calls are recorded instead of queued.
+    // Set while calls are recorded instead of queued, by this thread and in this mode.
     std::shared_ptr<Graph> capture;
+    std::thread::id capture_thread;
+    int capture_mode = 0;
     bool is_closing = false;
     Stream(Device *owner, uint64_t seed) : device(owner), random(seed) {}
 };
@@ -140,6 +143,8 @@ struct Device {
     Random random{0};
     Allocations memory, pinned;
     size_t memory_used_bytes = 0;
+    // Not done before somebody waits for the whole device.
+    std::vector<Write> writes;
     std::map<void *, std::shared_ptr<Stream>> streams;
     std::set<void *> events;
 };
@@ -157,6 +162,10 @@ int device_len();
 
 // The device whose context is current on this thread; nullptr: none.
 Device *current();
+
+// The same for calls that a recording of a graph may forbid: one of this thread, or of any other,
+// depending on the modes of both. With the lock held.
+int ready_beside_captures();
 
 // memory.cpp: nullptr where the system gives none.
 uint8_t *allocate(Allocations *allocations, size_t len_bytes);

@@ -1,6 +1,7 @@
 // Driver calls on memory; see driver.hpp.
 //
-// Stricter than a driver: an asynchronous copy must name page-locked memory on the host's side.
+// Stricter than a driver: an asynchronous copy must name page-locked memory on the host's side, and
+// what other calls write arrives as late as it may.
 #include <cstring>
 
 #include "driver.hpp"
@@ -38,7 +39,7 @@ int queue(void *handle, Work work) {
 
 int allocate_pinned(void **first, size_t len_bytes) {
     std::lock_guard guard(mutex());
-    if (int result = ready(true)) return result;
+    if (int result = ready_beside_captures()) return result;
     if (len_bytes == 0) return INVALID_VALUE;
     *first = allocate(&current()->pinned, len_bytes);
     return *first == nullptr ? OUT_OF_MEMORY : SUCCESS;
@@ -50,7 +51,7 @@ extern "C" {
 
 int cuMemAlloc_v2(void *address, size_t len_bytes) {
     std::lock_guard guard(mutex());
-    if (int result = ready(true)) return result;
+    if (int result = ready_beside_captures()) return result;
     Device *device = current();
     if (len_bytes == 0) return INVALID_VALUE;
     if (len_bytes > device->options.memory_bytes - device->memory_used_bytes) return OUT_OF_MEMORY;
@@ -102,17 +103,10 @@ int cuMemFreeHost(void *first) {
 
 int cuMemcpyHtoD_v2(uint64_t to, void *from, size_t len_bytes) {
     std::lock_guard guard(mutex());
-    if (int result = ready(true)) return result;
+    if (int result = ready_beside_captures()) return result;
     if (!is_device(to, len_bytes)) return INVALID_VALUE;
-    std::memcpy(pointer(to), from, len_bytes);
-    return SUCCESS;
-}
-
-int cuMemcpyDtoH_v2(void *to, uint64_t from, size_t len_bytes) {
-    std::lock_guard guard(mutex());
-    if (int result = ready(true)) return result;
-    if (!is_device(from, len_bytes)) return INVALID_VALUE;
-    std::memcpy(to, pointer(from), len_bytes);
+    const uint8_t *first = static_cast<uint8_t *>(from);
+    current()->writes.push_back({pointer(to), Bytes(first, first + len_bytes)});
     return SUCCESS;
 }
 
@@ -132,17 +126,10 @@ int cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t len_bytes, void *stream
 
 int cuMemsetD8_v2(uint64_t to, unsigned char value, size_t len_bytes) {
     std::lock_guard guard(mutex());
-    if (int result = ready(true)) return result;
+    if (int result = ready_beside_captures()) return result;
     if (!is_device(to, len_bytes)) return INVALID_VALUE;
-    std::memset(pointer(to), value, len_bytes);
+    current()->writes.push_back({pointer(to), Bytes(len_bytes, value)});
     return SUCCESS;
-}
-
-int cuMemsetD8Async(uint64_t to, unsigned char value, size_t len_bytes, void *stream) {
-    std::lock_guard guard(mutex());
-    if (int result = ready(true)) return result;
-    if (!is_device(to, len_bytes)) return INVALID_VALUE;
-    return queue(stream, Fill{pointer(to), len_bytes, value});
 }
 
 }  // extern "C"

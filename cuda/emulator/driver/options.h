@@ -22,6 +22,9 @@ typedef struct {
     uint32_t refuse_launch_one_in;
     /* The device is lost, with 719, at the so-manieth piece of work from now; 0: never. */
     uint32_t lose_after;
+    /* Compute capability that the kernels are as if compiled for, ten times it; below 90 they do
+     * not wait for the kernel before. */
+    uint32_t ptx_version;
 } twinstream_emulated_options;
 
 /* Makes device `ordinal` behave so from now on, and well again where it was lost. 0, or 101 where

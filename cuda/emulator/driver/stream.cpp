@@ -59,9 +59,6 @@ class Worker {
             late().clear(), early_.reset();
         } else if (auto *copy = std::get_if<Copy>(&work)) {
             reach(*copy);
-        } else if (auto *fill = std::get_if<Fill>(&work)) {
-            flush();
-            std::memset(fill->to, fill->value, fill->len_bytes);
         } else if (auto *kernel = std::get_if<Kernel>(&work)) {
             delay(), flush(), launch(*kernel, next);
         } else if (auto *replay = std::get_if<Replay>(&work)) {
@@ -178,6 +175,10 @@ void wait(Device *device, const std::shared_ptr<Ticket> &ticket,
 }
 
 void synchronize(Device *device, std::unique_lock<std::mutex> &lock) {
+    for (const Write &write : device->writes) {
+        std::memcpy(write.to, write.bytes.data(), write.bytes.size());
+    }
+    device->writes.clear();
     std::vector<std::shared_ptr<Ticket>> tickets;
     for (auto &[handle, stream] : device->streams) {
         // A recording that is under way stays as it is.

@@ -27,6 +27,10 @@ struct LaunchConfig {
     unsigned attribute_len;
 };
 
+// CUstreamCaptureMode: what recordings forbid a thread, and what a recording forbids others.
+constexpr int GLOBAL = 0, RELAXED = 2;
+thread_local int capture_mode = GLOBAL;
+
 // With the lock held, as below: nullptr for what is no stream of the current device.
 std::shared_ptr<Stream> stream_of(void *handle) {
     auto found = current()->streams.find(handle);
@@ -64,9 +68,24 @@ int destroy_stream(void *handle) {
 
 }  // namespace
 
+int twinstream::driver::ready_beside_captures() {
+    if (int result = ready(true)) return result;
+    if (capture_mode == RELAXED) return SUCCESS;
+    for (int ordinal = 0; ordinal < device_len(); ++ordinal) {
+        for (const auto &[handle, stream] : device(ordinal)->streams) {
+            if (stream->capture == nullptr) continue;
+            const bool is_own = stream->capture_thread == std::this_thread::get_id();
+            const bool is_forbidden = is_own
+                                          ? stream->capture_mode != RELAXED
+                                          : capture_mode == GLOBAL && stream->capture_mode == GLOBAL;
+            if (is_forbidden) return CAPTURE_UNSUPPORTED;
+        }
+    }
+    return SUCCESS;
+}
+
 extern "C" {
 
-int cuStreamCreate(void *stream, unsigned) { return create_stream(stream); }
 int cuStreamCreateWithPriority(void *stream, unsigned, int) { return create_stream(stream); }
 int cuStreamDestroy_v2(void *stream) { return destroy_stream(stream); }
 
@@ -98,12 +117,19 @@ int cuStreamWaitEvent(void *handle, void *event_handle, unsigned) {
     return SUCCESS;
 }
 
-int cuStreamBeginCapture_v2(void *handle, int) {
+int cuThreadExchangeStreamCaptureMode(void *mode) {
+    std::swap(*static_cast<int *>(mode), capture_mode);
+    return SUCCESS;
+}
+
+int cuStreamBeginCapture_v2(void *handle, int mode) {
     std::lock_guard guard(mutex());
     if (int result = ready(true)) return result;
     auto stream = stream_of(handle);
     if (stream == nullptr || stream->capture != nullptr) return INVALID_HANDLE;
     stream->capture = std::make_shared<Graph>();
+    stream->capture_thread = std::this_thread::get_id();
+    stream->capture_mode = mode;
     return SUCCESS;
 }
 
@@ -133,6 +159,14 @@ int cuGraphDestroy(void *graph) {
 
 // Launches that are under way keep what they replay.
 int cuGraphExecDestroy(void *executable) { return cuGraphDestroy(executable); }
+
+// The first launch would do it as well.
+int cuGraphUpload(void *, void *handle) {
+    std::lock_guard guard(mutex());
+    if (int result = ready(true)) return result;
+    auto stream = stream_of(handle);
+    return stream == nullptr || stream->capture != nullptr ? INVALID_HANDLE : SUCCESS;
+}
 
 int cuGraphLaunch(void *executable, void *handle) {
     std::lock_guard guard(mutex());
@@ -212,7 +246,7 @@ int cuEventRecord(void *handle, void *stream_handle) {
 
 int cuEventQuery(void *handle) {
     std::lock_guard guard(mutex());
-    if (int result = ready(true)) return result;
+    if (int result = ready_beside_captures()) return result;
     Event *event = event_of(handle);
     if (event == nullptr) return INVALID_HANDLE;
     return event->ticket == nullptr || event->ticket->is_done ? SUCCESS : NOT_READY;
@@ -241,8 +275,5 @@ int cuEventElapsedTime(void *milliseconds, void *start_handle, void *end_handle)
     *static_cast<float *>(milliseconds) = elapsed.count();
     return SUCCESS;
 }
-
-int cuProfilerStart(void) { return SUCCESS; }
-int cuProfilerStop(void) { return SUCCESS; }
 
 }  // extern "C"

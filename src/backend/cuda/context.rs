@@ -15,14 +15,17 @@ use cust::module::Module;
 use super::driver::{self, Code, Handle, check};
 use crate::error::{Error, Kind, Result};
 
-/// The kernels: fat binaries, or one that is empty where the emulated device knows them by name.
+/// The kernels: fat binaries by the start of their kernels' names, or one that is empty where the
+/// emulated device knows them by name.
 #[cfg(not(twinstream_emulated))]
-const KERNELS: &[&[u8]] = include!(concat!(env!("OUT_DIR"), "/fatbins.rs"));
+const KERNELS: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/fatbins.rs"));
 #[cfg(twinstream_emulated)]
-const KERNELS: &[&[u8]] = &[&[]];
+const KERNELS: &[(&str, &[u8])] = &[("", &[])];
 
 /// CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES.
 const MAX_DYNAMIC_SHARED_SIZE_BYTES: i32 = 8;
+/// CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT, in percent.
+const PREFERRED_SHARED_MEMORY_CARVEOUT: i32 = 9;
 /// CU_FUNC_ATTRIBUTE_PTX_VERSION.
 const PTX_VERSION: i32 = 5;
 /// Kernels compiled for this architecture and later ones wait for the kernel before
@@ -43,13 +46,13 @@ pub enum DeviceId {
 impl FromStr for DeviceId {
     type Err = Error;
 
-    /// A number, or a UUID as `nvidia-smi -L` prints it, with or without its `GPU-`.
+    /// A number, or a UUID as `nvidia-smi -L` prints it, with or without its `GPU-` or `MIG-`.
     fn from_str(text: &str) -> Result<Self> {
         if let Ok(index) = text.parse() {
             return Ok(Self::Index(index));
         }
-        let digits: String =
-            text.strip_prefix("GPU-").unwrap_or(text).chars().filter(|&c| c != '-').collect();
+        let uuid = ["GPU-", "MIG-"].iter().find_map(|prefix| text.strip_prefix(prefix));
+        let digits: String = uuid.unwrap_or(text).chars().filter(|&c| c != '-').collect();
         let bytes = u128::from_str_radix(&digits, 16).ok().filter(|_| digits.len() == 32);
         bytes.map(|bytes| Self::Uuid(bytes.to_be_bytes())).ok_or_else(|| {
             let message =
@@ -92,8 +95,6 @@ pub struct DeviceInfo {
     pub memory_bytes: u64,
     /// Shared memory of a multiprocessor.
     pub shared_bytes: u32,
-    /// Level-2 cache.
-    pub cache_bytes: u64,
     /// Clock of the multiprocessors at its highest, in Hz.
     pub clock_hz: u64,
     /// What the memory moves at most in a second.
@@ -111,7 +112,6 @@ impl DeviceInfo {
             multiprocessor_len: 132,
             memory_bytes: 80 << 30,
             shared_bytes: 228 << 10,
-            cache_bytes: 50 << 20,
             clock_hz: 1_980_000_000,
             memory_bytes_per_s: 3_350_000_000_000,
         }
@@ -137,7 +137,7 @@ impl DeviceInfo {
         let attribute = |attribute| device.get_attribute(attribute).map(|value| value as u32);
         let mut uuid = [0; 16];
         // SAFETY: `uuid` has room for the 16 bytes of one.
-        check(unsafe { driver::cuDeviceGetUuid(&mut uuid, device.as_raw()) })?;
+        check(unsafe { driver::cuDeviceGetUuid_v2(&mut uuid, device.as_raw()) })?;
         Ok(Self {
             index,
             uuid,
@@ -149,7 +149,6 @@ impl DeviceInfo {
             multiprocessor_len: attribute(DeviceAttribute::MultiprocessorCount)?,
             memory_bytes: device.total_memory()? as u64,
             shared_bytes: attribute(DeviceAttribute::MaxSharedMemoryPerMultiprocessor)?,
-            cache_bytes: attribute(DeviceAttribute::L2CacheSize)?.into(),
             clock_hz: 1000 * u64::from(attribute(DeviceAttribute::ClockRate)?),
             // Both edges of the clock carry data.
             memory_bytes_per_s: 2
@@ -183,8 +182,8 @@ pub(super) struct Function {
 /// A device in use.
 pub(super) struct Context {
     info: DeviceInfo,
-    // In the order in which they must go.
-    modules: Vec<Module>,
+    /// By the start of their kernels' names.
+    modules: Vec<(&'static str, Module)>,
     context: cust::context::Context,
 }
 
@@ -215,8 +214,10 @@ impl Context {
         check(unsafe { driver::cuCtxGetCurrent(&mut before) })?;
         // Replaces the context that was current.
         let context = cust::context::Context::new(Device::get_device(info.index)?)?;
-        let modules = KERNELS.iter().map(|kernels| Module::from_fatbin(kernels, &[]));
-        let modules: std::result::Result<_, _> = modules.collect();
+        let load = |&(prefix, kernels): &(&'static str, &[u8])| {
+            Ok((prefix, Module::from_fatbin(kernels, &[]).map_err(Code::from)?))
+        };
+        let modules: std::result::Result<_, Code> = KERNELS.iter().map(load).collect();
         // SAFETY: the context that was current lives, if there was one.
         check(unsafe { driver::cuCtxSetCurrent(before) })?;
         Ok(Arc::new(Self { info, modules: modules?, context }))
@@ -226,19 +227,32 @@ impl Context {
         &self.info
     }
 
+    pub(super) fn handle(&self) -> Handle {
+        self.context.as_raw().cast()
+    }
+
     /// Makes the context current on this thread until the guard is dropped.
     pub(super) fn enter(&self) -> Entered {
         // SAFETY: the context lives as long as `self`. Where it can't be pushed, as on a device
         // that is lost, the calls that follow fail and say so.
-        let result = unsafe { driver::cuCtxPushCurrent_v2(self.context.as_raw().cast()) };
+        let result = unsafe { driver::cuCtxPushCurrent_v2(self.handle()) };
         driver::log_failure("making the device's context current", result);
-        Entered { is_pushed: result == 0 }
+        Entered { capture_mode: (result == 0).then(|| exchange_capture_mode(CAPTURE_RELAXED)) }
     }
 
     /// Makes the context current on this thread for good.
     pub(super) fn stay(&self) -> std::result::Result<(), Code> {
         // SAFETY: the context lives as long as `self`, which the thread's work holds.
-        check(unsafe { driver::cuCtxSetCurrent(self.context.as_raw().cast()) })
+        check(unsafe { driver::cuCtxSetCurrent(self.handle()) })?;
+        exchange_capture_mode(CAPTURE_RELAXED);
+        Ok(())
+    }
+
+    /// Waits for all work of the context, which is current: even copies and fills that return
+    /// before they are over, and that no other stream waits for.
+    pub(super) fn synchronize(&self) -> std::result::Result<(), Code> {
+        // SAFETY: takes nothing.
+        check(unsafe { driver::cuCtxSynchronize() })
     }
 
     /// The kernel of this name, allowed to use this much shared memory.
@@ -247,33 +261,63 @@ impl Context {
         name: &str,
         shared_bytes: u32,
     ) -> std::result::Result<Function, Code> {
-        let mut found = Err(CudaError::NotFound);
-        for module in &self.modules {
-            found = found.or_else(|_| module.get_function(name));
-        }
-        let handle: Handle = found?.to_raw().cast();
+        let module = self.modules.iter().find(|(prefix, _)| name.starts_with(prefix));
+        let (_, module) = module.ok_or(CudaError::NotFound)?;
+        let handle: Handle = module.get_function(name)?.to_raw().cast();
         let mut version = 0;
         // SAFETY: the function belongs to a module, which lives; `version` is a place for a number.
         check(unsafe { driver::cuFuncGetAttribute(&mut version, PTX_VERSION, handle) })?;
-        if shared_bytes > SHARED_BYTES_DEFAULT {
-            let bytes = shared_bytes as i32;
+        let set = |attribute, value| {
             // SAFETY: the function belongs to the module, which lives.
-            check(unsafe {
-                driver::cuFuncSetAttribute(handle, MAX_DYNAMIC_SHARED_SIZE_BYTES, bytes)
-            })?;
+            check(unsafe { driver::cuFuncSetAttribute(handle, attribute, value) })
+        };
+        if shared_bytes > SHARED_BYTES_DEFAULT {
+            set(MAX_DYNAMIC_SHARED_SIZE_BYTES, shared_bytes as i32)?;
         }
+        // The same for all kernels: a multiprocessor must be empty to share its memory out anew.
+        set(PREFERRED_SHARED_MEMORY_CARVEOUT, 100)?;
         Ok(Function { handle, waits: version >= WAITING_VERSION })
     }
 }
 
+impl Drop for Context {
+    fn drop(&mut self) {
+        let _entered = self.enter();
+        for (_, module) in self.modules.drain(..) {
+            if let Err((error, module)) = Module::drop(module) {
+                log::warn!("unloading kernels: {}", Code::from(error));
+                // Dropping it would only try again.
+                std::mem::forget(module);
+            }
+        }
+    }
+}
+
+/// CU_STREAM_CAPTURE_MODE_RELAXED.
+const CAPTURE_RELAXED: i32 = 2;
+
+/// Sets how this thread's calls get on with recordings of graphs, and returns how they did.
+///
+/// By default a recording that any thread of the process has begun, in the usual mode, makes calls
+/// like the query of an event fail here and spoils the recording. Ours touch nothing of others.
+fn exchange_capture_mode(mode: i32) -> i32 {
+    let mut exchanged = mode;
+    // SAFETY: the argument is a place for a number.
+    let result = unsafe { driver::cuThreadExchangeStreamCaptureMode(&mut exchanged) };
+    driver::log_failure("setting the thread's mode for recordings", result);
+    exchanged
+}
+
 /// A context is current, see [`Context::enter`].
 pub(super) struct Entered {
-    is_pushed: bool,
+    /// What the thread's was before; `None` where nothing was pushed.
+    capture_mode: Option<i32>,
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        if self.is_pushed {
+        if let Some(mode) = self.capture_mode {
+            exchange_capture_mode(mode);
             let mut popped = ptr::null_mut();
             // SAFETY: takes back what `enter` pushed.
             let result = unsafe { driver::cuCtxPopCurrent_v2(&mut popped) };
@@ -293,6 +337,7 @@ mod tests {
         }
         let bare = "00112233445566778899AABBCCDDEEFF".parse::<DeviceId>().unwrap();
         assert_eq!(bare.to_string(), "GPU-00112233-4455-6677-8899-aabbccddeeff");
+        assert_eq!("MIG-00112233-4455-6677-8899-aabbccddeeff".parse::<DeviceId>().unwrap(), bare);
         for text in ["", "-1", "GPU-12", "first"] {
             assert!(text.parse::<DeviceId>().unwrap_err().is_argument(), "{text}");
         }

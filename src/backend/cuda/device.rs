@@ -34,7 +34,7 @@ pub struct CudaOptions {
     /// Width of the input images in pixels.
     pub width: usize,
     /// Whether each batch is launched as one graph. Kernel profilers want it off, to run kernels
-    /// one by one; it costs microseconds of the host for each of 51 launches.
+    /// one by one; it costs microseconds of the host for each of 52 launches.
     pub graphs: bool,
     /// Tiles that were measured to be best; others are chosen by a model of the device.
     pub tuning: Tuning,
@@ -221,7 +221,6 @@ struct Attached {
     result_len: usize,
     uploading: Option<Job>,
     uploaded: Vec<Slot>,
-    has_uploaded: bool,
     /// The batch that is computed, and its result buffer.
     computing: Option<(Job, usize)>,
     batches: [Batch; RESULT_LEN],
@@ -256,7 +255,6 @@ impl Attached {
         });
         // Even of a copy that failed: those before it must be over before their slots are reused.
         let recorded = ends[0].record(stream);
-        self.has_uploaded = true;
         copied.and(recorded)
     }
 
@@ -282,9 +280,6 @@ impl Attached {
 
     fn begin_compute(&self, result: usize, len: usize) -> std::result::Result<(), Code> {
         let Lane { stream, starts, ends, .. } = &self.compute;
-        if self.has_uploaded {
-            stream.wait(&self.transfer.ends[0])?;
-        }
         starts[result].record(stream)?;
         let plan = self.executor.plan_for(len);
         // SAFETY: graphs and kernels use the executor's memory, which outlives the streams' work
@@ -431,6 +426,7 @@ impl Backend for CudaDevice {
             compute.stream.capture(|| unsafe { executor.enqueue(plan, &compute.stream) })
         };
         let graphs = (0..plan_len).map(capture).collect::<std::result::Result<_, _>>();
+        let graphs = graphs.and_then(|graphs| context.synchronize().map(|()| graphs));
         let staging_len = RESULT_LEN * executor.result_stride_bytes() / size_of::<u32>();
         let batch = || Batch {
             slots: Vec::with_capacity(batch_len_max),
@@ -452,7 +448,6 @@ impl Backend for CudaDevice {
             result_len: self.geometry.result_len,
             uploading: None,
             uploaded: Vec::with_capacity(batch_len_max),
-            has_uploaded: false,
             computing: None,
             batches: std::array::from_fn(|_| batch()),
             next_result: 0,

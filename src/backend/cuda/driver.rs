@@ -5,6 +5,7 @@
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::ptr;
 
 use cust::error::CudaError;
@@ -21,6 +22,8 @@ const NO_DEVICE: c_int = 100;
 const NOT_READY: c_int = 600;
 const LAUNCH_OUT_OF_RESOURCES: c_int = 701;
 const NOT_SUPPORTED: c_int = 801;
+/// Of recordings of graphs, others' included.
+const STREAM_CAPTURE: RangeInclusive<c_int> = 900..=908;
 const UNKNOWN: c_int = 999;
 
 unsafe extern "C" {
@@ -34,7 +37,8 @@ unsafe extern "C" {
     pub(super) fn cuCtxPushCurrent_v2(context: Handle) -> c_int;
     pub(super) fn cuCtxPopCurrent_v2(context: *mut Handle) -> c_int;
     pub(super) fn cuCtxGetStreamPriorityRange(least: *mut c_int, greatest: *mut c_int) -> c_int;
-    pub(super) fn cuDeviceGetUuid(uuid: *mut [u8; 16], device: c_int) -> c_int;
+    pub(super) fn cuCtxSynchronize() -> c_int;
+    pub(super) fn cuDeviceGetUuid_v2(uuid: *mut [u8; 16], device: c_int) -> c_int;
     pub(super) fn cuFuncGetAttribute(
         value: *mut c_int,
         attribute: c_int,
@@ -56,6 +60,7 @@ unsafe extern "C" {
         graph: Handle,
         flags: u64,
     ) -> c_int;
+    pub(super) fn cuGraphUpload(executable: Handle, stream: Handle) -> c_int;
     pub(super) fn cuGraphLaunch(executable: Handle, stream: Handle) -> c_int;
     pub(super) fn cuGraphExecDestroy(executable: Handle) -> c_int;
     pub(super) fn cuGraphDestroy(graph: Handle) -> c_int;
@@ -79,6 +84,7 @@ unsafe extern "C" {
     ) -> c_int;
     pub(super) fn cuMemcpyHtoD_v2(to: u64, from: *const c_void, len_bytes: usize) -> c_int;
     pub(super) fn cuMemsetD8_v2(to: u64, value: u8, len_bytes: usize) -> c_int;
+    pub(super) fn cuThreadExchangeStreamCaptureMode(mode: *mut c_int) -> c_int;
     pub(super) fn cuLaunchKernelEx(
         config: *const LaunchConfig,
         function: Handle,
@@ -146,10 +152,11 @@ pub(super) fn log_failure(what: &str, result: c_int) {
 
 impl Code {
     /// The device answers nothing else from now on. Only these leave it as it was: a wrong
-    /// argument, no memory, a launch that asks for too much, and a call that is not supported.
+    /// argument, no memory, a launch that asks for too much, a call that is not supported, and one
+    /// that is not allowed while a graph is recorded.
     pub(super) fn is_lost(self) -> bool {
         let harmless = [INVALID_VALUE, OUT_OF_MEMORY, LAUNCH_OUT_OF_RESOURCES, NOT_SUPPORTED];
-        !harmless.contains(&self.0)
+        !harmless.contains(&self.0) && !STREAM_CAPTURE.contains(&self.0)
     }
 
     pub(super) fn is_memory(self) -> bool {

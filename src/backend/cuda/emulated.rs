@@ -21,9 +21,12 @@ pub struct Behaviour {
     pub refuse_launch_one_in: u32,
     /// The device is lost at the so-manieth piece of work from now; 0: never.
     pub lose_after: u32,
+    /// Compute capability that the kernels are as if compiled for, ten times it; below 90 they do
+    /// not wait for the kernel before.
+    pub ptx_version: u32,
 }
 
-const _: () = assert!(size_of::<Behaviour>() == 32);
+const _: () = assert!(size_of::<Behaviour>() == 40);
 
 impl Default for Behaviour {
     fn default() -> Self {
@@ -34,6 +37,7 @@ impl Default for Behaviour {
             late_copies: 1,
             refuse_launch_one_in: 0,
             lose_after: 0,
+            ptx_version: 90,
         }
     }
 }

@@ -165,6 +165,7 @@ fn best_bytes(answer: Answer) -> usize {
 /// A kernel's parameters.
 #[derive(Clone, Copy)]
 enum Params {
+    Describe(abi::twinstream_describe_params),
     Stem(abi::twinstream_stem_params),
     Conv(abi::twinstream_conv_params),
     AveragePool(abi::twinstream_average_pool_params),
@@ -186,7 +187,7 @@ pub(super) struct Executor {
     steps: Steps,
     plans: Vec<Plan>,
     batch_len_max: usize,
-    /// By plan, in order: the steps', then what the answer takes.
+    /// By plan, in order: the description's, the steps', what the answer takes.
     launches: Vec<Vec<Launch>>,
     answer: Answer,
     scale: [f32; 3],
@@ -199,7 +200,7 @@ pub(super) struct Executor {
     /// Empty where logits are the answer.
     best: DeviceMemory,
     batch: DeviceMemory,
-    /// What is copied to `batch` before the kernels run.
+    /// What the first kernel copies to `batch`.
     description: PinnedMemory,
 }
 
@@ -260,12 +261,15 @@ impl Executor {
                 .iter()
                 .enumerate()
                 .map(|(step, &choice)| executor.launch(step, choice, plan.batch_len));
+            let launches = std::iter::once(executor.description()).chain(launches);
             let launches = launches.chain(executor.top_k(plan.batch_len));
             let launches = launches.collect::<std::result::Result<_, Code>>();
             let launches = launches.map_err(|code| code.error("finding the kernels"))?;
             executor.launches.push(launches);
         }
         executor.plans = plans;
+        // Weights and zeros are there before any stream reads them.
+        context.synchronize().map_err(|code| code.error("uploading the weights"))?;
         Ok(executor)
     }
 
@@ -313,7 +317,7 @@ impl Executor {
         plan.expect("no batch is longer than the longest plan")
     }
 
-    /// Says what the next batch consists of. The copy of the one before is over.
+    /// Says what the next batch consists of. That of the one before was read.
     pub(super) fn describe(&mut self, result: usize, slots: &[u32]) {
         let words = self.description.words_mut();
         words[0] = slots.len() as u32;
@@ -321,7 +325,7 @@ impl Executor {
         words[2..2 + slots.len()].copy_from_slice(slots);
     }
 
-    /// Puts a plan's work on a stream: the description's copy and all kernels.
+    /// Puts a plan's work on a stream.
     ///
     /// # Safety
     /// The executor lives, and neither its memory nor the description is used otherwise, until the
@@ -333,7 +337,6 @@ impl Executor {
     ) -> std::result::Result<(), Code> {
         // SAFETY: as the caller vouches.
         unsafe {
-            stream.upload_pinned(&self.batch, &self.description)?;
             self.launches[plan].iter().try_for_each(|launch| self.enqueue_launch(launch, stream))
         }
     }
@@ -351,6 +354,7 @@ impl Executor {
         // SAFETY: each kernel was paired with its own parameters; the caller vouches for the rest.
         unsafe {
             match &launch.params {
+                Params::Describe(params) => stream.launch(kernel, params),
                 Params::Stem(params) => stream.launch(kernel, params),
                 Params::Conv(params) => stream.launch(kernel, params),
                 Params::AveragePool(params) => stream.launch(kernel, params),
@@ -360,7 +364,7 @@ impl Executor {
         }
     }
 
-    /// Copies the description to the device.
+    /// Brings the description to the device.
     ///
     /// # Safety
     /// As for [`Executor::enqueue`].
@@ -369,7 +373,19 @@ impl Executor {
         stream: &Stream,
     ) -> std::result::Result<(), Code> {
         // SAFETY: as the caller vouches.
-        unsafe { stream.upload_pinned(&self.batch, &self.description) }
+        unsafe { self.enqueue_launch(&self.description()?, stream) }
+    }
+
+    /// The launch that brings the description to the device.
+    fn description(&self) -> std::result::Result<Launch, Code> {
+        let (source, _) = self.description.range(0, self.description.len_bytes());
+        let params = abi::twinstream_describe_params {
+            // Page-locked memory has the same address on the device.
+            source: source.addr() as u64,
+            batch: self.batch.address(),
+        };
+        let sizes = (abi::TWINSTREAM_DESCRIBE_THREADS, abi::TWINSTREAM_DESCRIBE_SHARED_BYTES);
+        self.pair("describe", [1, 1, 1], sizes, Params::Describe(params))
     }
 
     /// The launch of a step for batches up to a length, tiled as chosen.
@@ -527,8 +543,8 @@ impl Executor {
         params: Params,
     ) -> std::result::Result<Launch, Code> {
         let Function { handle: function, waits } = self.context.function(name, shared_bytes)?;
-        // The stem follows the description's copy, which only the stream can order it behind.
-        let is_dependent = waits && !matches!(params, Params::Stem(_));
+        // A batch begins when the one before has ended, whose description it overwrites.
+        let is_dependent = waits && !matches!(params, Params::Describe(_));
         let kernel = KernelLaunch { function, grid, thread_len, shared_bytes, is_dependent };
         Ok(Launch { kernel, params })
     }

@@ -33,6 +33,27 @@ const _: () = {
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
+pub struct twinstream_describe_params {
+    pub source: u64,
+    pub batch: u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    [
+        "Size of twinstream_describe_params",
+    ][::std::mem::size_of::<twinstream_describe_params>() - 16usize];
+    [
+        "Alignment of twinstream_describe_params",
+    ][::std::mem::align_of::<twinstream_describe_params>() - 8usize];
+    [
+        "Offset of field: twinstream_describe_params::source",
+    ][::std::mem::offset_of!(twinstream_describe_params, source) - 0usize];
+    [
+        "Offset of field: twinstream_describe_params::batch",
+    ][::std::mem::offset_of!(twinstream_describe_params, batch) - 8usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
 pub struct twinstream_stem_params {
     pub images: u64,
     pub batch: u64,
@@ -359,6 +380,8 @@ const _: () = {
         "Offset of field: twinstream_top_k_params::k",
     ][::std::mem::offset_of!(twinstream_top_k_params, k) - 44usize];
 };
+pub const TWINSTREAM_DESCRIBE_THREADS: _bindgen_ty_2 = 288;
+pub const TWINSTREAM_DESCRIBE_SHARED_BYTES: _bindgen_ty_2 = 0;
 pub const TWINSTREAM_STEM_POOLED_HEIGHT: _bindgen_ty_2 = 8;
 pub const TWINSTREAM_STEM_POOLED_WIDTH: _bindgen_ty_2 = 7;
 pub const TWINSTREAM_STEM_THREADS: _bindgen_ty_2 = 256;

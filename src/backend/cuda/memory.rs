@@ -43,14 +43,15 @@ impl DeviceMemory {
         self.address() + offset_bytes as u64
     }
 
-    /// Writes `bytes` at an offset, and returns when they are there.
+    /// Writes `bytes` at an offset; they are there after [`Context::synchronize`], and may be
+    /// dropped at once.
     pub(super) fn write(&self, offset_bytes: usize, bytes: &[u8]) -> Result<(), Code> {
         let address = self.range(offset_bytes, bytes.len());
         // SAFETY: the target was checked; the source lives during the call.
         check(unsafe { driver::cuMemcpyHtoD_v2(address, bytes.as_ptr().cast(), bytes.len()) })
     }
 
-    /// Sets all bytes to zero, and returns when they are.
+    /// Sets all bytes to zero; they are after [`Context::synchronize`].
     pub(super) fn clear(&self) -> Result<(), Code> {
         // SAFETY: exactly its own bytes.
         check(unsafe { driver::cuMemsetD8_v2(self.address(), 0, self.buffer.len()) })

@@ -157,6 +157,7 @@ impl Stream {
     }
 
     /// Records what `enqueue` puts on this stream, to be launched as one; it is not carried out.
+    /// The graph's way to the device begins.
     pub(super) fn capture(
         &self,
         enqueue: impl FnOnce() -> Result<(), Code>,
@@ -168,12 +169,19 @@ impl Stream {
             let enqueued = enqueue();
             // Ends the recording in any case.
             let ended = check(driver::cuStreamEndCapture(self.handle, &mut graph));
-            enqueued.and(ended)?;
-            let made = check(driver::cuGraphInstantiateWithFlags(&mut executable, graph, 0));
-            driver::log_failure("freeing a graph", driver::cuGraphDestroy(graph));
+            let made = enqueued.and(ended).and_then(|()| {
+                check(driver::cuGraphInstantiateWithFlags(&mut executable, graph, 0))
+            });
+            if !graph.is_null() {
+                driver::log_failure("freeing a graph", driver::cuGraphDestroy(graph));
+            }
             made?;
         }
-        Ok(Graph { executable, context: Arc::clone(&self.context) })
+        let graph = Graph { executable, context: Arc::clone(&self.context) };
+        // Else the first launch would do it, and take longer than the others.
+        // SAFETY: both live.
+        check(unsafe { driver::cuGraphUpload(graph.executable, self.handle) })?;
+        Ok(graph)
     }
 
     /// Launches a graph that was captured on a stream of this context.
@@ -370,6 +378,47 @@ mod tests {
             end.synchronize().unwrap();
             assert!(end.is_done().unwrap() && end.elapsed_ns(&start).unwrap() > 0);
             assert!(to.words().iter().all(|&word| word == value));
+        }
+    }
+
+    /// Goal: a recording that somebody else in the process has begun, in the mode that forbids
+    /// calls on all threads, takes no device from us. Method: one is under way while events are
+    /// queried.
+    #[test]
+    fn recordings_of_others_forbid_nothing() {
+        const CAPTURE_MODE_GLOBAL: i32 = 0;
+        const CAPTURE_UNSUPPORTED: i32 = 900;
+        let (context, ..) = open(6, 0);
+        let stream = Stream::new(&context, Priority::Usual).unwrap();
+        let event = Event::new(&context).unwrap();
+        event.record(&stream).unwrap();
+        event.synchronize().unwrap();
+        let theirs = Stream::new(&context, Priority::Usual).unwrap();
+        // SAFETY: the stream lives.
+        check(unsafe { driver::cuStreamBeginCapture_v2(theirs.handle, CAPTURE_MODE_GLOBAL) })
+            .unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let entered = context.enter();
+                assert!(event.is_done().unwrap());
+                // What else this thread does is as it was before.
+                drop(entered);
+                // SAFETY: the context lives; the events' thread ends with it.
+                check(unsafe { driver::cuCtxPushCurrent_v2(context.handle()) }).unwrap();
+                let refused = event.is_done().unwrap_err();
+                assert_eq!(refused, check(CAPTURE_UNSUPPORTED).unwrap_err());
+                assert!(!refused.is_lost());
+            });
+            scope.spawn(|| {
+                context.stay().unwrap();
+                assert!(event.is_done().unwrap());
+            });
+        });
+        let mut graph = ptr::null_mut();
+        // SAFETY: as above; the graph is destroyed once.
+        unsafe {
+            check(driver::cuStreamEndCapture(theirs.handle, &mut graph)).unwrap();
+            check(driver::cuGraphDestroy(graph)).unwrap();
         }
     }
 

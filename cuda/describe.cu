@@ -1,0 +1,29 @@
+// The first kernel of a batch: fetches the description from the host (launch.h:
+// twinstream_describe_params).
+//
+// A copy would do the same, but copies of one direction take turns, and the images of the next
+// batch may be under way: computing would wait for megabytes.
+
+#include "common.cuh"
+#include "ptx.cuh"
+
+namespace twinstream::kernels {
+
+namespace {
+
+constexpr unsigned THREADS = TWINSTREAM_DESCRIBE_THREADS;
+constexpr unsigned WORDS = sizeof(twinstream_batch) / sizeof(uint32_t);
+
+static_assert(WORDS <= THREADS, "a thread fetches one word");
+
+} // namespace
+
+TWINSTREAM_KERNEL(describe, twinstream_describe_params, THREADS, 1) {
+    ptx::wait_for_previous_kernel();
+    ptx::allow_next_kernel();
+    if (threadIdx.x < WORDS)
+        global<uint32_t>(p.batch)[threadIdx.x] =
+            ptx::load_past_l1(global<const uint32_t>(p.source) + threadIdx.x);
+}
+
+} // namespace twinstream::kernels
