@@ -154,10 +154,12 @@ typedef struct twinstream_options {
     const char *weights_path;     /* a safetensors file; CPU and CUDA */
     const char *config_path;      /* NULL: config.json beside the weights, if there is one */
     const char *policy;           /* how batches are chosen; NULL: the default, "stream" */
+    const char *device;           /* CUDA: number, or UUID as nvidia-smi -L prints; NULL: the first */
+    const char *tuning_path;      /* CUDA: what `twinstream tune` stored; NULL: where it does, if so */
     uint32_t height;              /* of images in pixels; 0: the network's own */
     uint32_t width;               /* the same */
     uint32_t thread_len;          /* that compute, CPU; 0: one for each processor */
-    uint32_t device_index;        /* CUDA */
+    uint32_t top_k;               /* classes to answer with, CPU and CUDA; 0: logits instead */
     uint64_t null_image_bytes;    /* of an image, null backend */
     uint64_t null_result_len;     /* values of a result, null backend */
     uint64_t slot_len;            /* requests alive at a time, 1 to 32,768; twice as many results */
@@ -166,7 +168,7 @@ typedef struct twinstream_options {
     uint64_t spin_ns;             /* how long threads look out before they sleep */
     uint64_t stall_timeout_ns;    /* a device that ends no work for so long is lost */
     int32_t core;                 /* the engine's thread is pinned to; -1: the system chooses */
-    uint32_t top_k;               /* classes to answer with, CPU and CUDA; 0: logits instead */
+    uint32_t reserved;            /* 0 */
 } twinstream_options;
 
 /* How a request is handled. Set all to zero, then struct_size. */

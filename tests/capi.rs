@@ -145,6 +145,21 @@ fn requests_survive_many_threads() {
     check("stress", &[]);
 }
 
+#[cfg(twinstream_emulated)]
+#[test]
+fn the_gpu_answers_as_the_processor_does() {
+    let folder = folder("cuda");
+    let source = [repository("tests/capi/cuda.c")];
+    let model = cifar_model();
+    for dialect in PROGRAM_DIALECTS {
+        for link in LINKS {
+            let program = build(&folder, dialect, link, &source);
+            let output = launch(&folder, &program, &[model.path().to_str().unwrap()]);
+            assert_eq!(output, "cuda: ok\n");
+        }
+    }
+}
+
 #[test]
 fn requests_allocate_nothing() {
     check("no_allocation", &[]);

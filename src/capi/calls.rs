@@ -100,6 +100,8 @@ unsafe extern "C" fn twinstream_engine_create(
                 weights_path: text(options.weights_path),
                 config_path: text(options.config_path),
                 policy: text(options.policy),
+                device: text(options.device),
+                tuning_path: text(options.tuning_path),
             }
         };
         let created = registry::create(|mark| open::open(&options, &texts, mark))?;

@@ -48,10 +48,12 @@ pub(super) struct Options {
     pub(super) weights_path: *const c_char,
     pub(super) config_path: *const c_char,
     pub(super) policy: *const c_char,
+    pub(super) device: *const c_char,
+    pub(super) tuning_path: *const c_char,
     pub(super) height: u32,
     pub(super) width: u32,
     pub(super) thread_len: u32,
-    pub(super) device_index: u32,
+    pub(super) top_k: u32,
     pub(super) null_image_bytes: u64,
     pub(super) null_result_len: u64,
     pub(super) slot_len: u64,
@@ -60,7 +62,7 @@ pub(super) struct Options {
     pub(super) spin_ns: u64,
     pub(super) stall_timeout_ns: u64,
     pub(super) core: i32,
-    pub(super) top_k: u32,
+    pub(super) reserved: u32,
 }
 
 /// `twinstream_request_options`.
@@ -136,7 +138,7 @@ pub(super) struct Stats {
 }
 
 const _: () = {
-    assert!(size_of::<Options>() == 120 && offset_of!(Options, null_image_bytes) == 56);
+    assert!(size_of::<Options>() == 136 && offset_of!(Options, null_image_bytes) == 72);
     assert!(size_of::<RequestOptions>() == 40 && offset_of!(RequestOptions, callback) == 24);
     assert!(size_of::<Geometry>() == 40 && offset_of!(Geometry, image_bytes) == 16);
     assert!(size_of::<Stats>() == 256 && offset_of!(Stats, batch_len_mean) == 184);

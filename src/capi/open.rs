@@ -14,7 +14,7 @@ use super::requests::Requests;
 use super::status::{Failed, Outcome, Status};
 use crate::backend::cpu::{Cpu, CpuDevice, CpuOptions};
 #[cfg(feature = "cuda")]
-use crate::backend::cuda::{CudaDevice, CudaOptions, DeviceId};
+use crate::backend::cuda::{CudaDevice, CudaOptions, Tuning};
 use crate::backend::{Backend, Geometry, Null};
 use crate::engine::{Engine, EngineOptions};
 use crate::model::{Answer, Model};
@@ -45,6 +45,8 @@ pub(super) struct Texts<'a> {
     pub(super) weights_path: Option<&'a CStr>,
     pub(super) config_path: Option<&'a CStr>,
     pub(super) policy: Option<&'a CStr>,
+    pub(super) device: Option<&'a CStr>,
+    pub(super) tuning_path: Option<&'a CStr>,
 }
 
 pub(super) fn default_options() -> Options {
@@ -57,10 +59,12 @@ pub(super) fn default_options() -> Options {
         weights_path: std::ptr::null(),
         config_path: std::ptr::null(),
         policy: std::ptr::null(),
+        device: std::ptr::null(),
+        tuning_path: std::ptr::null(),
         height: 0,
         width: 0,
         thread_len: 0,
-        device_index: 0,
+        top_k: 0,
         null_image_bytes: NULL_IMAGE_BYTES,
         null_result_len: NULL_RESULT_LEN,
         slot_len: engine.slot_len as u64,
@@ -69,7 +73,7 @@ pub(super) fn default_options() -> Options {
         spin_ns: engine.spin.as_nanos() as u64,
         stall_timeout_ns: engine.stall_timeout.as_nanos() as u64,
         core: engine.core.map_or(NO_CORE, |core| core as i32),
-        top_k: 0,
+        reserved: 0,
     }
 }
 
@@ -107,12 +111,14 @@ fn cuda(
     let (model, sizes) = model(options, texts)?;
     let labels = (0..model.class_count()).map(|index| model.label(index)).collect();
     let size = (sizes.height, sizes.width);
+    let own = CudaOptions::for_model(&model);
     let cuda_options = CudaOptions {
-        device: DeviceId::Index(options.device_index),
+        device: texts.device.map_or(Ok(own.device), |text| text.to_string_lossy().parse())?,
+        tuning: texts.tuning_path.map_or_else(Tuning::stored, |file| Tuning::load(path(file)))?,
         height: sizes.height,
         width: sizes.width,
         answer: answer(options),
-        ..CudaOptions::for_model(&model)
+        ..own
     };
     let device = CudaDevice::new(&model, &cuda_options)?;
     Live::start(device, engine_options, mark, (size, labels))

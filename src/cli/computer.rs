@@ -61,10 +61,8 @@ impl GpuOptions {
     /// As the library takes them.
     pub fn options(&self, size: Size) -> anyhow::Result<CudaOptions> {
         let device = self.device.as_deref().map_or(Ok(DeviceId::Index(0)), str::parse)?;
-        let tuning = match self.tuning_path() {
-            Ok(path) => Tuning::load(&path)?,
-            Err(_) => Tuning::default(),
-        };
+        let tuning =
+            self.tuning.as_deref().map_or_else(Tuning::stored, |path| Tuning::load(path))?;
         let Size { height, width } = size;
         let graphs = !self.no_graphs;
         Ok(CudaOptions { device, height, width, graphs, tuning, answer: Answer::default() })

@@ -15,26 +15,28 @@
 
 #define AT(type, field, offset) ASSERT(offsetof(type, field) == (offset), #type "." #field)
 
-ASSERT(sizeof(twinstream_options) == 120, "options");
+ASSERT(sizeof(twinstream_options) == 136, "options");
 AT(twinstream_options, abi_version, 4);
 AT(twinstream_options, backend, 8);
 AT(twinstream_options, memory_weakest, 12);
 AT(twinstream_options, weights_path, 16);
 AT(twinstream_options, config_path, 24);
 AT(twinstream_options, policy, 32);
-AT(twinstream_options, height, 40);
-AT(twinstream_options, width, 44);
-AT(twinstream_options, thread_len, 48);
-AT(twinstream_options, device_index, 52);
-AT(twinstream_options, null_image_bytes, 56);
-AT(twinstream_options, null_result_len, 64);
-AT(twinstream_options, slot_len, 72);
-AT(twinstream_options, batch_len_max, 80);
-AT(twinstream_options, latency_bound_ns, 88);
-AT(twinstream_options, spin_ns, 96);
-AT(twinstream_options, stall_timeout_ns, 104);
-AT(twinstream_options, core, 112);
-AT(twinstream_options, top_k, 116);
+AT(twinstream_options, device, 40);
+AT(twinstream_options, tuning_path, 48);
+AT(twinstream_options, height, 56);
+AT(twinstream_options, width, 60);
+AT(twinstream_options, thread_len, 64);
+AT(twinstream_options, top_k, 68);
+AT(twinstream_options, null_image_bytes, 72);
+AT(twinstream_options, null_result_len, 80);
+AT(twinstream_options, slot_len, 88);
+AT(twinstream_options, batch_len_max, 96);
+AT(twinstream_options, latency_bound_ns, 104);
+AT(twinstream_options, spin_ns, 112);
+AT(twinstream_options, stall_timeout_ns, 120);
+AT(twinstream_options, core, 128);
+AT(twinstream_options, reserved, 132);
 ASSERT(sizeof(twinstream_request_options) == 40, "request options");
 AT(twinstream_request_options, priority, 4);
 AT(twinstream_request_options, deadline_after_ns, 8);

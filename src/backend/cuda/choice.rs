@@ -5,7 +5,7 @@
 //! numbers and never asks it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -136,6 +136,14 @@ struct Tuned {
 }
 
 impl Tuning {
+    /// What `twinstream tune` stored for this user at [`tuning_path`]; nothing where it did not.
+    ///
+    /// # Errors
+    /// As [`Tuning::load`].
+    pub fn stored() -> Result<Self> {
+        tuning_path().map_or_else(|| Ok(Self::default()), |path| Self::load(&path))
+    }
+
     /// Reads a file; one that is not there holds nothing.
     ///
     /// # Errors
@@ -264,13 +272,13 @@ impl<'a> Chooser<'a> {
 
 /// Where the tuning of this user's devices lies unless told otherwise:
 /// `$XDG_CACHE_HOME/twinstream/tuning.json`, `~/.cache` standing in for the variable.
-pub fn tuning_path() -> Option<std::path::PathBuf> {
+pub fn tuning_path() -> Option<PathBuf> {
     let folder = std::env::var_os("XDG_CACHE_HOME").filter(|folder| !folder.is_empty());
     let folder = folder.map(Into::into).or_else(|| {
         let home = std::env::var_os("HOME").filter(|home| !home.is_empty())?;
         Some(Path::new(&home).join(".cache"))
     });
-    folder.map(|folder: std::path::PathBuf| folder.join("twinstream/tuning.json"))
+    folder.map(|folder: PathBuf| folder.join("twinstream/tuning.json"))
 }
 
 #[cfg(test)]

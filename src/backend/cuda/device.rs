@@ -36,7 +36,8 @@ pub struct CudaOptions {
     /// Whether each batch is launched as one graph. Kernel profilers want it off, to run kernels
     /// one by one; it costs microseconds of the host for each of 52 launches.
     pub graphs: bool,
-    /// Tiles that were measured to be best; others are chosen by a model of the device.
+    /// Tiles that were measured to be best, see [`Tuning::stored`]; others are chosen by a model of
+    /// the device.
     pub tuning: Tuning,
     /// What images are answered with.
     pub answer: Answer,
