@@ -227,6 +227,8 @@ fn wrong_usage_is_told_apart() {
         (&["classify", "--batch", "0", &image], "from 1"),
         (&["classify", "--top", "0", &image], "from 1"),
         (&["classify", "--backend", "tpu", &image], "possible values: cpu, cuda"),
+        (&["classify", "--device", "1", &image], "--device changes nothing with --backend cpu"),
+        (&["evaluate", "--no-graphs", "absent"], "--no-graphs changes nothing with --backend cpu"),
         (&["classify", "--size", "32", &image], "HEIGHTxWIDTH"),
         (&["classify", "--size", "8x8", &image], "8"),
         (&["classify", "--logits", &image], "--json"),
