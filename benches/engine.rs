@@ -21,7 +21,7 @@ const RESULT_LEN: usize = 10;
 const BATCH_LEN_MAX: usize = 256;
 /// Requests that a producer keeps open.
 const OPEN_LEN: usize = 128;
-/// Without looking out, and by default.
+/// Without spinning, and by default.
 const SPINS_US: [u64; 2] = [0, 50];
 
 /// A service that answers images.

@@ -165,7 +165,7 @@ typedef struct twinstream_options {
     uint64_t slot_len;            /* requests alive at a time, 1 to 32,768; twice as many results */
     uint64_t batch_len_max;       /* longest batch, in images */
     uint64_t latency_bound_ns;    /* each request's deadline, if it has no earlier one; 0: none */
-    uint64_t spin_ns;             /* how long threads look out before they sleep */
+    uint64_t spin_ns;             /* how long threads spin before they sleep */
     uint64_t stall_timeout_ns;    /* a device that ends no work for so long is lost */
     int32_t core;                 /* the engine's thread is pinned to; -1: the system chooses */
     uint32_t reserved;            /* 0 */

@@ -43,7 +43,7 @@ build() {
 }
 
 # Runs a program under valgrind; whatever is not freed and nobody points to is an error. Threads take
-# turns: without fair scheduling one that looks out for others keeps them from running, for minutes.
+# turns: without fair scheduling one that spins keeps the others from running, for minutes.
 check_memory() {
     valgrind --quiet --error-exitcode=1 --suppressions=scripts/valgrind.supp --leak-check=full \
         --fair-sched=yes \

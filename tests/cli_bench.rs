@@ -240,6 +240,14 @@ fn bad_words_end_with_status_2_and_name_culprit_and_remedy() {
         ("experiment overload --backend cpu --out unused", "overload", "peak-clipping"),
         ("experiment changing --backend null --out unused", "null", "sim:DEVICE"),
         ("bench --backend null --arrivals poisson:9 --core 5000", "5000", "cores"),
+        ("bench --backend null --arrivals poisson:5 --weights no", "--weights", "backend null"),
+        ("bench --backend null --arrivals poisson:5 --threads 3", "--threads", "backend null"),
+        ("bench --backend sim:h100 --arrivals poisson:5 --images no", "--images", "backend sim:"),
+        ("bench --backend cpu --arrivals poisson:5 --no-graphs", "--no-graphs", "backend cpu"),
+        ("bench --backend cuda --arrivals poisson:5 --threads 3", "--threads", "backend cuda"),
+        ("experiment changing --backend cpu --tuning no --out unused", "--tuning", "backend cpu"),
+        ("experiment changing --core 1 --out unused", "--core", "without --backend"),
+        ("experiment changing --backend cpu --requests 5000 --out unused", "--requests", "backend"),
     ] {
         let output = twinstream(words);
         let errors = String::from_utf8_lossy(&output.stderr);

@@ -1,4 +1,4 @@
-// E4: what a kernel costs in a CUDA graph beyond its work, with and without programmatic
+// What a kernel costs in a CUDA graph beyond its work, with and without programmatic
 // dependence.
 //
 // Captures chains of kernels that do next to nothing, as long as the network, and times whole

@@ -1,4 +1,4 @@
-// E2: whether the driver takes tensor maps whose elements overlap in memory, and whether TMA copies
+// Whether the driver takes tensor maps whose elements overlap in memory, and whether TMA copies
 // by them bring the right values.
 //
 // Decides how a Hopper stem gets its operand. With four channels a pixel, the eight pixels under a

@@ -1,4 +1,4 @@
-// E5: how fast blocks fill shared memory from the L2 cache, by 16-byte copies (what the kernels
+// How fast blocks fill shared memory from the L2 cache, by 16-byte copies (what the kernels
 // use) and by bulk copies (what the Hopper path would).
 //
 // Every block reads the whole of a buffer that fits L2, from a place of its own, in pieces of 16

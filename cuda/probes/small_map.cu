@@ -1,4 +1,4 @@
-// E3: whether tensor maps over less than 128 KiB work as the driver encodes them.
+// Whether tensor maps over less than 128 KiB work as the driver encodes them.
 //
 // Drivers before CUDA 13.2 set bit 21 of word 1 of some maps where they should not. NVIDIA's known
 // issue speaks of faults now and then on Blackwell, for tensors in less than 128 KiB of memory that

@@ -1,4 +1,4 @@
-// E8: whether two batches that compute at the same time, on two streams, end sooner than one after
+// Whether two batches that compute at the same time, on two streams, end sooner than one after
 // the other. The scheduler assumes that they do not.
 //
 // Two chains of kernels as long as the network; each kernel has as many blocks as a layer has at

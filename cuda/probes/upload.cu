@@ -1,4 +1,4 @@
-// E6: what it costs to bring images to the device: bandwidth of the copy engine and host time of a
+// What it costs to bring images to the device: bandwidth of the copy engine and host time of a
 // submission, from page-locked and pageable memory, beside a kernel that reads page-locked memory
 // itself.
 

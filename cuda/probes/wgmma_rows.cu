@@ -1,4 +1,4 @@
-// E1: whether wgmma may read its operands from any row of a tile in the 128-byte swizzle, not only
+// Whether wgmma may read its operands from any row of a tile in the 128-byte swizzle, not only
 // from every eighth.
 //
 // Decides whether a 3x3 convolution reads the halo of its pixels once and shifts it for nine taps,

@@ -18,7 +18,8 @@ use twinstream::engine::{Engine, RequestOptions};
 use twinstream::model::Answer;
 use twinstream::model::Model;
 
-use crate::options::{Size, parse_count};
+use crate::options::{Given, Size, parse_count, refuse_unused};
+use crate::outcome::Usage;
 
 /// Where and how the network is computed.
 #[derive(Args)]
@@ -54,6 +55,27 @@ pub struct GpuOptions {
     /// Launch kernels one by one, for profilers that replay them
     #[arg(long)]
     pub no_graphs: bool,
+}
+
+impl BackendOptions {
+    /// Refuses options that the backend does not use; threads decode images beside any.
+    pub fn check(&self) -> Result<(), Usage> {
+        match self.backend {
+            Backend::Cpu => refuse_unused("with --backend cpu", self.gpu.given()),
+            Backend::Cuda => Ok(()),
+        }
+    }
+}
+
+impl GpuOptions {
+    /// Its options, and whether they were given.
+    pub fn given(&self) -> [Given; 3] {
+        [
+            ("--device", self.device.is_some()),
+            ("--tuning", self.tuning.is_some()),
+            ("--no-graphs", self.no_graphs),
+        ]
+    }
 }
 
 #[cfg(feature = "cuda")]

@@ -19,7 +19,8 @@ use crate::reader::for_each_batch;
 /// Measure accuracy and speed on a folder of labelled images
 #[derive(Args)]
 pub struct Options {
-    /// Folder with a folder of images for every class, named by the class's label
+    /// Folder with a folder of images for every class, named by the class's label; where the
+    /// configuration has no `label_names`, all classes in the order of their folders' names
     #[arg(value_name = "DIR")]
     folder: PathBuf,
     #[command(flatten)]
@@ -43,8 +44,9 @@ struct Summary {
 
 pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     let mut classifier = Classifier::open(&options.model, &options.backend)?;
-    let (paths, labels) = labelled_images(&options.folder, &classifier.model.config().label_names)?;
     let class_count = classifier.model.class_count();
+    let label_names = &classifier.model.config().label_names;
+    let (paths, labels) = labelled_images(&options.folder, label_names, class_count)?;
     let (mut pixels, mut logits) = (Vec::new(), Vec::new());
     let mut labels = labels.into_iter();
     let (mut images_len, mut top1_len, mut top5_len) = (0, 0, 0);
@@ -106,18 +108,38 @@ fn write_summary(output: &mut impl Write, summary: &Summary) -> io::Result<()> {
     writeln!(output, "speed   {:9.1} images/s, decoding included", summary.images_per_second)
 }
 
-/// The image files of `folder` and the label index of each, by label and name.
+/// The image files of `folder` and the class index of each, by class and name.
 fn labelled_images(
     folder: &Path,
     label_names: &[String],
+    class_count: usize,
 ) -> anyhow::Result<(Vec<PathBuf>, Vec<usize>)> {
-    ensure!(!label_names.is_empty(), "the model's configuration has no label_names: see --config");
+    let mut folders = entries(folder)?;
+    // Files beside the class folders, such as a README, are no images to classify.
+    folders.retain(|path| path.is_dir());
+    let classes = if label_names.is_empty() {
+        classes_in_order(folder, folders, class_count)?
+    } else {
+        classes_by_name(folder, folders, label_names)?
+    };
+    let (mut paths, mut labels) = (Vec::new(), Vec::new());
+    for (label, class) in classes {
+        let images = entries(&class)?;
+        ensure!(!images.is_empty(), "{}: has no images", class.display());
+        labels.resize(labels.len() + images.len(), label);
+        paths.extend(images);
+    }
+    Ok((paths, labels))
+}
+
+/// Class folders that are named by the model's labels, some or all.
+fn classes_by_name(
+    folder: &Path,
+    folders: Vec<PathBuf>,
+    label_names: &[String],
+) -> anyhow::Result<Vec<(usize, PathBuf)>> {
     let mut classes = Vec::new();
-    for path in entries(folder)? {
-        // Files beside the class folders, such as a README, are no images to classify.
-        if !path.is_dir() {
-            continue;
-        }
+    for path in folders {
         let name = path.file_name().unwrap_or_default();
         let Some(label) = label_names.iter().position(|label| name == label.as_str()) else {
             bail!("{}: no class of the model; they are {}", path.display(), names(label_names));
@@ -131,14 +153,25 @@ fn labelled_images(
         names(label_names)
     );
     classes.sort();
-    let (mut paths, mut labels) = (Vec::new(), Vec::new());
-    for (label, class) in classes {
-        let images = entries(&class)?;
-        ensure!(!images.is_empty(), "{}: has no images", class.display());
-        labels.resize(labels.len() + images.len(), label);
-        paths.extend(images);
-    }
-    Ok((paths, labels))
+    Ok(classes)
+}
+
+/// Class folders of a model without labels: sorted by name they are its classes, as torchvision's
+/// `ImageFolder` has it, which is right only where none is missing.
+fn classes_in_order(
+    folder: &Path,
+    folders: Vec<PathBuf>,
+    class_count: usize,
+) -> anyhow::Result<Vec<(usize, PathBuf)>> {
+    ensure!(
+        folders.len() == class_count,
+        "{}: has {} class folders, but the network has {class_count} classes; without label_names \
+         in the model's configuration each needs a folder, in the order of their names: add what \
+         is missing, or name the classes in config.json (see --config)",
+        folder.display(),
+        folders.len()
+    );
+    Ok(folders.into_iter().enumerate().collect())
 }
 
 /// What is in `folder`, by name; hidden files, which desktops leave everywhere, left out.

@@ -28,15 +28,15 @@ pub(crate) struct Args {
     /// Folder to write to; made if it isn't there.
     #[arg(long)]
     out: PathBuf,
-    /// Requests of the longest runs.
-    #[arg(long, default_value_t = Scale::default().request_len,
+    /// Requests of the longest runs in virtual time.
+    #[arg(long, conflicts_with = "backend", default_value_t = Scale::default().request_len,
         value_parser = clap::value_parser!(u64).range(1_000..))]
     requests: u64,
     /// Seed of arrivals and device noise.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Run the paper's experiments in real time on this backend (cpu or sim:DEVICE), beside what
-    /// the simulator predicts.
+    /// Run the paper's experiments in real time on this backend (cpu, cuda or sim:DEVICE), beside
+    /// what the simulator predicts.
     #[arg(long, value_name = "BACKEND")]
     backend: Option<BackendWords>,
     #[command(flatten)]
@@ -100,10 +100,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 
 /// Refuses what has no real time to be run in, before anything is written.
 fn check(args: &Args) -> Result<(), Usage> {
+    args.open.check(args.backend.as_ref())?;
     let is_live = args.name == ALL || experiment::live_names().any(|name| name == args.name);
     match &args.backend {
         Some(BackendWords::Null) => Err(Usage(
-            "--backend null takes no time, so there is nothing to predict; use cpu or sim:DEVICE"
+            "--backend null takes no time, so there is nothing to predict; use cpu, cuda \
+             or sim:DEVICE"
                 .to_owned(),
         )),
         Some(_) if !is_live => {

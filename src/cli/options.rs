@@ -11,6 +11,7 @@ use twinstream::image::Preprocess;
 use twinstream::model::Model;
 
 use crate::computer::{BackendOptions, Computer};
+use crate::outcome::Usage;
 
 /// The network of the repository, used where none is named.
 const DEFAULT_WEIGHTS: &str = "models/resnet50-cifar10/model.safetensors";
@@ -39,6 +40,15 @@ impl ModelOptions {
         Ok(Model::load(&weights, self.config.as_deref())?)
     }
 
+    /// Its options, and whether they were given.
+    pub fn given(&self) -> [Given; 3] {
+        [
+            ("--weights", self.weights.is_some()),
+            ("--config", self.config.is_some()),
+            ("--size", self.size.is_some()),
+        ]
+    }
+
     /// The input size that was asked for, or the model's own.
     pub fn size(&self, model: &Model) -> Size {
         let config = model.config();
@@ -65,6 +75,7 @@ pub struct Classifier {
 
 impl Classifier {
     pub fn open(options: &ModelOptions, backend: &BackendOptions) -> anyhow::Result<Self> {
+        backend.check()?;
         let model = options.load()?;
         let size = options.size(&model);
         let (computer, threads) = Computer::open(&model, size, backend)?;
@@ -89,6 +100,17 @@ impl FromStr for Size {
             Some(Self { height: height.parse().ok()?, width: width.parse().ok()? })
         });
         sides.ok_or("expected HEIGHTxWIDTH in pixels, such as 224x224")
+    }
+}
+
+/// An option by its name, and whether it was given.
+pub type Given = (&'static str, bool);
+
+/// Refuses options that change nothing where the backend is the one that `choice` names.
+pub fn refuse_unused(choice: &str, options: impl IntoIterator<Item = Given>) -> Result<(), Usage> {
+    match options.into_iter().find(|(_, is_given)| *is_given) {
+        Some((option, _)) => Err(Usage(format!("{option} changes nothing {choice}; leave it out"))),
+        None => Ok(()),
     }
 }
 

@@ -28,8 +28,8 @@ use crate::sched::{Stage, Stages};
 
 /// How much later than asked for a sleeping thread wakes on a common system.
 const TIMER_SLACK_NS: u64 = 100_000;
-/// How long a look out keeps the processor to itself.
-const LOOK_OUT_ALONE_NS: u64 = 1_000;
+/// How long a spinning thread keeps the processor to itself.
+const SPIN_ALONE_NS: u64 = 1_000;
 /// How old the published statistics may get under load.
 const PUBLISH_NS: u64 = 1_000_000;
 /// Stands for a cell without a request.
@@ -390,7 +390,7 @@ impl Driver<'_> {
         is_busy
     }
 
-    /// Looks out, or sleeps until something is committed, ends, is cancelled or is due.
+    /// Spins, or sleeps until something is committed, ends, is cancelled or is due.
     fn rest(&mut self, now_ns: u64, stop_at_ns: u64) {
         let mut due_ns = self.scheduler.poll_timeout().unwrap_or(NEVER_NS).min(stop_at_ns);
         if self.in_flight_len > 0 {
@@ -399,7 +399,7 @@ impl Driver<'_> {
         let spin_ns = in_ns(self.shared.spin);
         if spin_ns > 0 {
             // To be awake when work ends spares its answer a wake-up. Work that is late by more
-            // than a look out is left to its waker.
+            // than `spin` is left to its waker.
             let Stages { upload, compute, download } = self.expected_ns;
             let expected = [upload, compute, download].into_iter();
             let is_open = |end_ns: &u64| end_ns.saturating_add(spin_ns) > now_ns;
@@ -412,7 +412,7 @@ impl Driver<'_> {
             if is_unpublished && now_ns - self.published_ns > PUBLISH_NS {
                 self.publish(now_ns);
             }
-            if now_ns - self.busy_ns < LOOK_OUT_ALONE_NS {
+            if now_ns - self.busy_ns < SPIN_ALONE_NS {
                 std::hint::spin_loop();
             } else {
                 // A processor may be what a producer waits for.

@@ -21,8 +21,8 @@ pub struct EngineOptions {
     /// Bound on the latency of each request: its deadline is at most so long after its commit
     /// reached the scheduler.
     pub latency_bound: Option<Duration>,
-    /// How long the scheduling thread and waiting tickets look out on the processor before they
-    /// sleep. Longer lowers latency and costs processor time; zero where there are few cores.
+    /// How long the scheduling thread and waiting tickets spin before they sleep. Longer lowers
+    /// latency and costs processor time; zero where there are few cores.
     pub spin: Duration,
     /// The core that the scheduling thread is pinned to, numbered as the system does; none: the
     /// system chooses, which is right unless a core is set apart for it. Linux alone.

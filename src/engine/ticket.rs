@@ -143,7 +143,7 @@ impl Ticket {
     }
 }
 
-/// Looks out for the answer without sleeping, no longer than `spin`.
+/// Spins until there is an answer, no longer than `spin`.
 pub(crate) fn look_out(is_ended: impl Fn() -> bool, spin: Duration) {
     if spin.is_zero() {
         return;

@@ -112,6 +112,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 
 /// Refuses options that contradict each other, before anything is opened.
 fn check(args: &Args) -> Result<(), Usage> {
+    args.open.check(Some(&args.backend))?;
     if args.warmup >= args.duration {
         return Err(Usage("--warmup leaves nothing of --duration; make it shorter".to_owned()));
     }

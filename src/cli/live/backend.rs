@@ -19,7 +19,8 @@ use super::device::SimulatedDevice;
 use super::images;
 use super::watched::{Batches, Watched};
 use crate::computer::GpuOptions;
-use crate::options::{ModelOptions, Size, parse_count};
+use crate::options::{ModelOptions, Size, parse_count, refuse_unused};
+use crate::outcome::Usage;
 
 /// Images and results where no network says otherwise: those of CIFAR-10.
 const GEOMETRY: Geometry =
@@ -67,6 +68,29 @@ pub(crate) struct OpenOptions {
 }
 
 impl OpenOptions {
+    /// Refuses options that `backend` does not use; none is virtual time, which opens nothing.
+    pub(crate) fn check(&self, backend: Option<&BackendWords>) -> Result<(), Usage> {
+        let cpu = [("--threads", self.threads.is_some())];
+        let images = [("--images", self.images.is_some())];
+        let network = self.model.given().into_iter().chain(images);
+        let gpu = self.gpu.given();
+        match backend {
+            Some(BackendWords::Cpu) => refuse_unused("with --backend cpu", gpu),
+            Some(BackendWords::Cuda) => refuse_unused("with --backend cuda", cpu),
+            Some(BackendWords::Null) => {
+                refuse_unused("with --backend null", network.chain(cpu).chain(gpu))
+            }
+            Some(BackendWords::Simulated(_)) => {
+                refuse_unused("with --backend sim:DEVICE", network.chain(cpu).chain(gpu))
+            }
+            None => {
+                let engine = [("--core", self.core.is_some())];
+                let all = network.chain(cpu).chain(gpu).chain(engine);
+                refuse_unused("without --backend", all)
+            }
+        }
+    }
+
     pub(crate) fn open(&self, backend: &BackendWords) -> anyhow::Result<Opened> {
         let kind = match backend {
             #[cfg(not(feature = "cuda"))]
