@@ -9,16 +9,13 @@
 
 namespace twinstream::ptx {
 
-#if defined(__CUDACC__)
-#define TWINSTREAM_PTX(on_device, on_host) on_device
-#else
-#define TWINSTREAM_PTX(on_device, on_host) on_host
-#endif
-
 // Address of a byte of shared memory as the instructions below take it.
 TWINSTREAM_DEVICE uint32_t shared_address(const void *pointer) {
-    return TWINSTREAM_PTX(static_cast<uint32_t>(__cvta_generic_to_shared(pointer)),
-                          emulator::shared_address(pointer));
+#if defined(__CUDACC__)
+    return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
+#else
+    return emulator::shared_address(pointer);
+#endif
 }
 
 // Starts an asynchronous copy of 16 bytes from global to shared memory, both 16-byte aligned. Only
@@ -36,18 +33,22 @@ TWINSTREAM_DEVICE void copy_async_16(uint32_t shared, const void *source, uint32
 
 // Closes the group of this thread's copies since the last commit; a group may be empty.
 TWINSTREAM_DEVICE void copy_async_commit() {
-    TWINSTREAM_PTX(asm volatile("cp.async.commit_group;" ::
-                                    : "memory"),
-                   emulator::copy_async_commit());
+#if defined(__CUDACC__)
+    asm volatile("cp.async.commit_group;" ::: "memory");
+#else
+    emulator::copy_async_commit();
+#endif
 }
 
 // Waits until at most `pending` of this thread's latest groups are unfinished; their bytes are then
 // visible to this thread, and to others after a barrier.
 template <unsigned pending>
 TWINSTREAM_DEVICE void copy_async_wait() {
-    TWINSTREAM_PTX(asm volatile("cp.async.wait_group %0;" ::"n"(pending)
-                                : "memory"),
-                   emulator::copy_async_wait(pending));
+#if defined(__CUDACC__)
+    asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
+#else
+    emulator::copy_async_wait(pending);
+#endif
 }
 
 // Loads four 8x8 matrices of f16, whose rows of 16 bytes start at the addresses of lanes 0-7, 8-15,
@@ -186,7 +187,5 @@ TWINSTREAM_DEVICE void wait_for_previous_kernel() {
     emulator::wait_for_previous_kernel();
 #endif
 }
-
-#undef TWINSTREAM_PTX
 
 } // namespace twinstream::ptx

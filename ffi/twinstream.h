@@ -154,8 +154,8 @@ typedef struct twinstream_options {
     const char *weights_path;     /* a safetensors file; CPU and CUDA */
     const char *config_path;      /* NULL: config.json beside the weights, if there is one */
     const char *policy;           /* how batches are chosen; NULL: the default, "stream" */
-    const char *device;           /* CUDA: number, or UUID as nvidia-smi -L prints; NULL: the first */
-    const char *tuning_path;      /* CUDA: what `twinstream tune` stored; NULL: where it does, if so */
+    const char *device;           /* CUDA: number, or UUID as by nvidia-smi -L; NULL: the first */
+    const char *tuning_path;      /* CUDA: file of `twinstream tune`; NULL: the usual one, if any */
     uint32_t height;              /* of images in pixels; 0: the network's own */
     uint32_t width;               /* the same */
     uint32_t thread_len;          /* that compute, CPU; 0: one for each processor */

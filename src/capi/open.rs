@@ -45,7 +45,9 @@ pub(super) struct Texts<'a> {
     pub(super) weights_path: Option<&'a CStr>,
     pub(super) config_path: Option<&'a CStr>,
     pub(super) policy: Option<&'a CStr>,
+    #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "the GPU's"))]
     pub(super) device: Option<&'a CStr>,
+    #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "the GPU's"))]
     pub(super) tuning_path: Option<&'a CStr>,
 }
 

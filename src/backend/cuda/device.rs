@@ -128,7 +128,7 @@ fn events(context: &Arc<Context>, len: usize) -> std::result::Result<Vec<Event>,
 }
 
 /// A stream with the thread that wakes the poller for it.
-struct Lane {
+struct StageStream {
     stream: Stream,
     /// By result buffer, or one.
     starts: Box<[Event]>,
@@ -136,7 +136,7 @@ struct Lane {
     waiter: Waiter,
 }
 
-impl Lane {
+impl StageStream {
     fn new(
         context: &Arc<Context>,
         name: &str,
@@ -188,11 +188,11 @@ impl Job {
         Self { refused: submit().err(), _range: range }
     }
 
-    /// How it ended, if it did; `lane` is asked where it has begun.
-    fn poll(&self, lane: &Lane, index: usize) -> Option<Completion> {
+    /// How it ended, if it did; `stream` is asked where it has begun.
+    fn poll(&self, stream: &StageStream, index: usize) -> Option<Completion> {
         match self.refused {
             Some(code) => Some(Err(code.into())),
-            None => lane.poll(index),
+            None => stream.poll(index),
         }
     }
 }
@@ -210,9 +210,9 @@ struct Batch {
 /// All that exists once the engine has said how much there is to be.
 struct Attached {
     // Streams before what their work uses.
-    transfer: Lane,
-    compute: Lane,
-    download: Lane,
+    transfer: StageStream,
+    compute: StageStream,
+    download: StageStream,
     graphs: Vec<Graph>,
     executor: Executor,
     /// Results as they arrive, by result buffer.
@@ -240,7 +240,7 @@ impl Attached {
     }
 
     fn begin_upload(&mut self) -> std::result::Result<(), Code> {
-        let Lane { stream, starts, ends, .. } = &self.transfer;
+        let StageStream { stream, starts, ends, .. } = &self.transfer;
         starts[0].record(stream)?;
         let (stride_bytes, image_bytes) = (self.executor.stride_bytes(), self.image_bytes);
         let mut copied = Ok(());
@@ -280,7 +280,7 @@ impl Attached {
     }
 
     fn begin_compute(&self, result: usize, len: usize) -> std::result::Result<(), Code> {
-        let Lane { stream, starts, ends, .. } = &self.compute;
+        let StageStream { stream, starts, ends, .. } = &self.compute;
         starts[result].record(stream)?;
         let plan = self.executor.plan_for(len);
         // SAFETY: graphs and kernels use the executor's memory, which outlives the streams' work
@@ -298,7 +298,7 @@ impl Attached {
     /// Sends the results after their batch, before anyone asks: the answer need not wait for the
     /// host to see the batch's end and to come back.
     fn begin_download(&self, result: usize, len: usize) -> std::result::Result<(), Code> {
-        let Lane { stream, starts, ends, .. } = &self.download;
+        let StageStream { stream, starts, ends, .. } = &self.download;
         stream.wait(&self.compute.ends[result])?;
         starts[result].record(stream)?;
         let offset_bytes = result * self.executor.result_stride_bytes();
@@ -389,8 +389,8 @@ impl Attached {
 impl Drop for Attached {
     fn drop(&mut self) {
         // Nothing may use what is about to go. On a lost device this returns at once.
-        for lane in [&self.transfer, &self.compute, &self.download] {
-            if let Err(code) = lane.stream.synchronize() {
+        for stage in [&self.transfer, &self.compute, &self.download] {
+            if let Err(code) = stage.stream.synchronize() {
                 log::warn!("waiting for the device's last work: {code}");
             }
         }
@@ -418,9 +418,10 @@ impl Backend for CudaDevice {
         let plans = plans(&steps, batch_len_max, &chooser);
         let lens = (self.options.answer, slot_len);
         let executor = Executor::new(context, (weights, &config), (steps, plans), lens)?;
-        let lane =
-            |name, priority, event_len| Lane::new(context, name, priority, event_len, &waker);
-        let compute = lane("twinstream-calc", Priority::Usual, RESULT_LEN)?;
+        let stage_stream = |name, priority, event_len| {
+            StageStream::new(context, name, priority, event_len, &waker)
+        };
+        let compute = stage_stream("twinstream-calc", Priority::Usual, RESULT_LEN)?;
         let plan_len = if self.options.graphs { executor.plans().len() } else { 0 };
         let capture = |plan| {
             // SAFETY: recorded, not carried out; replays are vouched for where they are launched.
@@ -437,8 +438,8 @@ impl Backend for CudaDevice {
         };
         self.attached = Some(Attached {
             // Both are short beside computing, and what waits for them is latency.
-            transfer: lane("twinstream-up", Priority::Highest, 1)?,
-            download: lane("twinstream-down", Priority::Highest, RESULT_LEN)?,
+            transfer: stage_stream("twinstream-up", Priority::Highest, 1)?,
+            download: stage_stream("twinstream-down", Priority::Highest, RESULT_LEN)?,
             graphs: graphs.map_err(|code: Code| code.error("capturing the graphs"))?,
             staging: PinnedMemory::new(context, staging_len)
                 .map_err(|code| code.error("page-locked memory for results"))?,

@@ -6,8 +6,7 @@
 use serde_json::Value;
 
 use super::paper::{
-    BATCH_LEN_MAX, CHANGING, CURVES, Course, DECREASING, INCREASING, PEAK_CLIPPING, Runs,
-    SATURATING_HZ, SIDES, device, key_figures, panels, poisson,
+    BATCH_LEN_MAX, CURVES, Course, Runs, SATURATING_HZ, SIDES, device, key_figures, panels, poisson,
 };
 use super::parallel::Progress;
 use super::timeline::Timeline;
@@ -119,39 +118,7 @@ fn world(
     setup
 }
 
-pub(super) fn changing(
-    live: &dyn Live,
-    scale: &LiveScale,
-    progress: &dyn Progress,
-) -> Result<Figure, LiveError> {
-    over_time(&CHANGING, live, scale, progress)
-}
-
-pub(super) fn increasing(
-    live: &dyn Live,
-    scale: &LiveScale,
-    progress: &dyn Progress,
-) -> Result<Figure, LiveError> {
-    over_time(&INCREASING, live, scale, progress)
-}
-
-pub(super) fn decreasing(
-    live: &dyn Live,
-    scale: &LiveScale,
-    progress: &dyn Progress,
-) -> Result<Figure, LiveError> {
-    over_time(&DECREASING, live, scale, progress)
-}
-
-pub(super) fn peak_clipping(
-    live: &dyn Live,
-    scale: &LiveScale,
-    progress: &dyn Progress,
-) -> Result<Figure, LiveError> {
-    over_time(&PEAK_CLIPPING, live, scale, progress)
-}
-
-fn over_time(
+pub(super) fn over_time(
     course: &Course,
     live: &dyn Live,
     scale: &LiveScale,

@@ -112,11 +112,11 @@ type Run = fn(&Scale, &dyn Progress) -> Figure;
 
 /// Experiments by name.
 const EXPERIMENTS: [(&str, Run); 10] = [
-    ("changing", paper::changing),
-    ("increasing", paper::increasing),
-    ("decreasing", paper::decreasing),
+    ("changing", |scale, progress| paper::over_time(&paper::CHANGING, scale, progress)),
+    ("increasing", |scale, progress| paper::over_time(&paper::INCREASING, scale, progress)),
+    ("decreasing", |scale, progress| paper::over_time(&paper::DECREASING, scale, progress)),
     ("concurrency-latency", paper::concurrency_latency),
-    ("peak-clipping", paper::peak_clipping),
+    ("peak-clipping", |scale, progress| paper::over_time(&paper::PEAK_CLIPPING, scale, progress)),
     ("load-latency", load::load_latency),
     ("overload", overload::overload),
     ("closed-loop", closed::closed_loop),
@@ -139,11 +139,17 @@ type RunLive = fn(&dyn Live, &LiveScale, &dyn Progress) -> Result<Figure, LiveEr
 
 /// Experiments that run in real time as well.
 const LIVE: [(&str, RunLive); 5] = [
-    ("changing", live::changing),
-    ("increasing", live::increasing),
-    ("decreasing", live::decreasing),
+    ("changing", |live, scale, progress| live::over_time(&paper::CHANGING, live, scale, progress)),
+    ("increasing", |live, scale, progress| {
+        live::over_time(&paper::INCREASING, live, scale, progress)
+    }),
+    ("decreasing", |live, scale, progress| {
+        live::over_time(&paper::DECREASING, live, scale, progress)
+    }),
     ("concurrency-latency", live::concurrency_latency),
-    ("peak-clipping", live::peak_clipping),
+    ("peak-clipping", |live, scale, progress| {
+        live::over_time(&paper::PEAK_CLIPPING, live, scale, progress)
+    }),
 ];
 
 /// Names of the experiments that [`run_live`] knows: the paper's.

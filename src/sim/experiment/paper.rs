@@ -105,27 +105,11 @@ impl Course {
     }
 }
 
-pub(super) fn changing(scale: &Scale, progress: &dyn Progress) -> Figure {
-    over_time(&CHANGING, scale, progress)
-}
-
-pub(super) fn increasing(scale: &Scale, progress: &dyn Progress) -> Figure {
-    over_time(&INCREASING, scale, progress)
-}
-
-pub(super) fn decreasing(scale: &Scale, progress: &dyn Progress) -> Figure {
-    over_time(&DECREASING, scale, progress)
-}
-
-pub(super) fn peak_clipping(scale: &Scale, progress: &dyn Progress) -> Figure {
-    over_time(&PEAK_CLIPPING, scale, progress)
-}
-
 /// A course under both sides' policies: what unfolded, and the latencies.
 pub(super) type Runs = Vec<(Timeline, Latencies)>;
 
 /// Batch length, compute time, latency and throughput over time, one column a policy.
-fn over_time(course: &Course, scale: &Scale, progress: &dyn Progress) -> Figure {
+pub(super) fn over_time(course: &Course, scale: &Scale, progress: &dyn Progress) -> Figure {
     let workload = course.workload(1.0);
     let runs: Runs = parallel::map(&SIDES, progress, |(policy, _)| {
         let mut setup = setup(&device(), &workload, *policy, BATCH_LEN_MAX, scale.seed);
