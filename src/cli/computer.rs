@@ -83,8 +83,7 @@ impl GpuOptions {
     /// As the library takes them.
     pub fn options(&self, size: Size) -> anyhow::Result<CudaOptions> {
         let device = self.device.as_deref().map_or(Ok(DeviceId::Index(0)), str::parse)?;
-        let tuning =
-            self.tuning.as_deref().map_or_else(Tuning::stored, |path| Tuning::load(path))?;
+        let tuning = self.tuning.as_deref().map_or_else(Tuning::stored, Tuning::load)?;
         let Size { height, width } = size;
         let graphs = !self.no_graphs;
         Ok(CudaOptions { device, height, width, graphs, tuning, answer: Answer::default() })
