@@ -428,7 +428,8 @@ impl Backend for CudaDevice {
             compute.stream.capture(|| unsafe { executor.enqueue(plan, &compute.stream) })
         };
         let graphs = (0..plan_len).map(capture).collect::<std::result::Result<_, _>>();
-        let graphs = graphs.and_then(|graphs| context.synchronize().map(|()| graphs));
+        // On the device when the first batch comes.
+        let graphs = graphs.and_then(|graphs| compute.stream.synchronize().map(|()| graphs));
         let staging_len = RESULT_LEN * executor.result_stride_bytes() / size_of::<u32>();
         let batch = || Batch {
             slots: Vec::with_capacity(batch_len_max),
