@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::shared::{Request, Shared};
+use super::silence::Silence;
 use crate::backend::{Backend, Completion, Fault, ResultSlot};
 use crate::ring::{Consumer, Slot};
 use crate::sched::{Line, Priority, Stages};
@@ -88,12 +89,13 @@ fn run(
 
 fn wait(timeout: Duration, mut poll: impl FnMut() -> Option<Completion>) -> Completion {
     let start = Instant::now();
+    let mut silence = Silence::new(timeout);
     loop {
         if let Some(completion) = poll() {
             return completion;
         }
-        if start.elapsed() > timeout {
-            return Err(Fault::lost("the device did not answer during calibration"));
+        if silence.is_over(start.elapsed().as_nanos() as u64) {
+            return Err(silence.fault());
         }
         thread::park_timeout(LOOK);
     }

@@ -17,6 +17,7 @@ use super::calibrate::calibrate;
 use super::options::{EngineOptions, Failure};
 use super::pin;
 use super::shared::{Answered, NEVER_NS, Request, Shared, Status};
+use super::silence::Silence;
 use super::stats::Stats;
 use super::ticket::Handler;
 use super::{Receivers, SLOT_LEN_MAX};
@@ -84,15 +85,14 @@ struct Driver<'a> {
     downloading: VecDeque<u32>,
     /// Stages in flight.
     in_flight_len: usize,
-    /// When one of them last ended, or the first of them began.
-    progress_ns: u64,
+    /// Since one of them last ended, or the first of them began.
+    silence: Silence,
     /// When the latest work of each stage is expected to end; 0 if none is in flight.
     expected_ns: Stages<u64>,
     /// When there was last something to do.
     busy_ns: u64,
     published_ns: u64,
     is_draining: bool,
-    stall_ns: u64,
     geometry: Geometry,
     stats: Box<Stats>,
 }
@@ -141,12 +141,11 @@ pub(super) fn serve(
         results: Vec::with_capacity(batch_len_max),
         downloading: VecDeque::with_capacity(options.slot_len),
         in_flight_len: 0,
-        progress_ns: 0,
+        silence: Silence::new(options.stall_timeout),
         expected_ns: Stages::default(),
         busy_ns: 0,
         published_ns: 0,
         is_draining: false,
-        stall_ns: in_ns(options.stall_timeout),
         geometry,
         stats: Box::default(),
     };
@@ -208,7 +207,7 @@ impl Driver<'_> {
             if self.is_draining && (now_ns >= stop_at_ns || self.scheduler.is_idle()) {
                 return End::Stopped;
             }
-            if self.in_flight_len > 0 && now_ns - self.progress_ns > self.stall_ns {
+            if self.in_flight_len > 0 && self.silence.is_over(now_ns) {
                 return End::Stalled;
             }
             if is_busy {
@@ -264,7 +263,7 @@ impl Driver<'_> {
         };
         told.expect("the backend ends what it was asked for");
         self.in_flight_len -= 1;
-        self.progress_ns = now_ns;
+        self.silence.end(now_ns);
         *self.expected_ns.of_mut(stage) = 0;
         Ok(())
     }
@@ -357,7 +356,7 @@ impl Driver<'_> {
                 }
             };
             if self.in_flight_len == 0 {
-                self.progress_ns = now_ns;
+                self.silence.end(now_ns);
             }
             self.in_flight_len += 1;
             let batch_len = slots.len();
@@ -394,7 +393,7 @@ impl Driver<'_> {
     fn rest(&mut self, now_ns: u64, stop_at_ns: u64) {
         let mut due_ns = self.scheduler.poll_timeout().unwrap_or(NEVER_NS).min(stop_at_ns);
         if self.in_flight_len > 0 {
-            due_ns = due_ns.min(self.progress_ns.saturating_add(self.stall_ns).saturating_add(1));
+            due_ns = due_ns.min(self.silence.due_ns());
         }
         let spin_ns = in_ns(self.shared.spin);
         if spin_ns > 0 {
@@ -468,11 +467,7 @@ impl Driver<'_> {
         let (failure, is_stalled) = match end {
             End::Stopped => (Failure::ShutDown, false),
             End::Lost(fault) => (self.lost(fault), false),
-            End::Stalled => {
-                let text =
-                    format!("no work ended within {:?}", Duration::from_nanos(self.stall_ns));
-                (self.lost(Fault::lost(text)), true)
-            }
+            End::Stalled => (self.lost(self.silence.fault()), true),
         };
         self.images.close();
         let now_ns = self.shared.now_ns();

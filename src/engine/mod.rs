@@ -13,6 +13,7 @@ mod metrics;
 mod options;
 mod pin;
 mod shared;
+mod silence;
 mod stats;
 mod ticket;
 

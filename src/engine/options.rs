@@ -27,7 +27,9 @@ pub struct EngineOptions {
     /// The core that the scheduling thread is pinned to, numbered as the system does; none: the
     /// system chooses, which is right unless a core is set apart for it. Linux alone.
     pub core: Option<usize>,
-    /// A device that has work and ends none of it for so long is given up as lost.
+    /// A device that has work and ends none of it for so long is given up as lost; above zero.
+    /// Time during which the process is stopped hardly counts. Guards serving and draining, not the
+    /// end of an [`Engine`](super::Engine).
     pub stall_timeout: Duration,
     /// The weakest memory to accept for images and results.
     pub memory_weakest: Memory,
