@@ -5,7 +5,6 @@
 //! it returns. It decides nothing about batches.
 
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::sync::{Arc, PoisonError};
@@ -14,6 +13,7 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use super::calibrate::calibrate;
+use super::contain::contain;
 use super::options::{EngineOptions, Failure};
 use super::pin;
 use super::shared::{Answered, NEVER_NS, Request, Shared, Status};
@@ -66,6 +66,16 @@ enum End {
     Lost(Fault),
     /// The backend is not to be touched again: even its destructor may not return.
     Stalled,
+}
+
+/// Lets those go who wait for the end, when it is dropped.
+struct Ended<'a>(&'a Shared);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.refuse(Status::ShutDown);
+        self.0.set_ended();
+    }
 }
 
 struct Driver<'a> {
@@ -151,10 +161,12 @@ pub(super) fn serve(
     };
     let now_ns = shared.now_ns();
     driver.publish(now_ns);
-    log::info!("engine started: at most {batch_len_max} images a batch, {lines:?}");
+    // Loggers are the program's code here as below.
+    let _ = contain(|| {
+        log::info!("engine started: at most {batch_len_max} images a batch, {lines:?}");
+    });
     let _ = started.send(Ok(()));
-    let end = catch_unwind(AssertUnwindSafe(|| driver.run()))
-        .unwrap_or_else(|panic| End::Lost(Fault::lost(panic_text(&*panic))));
+    let end = contain(|| driver.run()).unwrap_or_else(|text| End::Lost(Fault::lost(text)));
     driver.finish_all(end);
 }
 
@@ -181,12 +193,6 @@ fn prepare(
 
 fn in_ns(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(NEVER_NS)
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("panic: {}", text.unwrap_or("of unknown kind"))
 }
 
 impl Driver<'_> {
@@ -257,7 +263,7 @@ impl Driver<'_> {
             Ok(elapsed_ns) => self.scheduler.stage_completed(now_ns, stage, elapsed_ns),
             Err(fault) if fault.is_lost => return Err(fault),
             Err(fault) => {
-                log::warn!("{stage:?} failed: {fault}");
+                let _ = contain(|| log::warn!("{stage:?} failed: {fault}"));
                 self.scheduler.stage_failed(stage)
             }
         };
@@ -451,54 +457,58 @@ impl Driver<'_> {
         self.images.ring().release(entry.image);
         let answered = Answered { outcome, slot: entry.result };
         // Wakers and handlers are the callers' code.
-        let told = catch_unwind(AssertUnwindSafe(|| match entry.handler {
+        let told = contain(|| match entry.handler {
             None => {
                 self.shared.cells[entry.cell as usize].finish(answered);
             }
             Some((handler, tag)) => handler.answered(tag, answered.into_answer()),
-        }));
-        if let Err(panic) = told {
-            log::error!("a handler of an answer: {}", panic_text(&*panic));
+        });
+        if let Err(text) = told {
+            let _ = contain(|| log::error!("a handler of an answer: {text}"));
         }
     }
 
-    /// Answers everything that is left, and what is still committed meanwhile.
+    /// Answers everything that is left, and what is still committed meanwhile. No step of it keeps
+    /// the others from being done.
     fn finish_all(mut self, end: End) {
-        let (failure, is_stalled) = match end {
-            End::Stopped => (Failure::ShutDown, false),
-            End::Lost(fault) => (self.lost(fault), false),
-            End::Stalled => (self.lost(self.silence.fault()), true),
+        let ended = Ended(self.shared);
+        let is_stalled = matches!(end, End::Stalled);
+        let failure = match end {
+            End::Stopped => Failure::ShutDown,
+            End::Lost(fault) => self.lost(fault),
+            End::Stalled => self.lost(self.silence.fault()),
         };
         self.images.close();
         let now_ns = self.shared.now_ns();
         for slot in 0..self.entries.len() {
             if self.entries[slot].is_some() {
-                self.finish(now_ns, slot as u32, Err(failure));
+                let _ = contain(|| self.finish(now_ns, slot as u32, Err(failure)));
             }
         }
         while let Some((slot, request)) = self.images.take() {
             let index = slot.index();
             self.accept(now_ns, slot, request);
-            self.finish(now_ns, index, Err(failure));
+            let _ = contain(|| self.finish(now_ns, index, Err(failure)));
         }
         self.stats.read(&self.scheduler, now_ns);
         *self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner) = *self.stats;
-        self.shared.set_ended();
+        drop(ended);
         if is_stalled {
             std::mem::forget(self.backend);
             return;
         }
         let backend = self.backend;
-        if catch_unwind(AssertUnwindSafe(|| drop(backend))).is_err() {
-            log::error!("the backend panicked as it was dropped");
+        if let Err(text) = contain(|| drop(backend)) {
+            let _ = contain(|| log::error!("the backend as it was dropped: {text}"));
         }
     }
 
     fn lost(&self, fault: Fault) -> Failure {
-        log::error!("the device is lost: {fault}");
+        let text = fault.to_string();
         // The reason first: whoever is refused finds it.
         let _ = self.shared.fault.set(fault);
         self.shared.refuse(Status::DeviceLost);
+        let _ = contain(|| log::error!("the device is lost: {text}"));
         Failure::DeviceLost
     }
 

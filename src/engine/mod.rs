@@ -6,6 +6,7 @@
 
 mod calibrate;
 mod cell;
+mod contain;
 mod driver;
 mod histogram;
 mod lease;

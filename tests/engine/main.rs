@@ -5,5 +5,6 @@ mod common;
 mod cpu;
 mod device;
 mod metrics;
+mod panics;
 mod requests;
 mod soak;
