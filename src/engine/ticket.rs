@@ -87,7 +87,7 @@ impl Ticket {
     /// # Errors
     /// [`Failure`] when it ended without a result.
     pub fn wait(self) -> Answer {
-        match self.wait_until(None) {
+        match self.wait_for(None) {
             Ok(answer) => answer,
             Err(_) => unreachable!("waits until there is an answer"),
         }
@@ -98,7 +98,7 @@ impl Ticket {
     /// # Errors
     /// The ticket, when it was the timeout.
     pub fn wait_timeout(self, timeout: Duration) -> std::result::Result<Answer, Self> {
-        self.wait_until(Instant::now().checked_add(timeout))
+        self.wait_for(Some(timeout))
     }
 
     /// Whether the answer is there: waiting would not block.
@@ -117,10 +117,12 @@ impl Ticket {
         }
     }
 
-    fn wait_until(mut self, until: Option<Instant>) -> std::result::Result<Answer, Self> {
+    fn wait_for(mut self, timeout: Option<Duration>) -> std::result::Result<Answer, Self> {
         let shared = self.shared.as_ref().expect("a ticket that waits has no answer yet");
         let cell = &shared.cells[self.cell as usize];
-        look_out(|| cell.is_ended(), shared.spin);
+        let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let spin = timeout.map_or(shared.spin, |timeout| timeout.min(shared.spin));
+        look_out(|| cell.is_ended(), spin);
         loop {
             if let Some(answered) = cell.take_or_wait(|| Waiter::Thread(thread::current())) {
                 self.shared = None;

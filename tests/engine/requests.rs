@@ -111,6 +111,16 @@ fn a_timeout_hands_the_ticket_back() {
 }
 
 #[test]
+fn a_timeout_ends_the_spinning_too() {
+    let plan = Plan { stall_one_in: 1, spared: 24, ..Plan::default() };
+    let engine = start(plan, EngineOptions { spin: LONG, stall_timeout: 2 * LONG, ..small() });
+    let ticket = submit(&engine, 1);
+    let begun = Instant::now();
+    assert!(ticket.wait_timeout(Duration::from_millis(1)).is_err());
+    assert!(begun.elapsed() < LONG / 2, "{:?}", begun.elapsed());
+}
+
+#[test]
 fn a_waker_set_at_the_commit_is_woken_on_the_scheduling_thread() {
     struct Woken {
         thread: Mutex<Option<Option<String>>>,
