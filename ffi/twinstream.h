@@ -27,6 +27,12 @@
  *
  * The library installs no signal handlers, starts no thread before an engine is created and never
  * ends the process, but for a callback that throws: none may throw, longjmp or end its thread.
+ * Weights are mapped into memory, though: a file that is truncated while an engine is created from
+ * it raises SIGBUS. Replace such a file by renaming another to its name.
+ *
+ * An engine belongs to the process that created it: create engines after forking. In a process that
+ * was forked off later it answers nothing; waiting for a pending request, draining and destroying
+ * give TWINSTREAM_STATE there, at once, and its memory stays.
  */
 #ifndef TWINSTREAM_H
 #define TWINSTREAM_H
@@ -73,7 +79,7 @@ enum {
     TWINSTREAM_ARGUMENT = 33,    /* a value is out of range */
     TWINSTREAM_IMAGE_SIZE = 34,  /* the image has not twinstream_geometry.image_bytes */
     TWINSTREAM_STALE = 35,       /* no such engine or request, or no longer */
-    TWINSTREAM_STATE = 36,       /* not at this point of its life, such as a second commit */
+    TWINSTREAM_STATE = 36,       /* not at this point of its life, or not in a forked process */
     TWINSTREAM_IN_CALLBACK = 37, /* this would block, which callbacks must not */
 
     /* The surroundings; only from creation. */

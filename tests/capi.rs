@@ -161,6 +161,11 @@ fn the_gpu_answers_as_the_processor_does() {
 }
 
 #[test]
+fn forked_processes_wait_for_nothing() {
+    check("fork", &[]);
+}
+
+#[test]
 fn requests_allocate_nothing() {
     check("no_allocation", &[]);
 }

@@ -75,6 +75,7 @@ const UNSAFE_FILES: &[&str] = &[
     "src/ring/mod.rs",
     "src/ring/shared.rs",
     "tests/common/counting.rs",
+    "tests/engine_fork.rs",
     "tests/loom_ring.rs",
 ];
 

@@ -86,6 +86,7 @@ pub(super) fn destroy(engine: *const EngineName) -> Outcome<()> {
     check_may_block()?;
     // Ends every request, so that whoever waits for one leaves.
     with(engine, |live| {
+        live.requests.check_process()?;
         live.engine.drain(Duration::ZERO);
         Ok(())
     })?;

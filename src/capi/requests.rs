@@ -61,6 +61,8 @@ pub(super) struct Requests {
     completions: Completions,
     /// Marks the names of this engine's requests.
     engine_mark: u16,
+    /// The process that made the engine, by its number.
+    process: u32,
     spin: Duration,
 }
 
@@ -94,7 +96,8 @@ impl Requests {
         }
         let places = (0..place_len).map(|_| Place::new()).collect();
         let completions = Completions::new(place_len)?;
-        let requests = Arc::new(Self { places, free, completions, engine_mark, spin });
+        let process = std::process::id();
+        let requests = Arc::new(Self { places, free, completions, engine_mark, process, spin });
         let waker = |place| Waker::from(Arc::new(Answered { requests: requests.clone(), place }));
         let wakers = (0..place_len as u32).map(waker).collect();
         Ok((requests, wakers))
@@ -102,6 +105,15 @@ impl Requests {
 
     pub(super) fn completions(&self) -> &Completions {
         &self.completions
+    }
+
+    /// Refuses what would wait for threads that a process that was forked off has not got.
+    pub(super) fn check_process(&self) -> Outcome<()> {
+        if self.process == std::process::id() {
+            return Ok(());
+        }
+        let text = "another process made the engine: create engines after forking";
+        Err(Failed::new(Status::State, text))
     }
 
     /// A new request, and where its image goes.
@@ -159,6 +171,9 @@ impl Requests {
         let place = &self.places[index];
         let spin = timeout.map_or(self.spin, |timeout| timeout.min(self.spin));
         look_out(|| place.is_answered.load(Ordering::Relaxed), spin);
+        if !place.is_answered.load(Ordering::Relaxed) {
+            self.check_process()?;
+        }
         let (_, mut life) = self.find(request)?;
         life.waiter_len += 1;
         loop {

@@ -50,7 +50,13 @@ const SLOT_LEN_MAX: usize = 32_768;
 
 /// A running engine. All calls may be made from any thread; to share it, wrap it in an `Arc`.
 ///
-/// Dropping it ends every request that is left as [`Failure::ShutDown`].
+/// Dropping it ends every request that is left as [`Failure::ShutDown`]. It waits for work that the
+/// device is in the middle of, without a limit: where a device hangs by then, so does this. To have
+/// that told by [`EngineOptions::stall_timeout`], [`Engine::drain`] it first.
+///
+/// It belongs to the process that started it: start engines after forking. In a process that was
+/// forked off later nothing is answered. [`Ticket::wait`] and [`Engine::drain`] return at once
+/// there, dropping the engine leaks it, and an awaited ticket is never ready.
 pub struct Engine {
     shared: Arc<Shared>,
     geometry: Geometry,
@@ -144,12 +150,16 @@ impl Engine {
     }
 
     /// Refuses further requests, waits until the accepted ones have ended, but no longer than
-    /// `timeout`, and ends the rest as [`Failure::ShutDown`]. True if there was no rest. From a
-    /// [`Handler`] it does not wait, and answers false.
+    /// `timeout`, and ends the rest as [`Failure::ShutDown`]. True if there was no rest; requests
+    /// that ended as [`Failure::DeviceLost`] are none, see [`Engine::fault`]. From a [`Handler`],
+    /// and in a process that was forked off, it does not wait, and answers false.
     ///
     /// A request counts as accepted when its commit succeeded. Once this has returned, leases that
     /// are still held are refused at their commit.
     pub fn drain(&self, timeout: Duration) -> bool {
+        if self.shared.is_forked() {
+            return false;
+        }
         let until = Instant::now().checked_add(timeout);
         let at_ns = until.map_or(NEVER_NS - 1, |until| self.shared.since_start_ns(until));
         self.shared.stop(at_ns);
@@ -167,6 +177,11 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
+        if self.shared.is_forked() {
+            // Thread, device and locked memory are the other process's: none is to be let go here.
+            std::mem::forget((self.thread.take(), Arc::clone(&self.shared)));
+            return;
+        }
         self.shared.stop(0);
         // A handler may own the engine: its thread ends by itself then.
         if !self.is_own_thread()
@@ -212,6 +227,7 @@ fn build(options: &EngineOptions, geometry: Geometry) -> Result<(Arc<Shared>, Re
         cells: (0..result_slot_len).map(|_| Cell::new()).collect(),
         cancels,
         start: Instant::now(),
+        process: std::process::id(),
         spin: options.spin,
         thread: OnceLock::new(),
         stop_at_ns: AtomicU64::new(NEVER_NS),

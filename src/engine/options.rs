@@ -96,7 +96,7 @@ pub enum Failure {
     /// The device was lost before it was done.
     #[error("the device is lost")]
     DeviceLost,
-    /// The engine was shut down before it was done.
+    /// The engine was shut down before it was done, or this is a process that was forked off.
     #[error("the engine was shut down")]
     ShutDown,
 }

@@ -60,6 +60,8 @@ pub(super) struct Shared {
     /// Cells that the scheduling thread should look at; has room for each of them.
     pub(super) cancels: SyncSender<u32>,
     pub(super) start: Instant,
+    /// The process that serves, by its number.
+    pub(super) process: u32,
     pub(super) spin: Duration,
     /// Set before anyone else can have a reference.
     pub(super) thread: OnceLock<Thread>,
@@ -93,6 +95,12 @@ impl Shared {
             status if status == Status::ShutDown as u8 => Some(Refused::ShutDown),
             _ => Some(Refused::DeviceLost),
         }
+    }
+
+    /// Whether this is a process that was forked off: the scheduling thread is not in it, so
+    /// nothing is answered here. Costs a system call.
+    pub(super) fn is_forked(&self) -> bool {
+        self.process != std::process::id()
     }
 
     /// Moves the status forward.

@@ -85,7 +85,8 @@ impl Ticket {
     /// Blocks until the request ends.
     ///
     /// # Errors
-    /// [`Failure`] when it ended without a result.
+    /// [`Failure`] when it ended without a result; [`Failure::ShutDown`], at once, for a request
+    /// without an answer in a process that was forked off since the engine's start.
     pub fn wait(self) -> Answer {
         match self.wait_for(None) {
             Ok(answer) => answer,
@@ -127,6 +128,9 @@ impl Ticket {
             if let Some(answered) = cell.take_or_wait(|| Waiter::Thread(thread::current())) {
                 self.shared = None;
                 return Ok(answered.into_answer());
+            }
+            if shared.is_forked() {
+                return Ok(Err(Failure::ShutDown));
             }
             let Some(until) = until else {
                 thread::park();
