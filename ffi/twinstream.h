@@ -166,13 +166,13 @@ typedef struct twinstream_options {
     uint32_t width;               /* the same */
     uint32_t thread_len;          /* that compute, CPU; 0: one for each processor */
     uint32_t top_k;               /* classes to answer with, CPU and CUDA; 0: logits instead */
-    uint64_t null_image_bytes;    /* of an image, null backend */
-    uint64_t null_result_len;     /* values of a result, null backend */
+    uint64_t null_image_bytes;    /* of an image, null backend; 1 to 268,435,456 */
+    uint64_t null_result_len;     /* values of a result, null backend; 1 to 1,048,576 */
     uint64_t slot_len;            /* requests alive at a time, 1 to 32,768; twice as many results */
     uint64_t batch_len_max;       /* longest batch, in images */
     uint64_t latency_bound_ns;    /* each request's deadline, if it has no earlier one; 0: none */
     uint64_t spin_ns;             /* how long threads spin before they sleep */
-    uint64_t stall_timeout_ns;    /* a device that ends no work for so long is lost */
+    uint64_t stall_timeout_ns;    /* a device that ends no work for so long is lost; not 0 */
     int32_t core;                 /* the engine's thread is pinned to; -1: the system chooses */
     uint32_t reserved;            /* 0 */
 } twinstream_options;

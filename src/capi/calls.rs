@@ -300,7 +300,9 @@ unsafe extern "C" fn twinstream_submit(
         let handling = unsafe { handling(options) }?;
         let submitted = registry::with(engine, |live| {
             if image_bytes as u64 != live.geometry.image_bytes {
-                return Err(crate::engine::Refused::Size.into());
+                let expected = live.geometry.image_bytes;
+                let text = format!("the image has {image_bytes} bytes: expected {expected}");
+                return Err(Failed::new(Status::ImageSize, text));
             }
             let (leased, place) = live.requests.lease(&live.engine)?;
             // SAFETY: the caller's image has so many bytes, and the lease's place as well, which

@@ -26,8 +26,9 @@ const NO_CORE: i32 = -1;
 /// An image of the network that the repository carries.
 const NULL_IMAGE_BYTES: u64 = 32 * 32 * 3;
 const NULL_RESULT_LEN: u64 = 10;
-/// A larger image or result than any network's.
-const NULL_SIZE_MAX: u64 = 1 << 28;
+/// A larger image and a longer result than any network's.
+const NULL_IMAGE_BYTES_MAX: u64 = 1 << 28;
+const NULL_RESULT_LEN_MAX: u64 = 1 << 20;
 
 /// A running engine with all that C is told of it.
 pub(super) struct Live {
@@ -141,8 +142,8 @@ fn null(options: &Options, engine_options: &EngineOptions, mark: u16) -> Outcome
         )));
     }
     let device = Null::new(Geometry {
-        image_bytes: null_size(options.null_image_bytes, "null_image_bytes")?,
-        result_len: null_size(options.null_result_len, "null_result_len")?,
+        image_bytes: null_size(options.null_image_bytes, NULL_IMAGE_BYTES_MAX, "null_image_bytes")?,
+        result_len: null_size(options.null_result_len, NULL_RESULT_LEN_MAX, "null_result_len")?,
         batch_len_max: engine_options.batch_len_max,
     });
     let labels = (0..options.null_result_len).map(|index| format!("class {index}")).collect();
@@ -167,7 +168,8 @@ impl Live {
             reserved: 0,
             image_bytes: sizes.image_bytes as u64,
             result_len: sizes.result_len as u64,
-            batch_len_max: sizes.batch_len_max.min(options.batch_len_max) as u64,
+            batch_len_max: sizes.batch_len_max.min(options.batch_len_max).min(options.slot_len)
+                as u64,
         };
         // As many as there are results. Answers without one count too, until they are released.
         let (requests, wakers) = Requests::new(2 * options.slot_len, mark, options.spin)
@@ -242,9 +244,9 @@ fn size(value: u64, name: &str) -> Outcome<usize> {
     usize::try_from(value).map_err(|_| argument(format!("{name} is {value}: too large")))
 }
 
-fn null_size(value: u64, name: &str) -> Outcome<usize> {
-    if !(1..=NULL_SIZE_MAX).contains(&value) {
-        return Err(argument(format!("{name} is {value}: must be from 1 to {NULL_SIZE_MAX}")));
+fn null_size(value: u64, max: u64, name: &str) -> Outcome<usize> {
+    if !(1..=max).contains(&value) {
+        return Err(argument(format!("{name} is {value}: must be from 1 to {max}")));
     }
     size(value, name)
 }

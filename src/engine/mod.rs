@@ -205,6 +205,10 @@ fn check(options: &EngineOptions, geometry: Geometry) -> Result<()> {
         let message = format!("{slot_len} slots: must be from 1 to {SLOT_LEN_MAX}");
         return Err(Error::new(Kind::Argument, message));
     }
+    if options.stall_timeout.is_zero() {
+        let message = "stall_timeout is 0: it would give up every device at once";
+        return Err(Error::new(Kind::Argument, message));
+    }
     if options.batch_len_max == 0 || geometry.batch_len_max == 0 {
         return Err(Error::new(Kind::Argument, "the longest batch must hold at least one image"));
     }

@@ -68,7 +68,7 @@ pub enum Refused {
     #[error("every slot is in use")]
     Full,
     /// The image is not of the size that the network takes.
-    #[error("the image has the wrong size")]
+    #[error("the image is not of the size that Engine::geometry().image_bytes says")]
     Size,
     /// The engine drains or was shut down.
     #[error("the engine was shut down")]

@@ -110,6 +110,13 @@ static void options_out_of_range(void) {
     options = null_options(4);
     options.null_result_len = 0;
     CHECK_STATUS(create(&options), TWINSTREAM_ARGUMENT);
+    options.null_result_len = (UINT64_C(1) << 20) + 1;
+    CHECK_STATUS(create(&options), TWINSTREAM_ARGUMENT);
+    CHECK(strstr(twinstream_last_error(), "null_result_len") != NULL);
+    options = null_options(4);
+    options.stall_timeout_ns = 0;
+    CHECK_STATUS(create(&options), TWINSTREAM_ARGUMENT);
+    CHECK(strstr(twinstream_last_error(), "stall_timeout") != NULL);
     options = null_options(4);
     options.policy = "nonsense";
     CHECK_STATUS(create(&options), TWINSTREAM_ARGUMENT);
@@ -178,6 +185,7 @@ static void requests_out_of_turn(void) {
 
     CHECK_STATUS(twinstream_submit(engine, image, sizeof image - 1, NULL, &third),
                  TWINSTREAM_IMAGE_SIZE);
+    CHECK(strstr(twinstream_last_error(), "299") && strstr(twinstream_last_error(), "300"));
     CHECK_STATUS(twinstream_submit(engine, image, 0, NULL, &third), TWINSTREAM_IMAGE_SIZE);
 
     /* Those of another engine, and ones that never were. */

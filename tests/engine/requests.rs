@@ -322,8 +322,19 @@ fn a_device_that_fails_at_the_start_is_reported() {
         Plan { panic_one_in: 1, ..Plan::default() },
     ] {
         let device = Device::new(IMAGE_BYTES, 8, plan, 1);
-        assert!(Engine::start(device, &options).unwrap_err().is_device());
+        let error = Engine::start(device, &options).unwrap_err();
+        assert!(error.is_device());
+        if plan.stall_one_in > 0 {
+            assert!(
+                error.to_string().contains("calibration: no work ended within 20ms"),
+                "{error}"
+            );
+        }
     }
+    let device = Device::new(IMAGE_BYTES, 8, Plan::default(), 1);
+    let options = EngineOptions { stall_timeout: Duration::ZERO, ..small() };
+    let error = Engine::start(device, &options).unwrap_err();
+    assert!(error.is_argument() && error.to_string().contains("stall_timeout"), "{error}");
     for wrong in [0, 40_000] {
         let device = Device::new(IMAGE_BYTES, 8, Plan::default(), 1);
         let options = EngineOptions { slot_len: wrong, ..small() };
