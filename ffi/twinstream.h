@@ -279,12 +279,15 @@ int32_t twinstream_engine_create(const twinstream_options *options, twinstream_e
 
 /* Ends what is left as TWINSTREAM_SHUT_DOWN, waits for the work that the device is in the middle
  * of, for callbacks and for calls on other threads, then frees everything. Leases, results,
- * labels and the queue's descriptor end with it. Blocks; TWINSTREAM_IN_CALLBACK from callbacks. */
+ * labels and the queue's descriptor end with it. Blocks; TWINSTREAM_IN_CALLBACK from callbacks.
+ * stall_timeout_ns does not apply: where the device hangs in the middle of work, so does this. To
+ * have that found out, drain first. */
 int32_t twinstream_engine_destroy(twinstream_engine *engine);
 
 /* Refuses further requests, waits until the accepted ones are answered and their callbacks
  * returned, but no longer than `timeout_ns`; the rest then ends as TWINSTREAM_SHUT_DOWN, and it
- * returns TWINSTREAM_TIMEOUT. Answers stay until they are released. Blocks;
+ * returns TWINSTREAM_TIMEOUT. Where the device was lost there is no rest, and it returns
+ * TWINSTREAM_OK: twinstream_engine_health tells. Answers stay until they are released. Blocks;
  * TWINSTREAM_IN_CALLBACK from callbacks. */
 int32_t twinstream_engine_drain(twinstream_engine *engine, uint64_t timeout_ns);
 
