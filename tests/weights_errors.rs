@@ -145,6 +145,16 @@ fn no_class() {
 }
 
 #[test]
+fn a_configuration_without_an_end() {
+    let endless = std::path::Path::new("/dev/zero");
+    if endless.exists() {
+        let error = ModelConfig::load(endless).unwrap_err();
+        assert!(error.is_io());
+        assert!(error.to_string().contains("/dev/zero: longer than"), "{error}");
+    }
+}
+
+#[test]
 fn class_count_of_the_configuration() {
     for (text, culprit) in [
         (r#"{"num_classes": 1000}"#, "num_classes is 1000"),

@@ -6,11 +6,7 @@
 use super::resample::{Axis, resample};
 use super::{PIXELS_MAX, Rgb8};
 use crate::error::{Error, Kind, Result};
-use crate::model::{Interpolation, ModelConfig};
-
-/// Smallest share of the side that a crop may keep; far below the 0.8 to 1 of real models, it
-/// bounds the size that an image is enlarged to.
-const CROP_PCT_MIN: f64 = 0.01;
+use crate::model::{CROP_PCT_MIN, Interpolation, ModelConfig};
 
 /// The way from a decoded image to a network's input: resize, then cut out the centre.
 ///

@@ -3,12 +3,22 @@
 //! Only what inference needs is read; unknown keys are ignored. A missing key takes the value that
 //! torchvision's and timm's ImageNet ResNet-50 share.
 
+use std::fs;
+use std::io::Read;
 use std::path::Path;
 
 use serde::Deserialize;
 
 use super::network::{INPUT_SIDE_MAX, INPUT_SIDE_MIN};
 use crate::error::{Error, Kind, Result};
+
+/// Smallest share of the side that a crop may keep; far below the 0.8 to 1 of real models, it
+/// bounds the size that an image is enlarged to.
+pub(crate) const CROP_PCT_MIN: f64 = 0.01;
+
+/// Longest file that is read: far more than names for a hundred thousand classes take, and a pipe
+/// or device that never ends is cut off here.
+const FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// Filter of the resize, antialiased as in Pillow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -33,7 +43,7 @@ pub struct ModelConfig {
     pub std: [f32; 3],
     /// Filter of the resize.
     pub interpolation: Interpolation,
-    /// The crop's share of the resized image's shorter side.
+    /// The crop's share of the resized image's shorter side, 0.01 to 1.
     pub crop_pct: f64,
     /// Number of logits, where the file states it.
     pub class_count: Option<usize>,
@@ -80,13 +90,20 @@ impl ModelConfig {
     /// Reads the file at `path`.
     ///
     /// # Errors
-    /// `is_io` when it cannot be read; `is_config` when it is not JSON of timm's form, is of
-    /// another architecture, or a value is out of range.
+    /// `is_io` when it cannot be read or is longer than 16 MiB; `is_config` when it is not JSON of
+    /// timm's form, is of another architecture, or a value is out of range.
     pub fn load(path: &Path) -> Result<Self> {
-        let text = std::fs::read(path).map_err(|error| {
+        let unreadable = |error: std::io::Error| {
             Error::new(Kind::Io, format!("{}: cannot read: {error}", path.display()))
                 .with_source(error)
-        })?;
+        };
+        let mut text = Vec::new();
+        let file = fs::File::open(path).map_err(unreadable)?;
+        file.take(FILE_BYTES_MAX + 1).read_to_end(&mut text).map_err(unreadable)?;
+        if text.len() as u64 > FILE_BYTES_MAX {
+            let reason = format!("{}: longer than {FILE_BYTES_MAX} bytes", path.display());
+            return Err(Error::new(Kind::Io, reason));
+        }
         Self::parse(&text).map_err(|error| error.in_file(path))
     }
 
@@ -132,14 +149,26 @@ impl ModelConfig {
             format!("mean is {:?}: expected finite numbers", self.mean)
         } else if !self.std.iter().all(|std| std.is_finite() && *std > 0.0) {
             format!("std is {:?}: expected positive numbers", self.std)
-        } else if !(self.crop_pct > 0.0 && self.crop_pct <= 1.0) {
-            format!("crop_pct is {}: expected above 0, at most 1", self.crop_pct)
+        } else if !self.is_normalisable() {
+            let (mean, std) = (self.mean, self.std);
+            format!("std is {std:?}, mean {mean:?}: no finite numbers come of such a division")
+        } else if !(CROP_PCT_MIN..=1.0).contains(&self.crop_pct) {
+            format!("crop_pct is {}: expected {CROP_PCT_MIN} to 1", self.crop_pct)
         } else if crop_mode != "center" {
             format!("crop_mode is \"{crop_mode}\": expected \"center\"")
         } else {
             return Ok(());
         };
         Err(Error::new(Kind::Config, problem))
+    }
+
+    /// Whether the darkest and the brightest value of each channel make finite inputs, and with
+    /// them all.
+    fn is_normalisable(&self) -> bool {
+        self.mean.iter().zip(&self.std).all(|(&mean, &std)| {
+            let input = |value: f64| ((value - f64::from(mean)) / f64::from(std)) as f32;
+            input(0.0).is_finite() && input(1.0).is_finite()
+        })
     }
 
     /// Checks the file's class count and labels against the number of logits in the weights.
@@ -198,7 +227,11 @@ mod tests {
             (r#"{"pretrained_cfg": {"input_size": [3, 16, 224]}}"#, "input_size"),
             (r#"{"pretrained_cfg": {"std": [0.2, 0.0, 0.2]}}"#, "std"),
             (r#"{"pretrained_cfg": {"mean": [0.2, 1e99, 0.2]}}"#, "mean"),
+            (r#"{"pretrained_cfg": {"std": [0.2, 1e-42, 0.2]}}"#, "std"),
+            (r#"{"pretrained_cfg": {"mean": [3e38, 0, 0], "std": [0.5, 1, 1]}}"#, "mean"),
             (r#"{"pretrained_cfg": {"crop_pct": 0}}"#, "crop_pct"),
+            (r#"{"pretrained_cfg": {"crop_pct": 0.001}}"#, "crop_pct"),
+            (r#"{"pretrained_cfg": {"crop_pct": 1.01}}"#, "crop_pct"),
             (r#"{"pretrained_cfg": {"crop_mode": "squash"}}"#, "crop_mode"),
             (r#"{"pretrained_cfg": {"interpolation": "nearest"}}"#, "nearest"),
             ("[", "not a timm config"),

@@ -14,6 +14,8 @@ pub use arena::Arena;
 #[cfg(feature = "cuda")]
 pub(crate) use arena::{Tensor, place};
 pub use classes::{Answer, Class, top_k, top_k_of};
+#[cfg(feature = "image")]
+pub(crate) use config::CROP_PCT_MIN;
 pub use config::{Interpolation, ModelConfig};
 pub use network::{
     Conv, INPUT_SIDE_MAX, INPUT_SIDE_MIN, Layer, LayerCost, Network, Op, Shape, TensorId,
