@@ -169,6 +169,55 @@ fn a_truncated_file_is_an_error_or_whole() {
     }
 }
 
+/// The marker at the end of a cut file makes a lenient decoder take what is missing for zeros. A
+/// progressive file that ends between two scans is a whole one of a coarser picture.
+#[test]
+fn a_cut_jpeg_with_an_end_marker_is_an_error_or_whole() {
+    const END: [u8; 2] = [0xff, 0xd9];
+    for entry in std::fs::read_dir(data("")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "jpg") {
+            continue;
+        }
+        let bytes = std::fs::read(&path).unwrap();
+        let whole = image::decode(&bytes).unwrap();
+        // What stands behind the marker is not looked at.
+        for rest in [&[0; 100][..], &END, &bytes] {
+            assert!(image::decode(&[&bytes, rest].concat()).unwrap() == whole);
+        }
+        let is_scan = |marker: &[u8]| marker == [0xff, 0xda];
+        let first_scan = bytes.windows(2).position(is_scan).unwrap();
+        let mut other_lens = Vec::new();
+        for end in first_scan..bytes.len() - 2 {
+            match image::decode(&[&bytes[..end], &END].concat()) {
+                Ok(image) if image == whole => {}
+                Ok(_) => other_lens.push(bytes.len() - 2 - end),
+                Err(error) => assert!(error.is_image(), "{error}"),
+            }
+        }
+        println!("{}: other pictures without {other_lens:?} bytes", path.display());
+        let other_len_max = if path.ends_with("progressive.jpg") { 40 } else { 0 };
+        assert!(other_lens.len() <= other_len_max, "{}: {other_lens:?}", path.display());
+    }
+}
+
+/// Files with a scan for each component, made with `jpegtran -scans` of 444.jpg and 420.jpg. What
+/// the decoder would make of the second is another picture.
+#[test]
+fn scans_of_single_components_make_the_same_image_or_are_refused() {
+    let [scans, whole] = ["scans.jpg", "444.jpg"].map(|file| image::decode_file(data(file)));
+    assert!(scans.unwrap() == whole.unwrap());
+    let scans = std::fs::read(common::repository("tests/data/scans-420.jpg")).unwrap();
+    let error = image::decode(&scans).unwrap_err();
+    assert!(error.is_image() && error.to_string().contains("scans"), "{error}");
+    // Restarts as well, which are declared here before the first scan.
+    let mut scans = std::fs::read(data("scans.jpg")).unwrap();
+    let frame = scans.windows(2).position(|marker| marker == [0xff, 0xc0]).unwrap();
+    scans.splice(frame..frame, [0xff, 0xdd, 0, 4, 0, 5]);
+    let error = image::decode(&scans).unwrap_err();
+    assert!(error.is_image() && error.to_string().contains("scans"), "{error}");
+}
+
 #[test]
 fn other_files_are_named_for_what_they_are() {
     for (bytes, reason) in [
