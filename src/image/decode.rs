@@ -1,11 +1,13 @@
 //! From the bytes of a JPEG, PNG, WebP or BMP file to RGB pixels.
 //!
 //! Invariant: the format is told by content, never by name; a file that ends early is an error,
-//! never a picture with made-up pixels; sizes are checked before memory is asked for. Colour
-//! follows Pillow's `convert("RGB")`. Knows nothing of resizing and of models.
+//! never a picture with made-up pixels; sizes are checked before memory is asked for; a decoder's
+//! panic does not get out. Colour follows Pillow's `convert("RGB")`. Knows nothing of resizing and
+//! of models.
 
 use std::fs::File;
 use std::io::{Cursor, Read};
+use std::panic::catch_unwind;
 use std::path::Path;
 
 use image::{DynamicImage, ImageError, ImageFormat, ImageReader, Limits};
@@ -57,14 +59,19 @@ pub fn decode(bytes: &[u8]) -> Result<Rgb8> {
     let format = image::guess_format(bytes).map_err(|_| {
         Error::new(Kind::Image, "not an image: expected JPEG, PNG, WebP or BMP data")
     })?;
-    match format {
+    // Decoders are others' code; of what they work on, nothing outlives a panic.
+    let decoded = catch_unwind(|| match format {
         ImageFormat::Jpeg => jpeg::decode(bytes),
         ImageFormat::Png | ImageFormat::WebP | ImageFormat::Bmp => decode_other(bytes, format),
         _ => Err(Error::new(
             Kind::Image,
             format!("{format:?} data are not read: expected JPEG, PNG, WebP or BMP"),
         )),
-    }
+    });
+    decoded.unwrap_or_else(|_| {
+        let name = format!("{format:?}").to_uppercase();
+        Err(Error::new(Kind::Image, format!("malformed {name} data: the decoder panicked")))
+    })
 }
 
 fn decode_other(bytes: &[u8], format: ImageFormat) -> Result<Rgb8> {
