@@ -3,11 +3,12 @@
 #
 #   scripts/gpu.sh [OUT [PART…]]
 #
-# OUT (default: out/gpu) gets report.md, results.jsonl, tuning.json and logs.tgz with each step's log,
-# also where the script is interrupted. What the machine lacks is reported as skipped. PARTs, in this
-# order unless named in another: numerics profile peer tune load sanitizers probes compile. What
-# matters most comes first; the steps of all parts but the last may take 558 s together. Exit status:
-# 0 all that could run succeeded, 1 a step failed or the time was up before it, 2 there is no GPU.
+# OUT (default: out/gpu) gets report.md, results.jsonl, tuning.json and logs.tgz, which holds each
+# step's log, also where the script is interrupted. What the machine lacks is reported as skipped.
+# PARTs, in this order unless named in another: numerics profile peer tune load sanitizers probes
+# compile. What matters most comes first; the steps of all parts but the last may take 558 s together.
+# Exit status: 0 all that could run succeeded, 1 a step failed or the time was up before it, 2 there is
+# no GPU.
 #   TWINSTREAM   the program, built with feature cuda [target/release/twinstream]
 #   PROBES       folder that scripts/cuda-probes.sh filled [target/probes]
 #   WEIGHTS      safetensors file of a network at 224x224 [the repository's, at that size]
@@ -183,8 +184,8 @@ for part in "${parts[@]}"; do
 done
 logs=$(mktemp -d) || exit 1
 none=$logs/none.json
-if ! timeout -k 2 $((20 * patience)) "$program" profile --batches 1 --repeats 1 --tuning "$none" --json \
-    >"$logs/device.log" 2>&1; then
+if ! timeout -k 2 $((20 * patience)) "$program" profile --batches 1 --repeats 1 \
+    --tuning "$none" --json >"$logs/device.log" 2>&1; then
     cat "$logs/device.log" >&2
     rm -rf "$logs"
     echo 'no GPU that can be used: nothing was measured' >&2
