@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
 # All that is to be measured on a GPU, in one command, with a prebuilt program; needs no compiler.
 #
-#   scripts/gpu.sh [OUT]
+#   scripts/gpu.sh [OUT [PART…]]
 #
-# OUT (default: out/gpu) gets report.md, results.jsonl and each step's log. What the machine lacks
-# is reported as skipped. What matters most comes first. Exit status: 0 all that could run succeeded,
-# 1 a step failed or the time was up before it, 2 there is no GPU.
+# OUT (default: out/gpu) gets report.md, results.jsonl, tuning.json and logs.tgz, which holds each
+# step's log, also where the script is interrupted. What the machine lacks is reported as skipped.
+# PARTs, in this order unless named in another: numerics profile peer tune load sanitizers probes
+# compile. What matters most comes first; the steps of all parts but the last may take 558 s together.
+# Exit status: 0 all that could run succeeded, 1 a step failed or the time was up before it, 2 there is
+# no GPU.
 #   TWINSTREAM   the program, built with feature cuda [target/release/twinstream]
 #   PROBES       folder that scripts/cuda-probes.sh filled [target/probes]
 #   WEIGHTS      safetensors file of a network at 224x224 [the repository's, at that size]
@@ -14,44 +17,65 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 program=${TWINSTREAM:-target/release/twinstream}
+probes=${PROBES:-target/probes}
 out=${1:-out/gpu}
 limit_s=${LIMIT_S:-570}
-mkdir -p "$out"
-results=$out/results.jsonl
-report=$out/report.md
-: >"$results"
+parts=("${@:2}")
+[ ${#parts[@]} -gt 0 ] || parts=(numerics profile peer tune load sanitizers probes compile)
 images=(examples/images/cifar-*.png)
 model=(--size 224x224)
 [ -n "${WEIGHTS:-}" ] && model=(--weights "$WEIGHTS")
-batches=1,8,32,128,256
-repeats=50
-rates='poisson:200 poisson:2k poisson:10k poisson:20k poisson:30k'
-seconds=5
+batches=1,2,4,8,16,32,64,128,256
+peer_batches=1,8,32,128,256
+copies=30 repeats=20 choices=16 tune_repeats=10
+rates='poisson:200 poisson:2k poisson:10k poisson:20k' policies=serial,jit,stream load_s=3
+# How many times as long as stated a step may take.
+patience=1
 if [ -n "${QUICK:-}" ]; then
     images=(examples/images/cifar-cat.png examples/images/cifar-dog.png)
-    model=() batches=1 repeats=1 rates=uniform:2 seconds=2
+    model=(--size 32x32) batches=1 copies=1 repeats=1 choices=2 tune_repeats=1
+    rates=uniform:2 policies=stream load_s=1 patience=10
 fi
 failed=0
+# The step under way: its name, its process, when it began.
+running='' child='' start_s=0
 
-# step NAME SECONDS_MAX COMMAND...: runs it, logs it, notes how it ended; its lines of JSON join the
-# results, each with the step's name.
+# conclude STATUS: notes how the step ended; its lines of JSON join the results, each with its name.
+conclude() {
+    printf '| %s | %s | %s s |\n' "$running" "$1" $((SECONDS - start_s)) >>"$report"
+    sed -n "s/^{/{\"step\": \"$running\", /p" "$logs/$running.log" >>"$results"
+    running='' child=''
+}
+
+# step NAME SECONDS_MAX COMMAND...: runs and logs it. Status 77 says that the machine lacks what it
+# needs. Where CUT_OFF is set, to be cut off is no failure.
 step() {
-    local name=$1 seconds_max=$2 start=$SECONDS status=ok code=0
-    local left=$((limit_s - SECONDS))
+    local name=$1 seconds_max=$(($2 * patience)) code=0 left=$((limit_s - SECONDS))
     shift 2
     if [ "$left" -lt 5 ]; then
         skip "$name" "$limit_s s are over"
-        failed=1
+        [ -n "${CUT_OFF:-}" ] || failed=1
         return
     fi
     [ "$seconds_max" -lt "$left" ] || seconds_max=$left
     echo "== $name"
-    timeout -k 5 "$seconds_max" "$@" >"$out/$name.log" 2>&1 || code=$?
-    [ "$code" -eq 0 ] || status="failed, see $name.log"
-    [ "$code" -ne 124 ] || status="not done in $seconds_max s"
-    [ "$code" -eq 0 ] || failed=1
-    printf '| %s | %s | %s s |\n' "$name" "$status" $((SECONDS - start)) >>"$report"
-    sed -n "s/^{/{\"step\": \"$name\", /p" "$out/$name.log" >>"$results"
+    running=$name start_s=$SECONDS
+    # In the background, since a shell heeds signals only while it waits.
+    timeout -k 2 "$seconds_max" "$@" >"$logs/$name.log" 2>&1 </dev/null &
+    child=$!
+    wait "$child" || code=$?
+    case $code in
+        0) conclude ok ;;
+        77) conclude "skipped: $(tail -n 1 "$logs/$name.log")" ;;
+        124 | 137)
+            conclude "not done in $seconds_max s"
+            [ -n "${CUT_OFF:-}" ] || failed=1
+            ;;
+        *)
+            conclude "failed: status $code, see $name.log"
+            failed=1
+            ;;
+    esac
 }
 
 skip() {
@@ -59,67 +83,123 @@ skip() {
     printf '| %s | skipped: %s | |\n' "$1" "$2" >>"$report"
 }
 
-if ! "$program" profile --batches 1 --repeats 1 --json >"$out/device.log" 2>&1; then
-    cat "$out/device.log" >&2
+part_numerics() {
+    local many=() copy numerics=(python3 scripts/compare_backends.py "$program")
+    # The engine's own batches, long ones among them; profile compares full ones of each bucket.
+    for ((copy = 0; copy < copies; ++copy)); do many+=("${images[@]}"); done
+    step numerics-32 15 "${numerics[@]}" --batch 256 "${many[@]}"
+    [ -z "${QUICK:-}" ] || return
+    step numerics-224 15 "${numerics[@]}" "${model[@]}" "${images[@]}"
+    step numerics-one-by-one 10 "${numerics[@]}" --no-graphs --batch 1 "${images[@]}"
+}
+
+# profile NAME SECONDS_MAX TUNING: layers against their bounds, batches one by one and behind one
+# another, uploads beside them, and each bucket's logits against the CPU's.
+profile() {
+    step "$1" "$2" "$program" profile "${model[@]}" --batches $batches --repeats $repeats --json \
+        --tuning "$3"
+}
+
+part_profile() { profile profile-model 45 "$none"; }
+
+# peer NAME SECONDS_MAX MODES: a network of as many classes.
+peer() {
+    local layers classes
+    layers=$("$program" inspect --json "${model[@]}")
+    classes=$(tail -n 2 <<<"$layers" | sed -n '1s/.*"output":\[1,1,\([0-9]*\)\].*/\1/p')
+    step "$1" "$2" python3 scripts/peer_pytorch.py --modes "$3" --batches $peer_batches \
+        --classes "$classes"
+}
+
+part_peer() { peer peer 70 eager,graph; }
+
+part_tune() {
+    step tune 60 "$program" tune "${model[@]}" --batches $batches --choices $choices \
+        --repeats $tune_repeats --tuning "$tuning" --json
+    if [ -f "$tuning" ]; then
+        profile profile-tuned 40 "$tuning"
+    else
+        skip profile-tuned 'nothing was tuned'
+    fi
+}
+
+part_load() {
+    local rate
+    for rate in $rates; do
+        step "load-${rate/:/-}" 16 "$program" bench --backend cuda "${model[@]}" \
+            --tuning "$tuning" --arrivals "$rate" --duration ${load_s}s --policies $policies --json
+    done
+}
+
+# Together these run every kernel: tiles of all sizes, split and whole, in graphs and one by one;
+# the ranking of classes; the engine's three streams.
+part_sanitizers() {
+    local tool
+    for tool in memcheck racecheck synccheck initcheck; do
+        if ! command -v compute-sanitizer >/dev/null; then
+            skip "sanitizer-$tool" 'compute-sanitizer is not installed'
+            continue
+        fi
+        local sanitizer=(compute-sanitizer --tool "$tool" --error-exitcode 9 "$program")
+        step "sanitizer-$tool-profile" 18 "${sanitizer[@]}" profile "${model[@]}" \
+            --batches 1,32 --repeats 1 --tuning "$none"
+        step "sanitizer-$tool-classify" 10 "${sanitizer[@]}" classify --backend cuda \
+            --tuning "$none" "${images[@]}"
+    done
+}
+
+# What the device itself can do: gaps between launches, filling shared memory, two streams, uploads;
+# and what the Hopper path may do with wgmma and TMA.
+part_probes() {
+    local probe name seconds_max
+    for probe in graph_gap:8 shared_fill:8 two_streams:8 upload:8 \
+        wgmma_rows:25 overlapping_map:25 small_map:25; do
+        name=${probe%:*} seconds_max=${probe#*:}
+        if [ -x "$probes/$name" ] && [ -z "${QUICK:-}" ]; then
+            step "probe-$name" "$seconds_max" "$probes/$name"
+        else
+            skip "probe-$name" "no $probes/$name to run on a GPU"
+        fi
+    done
+}
+
+# Takes minutes: what time is left.
+part_compile() { CUT_OFF=1 peer compile "$limit_s" compile; }
+
+finish() {
+    trap - EXIT
+    if [ -n "$running" ]; then
+        kill "$child" 2>/dev/null
+        conclude interrupted
+    fi
+    python3 scripts/gpu_report.py "$results" >>"$report" || failed=1
+    tar -C "$logs" -czf "$out/logs.tgz" .
+    rm -rf "$logs"
+    cat "$report"
+    exit $failed
+}
+
+for part in "${parts[@]}"; do
+    declare -F "part_$part" >/dev/null || { echo "no part $part" >&2; exit 1; }
+done
+logs=$(mktemp -d) || exit 1
+none=$logs/none.json
+if ! timeout -k 2 $((20 * patience)) "$program" profile --batches 1 --repeats 1 \
+    --tuning "$none" --json >"$logs/device.log" 2>&1; then
+    cat "$logs/device.log" >&2
+    rm -rf "$logs"
     echo 'no GPU that can be used: nothing was measured' >&2
     exit 2
 fi
+mkdir -p "$out"
+results=$out/results.jsonl report=$out/report.md tuning=$out/tuning.json
+: >"$results"
 {
     printf '# GPU report\n\n%s, %s\n\n' "$(date -u +%FT%TZ)" "$("$program" --version)"
     nvidia-smi --query-gpu=name,uuid,driver_version,clocks.max.sm,power.limit --format=csv \
         2>/dev/null | sed 's/^/    /'
     printf '\n| step | end | time |\n|---|---|---|\n'
 } >"$report"
-
-numerics=(python3 scripts/compare_backends.py "$program")
-step numerics-32 30 "${numerics[@]}" "${images[@]}"
-step numerics-224 60 "${numerics[@]}" ${model[@]+"${model[@]}"} "${images[@]}"
-[ -n "${QUICK:-}" ] ||
-    step numerics-one-by-one 30 "${numerics[@]}" --no-graphs --batch 1 "${images[@]}"
-
-# Layers against their bounds, graph against single launches (their gap is what launches cost),
-# uploads alone and beside computing.
-profile=("$program" profile ${model[@]+"${model[@]}"} --batches $batches --repeats $repeats --json)
-step profile-model 60 "${profile[@]}" --tuning "$out/none.json"
-if python3 -c 'import torch, torchvision, sys; sys.exit(not torch.cuda.is_available())' 2>/dev/null
-then
-    step peer 180 python3 scripts/peer_pytorch.py --batches $batches
-else
-    skip peer 'PyTorch with CUDA is not installed'
-fi
-tuning=$out/none.json
-if [ -z "${QUICK:-}" ]; then
-    tuning=$out/tuning.json
-    step tune 120 "$program" tune ${model[@]+"${model[@]}"} --tuning "$tuning" --json
-    step profile-tuned 60 "${profile[@]}" --tuning "$tuning"
-fi
-
-for rate in $rates; do
-    step "load-${rate/:/-}" 40 "$program" bench --backend cuda ${model[@]+"${model[@]}"} \
-        --tuning "$tuning" --arrivals "$rate" --duration ${seconds}s \
-        --policies serial,jit,stream --json
-done
-
-for tool in memcheck racecheck synccheck initcheck; do
-    if command -v compute-sanitizer >/dev/null; then
-        step "sanitizer-$tool" 90 compute-sanitizer --tool "$tool" --error-exitcode 9 \
-            "$program" classify --backend cuda --batch 3 "${images[@]}"
-    else
-        skip "sanitizer-$tool" 'compute-sanitizer is not installed'
-    fi
-done
-
-# What the device itself can do: gaps between launches, filling shared memory, two streams, uploads;
-# and what the Hopper path may do with wgmma and TMA.
-probes=${PROBES:-target/probes}
-for name in graph_gap shared_fill two_streams upload wgmma_rows overlapping_map small_map; do
-    if [ -x "$probes/$name" ] && [ -z "${QUICK:-}" ]; then
-        step "probe-$name" 60 "$probes/$name"
-    else
-        skip "probe-$name" "no $probes/$name to run on a GPU"
-    fi
-done
-
-python3 scripts/gpu_report.py "$results" >>"$report" || failed=1
-cat "$report"
-exit $failed
+trap finish EXIT
+trap 'failed=1; exit 1' HUP INT TERM
+for part in "${parts[@]}"; do "part_$part"; done

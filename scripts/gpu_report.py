@@ -13,51 +13,124 @@ def table(title, header, rows):
         print("| " + " | ".join(str(cell) for cell in row) + " |")
 
 
-def batches(results, step):
-    peers = {}
-    for result in results:
-        if result["step"] == "peer" and "compute_us" in result:
-            best = peers.get(result["batch"], float("inf"))
-            peers[result["batch"]] = min(best, result["compute_us"])
+def error(value):
+    """A number that was none has become null."""
+    return "no number" if value is None else f"{value:.1e}"
+
+
+def numerics(results):
+    rows = [
+        (
+            result["step"],
+            result["image_len"],
+            error(result["worst_relative"]),
+            result["changed_len"],
+            error(result["worst_ranked"]),
+        )
+        for result in results
+        if "worst_ranked" in result
+    ]
+    header = ("numerics", "images", "logits off, of the largest", "classes changed", "ranks off")
+    table("Against the CPU", header, rows)
+
+
+def peers(results):
+    """PyTorch's times by batch length, and a table of all of them."""
+    found = [result for result in results if result["step"] in ("peer", "compile")]
+    best = {}
+    for key in ("elapsed_us", "back_to_back_us"):
+        for result in found:
+            if key in result:
+                times = best.setdefault(result["batch_len"], {})
+                times[key] = min(times.get(key, float("inf")), result[key])
+    rows = []
+    for result in found:
+        if "mode" not in result:
+            continue
+        name = result["mode"] + (", folded" if result["folded"] else "")
+        cells = (f"{result[key]:.1f}" if key in result else result.get("error", "-")[:60]
+                 for key in ("elapsed_us", "back_to_back_us"))
+        rows.append((name, result["batch_len"], *cells))
+    table("PyTorch", ("mode", "batch", "one µs", "back to back µs"), rows)
+    return best
+
+
+def batches(results, step, best):
     rows = []
     for result in results:
-        if result["step"] != step:
+        if result["step"] != step or "saturated_us" not in result:
             continue
-        batch, graph_us = result["batch"], result["graph_us"]
-        peer = f"{peers[batch] / graph_us:.2f}" if batch in peers else "-"
+        times = best.get(result["batch_len"], {})
+
+        def ratio(theirs, ours):
+            return f"{times[theirs] / result[ours]:.2f}" if theirs in times else "-"
+
         bound_us = sum(layer["bound_us"] for layer in result["layers"])
         rows.append(
             (
-                batch,
-                f"{graph_us:.1f}",
-                f"{result['images_per_s']:.0f}",
+                result["batch_len"],
+                f"{result['graph_us']:.1f}",
                 f"{result['launches_us']:.1f}",
-                f"{100 * bound_us / graph_us:.0f} %",
+                f"{result['back_to_back_us']:.1f}",
+                f"{result['images_per_s']:.0f}",
+                f"{100 * bound_us / result['back_to_back_us']:.0f} %",
                 f"{result['upload_us']:.1f}",
+                f"{result['saturated_us']:.1f}",
                 f"{100 * result['upload_hidden']:.1f} %",
-                peer,
+                ratio("elapsed_us", "graph_us"),
+                ratio("back_to_back_us", "back_to_back_us"),
+                error(result["worst_relative"]),
             )
         )
     header = (
-        "batch", "graph µs", "images/s", "launches µs", "of the bound", "upload µs",
-        "hidden", "PyTorch's best / ours",
+        "batch", "one µs", "launches µs", "back to back µs", "images/s", "of the bound",
+        "upload µs", "with upload µs", "hidden", "PyTorch's best / ours, one", "back to back",
+        "logits off",
     )
     table(step, header, rows)
 
 
 def layers(results, step):
-    last = [result for result in results if result["step"] == step][-1:]
+    last = [r for r in results if r["step"] == step and "layers" in r][-1:]
     for result in last:
         rows = [
             (
                 layer["layer"],
                 layer["kernel"],
-                f"{layer['us']:.2f}",
-                f"{100 * layer['bound_us'] / layer['us']:.0f} %",
+                f"{layer['elapsed_us']:.2f}",
+                f"{100 * layer['bound_us'] / layer['elapsed_us']:.0f} %",
             )
             for layer in result["layers"]
         ]
-        table(f"{step}, batch {result['batch']}", ("layer", "kernel", "µs", "of the bound"), rows)
+        header = ("layer", "kernel", "µs", "of the bound")
+        table(f"{step}, batch {result['batch_len']}", header, rows)
+
+
+def tuned(results):
+    """By bucket, what tuning gains by the sum over the convolutions."""
+    sums = {}
+    for result in results:
+        if result["step"] == "tune" and "best_us" in result:
+            best, model = sums.get(result["batch_len"], (0, 0))
+            sums[result["batch_len"]] = (best + result["best_us"], model + result["model_us"])
+    rows = [
+        (batch_len, f"{best:.1f}", f"{model:.1f}", f"{model / best:.2f}")
+        for batch_len, (best, model) in sums.items()
+    ]
+    table("Tiles, all convolutions", ("batch", "measured µs", "model's µs", "gain"), rows)
+
+
+def sanitized(results):
+    rows = [
+        (
+            result["step"],
+            result["batch_len"],
+            " ".join(sorted({layer["kernel"].split("/")[0] for layer in result["layers"]})),
+        )
+        for result in results
+        if result["step"].startswith("sanitizer-") and "layers" in result
+    ]
+    table("Kernels under the sanitizers", ("step", "batch", "kernels"), rows)
 
 
 def loads(results):
@@ -91,14 +164,29 @@ def answers(results, probe, keys, item):
     table(f"{probe}: by {item}", (*keys, *columns), rows)
 
 
+def lines(path):
+    """The objects of a file; one that was cut off is left out."""
+    with open(path) as file:
+        for line in file:
+            try:
+                yield json.loads(line)
+            except ValueError:
+                print(f"\nNot understood: `{line[:60].strip()}`")
+
+
 def main():
-    with open(sys.argv[1]) as lines:
-        results = [json.loads(line) for line in lines]
-    for step in ("profile-model", "profile-tuned"):
-        batches(results, step)
-    layers(results, "profile-tuned" if any(r["step"] == "profile-tuned" for r in results)
-           else "profile-model")
+    results = list(lines(sys.argv[1]))
+    numerics(results)
+    best = peers(results)
+    steps = [step for step in ("profile-model", "profile-tuned")
+             if any(result["step"] == step for result in results)]
+    for step in steps:
+        batches(results, step, best)
+    for step in steps[-1:]:
+        layers(results, step)
+    tuned(results)
     loads(results)
+    sanitized(results)
     answers(results, "wgmma_rows", ("way", "operand", "pitch_rows"), "shift_rows")
     answers(results, "overlapping_map", ("form", "swizzle"), "side")
     answers(results, "small_map", ("map", "memory", "copy", "dense", "bit_set"), "size_kib")

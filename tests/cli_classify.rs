@@ -84,6 +84,19 @@ fn example_images_get_their_classes() {
 }
 
 #[test]
+fn classes_are_the_same_without_logits() {
+    let image = example("cat-chelsea.jpg");
+    let arguments = ["classify", "--json", "--top", "4", &image];
+    let (ranked, logits) = (twinstream(&arguments), [&arguments[..], &["--logits"]].concat());
+    let logits = twinstream(&logits);
+    assert!(objects(&ranked)[0]["logits"].is_null());
+    assert_eq!(objects(&ranked)[0]["top"], objects(&logits)[0]["top"]);
+    // More than there are.
+    let all = twinstream(&["classify", "--json", "--top", "99", &image]);
+    assert_eq!(objects(&all)[0]["top"].as_array().unwrap().len(), 10);
+}
+
+#[test]
 fn logits_are_pytorchs_to_the_last_image() {
     let Some(data) = common::shared_data("logits of the CIFAR test images") else { return };
     let reference = fs::read(data.join("reference.safetensors")).unwrap();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
-use twinstream::model::{Model, top_k};
+use twinstream::model::{Answer, Class, Model};
 
 use crate::computer::BackendOptions;
 use crate::options::{Classifier, ModelOptions, parse_count};
@@ -34,7 +34,7 @@ pub struct Options {
 }
 
 #[derive(Serialize)]
-struct Answer<'a> {
+struct Line<'a> {
     path: &'a str,
     top: Vec<Ranked>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,9 +56,13 @@ struct Failure<'a> {
 }
 
 pub fn run(options: &Options) -> anyhow::Result<Outcome> {
-    let mut classifier = Classifier::open(&options.model, &options.backend)?;
-    let class_count = classifier.model.class_count();
-    let (mut pixels, mut logits) = (Vec::new(), Vec::new());
+    let answer = match options.logits {
+        true => Answer::Logits,
+        false => Answer::TopK(options.top),
+    };
+    let mut classifier = Classifier::open(&options.model, &options.backend, answer)?;
+    let answer_len = classifier.computer.answer_len();
+    let (mut pixels, mut answers) = (Vec::new(), Vec::new());
     let mut failed_len = 0;
     let mut output = BufWriter::new(io::stdout().lock());
     let progress = progress_bar(options.images.len(), true);
@@ -72,14 +76,18 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
             batch.iter().filter_map(|input| input.pixels.as_ref().ok()).for_each(|image| {
                 pixels.extend_from_slice(image);
             });
-            logits.resize(pixels.len() / classifier.computer.image_bytes() * class_count, 0.0);
-            classifier.computer.infer(&pixels, &mut logits)?;
-            let mut answers = logits.chunks_exact(class_count);
+            answers.resize(pixels.len() / classifier.computer.image_bytes() * answer_len, 0.0);
+            classifier.computer.infer(&pixels, &mut answers)?;
+            let mut answers = answers.chunks_exact(answer_len);
             for input in &batch {
                 match &input.pixels {
                     Ok(_) => {
-                        let logits = answers.next().expect("an answer for every image");
-                        write_answer(&mut output, options, &classifier.model, input.path, logits)?;
+                        let answer = answers.next().expect("an answer for every image");
+                        let top = classifier.computer.classes(answer, options.top);
+                        // Logits were asked for where they are to be shown.
+                        let logits = options.logits.then_some(answer);
+                        let answer = (input.path, top, logits);
+                        write_answer(&mut output, options.json, &classifier.model, answer)?;
                     }
                     Err(error) => {
                         failed_len += 1;
@@ -98,24 +106,22 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
 
 fn write_answer(
     output: &mut impl Write,
-    options: &Options,
+    json: bool,
     model: &Model,
-    path: &Path,
-    logits: &[f32],
+    (path, top, logits): (&Path, Vec<Class>, Option<&[f32]>),
 ) -> anyhow::Result<()> {
-    let top = top_k(logits, options.top);
-    if options.json {
-        let ranked = |class: twinstream::model::Class| Ranked {
+    if json {
+        let ranked = |class: Class| Ranked {
             class: model.label(class.index),
             index: class.index,
             probability: class.probability,
         };
-        let answer = Answer {
+        let line = Line {
             path: &path.to_string_lossy(),
             top: top.into_iter().map(ranked).collect(),
-            logits: options.logits.then_some(logits),
+            logits,
         };
-        return write_line(output, &answer);
+        return write_line(output, &line);
     }
     writeln!(output, "{}", path.display())?;
     for class in top {

@@ -1,6 +1,7 @@
 //! What computes the subcommands' batches: the processor itself, or an engine around a GPU.
 //!
-//! Invariant: logits come in the order of the images.
+//! Invariant: answers come in the order of the images; those of the processor are logits, those of a
+//! GPU what was asked for.
 
 use std::path::PathBuf;
 
@@ -14,9 +15,7 @@ use twinstream::backend::cuda::{CudaDevice, CudaOptions, DeviceId, Tuning, tunin
 #[cfg(feature = "cuda")]
 use twinstream::engine::EngineOptions;
 use twinstream::engine::{Engine, RequestOptions};
-#[cfg(feature = "cuda")]
-use twinstream::model::Answer;
-use twinstream::model::Model;
+use twinstream::model::{Answer, Class, Model, top_k, top_k_of};
 
 use crate::options::{Given, Size, parse_count, refuse_unused};
 use crate::outcome::Usage;
@@ -97,51 +96,83 @@ impl GpuOptions {
 }
 
 /// A network that is ready to run.
-pub enum Computer {
+pub struct Computer {
+    device: Device,
+    /// What it answers an image with.
+    answer: Answer,
+    class_count: usize,
+}
+
+enum Device {
     Cpu(Box<Cpu>),
-    Device(Box<Engine>),
+    #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "this build has none"))]
+    Gpu(Box<Engine>),
 }
 
 impl Computer {
-    /// The network, and the threads that may decode images beside it.
+    /// The network, and the threads that may decode images beside it. No more than `answer` is
+    /// wanted of an image.
     pub fn open(
         model: &Model,
         size: Size,
+        answer: Answer,
         options: &BackendOptions,
     ) -> anyhow::Result<(Self, usize)> {
         let Size { height, width } = size;
+        let class_count = model.class_count();
         let mut cpu = CpuOptions { height, width, ..CpuOptions::for_model(model) };
         cpu.threads = options.threads.unwrap_or(cpu.threads);
-        let computer = match options.backend {
-            Backend::Cpu => Self::Cpu(Box::new(Cpu::new(model, &cpu)?)),
-            Backend::Cuda => Self::Device(Box::new(open_gpu(model, size, options)?)),
+        let (device, answer) = match (options.backend, answer) {
+            // To rank them costs nothing beside the network.
+            (Backend::Cpu, _) => (Device::Cpu(Box::new(Cpu::new(model, &cpu)?)), Answer::Logits),
+            (Backend::Cuda, Answer::Logits) => (open_gpu(model, size, answer, options)?, answer),
+            (Backend::Cuda, Answer::TopK(count)) => {
+                let answer = Answer::TopK(count.min(class_count));
+                (open_gpu(model, size, answer, options)?, answer)
+            }
         };
-        Ok((computer, cpu.threads))
+        Ok((Self { device, answer, class_count }, cpu.threads))
     }
 
     /// Bytes of an image.
     pub fn image_bytes(&self) -> usize {
-        match self {
-            Self::Cpu(cpu) => cpu.image_bytes(),
-            Self::Device(engine) => engine.geometry().image_bytes,
+        match &self.device {
+            Device::Cpu(cpu) => cpu.image_bytes(),
+            Device::Gpu(engine) => engine.geometry().image_bytes,
         }
     }
 
-    /// The logits of at most as many images as a batch was said to have.
-    pub fn infer(&mut self, images: &[u8], logits: &mut [f32]) -> anyhow::Result<()> {
-        let engine = match self {
-            Self::Cpu(cpu) => return Ok(cpu.infer(images, logits)?),
-            Self::Device(engine) => engine,
+    /// Values of an answer.
+    pub fn answer_len(&self) -> usize {
+        match &self.device {
+            Device::Cpu(_) => self.class_count,
+            Device::Gpu(engine) => engine.geometry().result_len,
+        }
+    }
+
+    /// The most probable classes that an answer names, at most so many, best first.
+    pub fn classes(&self, answer: &[f32], count: usize) -> Vec<Class> {
+        match self.answer {
+            Answer::Logits => top_k(answer, count),
+            Answer::TopK(_) => top_k_of(answer).take(count).collect(),
+        }
+    }
+
+    /// The answers to at most as many images as a batch was said to have.
+    pub fn infer(&mut self, images: &[u8], answers: &mut [f32]) -> anyhow::Result<()> {
+        let engine = match &mut self.device {
+            Device::Cpu(cpu) => return Ok(cpu.infer(images, answers)?),
+            Device::Gpu(engine) => engine,
         };
         let geometry = engine.geometry();
         let submit = |image| engine.submit(image, RequestOptions::default());
         let images = images.chunks_exact(geometry.image_bytes);
         let tickets: Vec<_> = images.map(submit).collect::<Result<_, _>>()?;
-        for (ticket, logits) in
-            tickets.into_iter().zip(logits.chunks_exact_mut(geometry.result_len))
+        for (ticket, answer) in
+            tickets.into_iter().zip(answers.chunks_exact_mut(geometry.result_len))
         {
             match ticket.wait() {
-                Ok(result) => logits.copy_from_slice(&result),
+                Ok(result) => answer.copy_from_slice(&result),
                 Err(failure) => match engine.fault() {
                     Some(fault) => bail!("{failure}: {fault}"),
                     None => bail!(failure),
@@ -153,14 +184,20 @@ impl Computer {
 }
 
 #[cfg(feature = "cuda")]
-fn open_gpu(model: &Model, size: Size, options: &BackendOptions) -> anyhow::Result<Engine> {
-    let device = CudaDevice::new(model, &options.gpu.options(size)?)?;
+fn open_gpu(
+    model: &Model,
+    size: Size,
+    answer: Answer,
+    options: &BackendOptions,
+) -> anyhow::Result<Device> {
+    let cuda = CudaOptions { answer, ..options.gpu.options(size)? };
+    let device = CudaDevice::new(model, &cuda)?;
     let (slot_len, batch_len_max) = (options.batch, options.batch);
     let options = EngineOptions { slot_len, batch_len_max, ..EngineOptions::default() };
-    Ok(Engine::start(device, &options)?)
+    Ok(Device::Gpu(Box::new(Engine::start(device, &options)?)))
 }
 
 #[cfg(not(feature = "cuda"))]
-fn open_gpu(_: &Model, _: Size, _: &BackendOptions) -> anyhow::Result<Engine> {
+fn open_gpu(_: &Model, _: Size, _: Answer, _: &BackendOptions) -> anyhow::Result<Device> {
     bail!("--backend cuda: this build has no CUDA backend; use --backend cpu")
 }

@@ -8,13 +8,16 @@ use std::time::Instant;
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use serde::Serialize;
-use twinstream::model::top_k;
+use twinstream::model::Answer;
 
 use crate::classify::{write_failure, write_line};
 use crate::computer::BackendOptions;
 use crate::options::{Classifier, ModelOptions};
 use crate::outcome::{Outcome, progress_bar};
 use crate::reader::for_each_batch;
+
+/// An image counts where its class is among so many, the most probable.
+const TOP_LEN: usize = 5;
 
 /// Measure accuracy and speed on a folder of labelled images
 #[derive(Args)]
@@ -43,11 +46,13 @@ struct Summary {
 }
 
 pub fn run(options: &Options) -> anyhow::Result<Outcome> {
-    let mut classifier = Classifier::open(&options.model, &options.backend)?;
+    let answer = Answer::TopK(TOP_LEN);
+    let mut classifier = Classifier::open(&options.model, &options.backend, answer)?;
     let class_count = classifier.model.class_count();
     let label_names = &classifier.model.config().label_names;
     let (paths, labels) = labelled_images(&options.folder, label_names, class_count)?;
-    let (mut pixels, mut logits) = (Vec::new(), Vec::new());
+    let answer_len = classifier.computer.answer_len();
+    let (mut pixels, mut answers) = (Vec::new(), Vec::new());
     let mut labels = labels.into_iter();
     let (mut images_len, mut top1_len, mut top5_len) = (0, 0, 0);
     let mut output = io::stdout().lock();
@@ -71,10 +76,10 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
                         .suspend(|| write_failure(&mut output, options.json, input.path, error))?,
                 }
             }
-            logits.resize(expected.len() * class_count, 0.0);
-            classifier.computer.infer(&pixels, &mut logits)?;
-            for (logits, label) in logits.chunks_exact(class_count).zip(&expected) {
-                let top = top_k(logits, 5);
+            answers.resize(expected.len() * answer_len, 0.0);
+            classifier.computer.infer(&pixels, &mut answers)?;
+            for (answer, label) in answers.chunks_exact(answer_len).zip(&expected) {
+                let top = classifier.computer.classes(answer, TOP_LEN);
                 top1_len += usize::from(top[0].index == *label);
                 top5_len += usize::from(top.iter().any(|class| class.index == *label));
             }

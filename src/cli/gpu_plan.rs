@@ -13,7 +13,7 @@ use crate::classify::write_line;
 #[derive(Serialize)]
 struct Plan<'a> {
     device: &'a str,
-    batch: usize,
+    batch_len: usize,
     weight_bytes: usize,
     activation_bytes: usize,
     workspace_bytes: usize,
@@ -25,8 +25,8 @@ struct Plan<'a> {
 struct Conv<'a> {
     layer: &'a str,
     kernel: &'a str,
-    blocks: u32,
-    split: u32,
+    block_len: u32,
+    split_len: u32,
 }
 
 /// Plans for the device that was asked for, or an H100 where there is none.
@@ -76,12 +76,12 @@ fn row<'a>(device: &'a DeviceInfo, plan: &'a PlanSummary) -> Plan<'a> {
     let conv = |conv: &'a ConvSummary| Conv {
         layer: &conv.layer,
         kernel: conv.kernel,
-        blocks: conv.block_len,
-        split: conv.split_len,
+        block_len: conv.block_len,
+        split_len: conv.split_len,
     };
     Plan {
         device: &device.name,
-        batch: plan.batch_len,
+        batch_len: plan.batch_len,
         weight_bytes: plan.weight_bytes,
         activation_bytes: plan.activation_bytes,
         workspace_bytes: plan.workspace_bytes,

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use anyhow::Context;
 use clap::Args;
 use twinstream::image::Preprocess;
-use twinstream::model::Model;
+use twinstream::model::{Answer, Model};
 
 use crate::computer::{BackendOptions, Computer};
 use crate::outcome::Usage;
@@ -74,11 +74,15 @@ pub struct Classifier {
 }
 
 impl Classifier {
-    pub fn open(options: &ModelOptions, backend: &BackendOptions) -> anyhow::Result<Self> {
+    pub fn open(
+        options: &ModelOptions,
+        backend: &BackendOptions,
+        answer: Answer,
+    ) -> anyhow::Result<Self> {
         backend.check()?;
         let model = options.load()?;
         let size = options.size(&model);
-        let (computer, threads) = Computer::open(&model, size, backend)?;
+        let (computer, threads) = Computer::open(&model, size, answer, backend)?;
         let Size { height, width } = size;
         let preprocess = Preprocess { height, width, ..Preprocess::for_model(model.config()) };
         Ok(Self { computer, preprocess, threads, model })

@@ -1,17 +1,26 @@
-//! `twinstream profile`: times of layers, batches and copies on a GPU, beside its bounds.
+//! `twinstream profile`: times of layers, batches and copies on a GPU, beside its bounds, and whether
+//! what was timed computed the network.
 
 use std::io::{self, Write};
 
+use anyhow::bail;
 use clap::Args;
 use serde::Serialize;
-use twinstream::backend::cuda::{BatchProfile, LaunchProfile, profile};
+use twinstream::backend::cpu::{Cpu, CpuOptions};
+use twinstream::backend::cuda::{BatchProfile, LaunchProfile, ProfileOptions, profile};
 
 use crate::classify::write_line;
 use crate::computer::GpuOptions;
-use crate::options::{ModelOptions, parse_count};
+use crate::options::{ModelOptions, Size, parse_count};
 use crate::outcome::Outcome;
 
+/// How far a logit may be from the CPU's, as a share of the largest of its image: weights and
+/// activations are rounded to f16 some fifty times.
+const TOLERANCE: f64 = 0.01;
+
 /// Measure layers, whole batches and the overlap of copies on a GPU
+///
+/// Images are noise. Fails where the logits of a batch are not those of the CPU.
 #[derive(Args)]
 pub struct Options {
     #[command(flatten)]
@@ -37,13 +46,15 @@ pub struct Options {
 
 #[derive(Serialize)]
 struct Row<'a> {
-    batch: usize,
+    batch_len: usize,
     graph_us: f64,
+    back_to_back_us: f64,
     launches_us: f64,
     upload_us: f64,
-    both_us: f64,
+    saturated_us: f64,
     upload_hidden: f64,
     images_per_s: f64,
+    worst_relative: f64,
     layers: Vec<Layer<'a>>,
 }
 
@@ -51,35 +62,87 @@ struct Row<'a> {
 struct Layer<'a> {
     layer: &'a str,
     kernel: &'a str,
-    us: f64,
+    elapsed_us: f64,
     bound_us: f64,
 }
 
 pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     let model = options.model.load()?;
-    let cuda = options.gpu.options(options.model.size(&model))?;
+    let size = options.model.size(&model);
+    let cuda = options.gpu.options(size)?;
+    let Size { height, width } = size;
+    let cpu = CpuOptions { height, width, ..CpuOptions::for_model(&model) };
+    let mut oracle = Oracle { cpu: Cpu::new(&model, &cpu)?, logits: Vec::new() };
+    let profile_options =
+        ProfileOptions { batch_lens: options.batches.clone(), repeat_len: options.repeats };
     let mut output = io::stdout().lock();
-    for &batch in &options.batches {
-        for batch in profile(&model, &cuda, (&[batch], options.repeats))? {
-            if options.json {
-                write_line(&mut output, &row(&batch))?;
-            } else {
-                write_table(&mut output, &row(&batch))?;
-            }
+    let (mut written, mut wrong) = (Ok(()), Vec::new());
+    profile(&model, &cuda, &profile_options, &mut |batch| {
+        if written.is_ok() {
+            written = oracle.worst_relative(batch).and_then(|worst_relative| {
+                // What is no number is not right.
+                let is_right = worst_relative <= TOLERANCE;
+                if !is_right {
+                    wrong.push(format!("{} ({worst_relative:.4})", batch.batch_len));
+                }
+                write(&mut output, options.json, &row(batch, worst_relative))
+            });
         }
+    })?;
+    written?;
+    if !wrong.is_empty() {
+        bail!(
+            "logits are not the CPU's, off by this share of their image's largest, in batches of \
+             {}; allowed is {TOLERANCE}",
+            wrong.join(", ")
+        );
     }
     Ok(Outcome::AllAnswered)
 }
 
-fn row(batch: &BatchProfile) -> Row<'_> {
+/// The CPU's logits of all images so far: longer batches begin with the shorter ones' images.
+struct Oracle {
+    cpu: Cpu,
+    logits: Vec<f32>,
+}
+
+impl Oracle {
+    /// How far a logit of the batch is off at most, as a share of the largest of its image.
+    fn worst_relative(&mut self, batch: &BatchProfile) -> anyhow::Result<f64> {
+        let class_count = self.cpu.network().class_count();
+        let known_len = self.logits.len();
+        if known_len < batch.logits.len() {
+            self.logits.resize(batch.logits.len(), 0.0);
+            let known_bytes = known_len / class_count * self.cpu.image_bytes();
+            self.cpu.infer(&batch.images[known_bytes..], &mut self.logits[known_len..])?;
+        }
+        let images = batch.logits.chunks_exact(class_count);
+        Ok(images.zip(self.logits.chunks_exact(class_count)).map(of_image).fold(0.0, larger))
+    }
+}
+
+fn of_image((found, expected): (&[f32], &[f32])) -> f64 {
+    let scale = expected.iter().map(|logit| f64::from(logit.abs())).fold(0.0, larger);
+    let off = |(found, expected): (&f32, &f32)| f64::from((found - expected).abs()) / scale;
+    found.iter().zip(expected).map(off).fold(0.0, larger)
+}
+
+/// The larger one, or what is no number.
+fn larger(one: f64, other: f64) -> f64 {
+    if one >= other || one.is_nan() { one } else { other }
+}
+
+fn row(batch: &BatchProfile, worst_relative: f64) -> Row<'_> {
     Row {
-        batch: batch.batch_len,
+        batch_len: batch.batch_len,
         graph_us: batch.graph_ns / 1e3,
+        back_to_back_us: batch.back_to_back_ns / 1e3,
         launches_us: batch.launches_ns / 1e3,
         upload_us: batch.upload_ns / 1e3,
-        both_us: batch.both_ns / 1e3,
-        upload_hidden: batch.overlap(),
-        images_per_s: batch.batch_len as f64 / batch.graph_ns * 1e9,
+        saturated_us: batch.saturated_ns / 1e3,
+        upload_hidden: batch.upload_hidden(),
+        images_per_s: batch.batch_len as f64 / batch.back_to_back_ns * 1e9,
+        worst_relative,
         layers: batch.launches.iter().map(layer).collect(),
     }
 }
@@ -88,27 +151,35 @@ fn layer(launch: &LaunchProfile) -> Layer<'_> {
     Layer {
         layer: &launch.layer,
         kernel: &launch.kernel,
-        us: launch.elapsed_ns / 1e3,
+        elapsed_us: launch.elapsed_ns / 1e3,
         bound_us: launch.bound_ns / 1e3,
     }
 }
 
-fn write_table(output: &mut impl Write, row: &Row) -> io::Result<()> {
+fn write(output: &mut impl Write, json: bool, row: &Row) -> anyhow::Result<()> {
+    if json {
+        return write_line(output, row);
+    }
     writeln!(
         output,
-        "batch {}: graph {:.1} µs ({:.0} images/s), launch by launch {:.1} µs, upload {:.1} µs, \
-         both {:.1} µs: {:.1} % of the shorter hidden",
-        row.batch,
+        "batch {}: graph {:.1} µs, back to back {:.1} µs ({:.0} images/s), launch by launch \
+         {:.1} µs; upload {:.1} µs, with it beside {:.1} µs: {:.1} % hidden; logits off by {:.1e}",
+        row.batch_len,
         row.graph_us,
+        row.back_to_back_us,
         row.images_per_s,
         row.launches_us,
         row.upload_us,
-        row.both_us,
-        100.0 * row.upload_hidden
+        row.saturated_us,
+        100.0 * row.upload_hidden,
+        row.worst_relative,
     )?;
-    for Layer { layer, kernel, us, bound_us } in &row.layers {
-        let share = 100.0 * bound_us / us;
-        writeln!(output, "  {layer:16} {kernel:16} {us:9.2} µs  {share:5.1} % of the bound")?;
+    for Layer { layer, kernel, elapsed_us, bound_us } in &row.layers {
+        let share = 100.0 * bound_us / elapsed_us;
+        writeln!(
+            output,
+            "  {layer:16} {kernel:16} {elapsed_us:9.2} µs  {share:5.1} % of the bound"
+        )?;
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! `twinstream tune`: measure the convolutions' tiles on a GPU, and store the best.
 
 use std::io::{self, Write};
+use std::path::Path;
 
 use clap::Args;
 use serde::Serialize;
@@ -12,6 +13,8 @@ use crate::options::{ModelOptions, parse_count};
 use crate::outcome::Outcome;
 
 /// Measure tiles for each convolution and batch size on a GPU, and store the best for later runs
+///
+/// What is measured is stored behind each batch size, the shortest first.
 #[derive(Args)]
 pub struct Options {
     #[command(flatten)]
@@ -35,9 +38,9 @@ pub struct Options {
 #[derive(Serialize)]
 struct Row<'a> {
     layer: &'a str,
-    batch: usize,
+    batch_len: usize,
     kernel: &'a str,
-    split: u32,
+    split_len: u32,
     best_us: f64,
     model_us: f64,
 }
@@ -56,14 +59,14 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
         tune_options.batch_lens.clone_from(&options.batches);
     }
     let mut output = io::stdout().lock();
-    let mut written = Ok(());
-    tune(&model, &cuda, &tune_options, &mut tuning, &mut |measured| {
-        if written.is_ok() {
-            written = write(&mut output, options.json, measured);
+    let mut done = Ok(());
+    tune(&model, &cuda, &tune_options, &mut tuning, &mut |bucket, tuning| {
+        if done.is_ok() {
+            let is_written = bucket.iter().try_for_each(|it| write(&mut output, options.json, it));
+            done = is_written.and_then(|()| store(tuning, &path));
         }
     })?;
-    written?;
-    store(&tuning, &path)?;
+    done?;
     eprintln!("stored in {}", path.display());
     Ok(Outcome::AllAnswered)
 }
@@ -71,24 +74,24 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
 fn write(output: &mut impl Write, json: bool, measured: &Measured) -> anyhow::Result<()> {
     let row = Row {
         layer: &measured.conv.layer,
-        batch: measured.batch_len,
+        batch_len: measured.batch_len,
         kernel: measured.conv.kernel,
-        split: measured.conv.split_len,
+        split_len: measured.conv.split_len,
         best_us: measured.best_ns / 1e3,
         model_us: measured.model_ns / 1e3,
     };
     if json {
         return write_line(output, &row);
     }
-    let Row { layer, batch, kernel, split, best_us, model_us } = row;
+    let Row { layer, batch_len, kernel, split_len, best_us, model_us } = row;
     Ok(writeln!(
         output,
-        "batch {batch:3}  {layer:16} {kernel:12} split {split:2} {best_us:9.2} µs \
+        "batch {batch_len:3}  {layer:16} {kernel:12} split {split_len:2} {best_us:9.2} µs \
          (model's choice {model_us:9.2} µs)"
     )?)
 }
 
-fn store(tuning: &Tuning, path: &std::path::Path) -> anyhow::Result<()> {
+fn store(tuning: &Tuning, path: &Path) -> anyhow::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }

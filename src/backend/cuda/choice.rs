@@ -164,13 +164,16 @@ impl Tuning {
         })
     }
 
-    /// Writes the file.
+    /// Writes the file, whole or not at all: beside its place first, as `path` with `.new`.
     ///
     /// # Errors
     /// `is_io` when it cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
         let text = serde_json::to_vec_pretty(self).expect("names and numbers are JSON");
-        std::fs::write(path, text).map_err(|error| {
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(".new");
+        let written = std::fs::write(&beside, text).and_then(|()| std::fs::rename(&beside, path));
+        written.map_err(|error| {
             Error::new(Kind::Io, format!("{}: cannot write: {error}", path.display()))
                 .with_source(error)
         })

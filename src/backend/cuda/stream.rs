@@ -89,24 +89,6 @@ impl Stream {
         })
     }
 
-    /// Copies all of `from` to the start of `to`.
-    ///
-    /// # Safety
-    /// `from` is unchanged until the copy, or each replay of a graph with it, was seen to be over,
-    /// and lives as long.
-    pub(super) unsafe fn upload_pinned(
-        &self,
-        to: &DeviceMemory,
-        from: &PinnedMemory,
-    ) -> Result<(), Code> {
-        let (first, len_bytes) = from.range(0, from.len_bytes());
-        let address = to.range(0, len_bytes);
-        // SAFETY: both ranges were checked; the caller vouches for the source.
-        check(unsafe {
-            driver::cuMemcpyHtoDAsync_v2(address, first.cast::<c_void>(), len_bytes, self.handle)
-        })
-    }
-
     /// Copies bytes from `from` to the same offset of `to`.
     ///
     /// # Safety
@@ -312,7 +294,7 @@ mod tests {
         let round = |from: &PinnedMemory, is_ordered: bool| {
             // SAFETY: all of it lives to the end of the test; what it reads too soon is the point.
             unsafe {
-                up.upload_pinned(&device, from).unwrap();
+                up.upload(&device, 0, bytemuck::cast_slice(from.words())).unwrap();
                 done.record(&up).unwrap();
                 if is_ordered {
                     down.wait(&done).unwrap();
@@ -347,7 +329,7 @@ mod tests {
             let done = Event::new(&context).unwrap();
             // SAFETY: the memory lives, and is left alone until all is done.
             unsafe {
-                up.upload_pinned(&device, &from).unwrap();
+                up.upload(&device, 0, bytemuck::cast_slice(from.words())).unwrap();
                 done.record(&up).unwrap();
                 down.wait(&done).unwrap();
                 drop(done);
@@ -365,7 +347,7 @@ mod tests {
         let (start, end) = (Event::new(&context).unwrap(), Event::new(&context).unwrap());
         // SAFETY: the memory outlives the graph's launches, which are waited for.
         let graph = stream.capture(|| unsafe {
-            stream.upload_pinned(&device, &from)?;
+            stream.upload(&device, 0, bytemuck::cast_slice(from.words()))?;
             stream.download(&to, &device, 0, LEN_BYTES)
         });
         let graph = graph.unwrap();

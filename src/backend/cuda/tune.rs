@@ -7,10 +7,11 @@ use super::choice::{Choice, Chooser, Tuning};
 use super::context::{Context, DeviceInfo};
 use super::device::{CudaOptions, plans};
 use super::driver::Code;
-use super::executor::{Executor, Sizes, Weights};
+use super::executor::{Executor, Sizes};
 use super::plan::{BUCKETS, ConvStep, Plan, Steps, Work};
+use super::rig::{Rig, buckets};
 use super::timer::LaunchTimer;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::model::{Answer, Model, Network};
 
 /// A convolution as it is launched.
@@ -114,10 +115,12 @@ pub struct Measured {
     pub model_ns: f64,
 }
 
-/// Measures the choices for each convolution and batch bucket on the device, notes the best in
-/// `tuning`, and tells `report` of each.
+/// Measures the choices for each convolution and batch bucket on the device, and notes the best in
+/// `tuning`. Bucket by bucket, from the shortest, tells `report` what was measured and all that is
+/// noted, so that it may be stored before the next.
 ///
-/// Convolutions run by themselves, with what they read in the level-2 cache where it fits.
+/// Convolutions run by themselves, on real activations, with what they read in the level-2 cache
+/// where it fits.
 ///
 /// # Errors
 /// As [`super::CudaDevice::new`]; `is_argument` when a batch is empty or longer than 256 images.
@@ -126,47 +129,47 @@ pub fn tune(
     options: &CudaOptions,
     tune_options: &TuneOptions,
     tuning: &mut Tuning,
-    report: &mut dyn FnMut(&Measured),
+    report: &mut dyn FnMut(&[Measured], &Tuning),
 ) -> Result<()> {
     let network = model.network(options.height, options.width)?;
+    let buckets = buckets(&tune_options.batch_lens)?;
     let context = Context::new(options.device)?;
     let _entered = context.enter();
     let size = format!("{}x{}", options.height, options.width);
-    for &batch_len in &tune_options.batch_lens {
-        let bucket = BUCKETS.into_iter().find(|&bucket| (1..=bucket).contains(&batch_len));
-        let Some(batch_len) = bucket else {
-            let message = format!("a batch of {batch_len}: must be from 1 to 256 images");
-            return Err(Error::new(Kind::Argument, message));
-        };
-        let steps = Steps::new(&network);
-        let chooser = Chooser::new(context.info(), (options.height, options.width), None);
-        let mut plan = Plan::new(&steps, batch_len, &chooser);
-        for step in &steps.list {
-            if let Work::Conv(conv) = &step.work {
-                Choice::all(conv, batch_len).for_each(|choice| plan.make_room(conv, choice));
-            }
-        }
-        let weights = Weights::new(&context, model, &steps)?;
-        let parts = (weights, model.config());
-        let lens = (Answer::Logits, batch_len);
-        let mut executor = Executor::new(&context, parts, (steps, vec![plan]), lens)?;
-        let slots: Vec<u32> = (0..batch_len as u32).collect();
-        executor.describe(0, &slots);
-        let timer = LaunchTimer::new(&executor, &context, tune_options.repeat_len)
+    let chooser = Chooser::new(context.info(), (options.height, options.width), None);
+    let steps = Steps::new(&network);
+    let plans = buckets.iter().map(|&batch_len| roomy_plan(&steps, batch_len, &chooser)).collect();
+    let mut rig = Rig::new(&context, model, (steps, plans))?;
+    for (plan, batch_len) in buckets.into_iter().enumerate() {
+        let timer = rig
+            .prepare(plan)
+            .and_then(|()| LaunchTimer::new(&rig, plan, tune_options.repeat_len))
             .map_err(|code| code.error("preparing the measurement"))?;
-        for index in 0..executor.steps().list.len() {
-            let step = &executor.steps().list[index];
+        let executor = rig.executor();
+        let mut measured = Vec::new();
+        for (index, step) in executor.steps().list.iter().enumerate() {
             let Work::Conv(conv) = &step.work else { continue };
             let lens = (batch_len, tune_options.choice_len);
-            let (choice, best_ns, model_ns) =
-                best(&timer, &executor, (index, conv), &chooser, lens)
-                    .map_err(|code| code.error(format!("measuring {}", step.name)))?;
+            let (choice, best_ns, model_ns) = best(&timer, executor, (index, conv), &chooser, lens)
+                .map_err(|code| code.error(format!("measuring {}", step.name)))?;
             tuning.set((context.info(), &size), &step.name, batch_len, choice);
             let conv = ConvSummary::new(&step.name, conv, choice, batch_len);
-            report(&Measured { conv, batch_len, best_ns, model_ns });
+            measured.push(Measured { conv, batch_len, best_ns, model_ns });
         }
+        report(&measured, tuning);
     }
     Ok(())
+}
+
+/// The model's plan, with memory for every other choice.
+fn roomy_plan(steps: &Steps, batch_len: usize, chooser: &Chooser) -> Plan {
+    let mut plan = Plan::new(steps, batch_len, chooser);
+    for step in &steps.list {
+        if let Work::Conv(conv) = &step.work {
+            Choice::all(conv, batch_len).for_each(|choice| plan.make_room(conv, choice));
+        }
+    }
+    plan
 }
 
 /// The best of the choices for a step, its nanoseconds, and those of the model's choice.
@@ -186,7 +189,7 @@ fn best(
     let mut times = Vec::with_capacity(choices.len());
     for &choice in &choices {
         let launch = executor.launch(step, Some(choice), batch_len)?;
-        times.push((choice, timer.launch_ns(&launch)?));
+        times.push((choice, timer.launch_ns(step, &launch)?));
     }
     let model_ns = times[0].1;
     let best = times.into_iter().min_by(|one, other| one.1.total_cmp(&other.1));

@@ -1,0 +1,135 @@
+//! The network on a device, set up to be measured: plans for the batch buckets that are asked for,
+//! and images of noise.
+//!
+//! Invariant: measurements use a device of their own, beside no engine of this process. Weights are
+//! uploaded once, for all buckets; nothing that is measured reads zeros or memory that nobody wrote,
+//! which would take less power than real images do.
+
+use std::sync::Arc;
+
+use super::context::Context;
+use super::driver::Code;
+use super::executor::{Executor, Weights};
+use super::memory::PinnedMemory;
+use super::plan::{BUCKETS, Plan, Steps};
+use super::stream::{Priority, Stream};
+use crate::error::{Error, Kind, Result};
+use crate::model::{Answer, Model};
+
+/// The buckets of these batches, ascending, each once.
+///
+/// # Errors
+/// `is_argument` when a batch is empty or longer than the longest bucket.
+pub(super) fn buckets(batch_lens: &[usize]) -> Result<Vec<usize>> {
+    let bucket_of = |&batch_len: &usize| {
+        let bucket = BUCKETS.into_iter().find(|&bucket| (1..=bucket).contains(&batch_len));
+        bucket.ok_or_else(|| {
+            let message = format!("a batch of {batch_len}: must be from 1 to 256 images");
+            Error::new(Kind::Argument, message)
+        })
+    };
+    let mut buckets = batch_lens.iter().map(bucket_of).collect::<Result<Vec<_>>>()?;
+    buckets.sort_unstable();
+    buckets.dedup();
+    Ok(buckets)
+}
+
+/// See the module. The context is current while it is used.
+pub(super) struct Rig {
+    context: Arc<Context>,
+    executor: Executor,
+    /// As many as the longest batch holds, as far apart as in the ring.
+    images: PinnedMemory,
+    image_bytes: usize,
+}
+
+impl Rig {
+    /// Makes room for the plans, which ascend, and for twice the longest batch's images.
+    pub(super) fn new(
+        context: &Arc<Context>,
+        model: &Model,
+        (steps, plans): (Steps, Vec<Plan>),
+    ) -> Result<Self> {
+        let batch_len_max = plans.last().map_or(0, |plan| plan.batch_len);
+        let image_bytes = steps.input_shape().value_len();
+        let weights = (Weights::new(context, model, &steps)?, model.config());
+        let lens = (Answer::Logits, 2 * batch_len_max);
+        let executor = Executor::new(context, weights, (steps, plans), lens)?;
+        let word_len = batch_len_max * executor.stride_bytes() / size_of::<u32>();
+        let mut images = PinnedMemory::new(context, word_len)
+            .map_err(|code| code.error("page-locked memory for images"))?;
+        fill_with_noise(images.words_mut());
+        Ok(Self { context: Arc::clone(context), executor, images, image_bytes })
+    }
+
+    pub(super) fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+
+    pub(super) fn executor(&self) -> &Executor {
+        &self.executor
+    }
+
+    /// Images of a batch with the gaps between them, page-locked.
+    pub(super) fn images(&self, batch_len: usize) -> &[u8] {
+        let bytes: &[u8] = bytemuck::cast_slice(self.images.words());
+        &bytes[..batch_len * self.executor.stride_bytes()]
+    }
+
+    /// The same images without gaps.
+    pub(super) fn pixels(&self, batch_len: usize) -> Vec<u8> {
+        let images = self.images(batch_len).chunks_exact(self.executor.stride_bytes());
+        images.flat_map(|image| &image[..self.image_bytes]).copied().collect()
+    }
+
+    /// Uploads the images of a plan's full batch to the first slots, and describes it. Nothing is
+    /// under way.
+    pub(super) fn prepare(&mut self, plan: usize) -> std::result::Result<(), Code> {
+        let batch_len = self.executor.plans()[plan].batch_len;
+        let slots: Vec<u32> = (0..batch_len as u32).collect();
+        self.executor.describe(0, &slots);
+        let stream = Stream::new(&self.context, Priority::Usual)?;
+        // SAFETY: the images are page-locked and never written again; both copies are waited for.
+        unsafe {
+            stream.upload(self.executor.images(), 0, self.images(batch_len))?;
+            self.executor.enqueue_description(&stream)?;
+        }
+        stream.synchronize()
+    }
+}
+
+/// Numbers of the generator SplitMix64, from a fixed seed.
+fn fill_with_noise(words: &mut [u32]) {
+    let mut state = 0u64;
+    for word in words {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        *word = (mixed ^ (mixed >> 31)) as u32;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_are_measured_once_a_bucket() {
+        assert_eq!(buckets(&[256, 3, 4, 1]).unwrap(), [1, 4, 256]);
+        for batch_len in [0, 257] {
+            assert!(buckets(&[1, batch_len]).unwrap_err().is_argument(), "{batch_len}");
+        }
+    }
+
+    /// Goal: the generator is the published one, and uses all bits.
+    #[test]
+    fn noise_is_noise() {
+        let mut words = [0; 4096];
+        fill_with_noise(&mut words);
+        assert_eq!(words[..2], [0x7b1d_cdaf, 0xa1b9_65f4]);
+        let bytes: &[u8] = bytemuck::cast_slice(&words);
+        let mean = bytes.iter().map(|&byte| f64::from(byte)).sum::<f64>() / bytes.len() as f64;
+        // Of so many bytes it strays by 0.6.
+        assert!((mean - 127.5).abs() < 3.0, "{mean}");
+    }
+}
