@@ -1,4 +1,4 @@
-//! `twinstream profile`: times of layers, batches and copies on a GPU, beside its bounds, and whether
+//! `twinstream profile`: times of layers, batches and copies on a GPU beside its bounds, and whether
 //! what was timed computed the network.
 
 use std::io::{self, Write};
@@ -80,8 +80,9 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     profile(&model, &cuda, &profile_options, &mut |batch| {
         if written.is_ok() {
             written = oracle.worst_relative(batch).and_then(|worst_relative| {
-                // What is no number is wrong as well.
-                if !(worst_relative <= TOLERANCE) {
+                // What is no number is not right.
+                let is_right = worst_relative <= TOLERANCE;
+                if !is_right {
                     wrong.push(format!("{} ({worst_relative:.4})", batch.batch_len));
                 }
                 write(&mut output, options.json, &row(batch, worst_relative))

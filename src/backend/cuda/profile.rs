@@ -307,3 +307,27 @@ fn bound_ns(step: &Step, batch_len: usize, device: &DeviceInfo) -> f64 {
     let products_ns = (batch_len * macs) as f64 / device.macs_per_ns();
     products_ns.max(bytes as f64 / device.memory_bytes_per_ns())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lengthens_a_batch_is_not_hidden() {
+        let hidden = |saturated_ns| {
+            let profile = BatchProfile {
+                batch_len: 1,
+                graph_ns: 105.0,
+                back_to_back_ns: 100.0,
+                launches_ns: 300.0,
+                upload_ns: 20.0,
+                saturated_ns,
+                launches: Vec::new(),
+                images: Vec::new(),
+                logits: Vec::new(),
+            };
+            profile.upload_hidden()
+        };
+        assert_eq!([99.0, 100.0, 105.0, 120.0, 150.0].map(hidden), [1.0, 1.0, 0.75, 0.0, 0.0]);
+    }
+}
