@@ -1,7 +1,7 @@
 //! What computes the subcommands' batches: the processor itself, or an engine around a GPU.
 //!
-//! Invariant: answers come in the order of the images; those of the processor are logits, those of a
-//! GPU what was asked for.
+//! Invariant: answers come in the order of the images. The processor gives logits, a GPU what was
+//! asked for.
 
 use std::path::PathBuf;
 
@@ -122,13 +122,15 @@ impl Computer {
         let class_count = model.class_count();
         let mut cpu = CpuOptions { height, width, ..CpuOptions::for_model(model) };
         cpu.threads = options.threads.unwrap_or(cpu.threads);
-        let (device, answer) = match (options.backend, answer) {
+        let (device, answer) = match options.backend {
             // To rank them costs nothing beside the network.
-            (Backend::Cpu, _) => (Device::Cpu(Box::new(Cpu::new(model, &cpu)?)), Answer::Logits),
-            (Backend::Cuda, Answer::Logits) => (open_gpu(model, size, answer, options)?, answer),
-            (Backend::Cuda, Answer::TopK(count)) => {
-                let answer = Answer::TopK(count.min(class_count));
-                (open_gpu(model, size, answer, options)?, answer)
+            Backend::Cpu => (Device::Cpu(Box::new(Cpu::new(model, &cpu)?)), Answer::Logits),
+            Backend::Cuda => {
+                let answer = match answer {
+                    Answer::Logits => answer,
+                    Answer::TopK(count) => Answer::TopK(count.min(class_count)),
+                };
+                (Device::Gpu(Box::new(open_gpu(model, size, answer, options)?)), answer)
             }
         };
         Ok((Self { device, answer, class_count }, cpu.threads))
@@ -189,15 +191,15 @@ fn open_gpu(
     size: Size,
     answer: Answer,
     options: &BackendOptions,
-) -> anyhow::Result<Device> {
+) -> anyhow::Result<Engine> {
     let cuda = CudaOptions { answer, ..options.gpu.options(size)? };
     let device = CudaDevice::new(model, &cuda)?;
     let (slot_len, batch_len_max) = (options.batch, options.batch);
     let options = EngineOptions { slot_len, batch_len_max, ..EngineOptions::default() };
-    Ok(Device::Gpu(Box::new(Engine::start(device, &options)?)))
+    Ok(Engine::start(device, &options)?)
 }
 
 #[cfg(not(feature = "cuda"))]
-fn open_gpu(_: &Model, _: Size, _: Answer, _: &BackendOptions) -> anyhow::Result<Device> {
+fn open_gpu(_: &Model, _: Size, _: Answer, _: &BackendOptions) -> anyhow::Result<Engine> {
     bail!("--backend cuda: this build has no CUDA backend; use --backend cpu")
 }

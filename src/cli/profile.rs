@@ -1,4 +1,4 @@
-//! `twinstream profile`: times of layers, batches and copies on a GPU, beside its bounds, and whether
+//! `twinstream profile`: times of layers, batches and copies on a GPU beside its bounds, and whether
 //! what was timed computed the network.
 
 use std::io::{self, Write};

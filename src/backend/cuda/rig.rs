@@ -2,8 +2,8 @@
 //! and images of noise.
 //!
 //! Invariant: measurements use a device of their own, beside no engine of this process. Weights are
-//! uploaded once, for all buckets; nothing that is measured reads zeros or memory that nobody wrote,
-//! which would take less power than real images do.
+//! uploaded once, for all buckets. Nothing that is measured reads zeros or what nobody wrote, which
+//! would take less power than images do.
 
 use std::sync::Arc;
 
