@@ -1,5 +1,5 @@
-//! `twinstream profile`: times of layers, batches and copies on a GPU beside its bounds, and a check
-//! that what was timed computed the network.
+//! `twinstream profile`: times of layers, batches and copies on a GPU beside its bounds, and a
+//! check that what was timed computed the network.
 
 use std::io::{self, Write};
 
