@@ -105,7 +105,6 @@ pub struct Computer {
 
 enum Device {
     Cpu(Box<Cpu>),
-    #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "this build has none"))]
     Gpu(Box<Engine>),
 }
 
