@@ -151,12 +151,10 @@ fn the_gpu_answers_as_the_processor_does() {
     let folder = folder("cuda");
     let source = [repository("tests/capi/cuda.c")];
     let model = cifar_model();
-    for dialect in PROGRAM_DIALECTS {
-        for link in LINKS {
-            let program = build(&folder, dialect, link, &source);
-            let output = launch(&folder, &program, &[model.path().to_str().unwrap()]);
-            assert_eq!(output, "cuda: ok\n");
-        }
+    for (dialect, link) in [(Dialect::C11, Link::Shared), (Dialect::Cpp17, Link::Static)] {
+        let program = build(&folder, dialect, link, &source);
+        let output = launch(&folder, &program, &[model.path().to_str().unwrap()]);
+        assert_eq!(output, "cuda: ok\n");
     }
 }
 
