@@ -1,11 +1,15 @@
 //! Cost model: what a stage will take for a batch of a given length, learnt from what it took.
 //!
 //! Each stage keeps a least-squares line over a bounded window of measured batches, begun from
-//! two calibration batches, and beside it a correction for each bucket of batch lengths, since real
-//! stages are staircases. Single outliers are set aside; several in a row on the same side are a
-//! new level, believed at once. Predictions are always positive and finite. Times are those that
-//! the device measured for the stage alone; when and why a batch ran is not known here.
+//! two calibration batches, and beside it the shape of its times: what each bucket of batch lengths
+//! takes relative to the calibration, and a level, by which lengths not in use follow those that
+//! are. Single outliers are set aside; several in a row on the same side are a new level, believed
+//! at once. Predictions are always positive and at most an hour. Times are those that the device
+//! measured for the stage alone; when and why a batch ran is not known here.
 
+mod shape;
+
+use self::shape::{Shape, bucket_of};
 use super::line::{Line, Stage, Stages};
 use super::recent::Recent;
 
@@ -21,23 +25,13 @@ const DEVIATIONS_MIN: usize = 2 * SHIFT_RUN;
 /// So many outliers in a row on one side are a new level: at one outlier in ten, chance alone does
 /// that once in 10⁸ batches.
 const SHIFT_RUN: usize = 8;
-/// So many outliers in a row of one bucket are its own stair, once the line has settled.
-const ODD_RUN: u32 = 3;
-/// Unless they are so many times off: stairs at most double, hiccups may take any time.
+/// Outliers may be a stair unless they are so many times off: stairs at most double, hiccups may
+/// take any time.
 const STAIR_MAX: f64 = 3.0;
 /// What the shape known so far weighs, in samples that are a typical batch length apart.
 const SHAPE_WEIGHT: f64 = 2.0;
-/// Up to this batch length each has a bucket of its own, above it each multiple of it: the tiles
-/// and graph sizes that cause staircases are multiples of 8.
-const BUCKET_STEP: usize = 8;
-/// Buckets; batches longer than the last one's share it.
-const BUCKET_LEN: usize = 64;
-/// Samples that a bucket's correction remembers.
-const BUCKET_MEMORY: f64 = 16.0;
-/// A correction is believed by `n / (n + BUCKET_DOUBT)` after n samples.
-const BUCKET_DOUBT: f64 = 0.5;
-/// Batches over which a drift is taken to be that of all lengths.
-const LEVEL_MEMORY: f64 = 16.0;
+/// Longest time that is believed and predicted: sums of a few of them are far from overflowing.
+const TIME_NS_MAX: u64 = 3_600_000_000_000;
 /// Share of the measured times that stay within the margin on either side.
 const MARGIN_QUANTILE: f64 = 0.95;
 
@@ -45,17 +39,6 @@ const MARGIN_QUANTILE: f64 = 0.95;
 #[derive(Clone, Debug)]
 pub struct CostModel {
     stages: Stages<StageModel>,
-}
-
-/// How sure a stage's predictions are.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Certainty {
-    /// Measured batches that the line stands on, at most 64.
-    pub sample_len: usize,
-    /// Relative deviation that half of the recent times stay within; 0 before the first.
-    pub deviation_median: f64,
-    /// Relative deviation that 95 % of the recent times stay within; 0 before the first.
-    pub deviation_high: f64,
 }
 
 impl CostModel {
@@ -99,16 +82,6 @@ impl CostModel {
         self.stages.of(stage).line
     }
 
-    /// How sure the predictions of a stage are.
-    pub fn certainty(&self, stage: Stage) -> Certainty {
-        let model = self.stages.of(stage);
-        Certainty {
-            sample_len: model.sums.len as usize,
-            deviation_median: model.deviations.quantile(0.5),
-            deviation_high: model.margin,
-        }
-    }
-
     /// Longest batch, up to `batch_len_max`, whose compute and download rarely take longer than
     /// `slack_ns`; 0 if not even one image's do.
     pub fn batch_len_within(&self, slack_ns: u64, batch_len_max: usize) -> usize {
@@ -127,7 +100,7 @@ impl CostModel {
     /// Compute and download of a batch, rarely exceeded.
     pub(super) fn finish_high_ns(&self, batch_len: usize) -> u64 {
         self.predict_high_ns(Stage::Compute, batch_len)
-            + self.predict_high_ns(Stage::Download, batch_len)
+            .saturating_add(self.predict_high_ns(Stage::Download, batch_len))
     }
 }
 
@@ -157,28 +130,16 @@ impl Sums {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Bucket {
-    /// Measured time over the calibration's at the present level, averaged.
-    ratio: f64,
-    sample_len: f64,
-    /// Outliers since the last sample that was none.
-    odd_len: u32,
-}
-
 #[derive(Clone, Debug)]
 struct StageModel {
     line: Line,
-    /// The calibration, and what it has to be multiplied by now. Unlike the line, which fits the
-    /// lengths in use, it says something of all others.
-    calibration: Line,
-    level: f64,
+    /// Unlike the line, which fits the lengths in use, it says something of all others.
+    shape: Shape,
     /// Line whose shape, its share of fixed cost, the window's evidence is weighed against.
     known: Line,
     window: [Sample; WINDOW_LEN],
     next: usize,
     sums: Sums,
-    buckets: [Bucket; BUCKET_LEN],
     deviations: Recent,
     margin: f64,
     /// Measured times over predicted ones, outliers included, averaged.
@@ -186,6 +147,8 @@ struct StageModel {
     /// The latest outliers over their predictions, all on the same side of 1.
     run: [f64; SHIFT_RUN],
     run_len: usize,
+    /// Their buckets, a bit each.
+    run_buckets: u64,
 }
 
 impl StageModel {
@@ -193,44 +156,37 @@ impl StageModel {
         let line = Line::new(line.fixed_ns.max(0.0), line.per_image_ns.max(0.0));
         Self {
             line,
-            calibration: line,
-            level: 1.0,
+            shape: Shape::new(line),
             known: line,
             window: [Sample::default(); WINDOW_LEN],
             next: 0,
             sums: Sums::default(),
-            buckets: [Bucket { ratio: 1.0, sample_len: 0.0, odd_len: 0 }; BUCKET_LEN],
             deviations: Recent::new(),
             margin: 0.0,
             overrun: 1.0,
             run: [0.0; SHIFT_RUN],
             run_len: 0,
+            run_buckets: 0,
         }
     }
 
     fn predict_ns(&self, batch_len: usize) -> f64 {
-        let bucket = self.buckets[bucket_index(batch_len)];
         let line_ns = self.line.at_ns(batch_len);
-        let calibrated_ns = self.calibrated_ns(batch_len);
-        if bucket.sample_len == 0.0 {
+        if self.shape.is_untried(batch_len) {
             // The better of what is likely: it costs one batch to learn the truth, but a length
             // thought too ill of would never be tried. Stairs at most double.
-            return line_ns.min(calibrated_ns.max(0.5 * line_ns)).max(1.0);
+            return line_ns.min(self.shape.best_ns(batch_len).max(0.5 * line_ns)).max(1.0);
         }
-        let belief = bucket.sample_len / (bucket.sample_len + BUCKET_DOUBT);
-        (line_ns + belief * (calibrated_ns * bucket.ratio - line_ns)).max(1.0)
-    }
-
-    fn calibrated_ns(&self, batch_len: usize) -> f64 {
-        (self.level * self.calibration.at_ns(batch_len)).max(1.0)
+        let (sampled_ns, belief) = self.shape.sampled_ns(batch_len);
+        (line_ns + belief * (sampled_ns - line_ns)).max(1.0)
     }
 
     fn observe(&mut self, batch_len: usize, elapsed_ns: u64) {
         if batch_len == 0 || elapsed_ns == 0 {
             return;
         }
-        let predicted_ns = self.predict_ns(batch_len);
-        let ratio = elapsed_ns as f64 / predicted_ns;
+        let time_ns = elapsed_ns.min(TIME_NS_MAX) as f64;
+        let ratio = time_ns / self.predict_ns(batch_len);
         let deviation = (ratio - 1.0).abs();
         self.overrun += (ratio - self.overrun) / WINDOW_LEN as f64;
         self.deviations.push(deviation);
@@ -241,58 +197,51 @@ impl StageModel {
         };
         // No margin covers outliers: it would refuse nearly everything for the sake of a few.
         self.margin = self.deviations.quantile(MARGIN_QUANTILE).min(limit);
-        let bucket = &mut self.buckets[bucket_index(batch_len)];
-        let may_be_stair =
-            self.sums.len as usize == WINDOW_LEN && (1.0 / STAIR_MAX..STAIR_MAX).contains(&ratio);
-        let is_new = may_be_stair && bucket.sample_len == 0.0;
+        let may_be_stair = (1.0 / STAIR_MAX..STAIR_MAX).contains(&ratio);
+        let is_new = may_be_stair && self.shape.is_untried(batch_len);
         if deviation > limit && !is_new {
-            bucket.odd_len += u32::from(may_be_stair);
-            self.set_aside(batch_len, ratio);
+            self.set_aside(batch_len, ratio, may_be_stair.then_some(time_ns));
             return;
         }
-        bucket.odd_len = 0;
-        self.run_len = 0;
-        if !is_new {
-            self.level *= 1.0 + (ratio - 1.0).clamp(-0.1, 0.1) / LEVEL_MEMORY;
-        }
-        let time_ns = elapsed_ns as f64;
+        self.end_run();
         self.add(Sample { batch_len: batch_len as f64, time_ns });
         self.fit();
-        let calibrated_ns = self.calibrated_ns(batch_len);
-        let bucket = &mut self.buckets[bucket_index(batch_len)];
-        bucket.sample_len = (bucket.sample_len + 1.0).min(BUCKET_MEMORY);
-        bucket.ratio += (time_ns / calibrated_ns - bucket.ratio) / bucket.sample_len;
+        self.shape.learn(batch_len, time_ns);
     }
 
     /// Keeps an outlier out of the fit. Enough of one bucket are a stair that was not known; enough
     /// on one side, whatever their length, are a new level: the model is scaled to them and the
     /// window starts anew. The known shape stays, what moved was the level.
-    fn set_aside(&mut self, batch_len: usize, ratio: f64) {
-        let time_ns = ratio * self.predict_ns(batch_len);
-        let calibrated_ns = self.calibrated_ns(batch_len);
-        let bucket = &mut self.buckets[bucket_index(batch_len)];
-        if bucket.odd_len == ODD_RUN {
-            let ratio = time_ns / calibrated_ns;
-            *bucket = Bucket { ratio, sample_len: BUCKET_MEMORY, odd_len: 0 };
-            self.run_len = 0;
-            return;
-        }
+    fn set_aside(&mut self, batch_len: usize, ratio: f64, stair_ns: Option<f64>) {
         if self.run_len > 0 && (ratio > 1.0) != (self.run[0] > 1.0) {
-            self.run_len = 0;
+            self.end_run();
         }
         self.run[self.run_len] = ratio;
         self.run_len += 1;
+        self.run_buckets |= bucket_of(batch_len);
+        if let Some(time_ns) = stair_ns
+            && self.shape.set_aside(batch_len, time_ns)
+        {
+            self.end_run();
+            return;
+        }
         if self.run_len < SHIFT_RUN {
             return;
         }
         self.run.sort_unstable_by(f64::total_cmp);
         let factor = self.run[SHIFT_RUN / 2];
         self.line = Line::new(self.line.fixed_ns * factor, self.line.per_image_ns * factor);
-        self.level *= factor;
+        self.shape.change(self.run_buckets, 0, factor);
+        self.shape.forget_outliers();
         self.sums = Sums::default();
         self.next = 0;
         self.deviations.clear();
+        self.end_run();
+    }
+
+    fn end_run(&mut self) {
         self.run_len = 0;
+        self.run_buckets = 0;
     }
 
     fn add(&mut self, sample: Sample) {
@@ -340,16 +289,7 @@ impl StageModel {
 
 /// Rounded up, without the call that rounding up a float takes on older processors.
 fn whole_ns(time_ns: f64) -> u64 {
-    (time_ns + 0.999) as u64
-}
-
-fn bucket_index(batch_len: usize) -> usize {
-    let index = if batch_len <= BUCKET_STEP {
-        batch_len.saturating_sub(1)
-    } else {
-        BUCKET_STEP - 2 + batch_len.div_ceil(BUCKET_STEP)
-    };
-    index.min(BUCKET_LEN - 1)
+    ((time_ns + 0.999) as u64).min(TIME_NS_MAX)
 }
 
 #[cfg(test)]

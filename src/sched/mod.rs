@@ -14,7 +14,7 @@ mod recent;
 mod scheduler;
 
 pub use api::{Action, Config, NotInFlight, Outcome, Refusal, Request};
-pub use cost::{Certainty, CostModel};
+pub use cost::CostModel;
 pub use line::{FitError, Line, Stage, Stages};
 pub use policy::{Decision, FinishedBatch, Policy, PolicySpec, Reason, UnknownPolicy, View};
 pub use queue::Priority;

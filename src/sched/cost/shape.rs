@@ -1,0 +1,284 @@
+//! How a stage's times depend on the batch length: a calibration, one level for all lengths, and a
+//! ratio for each bucket of lengths, since real stages are staircases.
+//!
+//! Measurements tell only the product of level and ratio. Were both fitted, noise would drive them
+//! apart, and with the level all lengths not in use, without bound. So one parameter follows from
+//! the others: a bucket's first samples are its own, and of whatever comes then its ratio keeps a
+//! fixed part and the level takes the rest, which leaves `level / (product of ratios)^LEVEL_SHARE`
+//! as it was. A length that is not in use moves with the mean of those that are, and comes back
+//! with them, whatever noise, drift or steps they go through.
+
+use super::super::line::Line;
+
+/// Up to this batch length each has a bucket of its own, above it each multiple of it: the tiles
+/// and graph sizes that cause staircases are multiples of 8.
+const BUCKET_STEP: usize = 8;
+/// Buckets; batches longer than the last one's share it. A set of them is the bits of a word.
+const BUCKET_LEN: usize = u64::BITS as usize;
+/// A bucket's first samples, which are averaged.
+const FIRST_SAMPLES: u32 = 16;
+/// A bucket is believed by `n / (n + BUCKET_DOUBT)` after n samples.
+const BUCKET_DOUBT: f64 = 0.5;
+/// Share of a later sample's deviation that a bucket's ratio moves by.
+const RATIO_STEP: f64 = 1.0 / 256.0;
+/// How many times as far the level moves: where one length is in use, all others follow it by 16
+/// parts in 17.
+const LEVEL_SHARE: u32 = 16;
+/// So few samples of a bucket may all be wrong; as many outliers on one side tell that they are.
+const FEW: u32 = 3;
+/// So many outliers of one bucket are its own stair, if others were as predicted meanwhile: at one
+/// outlier in ten, chance alone does that once in 10⁸ batches.
+const STAIR_RUN: u32 = 8;
+
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    /// Measured time over the calibration's at the present level.
+    ratio: f64,
+    /// Its samples, at most `FIRST_SAMPLES`.
+    sample_len: u32,
+    /// Samples of all buckets up to its latest.
+    sampled_at: u64,
+    odd: Odd,
+}
+
+/// Outliers of a bucket since its latest sample, all on one side.
+#[derive(Clone, Copy, Debug)]
+struct Odd {
+    len: u32,
+    /// What the ratio would be for each, added up.
+    ratio_sum: f64,
+    /// Samples of all buckets before the first.
+    since: u64,
+}
+
+impl Odd {
+    const NONE: Self = Self { len: 0, ratio_sum: 0.0, since: 0 };
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Shape {
+    calibration: Line,
+    level: f64,
+    buckets: [Bucket; BUCKET_LEN],
+    /// Lowest ratio of a bucket that is to be relied on.
+    best_ratio: f64,
+    sample_len: u64,
+}
+
+impl Shape {
+    pub(super) fn new(calibration: Line) -> Self {
+        let bucket = Bucket { ratio: 1.0, sample_len: 0, sampled_at: 0, odd: Odd::NONE };
+        Self {
+            calibration,
+            level: 1.0,
+            buckets: [bucket; BUCKET_LEN],
+            best_ratio: 1.0,
+            sample_len: 0,
+        }
+    }
+
+    /// What the samples of a length's bucket tell, and how far to believe them, from 0 to 1.
+    pub(super) fn sampled_ns(&self, batch_len: usize) -> (f64, f64) {
+        let bucket = &self.buckets[bucket_index(batch_len)];
+        let sample_len = f64::from(bucket.sample_len);
+        (bucket.ratio * self.level_ns(batch_len), sample_len / (sample_len + BUCKET_DOUBT))
+    }
+
+    pub(super) fn is_untried(&self, batch_len: usize) -> bool {
+        self.buckets[bucket_index(batch_len)].sample_len == 0
+    }
+
+    /// Time of a length that is as good as the best one known.
+    pub(super) fn best_ns(&self, batch_len: usize) -> f64 {
+        self.best_ratio * self.level_ns(batch_len)
+    }
+
+    pub(super) fn learn(&mut self, batch_len: usize, time_ns: f64) {
+        let ratio = time_ns / self.level_ns(batch_len);
+        self.sample_len += 1;
+        let bucket = &mut self.buckets[bucket_index(batch_len)];
+        bucket.sampled_at = self.sample_len;
+        bucket.odd = Odd::NONE;
+        if bucket.sample_len < FIRST_SAMPLES {
+            bucket.sample_len += 1;
+            bucket.ratio += (ratio - bucket.ratio) / f64::from(bucket.sample_len);
+            self.find_best();
+            return;
+        }
+        let step = 1.0 + (ratio / bucket.ratio - 1.0) * RATIO_STEP;
+        let before = bucket.ratio;
+        bucket.ratio *= step;
+        self.level *= power(step, LEVEL_SHARE);
+        if before.min(bucket.ratio) <= self.best_ratio {
+            self.find_best();
+        }
+    }
+
+    /// Takes note of an outlier that may be a stair. Whether there were enough to believe it.
+    pub(super) fn set_aside(&mut self, batch_len: usize, time_ns: f64) -> bool {
+        let ratio = time_ns / self.level_ns(batch_len);
+        let index = bucket_index(batch_len);
+        let bucket = &mut self.buckets[index];
+        let is_above = bucket.odd.ratio_sum > f64::from(bucket.odd.len) * bucket.ratio;
+        if bucket.odd.len == 0 || (ratio > bucket.ratio) != is_above {
+            bucket.odd = Odd { since: self.sample_len, ..Odd::NONE };
+        }
+        bucket.odd.len += 1;
+        bucket.odd.ratio_sum += ratio;
+        let Bucket { ratio: before, sample_len, odd, .. } = *bucket;
+        let ratio = odd.ratio_sum / f64::from(odd.len);
+        let held = if odd.len >= STAIR_RUN { self.sampled_since(odd.since) } else { 0 };
+        let is_stair = held != 0;
+        if !is_stair && (sample_len > FEW || odd.len < FEW) {
+            return false;
+        }
+        if sample_len < FIRST_SAMPLES {
+            let bucket = &mut self.buckets[index];
+            (bucket.ratio, bucket.sample_len) = (ratio, odd.len.min(FIRST_SAMPLES));
+            self.find_best();
+        } else {
+            self.change(1 << index, held, ratio / before);
+        }
+        self.buckets[index].odd = Odd::NONE;
+        true
+    }
+
+    /// The times of the buckets `moved` have changed by `factor`, those of `held` have not, and all
+    /// others by what these have on the whole.
+    pub(super) fn change(&mut self, moved: u64, held: u64, factor: f64) {
+        let len = moved.count_ones() + held.count_ones();
+        let step = root(factor, 1 + LEVEL_SHARE * len);
+        let level_step = power(step, LEVEL_SHARE * moved.count_ones());
+        self.level *= level_step;
+        for (index, bucket) in self.buckets.iter_mut().enumerate() {
+            if moved >> index & 1 == 1 {
+                bucket.ratio *= factor / level_step;
+            } else if held >> index & 1 == 1 {
+                bucket.ratio /= level_step;
+            }
+        }
+        self.find_best();
+    }
+
+    /// Forgets the outliers: what they told is taken in.
+    pub(super) fn forget_outliers(&mut self) {
+        for bucket in &mut self.buckets {
+            bucket.odd = Odd::NONE;
+        }
+    }
+
+    /// The calibration at the present level.
+    fn level_ns(&self, batch_len: usize) -> f64 {
+        self.level * self.calibration.at_ns(batch_len).max(1.0)
+    }
+
+    /// Buckets whose times were as predicted after the first `sample_len` samples, and still are.
+    fn sampled_since(&self, sample_len: u64) -> u64 {
+        let mut found = 0;
+        for (index, bucket) in self.buckets.iter().enumerate() {
+            // First samples agree with whatever they are.
+            let is_found = bucket.sample_len == FIRST_SAMPLES
+                && bucket.sampled_at > sample_len
+                && bucket.odd.len == 0;
+            found |= u64::from(is_found) << index;
+        }
+        found
+    }
+
+    /// Of buckets with few samples only if there are no others: the lowest of many would be an
+    /// error.
+    fn find_best(&mut self) {
+        let (mut best, mut best_of_few) = (f64::INFINITY, f64::INFINITY);
+        for bucket in &self.buckets {
+            if bucket.sample_len > FEW {
+                best = best.min(bucket.ratio);
+            } else if bucket.sample_len > 0 {
+                best_of_few = best_of_few.min(bucket.ratio);
+            }
+        }
+        if best == f64::INFINITY {
+            best = best_of_few;
+        }
+        self.best_ratio = if best == f64::INFINITY { 1.0 } else { best };
+    }
+}
+
+/// The set of the one bucket that a batch length is in.
+pub(super) fn bucket_of(batch_len: usize) -> u64 {
+    1 << bucket_index(batch_len)
+}
+
+fn bucket_index(batch_len: usize) -> usize {
+    let index = if batch_len <= BUCKET_STEP {
+        batch_len.saturating_sub(1)
+    } else {
+        BUCKET_STEP - 2 + batch_len.div_ceil(BUCKET_STEP)
+    };
+    index.min(BUCKET_LEN - 1)
+}
+
+/// By products alone: the standard library's powers and logarithms may differ between platforms.
+fn power(mut base: f64, mut exponent: u32) -> f64 {
+    let mut power = 1.0;
+    while exponent > 0 {
+        if exponent & 1 == 1 {
+            power *= base;
+        }
+        base *= base;
+        exponent >>= 1;
+    }
+    power
+}
+
+/// By bisecting its logarithm, for the same reason.
+fn root(value: f64, degree: u32) -> f64 {
+    let (mut low, mut high) = (value.min(1.0), value.max(1.0));
+    for _ in 0..48 {
+        let middle = low.sqrt() * high.sqrt();
+        if power(middle, degree) < value {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    low
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever the shape takes in once its buckets are known, the level follows from the ratios.
+    #[test]
+    fn the_level_follows_from_the_ratios() {
+        let line = Line::new(500_000.0, 25_000.0);
+        let mut shape = Shape::new(line);
+        let stairs = |len: usize| line.at_ns(len.next_power_of_two());
+        for len in (1..=64).flat_map(|len| [len; 16]) {
+            shape.learn(len, stairs(len));
+        }
+        let constant = |shape: &Shape| {
+            let ratios: f64 = shape.buckets.iter().map(|bucket| bucket.ratio.ln()).sum();
+            shape.level.ln() - f64::from(LEVEL_SHARE) * ratios
+        };
+        let before = constant(&shape);
+        for i in 0..100_000_usize {
+            let len = i * 37 % 64 + 1;
+            match i % 100 {
+                0..8 => drop(shape.set_aside(64, 1.3 * stairs(64))),
+                50 => shape.change(bucket_of(len) | bucket_of(1), bucket_of(99), 1.4),
+                60 => shape.change(bucket_of(len), 0, 0.7),
+                _ => shape.learn(len, (0.9 + 0.02 * (i % 11) as f64) * stairs(len)),
+            }
+        }
+        assert!((constant(&shape) - before).abs() < 1e-6, "{}", constant(&shape) - before);
+    }
+
+    #[test]
+    fn roots_undo_powers() {
+        for (base, degree) in [(1.001, 1025), (0.5, 17), (3.0, 1), (1.0, 33)] {
+            assert!((root(power(base, degree), degree) / base - 1.0).abs() < 1e-12);
+        }
+        assert_eq!(power(2.0, 10), 1024.0);
+    }
+}
