@@ -4,6 +4,8 @@
 //! accepted, under overload, the ones with the least time left are dropped until the batch that the
 //! rest makes meets the deadline of each of them: batches sized for a head that is nearly late
 //! would be short, and short batches waste the device.
+//!
+//! Sums of moments and predictions saturate: at the end of time is too late for every deadline.
 
 use super::{NEVER_NS, Outcome, Priority, Scheduler, Stage};
 
@@ -17,11 +19,12 @@ impl Scheduler {
             + uploading_len;
         let full_ns = self.cost.predict_ns(Stage::Compute, self.batch_len_max);
         let upload_ns = self.cost.predict_ns(Stage::Upload, 1);
-        let start_ns = self.compute_free_ns(now_ns).max(now_ns + upload_ns)
-            + (ahead_len / self.batch_len_max) as u64 * full_ns;
+        let full_len = (ahead_len / self.batch_len_max) as u64;
+        let free_ns = self.compute_free_ns(now_ns).max(now_ns.saturating_add(upload_ns));
+        let start_ns = free_ns.saturating_add(full_len.saturating_mul(full_ns));
         let more_len = self.rate.long_per_ns(now_ns) * (start_ns - now_ns) as f64;
-        let batch_len = ahead_len % self.batch_len_max + 1 + more_len as usize;
-        start_ns + self.cost.finish_high_ns(batch_len.min(self.batch_len_max))
+        let batch_len = (ahead_len % self.batch_len_max + 1).saturating_add(more_len as usize);
+        start_ns.saturating_add(self.cost.finish_high_ns(batch_len.min(self.batch_len_max)))
     }
 
     /// Ends those that could not be in time even if they were computed now and alone.
@@ -29,7 +32,7 @@ impl Scheduler {
         if self.deadline_len == 0 {
             return;
         }
-        let earliest_ns = now_ns + self.alone_ns();
+        let earliest_ns = now_ns.saturating_add(self.alone_ns());
         for priority in Priority::ALL {
             while let Some(slot) = self.waiting.first(priority)
                 && self.slots[slot as usize].deadline_ns < earliest_ns
@@ -60,7 +63,8 @@ impl Scheduler {
 
     /// Compute and download of one image.
     fn alone_ns(&self) -> u64 {
-        self.cost.predict_ns(Stage::Compute, 1) + self.cost.predict_ns(Stage::Download, 1)
+        let compute_ns = self.cost.predict_ns(Stage::Compute, 1);
+        compute_ns.saturating_add(self.cost.predict_ns(Stage::Download, 1))
     }
 
     /// Length of the batch that closes at the start of `stage`, at most `wanted_len`, after
@@ -116,11 +120,12 @@ impl Scheduler {
             return true;
         };
         let compute_ns = self.cost.predict_ns(Stage::Compute, batch_len);
-        let start_ns = self.start_ns(stage, batch_len, now_ns) + compute_ns;
+        let start_ns = self.start_ns(stage, batch_len, now_ns).saturating_add(compute_ns);
         let arrived_len = self.rate.long_per_ns(now_ns) * (start_ns - now_ns) as f64;
-        let rest_len = queue.level_len(priority) - taken_len + arrived_len as usize;
-        let finish_ns = start_ns + self.cost.finish_high_ns(rest_len.min(self.batch_len_max));
-        finish_ns <= self.slots[next as usize].deadline_ns
+        let left_len = queue.level_len(priority) - taken_len;
+        let rest_len = left_len.saturating_add(arrived_len as usize).min(self.batch_len_max);
+        start_ns.saturating_add(self.cost.finish_high_ns(rest_len))
+            <= self.slots[next as usize].deadline_ns
     }
 
     /// Longest batch up to `batch_len_max` that ends before a deadline.
@@ -145,14 +150,15 @@ impl Scheduler {
         match stage {
             Stage::Upload => {
                 let upload_ns = self.cost.predict_high_ns(Stage::Upload, batch_len);
-                self.compute_free_ns(now_ns).max(now_ns + upload_ns)
+                self.compute_free_ns(now_ns).max(now_ns.saturating_add(upload_ns))
             }
             _ => now_ns,
         }
     }
 
     fn finish_ns(&self, stage: Stage, batch_len: usize, now_ns: u64) -> u64 {
-        self.start_ns(stage, batch_len, now_ns) + self.cost.finish_high_ns(batch_len)
+        let start_ns = self.start_ns(stage, batch_len, now_ns);
+        start_ns.saturating_add(self.cost.finish_high_ns(batch_len))
     }
 
     fn queue(&self, stage: Stage) -> &super::Queue {

@@ -197,6 +197,31 @@ fn deadlines_refuse_at_once_and_expire_on_time() {
 }
 
 #[test]
+fn a_stage_that_takes_for_ever_overflows_nothing() {
+    for (_, policy) in PolicySpec::ALL {
+        let endless = Line::new(1e30, 1e30);
+        let lines = Stages { upload: endless, compute: endless, download: endless };
+        let mut scheduler = Scheduler::new(&Config { lines, ..config(policy) });
+        let urgent = Request { deadline_ns: Some(1_000_000_000_000), ..request(63) };
+        assert_eq!(scheduler.submit(0, urgent), Err(Refusal::Deadline));
+        let late = Request { deadline_ns: Some(u64::MAX - 1), ..request(62) };
+        scheduler.submit(0, late).unwrap();
+        for slot in 0..48 {
+            scheduler.submit(u64::from(slot), request(slot)).unwrap();
+        }
+        for moment in 0..400 {
+            let now_ns = moment * 3_600_000_000_000;
+            while scheduler.poll_action(now_ns).is_some() {}
+            for stage in [Stage::Upload, Stage::Compute, Stage::Download] {
+                let _ = scheduler.stage_completed(now_ns, stage, u64::MAX);
+            }
+            scheduler.poll_timeout();
+        }
+        assert!(scheduler.is_idle(), "{policy:?}");
+    }
+}
+
+#[test]
 fn urgent_requests_go_first_and_earlier_deadlines_before_later_ones() {
     let mut config = config(PolicySpec::Serial);
     config.batch_len_max = 2;
