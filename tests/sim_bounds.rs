@@ -141,3 +141,21 @@ fn a_wrong_first_fit_is_forgotten() {
         }
     }
 }
+
+/// Goal: no seed leaves the default on the wrong side of a staircase. While it is learnt, the edges
+/// of the stairs may look as bad as what lies between them, and a length that is thought too ill of
+/// is never tried.
+#[test]
+fn the_edges_of_stairs_are_found() {
+    let device: DeviceSpec = format!("{DEVICE},buckets=1/2/4/8/16/32/64/128/256").parse().unwrap();
+    let optimum_ns = bounds::optimal_mean_ns(&ServiceTimes::compute(&device, 256), rate_hz(0.6));
+    let optimum_ns = optimum_ns.unwrap() + bounds::transfers_ns(&device);
+    for seed in 28..=36 {
+        let workload = Workload::Open(OpenLoop::Poisson { rate_hz: rate_hz(0.6) });
+        let mut setup = setup(&device, &workload, PolicySpec::Stream, 256, seed);
+        setup.arrival_len_max = 40_000;
+        let ratio = run(&setup, ()).latencies.mean_ns() / optimum_ns;
+        println!("seed {seed}: {ratio:.3} of the optimal mean");
+        assert!(ratio < 1.2, "seed {seed}: {ratio}");
+    }
+}
