@@ -18,7 +18,7 @@ use super::completions::Completions;
 use super::fence::{check_may_block, in_callback};
 use super::layout::Callback;
 use super::status::{Failed, Outcome, Status};
-use crate::engine::{Answer, Engine, Failure, Lease, Refused, RequestOptions, Ticket, look_out};
+use crate::engine::{Answer, Engine, Failure, Lease, Refused, RequestOptions, Ticket, spin_until};
 
 /// How an answer is announced; user data is opaque to us, so its address is all that is kept.
 #[derive(Clone, Copy)]
@@ -170,7 +170,7 @@ impl Requests {
         let (index, _) = place_of(request);
         let place = &self.places[index];
         let spin = timeout.map_or(self.spin, |timeout| timeout.min(self.spin));
-        look_out(|| place.is_answered.load(Ordering::Relaxed), spin);
+        spin_until(|| place.is_answered.load(Ordering::Relaxed), spin);
         if !place.is_answered.load(Ordering::Relaxed) {
             self.check_process()?;
         }

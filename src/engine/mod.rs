@@ -36,7 +36,7 @@ pub use histogram::{LatencyHistogram, LengthHistogram};
 pub use lease::Lease;
 pub use options::{EngineOptions, Failure, Refused, RequestOptions};
 pub use stats::Stats;
-pub(crate) use ticket::look_out;
+pub(crate) use ticket::spin_until;
 pub use ticket::{Answer, Handler, Output, Ticket};
 
 use crate::backend::{Backend, Fault, Geometry};

@@ -123,7 +123,7 @@ impl Ticket {
         let cell = &shared.cells[self.cell as usize];
         let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let spin = timeout.map_or(shared.spin, |timeout| timeout.min(shared.spin));
-        look_out(|| cell.is_ended(), spin);
+        spin_until(|| cell.is_ended(), spin);
         loop {
             if let Some(answered) = cell.take_or_wait(|| Waiter::Thread(thread::current())) {
                 self.shared = None;
@@ -150,7 +150,7 @@ impl Ticket {
 }
 
 /// Spins until there is an answer, no longer than `spin`.
-pub(crate) fn look_out(is_ended: impl Fn() -> bool, spin: Duration) {
+pub(crate) fn spin_until(is_ended: impl Fn() -> bool, spin: Duration) {
     if spin.is_zero() {
         return;
     }
