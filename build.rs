@@ -133,7 +133,7 @@ mod cuda {
             let name = file.file_stem().expect("a file's path ends in its name");
             let fatbin = folder.join(name).with_extension("fatbin");
             fat_binary(&nvcc, &file, &fatbin);
-            // The names of its kernels begin with its own.
+            // The host looks a kernel up in the module that is called as its file.
             format!("({name:?}, include_bytes!({fatbin:?})),\n")
         };
         let list: String = files("cuda", "cu").into_iter().map(compile).collect();

@@ -10,50 +10,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::context::DeviceInfo;
-use super::launch as abi;
 use super::plan::{ConvStep, STEP_LEN};
+use super::tile::{TILES, Tile};
 use crate::error::{Error, Kind, Result};
-
-/// A convolution kernel: what a block computes and what it needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Tile {
-    pub(super) name: &'static str,
-    /// Output pixels.
-    pub(super) m: usize,
-    /// Output channels.
-    pub(super) n: usize,
-    pub(super) thread_len: u32,
-    pub(super) shared_bytes: u32,
-}
-
-macro_rules! tile {
-    ($name:literal, $m:ident, $n:ident, $threads:ident, $shared_bytes:ident) => {
-        Tile {
-            name: $name,
-            m: abi::$m as usize,
-            n: abi::$n as usize,
-            thread_len: abi::$threads,
-            shared_bytes: abi::$shared_bytes,
-        }
-    };
-}
-
-/// Every convolution kernel of `cuda/kernels.inc`.
-#[rustfmt::skip]
-pub(super) const TILES: [Tile; 6] = [
-    tile!("conv_128x128", TWINSTREAM_CONV_128x128_M, TWINSTREAM_CONV_128x128_N,
-        TWINSTREAM_CONV_128x128_THREADS, TWINSTREAM_CONV_128x128_SHARED_BYTES),
-    tile!("conv_128x64", TWINSTREAM_CONV_128x64_M, TWINSTREAM_CONV_128x64_N,
-        TWINSTREAM_CONV_128x64_THREADS, TWINSTREAM_CONV_128x64_SHARED_BYTES),
-    tile!("conv_64x64", TWINSTREAM_CONV_64x64_M, TWINSTREAM_CONV_64x64_N,
-        TWINSTREAM_CONV_64x64_THREADS, TWINSTREAM_CONV_64x64_SHARED_BYTES),
-    tile!("conv_64x32", TWINSTREAM_CONV_64x32_M, TWINSTREAM_CONV_64x32_N,
-        TWINSTREAM_CONV_64x32_THREADS, TWINSTREAM_CONV_64x32_SHARED_BYTES),
-    tile!("conv_32x64", TWINSTREAM_CONV_32x64_M, TWINSTREAM_CONV_32x64_N,
-        TWINSTREAM_CONV_32x64_THREADS, TWINSTREAM_CONV_32x64_SHARED_BYTES),
-    tile!("conv_16x64", TWINSTREAM_CONV_16x64_M, TWINSTREAM_CONV_16x64_N,
-        TWINSTREAM_CONV_16x64_THREADS, TWINSTREAM_CONV_16x64_SHARED_BYTES),
-];
 
 /// Slices of K that are tried.
 const SPLITS: [u32; 8] = [1, 2, 3, 4, 6, 8, 12, 16];

@@ -173,6 +173,20 @@ enum Params {
     TopK(abi::twinstream_top_k_params),
 }
 
+impl Params {
+    /// The file of `cuda/` whose kernels take them.
+    fn module(&self) -> &'static str {
+        match self {
+            Self::Describe(_) => "describe",
+            Self::Stem(_) => "stem",
+            Self::Conv(_) => "conv",
+            Self::AveragePool(_) => "average_pool",
+            Self::FullyConnected(_) => "fully_connected",
+            Self::TopK(_) => "top_k",
+        }
+    }
+}
+
 /// One kernel with all that it needs.
 #[derive(Clone, Copy)]
 pub(super) struct Launch {
@@ -542,7 +556,8 @@ impl Executor {
         (thread_len, shared_bytes): (u32, u32),
         params: Params,
     ) -> std::result::Result<Launch, Code> {
-        let Function { handle: function, waits } = self.context.function(name, shared_bytes)?;
+        let found = self.context.function(params.module(), name, shared_bytes)?;
+        let Function { handle: function, waits } = found;
         // A batch begins when the one before has ended, whose description it overwrites.
         let is_dependent = waits && !matches!(params, Params::Describe(_));
         let kernel = KernelLaunch { function, grid, thread_len, shared_bytes, is_dependent };
