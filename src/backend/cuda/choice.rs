@@ -211,8 +211,8 @@ impl<'a> Chooser<'a> {
     pub(super) fn clocks(&self, choice: Choice, conv: &ConvStep, batch_len: usize) -> f64 {
         let tile = choice.tile();
         let block_len: u32 = choice.grid(conv, batch_len).iter().product();
-        let per_processor =
-            (self.device.shared_bytes / (tile.shared_bytes + SHARED_BYTES_OF_BLOCK)).max(1);
+        let per_processor = self.device.shared_bytes / (tile.shared_bytes + SHARED_BYTES_OF_BLOCK);
+        let per_processor = per_processor.clamp(1, tile.blocks_max);
         let steps = (conv.sum_len() / STEP_LEN).div_ceil(choice.split_len as usize) as f64;
         let macs = (tile.m * tile.n * STEP_LEN) as f64;
         let load_bytes = ((tile.m + tile.n) * STEP_LEN * 2) as f64;

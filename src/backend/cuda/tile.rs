@@ -14,6 +14,8 @@ pub(super) struct Tile {
     /// Output channels.
     pub(super) n: usize,
     pub(super) thread_len: u32,
+    /// Blocks that a multiprocessor has registers for.
+    pub(super) blocks_max: u32,
     pub(super) shared_bytes: u32,
 }
 
@@ -35,9 +37,9 @@ impl Tile {
             field.unwrap_or_else(|| panic!("cuda/tiles.inc: not a tile: {line}"))
         };
         let (m, n, warps_m, warps_n) = (number(), number(), number(), number());
-        let (_stages, _blocks_min, shared_bytes) = (number(), number(), number());
+        let (_stages, blocks_max, shared_bytes) = (number(), number(), number());
         let thread_len = warps_m * warps_n * WARP_LEN;
-        Self { name, m: m as usize, n: n as usize, thread_len, shared_bytes }
+        Self { name, m: m as usize, n: n as usize, thread_len, blocks_max, shared_bytes }
     }
 }
 
@@ -48,8 +50,14 @@ mod tests {
     #[test]
     fn the_list_is_read_as_it_stands() {
         let tile = TILES.iter().find(|tile| tile.name == "conv_16x64").unwrap();
-        let expected =
-            Tile { name: "conv_16x64", m: 16, n: 64, thread_len: 128, shared_bytes: 61968 };
+        let expected = Tile {
+            name: "conv_16x64",
+            m: 16,
+            n: 64,
+            thread_len: 128,
+            blocks_max: 3,
+            shared_bytes: 61968,
+        };
         assert_eq!(*tile, expected);
         let lines = include_str!("../../../cuda/tiles.inc").lines();
         assert_eq!(lines.filter(|line| line.starts_with("TWINSTREAM_TILE")).count(), TILES.len());
