@@ -285,4 +285,28 @@ mod tests {
         let smaller = DeviceInfo { multiprocessor_len: 131, ..device.clone() };
         assert!(Choice::all(conv, 8).any(|choice| choice == choose(&smaller, (32, 32), 8)));
     }
+
+    /// Goal: the tile of two stages is for devices whose shared memory holds one block of three
+    /// stages, and two of two; where registers are the limit, it gains nothing and is not taken.
+    #[test]
+    fn fewer_stages_are_for_small_shared_memory() {
+        let h100 = DeviceInfo::h100();
+        let (multiprocessor_len, shared_bytes) = (108, 164 << 10);
+        let a100 =
+            DeviceInfo { capability: (8, 0), multiprocessor_len, shared_bytes, ..h100.clone() };
+        let steps = Steps::new(&Network::resnet50(1000, 224, 224).unwrap());
+        let tiles_on = |device: &DeviceInfo| {
+            let chooser = Chooser::new(device, (224, 224), None);
+            let convs = steps.list.iter().filter_map(|step| match &step.work {
+                Work::Conv(conv) => Some(chooser.choose(&step.name, conv, 128).tile().name),
+                _ => None,
+            });
+            convs.collect::<Vec<_>>()
+        };
+        let (on_a100, on_h100) = (tiles_on(&a100), tiles_on(&h100));
+        assert!(on_a100.contains(&"conv_128x128_2_stages"), "{on_a100:?}");
+        assert!(!on_a100.contains(&"conv_128x128"), "{on_a100:?}");
+        assert!(!on_h100.contains(&"conv_128x128_2_stages"), "{on_h100:?}");
+        assert!(on_h100.contains(&"conv_128x128"), "{on_h100:?}");
+    }
 }
