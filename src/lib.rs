@@ -1,7 +1,8 @@
 //! ResNet-50 inference at the lowest latency the hardware allows, at every load, with nothing to
 //! tune.
 //!
-//! - [`model`]: a trained network, as a list of fused layers that every backend executes.
+//! - [`model`]: a trained network, as a list of layers.
+//! - [`lower`]: the same as the steps that every backend executes.
 //! - [`backend`]: what executes it; [`backend::cpu`] is the embedded default, `backend::cuda`
 //!   (feature `cuda`) a GPU.
 //! - [`sched`]: chooses each batch and when its upload starts; a deterministic state machine.
@@ -17,6 +18,7 @@ pub mod engine;
 mod error;
 #[cfg(feature = "image")]
 pub mod image;
+pub mod lower;
 pub mod model;
 pub mod ring;
 pub mod sched;

@@ -4,7 +4,8 @@ use std::io::{self, BufWriter, Write};
 
 use clap::Args;
 use serde::Serialize;
-use twinstream::model::{Arena, Conv, Layer, LayerCost, Model, Network, Op, Shape};
+use twinstream::lower::Steps;
+use twinstream::model::{Conv, Layer, LayerCost, Model, Network, Op, Shape};
 
 use crate::classify::write_line;
 use crate::options::{ModelOptions, Size};
@@ -110,7 +111,7 @@ fn total(network: &Network) -> Total {
     Total {
         layers: network.layers().len(),
         parameters: cost.weight_len,
-        arena_bytes: Arena::new(network).value_len() as u64 * VALUE_BYTES,
+        arena_bytes: Steps::new(network).arena_len as u64 * VALUE_BYTES,
         cost: cost.into(),
     }
 }

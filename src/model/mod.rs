@@ -3,16 +3,12 @@
 //! [`Network`] is what every backend executes: layers, shapes, costs. [`Model`] is what a user
 //! trained: weights and configuration. Nothing here knows how a layer is computed.
 
-mod arena;
 mod classes;
 mod config;
 mod network;
 mod tensor_file;
 mod weights;
 
-pub use arena::Arena;
-#[cfg(feature = "cuda")]
-pub(crate) use arena::{Tensor, place};
 pub use classes::{Answer, Class, top_k, top_k_of};
 #[cfg(feature = "image")]
 pub(crate) use config::CROP_PCT_MIN;

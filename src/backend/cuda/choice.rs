@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::context::DeviceInfo;
-use super::plan::{ConvStep, STEP_LEN};
+use super::plan::STEP_LEN;
 use super::tile::{TILES, Tile};
 use crate::error::{Error, Kind, Result};
+use crate::lower::ConvStep;
 
 /// Slices of K that are tried.
 const SPLITS: [u32; 8] = [1, 2, 3, 4, 6, 8, 12, 16];
@@ -246,7 +247,7 @@ pub fn tuning_path() -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::cuda::plan::{Steps, Work};
+    use crate::lower::{Steps, Work};
     use crate::model::Network;
 
     /// Goal: what was measured is used, on the device and at the size where it was, and only if the

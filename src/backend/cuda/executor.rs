@@ -10,10 +10,11 @@ use super::context::{Context, Function};
 use super::driver::Code;
 use super::launch as abi;
 use super::memory::{DeviceMemory, PinnedMemory};
-use super::plan::{ConvStep, Plan, Step, Steps, VALUE_BYTES, Work};
+use super::plan::{Plan, VALUE_BYTES};
 use super::stream::{KernelLaunch, Stream};
 use super::weights::{Packed, pack_conv, pack_fully_connected, pack_stem};
 use crate::error::{Error, Kind, Result};
+use crate::lower::{ConvStep, Step, Steps, Work};
 use crate::model::{Answer, Model, ModelConfig};
 
 /// Buffers that results alternate between: so many batches await or undergo their download.
