@@ -17,6 +17,7 @@
 //! ```
 
 mod decode;
+#[forbid(unsafe_code)]
 mod jpeg;
 mod preprocess;
 mod resample;
