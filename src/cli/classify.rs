@@ -10,6 +10,7 @@ use twinstream::model::{Answer, Class, Model};
 use crate::computer::BackendOptions;
 use crate::options::{Classifier, ModelOptions, parse_count};
 use crate::outcome::{Outcome, message, progress_bar};
+use crate::output;
 use crate::reader::for_each_batch;
 
 /// Name what is on images: their most probable classes
@@ -64,7 +65,7 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     let answer_len = classifier.computer.answer_len();
     let (mut pixels, mut answers) = (Vec::new(), Vec::new());
     let mut failed_len = 0;
-    let mut output = BufWriter::new(io::stdout().lock());
+    let mut output = BufWriter::new(output::stdout());
     let progress = progress_bar(options.images.len(), true);
     for_each_batch(
         &options.images,
@@ -145,7 +146,7 @@ pub fn write_failure(
     }
     // What was answered before comes first where both streams are one terminal.
     output.flush()?;
-    eprintln!("error: {}", message(error));
+    output::tell(format_args!("error: {}", message(error)));
     Ok(())
 }
 

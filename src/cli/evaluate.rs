@@ -14,6 +14,7 @@ use crate::classify::{write_failure, write_line};
 use crate::computer::BackendOptions;
 use crate::options::{Classifier, ModelOptions};
 use crate::outcome::{Outcome, progress_bar};
+use crate::output::stdout;
 use crate::reader::for_each_batch;
 
 /// An image counts where its class is among so many, the most probable.
@@ -55,7 +56,7 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     let (mut pixels, mut answers) = (Vec::new(), Vec::new());
     let mut labels = labels.into_iter();
     let (mut images_len, mut top1_len, mut top5_len) = (0, 0, 0);
-    let mut output = io::stdout().lock();
+    let mut output = stdout();
     let progress = progress_bar(paths.len(), false);
     let start = Instant::now();
     for_each_batch(
