@@ -7,6 +7,7 @@ mod computer;
 mod evaluate;
 mod experiment;
 mod files;
+mod folders;
 #[cfg(feature = "cuda")]
 mod gpu_plan;
 mod html;

@@ -150,8 +150,11 @@ const MODEL_ARGS: &[(&str, Use)] = &[
 /// Keys of `pretrained_cfg` that timm does not read beside it.
 const INNER: [&str; 6] = ["input_size", "mean", "std", "interpolation", "crop_pct", "crop_mode"];
 
-/// Most edits between a key and the one that was meant.
-const EDITS_MAX: usize = 2;
+/// Most edits between a key and the one that was meant, where that is a long one.
+const EDITS_MAX: usize = 3;
+
+/// Letters of a key for each edit.
+const LETTERS_AN_EDIT: usize = 4;
 
 /// The file's objects, of known keys alone; a value `null` is as none.
 pub(super) struct Keys<'a> {
@@ -298,8 +301,8 @@ fn meant(key: &str, table: &[(&'static str, Use)]) -> Option<&'static str> {
     let edits = |name: &str| strsim::damerau_levenshtein(&plain(key), &plain(name));
     let known = table.iter().filter(|(_, what)| *what != Passed).map(|(name, _)| *name);
     let near = known.map(|name| (edits(name), name));
-    // Of short keys a part is any other word.
-    near.filter(|(edits, name)| *edits <= (name.len() / 3).min(EDITS_MAX)).min().map(|it| it.1)
+    let limit = |name: &str| (name.len() / LETTERS_AN_EDIT).clamp(1, EDITS_MAX);
+    near.filter(|(edits, name)| *edits <= limit(name)).min().map(|it| it.1)
 }
 
 #[cfg(test)]
@@ -313,7 +316,7 @@ mod tests {
             ("cropPct", Some("crop_pct")),
             ("Mean", Some("mean")),
             ("interpolaton", Some("interpolation")),
-            ("pretraind_cfg", Some("pretrained_cfg")),
+            ("pretrained_config", Some("pretrained_cfg")),
             ("label_name", Some("label_names")),
             ("input-size", Some("input_size")),
             ("stdd", Some("std")),

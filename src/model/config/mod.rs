@@ -211,6 +211,7 @@ impl Found {
             processor::read(&keys, &mut found.config)?;
         } else {
             found.read_preprocessing(&keys)?;
+            found.notes.extend(processor::passed_over(&keys));
         }
         found.config.validate()?;
         Ok(found)
@@ -266,17 +267,18 @@ impl Found {
             _ => String::new(),
         };
         let values = values.join(", ");
-        log::warn!(
-            "{path}: no preprocessing is stated for these, so ImageNet's is assumed: {values}{advice}"
-        );
+        log::warn!("{path}: not stated, so taken as ImageNet's: {values}{advice}");
     }
 }
 
 /// The classes of the network whose preprocessing is assumed.
 const IMAGENET_CLASSES: usize = 1000;
 
+/// How a value reads in a message.
+type Shown = fn(&ModelConfig) -> String;
+
 /// What is assumed where a file does not say it, and how it reads.
-const ASSUMED: [(&str, fn(&ModelConfig) -> String); 5] = [
+const ASSUMED: [(&str, Shown); 5] = [
     ("input_size", |config| format!("[3, {}, {}]", config.height, config.width)),
     ("mean", |config| format!("{:?}", config.mean)),
     ("std", |config| format!("{:?}", config.std)),
@@ -400,6 +402,10 @@ mod tests {
             (r#"{"num_classes": 2, "optimizer": "sgd"}"#, "not read: optimizer"),
             (r#"{"pretrained_cfg": {"seed": 1}}"#, "not read: pretrained_cfg.seed"),
             (r#"{"label_names": ["a"], "labels": ["b"]}"#, "label_names and labels name the"),
+            (
+                r#"{"mean": [0, 0, 0], "image_std": [1, 1, 1], "crop_size": 224}"#,
+                "not read beside timm's keys: image_std, crop_size",
+            ),
             (r#"{"num_classes": 2, "label2id": {"a": 0}}"#, "label2id names no class"),
             (r#"{"num_classes": 2, "label_descriptions": {"a": "b"}}"#, "write label_names"),
         ] {
@@ -414,11 +420,13 @@ mod tests {
     fn what_leaves_the_network_as_it_is_is_accepted() {
         for text in [
             r#"{"architecture": "resnet50", "model_args": {}, "global_pool": "avg"}"#,
-            r#"{"num_classes": 3, "model_args": {"num_classes": 3, "in_chans": 3, "block_args": null,
-                "drop_rate": 0.1, "layers": [3, 4, 6, 3]}, "num_features": 2048}"#,
+            r#"{"num_classes": 3, "model_args": {"num_classes": 3, "in_chans": 3,
+                "block_args": null, "drop_rate": 0.1, "layers": [3, 4, 6, 3]},
+                "num_features": 2048}"#,
             r#"{"architectures": ["ResNetForImageClassification"], "model_type": "resnet",
-                "depths": [3, 4, 6, 3], "hidden_sizes": [256, 512, 1024, 2048], "hidden_act": "relu",
-                "layer_type": "bottleneck", "embedding_size": 64, "num_channels": 3,
+                "depths": [3, 4, 6, 3], "hidden_sizes": [256, 512, 1024, 2048],
+                "hidden_act": "relu", "layer_type": "bottleneck", "embedding_size": 64,
+                "num_channels": 3,
                 "downsample_in_first_stage": false, "torch_dtype": "float32"}"#,
             r#"{"pretrained_cfg": {"test_input_size": [3, 288, 288], "test_crop_pct": 1.0,
                 "fixed_input_size": false, "label_offset": 0, "url": "", "license": "mit"}}"#,

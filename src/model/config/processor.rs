@@ -36,6 +36,14 @@ pub(super) fn is_one(keys: &Keys<'_>) -> bool {
         && is_timm.iter().all(|key| keys.get(key).is_none())
 }
 
+/// What is to be told of such keys in a file that is none.
+pub(super) fn passed_over(keys: &Keys<'_>) -> Option<String> {
+    let others = ["size", "do_center_crop", "crop_size"];
+    let found = MARKS.iter().chain(&others).filter(|key| keys.get(key).is_some());
+    let found: Vec<&str> = found.copied().collect();
+    (!found.is_empty()).then(|| format!("not read beside timm's keys: {}", found.join(", ")))
+}
+
 /// Sets `config` to what the file says.
 pub(super) fn read(keys: &Keys<'_>, config: &mut ModelConfig) -> Result<()> {
     let kind = kind(keys)?;
