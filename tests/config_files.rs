@@ -131,7 +131,7 @@ mod program {
     fn what_a_configuration_leaves_open_is_told() {
         let said = said_of("config_part", Some(r#"{"input_size": [3, 32, 32], "seed": 1}"#));
         let [unread, assumed] = said.lines().collect::<Vec<_>>()[..] else { panic!("{said}") };
-        assert!(unread.ends_with("config.json: not read: seed"), "{unread}");
+        assert!(unread.ends_with("config.json: unknown, so not read: seed"), "{unread}");
         assert!(assumed.contains("taken as ImageNet's: mean [0.485, 0.456, 0.406], std"), "{said}");
         assert!(!assumed.contains("input_size"), "{assumed}");
 

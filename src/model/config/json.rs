@@ -85,11 +85,15 @@ pub(super) fn error(message: impl Into<String>) -> Error {
 impl Json {
     /// As it may stand in a message.
     pub(super) fn quoted(&self) -> String {
-        let text = self.to_string();
-        match text.char_indices().nth(QUOTED_LEN_MAX) {
-            Some((end, _)) => format!("{}…", &text[..end]),
-            None => text,
-        }
+        cut(self.to_string(), QUOTED_LEN_MAX)
+    }
+}
+
+/// The first so many characters.
+pub(super) fn cut(text: String, len_max: usize) -> String {
+    match text.char_indices().nth(len_max) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
     }
 }
 
@@ -121,9 +125,10 @@ impl fmt::Display for Json {
 impl<'a> Field<'a> {
     /// The key with the object that it stands in.
     pub(super) fn name(&self) -> String {
+        let key = cut(self.key.to_owned(), QUOTED_LEN_MAX);
         match self.place {
-            "" => self.key.to_owned(),
-            place => format!("{place}.{}", self.key),
+            "" => key,
+            place => format!("{place}.{key}"),
         }
     }
 
@@ -245,6 +250,7 @@ impl<'de> Deserialize<'de> for Json {
                 let (mut object, mut keys) = (Object::new(), std::collections::HashSet::new());
                 while let Some((key, value)) = access.next_entry::<String, Json>()? {
                     if !keys.insert(key.clone()) {
+                        let key = cut(key, QUOTED_LEN_MAX);
                         let message = format!("\"{key}\" stands there twice");
                         return Err(A::Error::custom(message));
                     }

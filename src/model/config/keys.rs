@@ -156,6 +156,12 @@ const EDITS_MAX: usize = 3;
 /// Letters of a key for each edit.
 const LETTERS_AN_EDIT: usize = 4;
 
+/// Longest key that is compared with others, in bytes: comparing takes time and memory by length.
+const MISTYPED_BYTES_MAX: usize = 64;
+
+/// Most keys of an object: ten times those that are known.
+const KEYS_LEN_MAX: usize = 1000;
+
 /// The file's objects, of known keys alone; a value `null` is as none.
 pub(super) struct Keys<'a> {
     top: &'a Object,
@@ -208,6 +214,9 @@ impl<'a> Keys<'a> {
     /// The keys that nobody knows, where nothing is wrong.
     fn check(&self) -> Result<Vec<String>> {
         let mut unknown = Vec::new();
+        if self.objects().any(|(_, object)| object.len() > KEYS_LEN_MAX) {
+            return Err(error(format!("not a configuration: more than {KEYS_LEN_MAX} keys")));
+        }
         self.check_kind()?;
         for (place, object) in self.objects() {
             check_values(place, object, KEYS)?;
@@ -297,6 +306,9 @@ fn mistyped(name: &str, meant: &str) -> Error {
 
 /// The key that was meant, of those that change something.
 fn meant(key: &str, table: &[(&'static str, Use)]) -> Option<&'static str> {
+    if key.len() > MISTYPED_BYTES_MAX {
+        return None;
+    }
     let plain = |key: &str| key.to_lowercase().replace(['_', '-', ' ', '.'], "");
     let edits = |name: &str| strsim::damerau_levenshtein(&plain(key), &plain(name));
     let known = table.iter().filter(|(_, what)| *what != Passed).map(|(name, _)| *name);

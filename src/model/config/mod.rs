@@ -27,6 +27,9 @@ pub(crate) const CROP_PCT_MIN: f64 = 0.01;
 /// or device that never ends is cut off here.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
+/// Most characters of the keys that a warning names.
+const NAMED_LEN_MAX: usize = 300;
+
 /// What mean and std are meant of; those of pixels up to 255 are the common mistake.
 const OF_SCALED_PIXELS: &str = "of pixel values scaled to 0 to 1; divide those of 0 to 255 by 255";
 
@@ -80,8 +83,8 @@ pub(super) struct Found {
     pub(super) config: ModelConfig,
     /// What was passed over.
     notes: Vec<String>,
-    /// Keys whose values are assumed.
-    assumed: Vec<&'static str>,
+    /// Those of [`PREPROCESSING`] that are not stated.
+    assumed: Vec<Stated>,
 }
 
 impl ModelConfig {
@@ -156,8 +159,8 @@ impl ModelConfig {
             return Err(Error::new(
                 Kind::Config,
                 format!(
-                    "label_names (or labels, id2label) has {} names, but fc.weight in the weights \
-                     has {class_count} rows: name every class, or none",
+                    "label_names has {} names, but fc.weight in the weights has {class_count} \
+                     rows: name every class, or none (labels and id2label count as label_names)",
                     self.label_names.len()
                 ),
             ));
@@ -185,7 +188,7 @@ impl Found {
 
     /// Where there is no file.
     pub(super) fn none() -> Self {
-        let assumed = ASSUMED.iter().map(|(key, _)| *key).collect();
+        let assumed = PREPROCESSING.to_vec();
         Self { config: ModelConfig::default(), notes: Vec::new(), assumed }
     }
 
@@ -198,7 +201,8 @@ impl Found {
         let mut notes = Vec::new();
         let unknown = std::mem::take(&mut keys.unknown);
         if !unknown.is_empty() {
-            notes.push(format!("not read: {}", unknown.join(", ")));
+            let unknown = json::cut(unknown.join(", "), NAMED_LEN_MAX);
+            notes.push(format!("unknown, so not read: {unknown}"));
         }
         let label_names = labels::read(&keys, &mut notes)?;
         let class_count = class_count(&keys)?;
@@ -239,8 +243,8 @@ impl Found {
         {
             return Err(field.wrong("\"center\", the one that is done here"));
         }
-        let missing = ASSUMED.iter().map(|(key, _)| *key).filter(|key| keys.get(key).is_none());
-        self.assumed = missing.collect();
+        let is_missing = |(key, _): &Stated| keys.get(key).is_none();
+        self.assumed = PREPROCESSING.into_iter().filter(is_missing).collect();
         Ok(())
     }
 
@@ -254,10 +258,9 @@ impl Found {
         if self.assumed.is_empty() {
             return;
         }
-        let says = |key| ASSUMED.iter().find(|(name, _)| *name == key).map(|(_, says)| says);
-        let values = self.assumed.iter().filter_map(|key| Some((key, says(*key)?(&self.config))));
-        let values: Vec<String> = values.map(|(key, value)| format!("{key} {value}")).collect();
-        let is_all = self.assumed.len() == ASSUMED.len();
+        let value = |(key, value): &Stated| format!("{key} {}", value(&self.config));
+        let values: Vec<String> = self.assumed.iter().map(value).collect();
+        let is_all = self.assumed.len() == PREPROCESSING.len();
         let advice = match class_count {
             Some(count) if is_all && count != IMAGENET_CLASSES => format!(
                 ". THIS IS LIKELY WRONG: with {count} classes the network is not ImageNet's, and \
@@ -274,11 +277,11 @@ impl Found {
 /// The classes of the network whose preprocessing is assumed.
 const IMAGENET_CLASSES: usize = 1000;
 
-/// How a value reads in a message.
-type Shown = fn(&ModelConfig) -> String;
+/// A key, and its value as the file would state it.
+type Stated = (&'static str, fn(&ModelConfig) -> String);
 
-/// What is assumed where a file does not say it, and how it reads.
-const ASSUMED: [(&str, Shown); 5] = [
+/// The keys of the preprocessing: each that a file does not state is assumed.
+const PREPROCESSING: [Stated; 5] = [
     ("input_size", |config| format!("[3, {}, {}]", config.height, config.width)),
     ("mean", |config| format!("{:?}", config.mean)),
     ("std", |config| format!("{:?}", config.std)),
@@ -340,7 +343,8 @@ mod tests {
     }
 
     fn keys_assumed(text: &str) -> Vec<&'static str> {
-        Found::parse(text.as_bytes()).unwrap().assumed
+        let assumed = Found::parse(text.as_bytes()).unwrap().assumed;
+        assumed.into_iter().map(|(key, _)| key).collect()
     }
 
     #[test]
@@ -350,9 +354,9 @@ mod tests {
         assert_eq!(keys_assumed(r#"{"architecture": "resnet50"}"#), all);
         assert_eq!(
             keys_assumed(r#"{"crop_pct": 0.9, "mean": null, "std": [1, 1, 1]}"#),
-            all[..2].iter().chain(&all[3..4]).copied().collect::<Vec<_>>()
+            ["input_size", "mean", "interpolation"]
         );
-        assert_eq!(Found::none().assumed, all);
+        assert_eq!(Found::none().assumed.len(), all.len());
     }
 
     /// Goal: timm's two forms mean the same. Method: the keys nested, then at the top.
@@ -434,6 +438,16 @@ mod tests {
             let found = Found::parse(text.as_bytes()).unwrap();
             assert_eq!(found.notes, [""; 0], "{text}");
         }
+    }
+
+    /// Goal: no file that fits the limit takes minutes to refuse.
+    #[test]
+    fn too_many_and_too_long_keys_are_no_work() {
+        let keys: Vec<String> = (0..1001).map(|index| format!(r#""k{index}": 0"#)).collect();
+        let error = parse(&format!("{{{}}}", keys.join(", "))).unwrap_err();
+        assert!(error.to_string().contains("more than 1000 keys"), "{error}");
+        let long = format!(r#"{{"num_classes": 2, "{}": 0}}"#, "crop_pct".repeat(1 << 18));
+        assert!(parse(&long).is_ok());
     }
 
     #[test]
