@@ -44,6 +44,10 @@ pub(super) fn parse(text: &[u8]) -> Result<Object> {
         return Err(error("is UTF-16 or binary: expected JSON in UTF-8"));
     }
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    if let Err(fault) = str::from_utf8(text) {
+        let at = fault.valid_up_to();
+        return Err(error(format!("is not UTF-8 at byte {at}: expected JSON in UTF-8")));
+    }
     if text.trim_ascii().is_empty() {
         return Err(error("is empty: expected a JSON object"));
     }
@@ -140,7 +144,7 @@ impl<'a> Field<'a> {
     pub(super) fn text(&self) -> Result<&'a str> {
         match self.value {
             Json::Text(text) => Ok(text),
-            _ => Err(self.wrong("a text")),
+            _ => Err(self.wrong("a string")),
         }
     }
 
@@ -289,6 +293,7 @@ mod tests {
             (b"\xef\xbb\xbf \n", "is empty"),
             (b"\xff\xfe{\0}\0", "UTF-16"),
             (b"\0{\0}", "UTF-16"),
+            (b"{\"labels\": [\"caf\xe9\"]}", "is not UTF-8 at byte 16"),
             (b"null", "holds null: expected a JSON object"),
             (b"[1]", "holds [1]: expected a JSON object"),
             (b"{\"a\": NaN}", "no NaN"),
