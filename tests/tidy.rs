@@ -184,6 +184,17 @@ fn foreign_crates_stay_behind_their_fences() {
     }
 }
 
+/// The macros panic where a stream takes nothing.
+#[test]
+fn the_command_prints_through_one_place() {
+    let ways = ["print!", "println!", "eprint!", "eprintln!", "dbg!", "io::stdout", "io::stderr"];
+    check_lines(|path, line| {
+        let may_print = !path.starts_with("src/cli") || path.ends_with("output.rs");
+        let way = ways.iter().find(|way| !may_print && mentions(line, way))?;
+        Some(format!("{way} stands in src/cli/output.rs alone"))
+    });
+}
+
 #[test]
 fn unsafe_stands_where_it_may() {
     check_lines(|path, line| {

@@ -10,6 +10,7 @@ use twinstream::model::{Conv, Layer, LayerCost, Model, Network, Op, Shape};
 use crate::classify::write_line;
 use crate::options::{ModelOptions, Size};
 use crate::outcome::Outcome;
+use crate::output::stdout;
 
 /// The CPU backend computes in FP32.
 const VALUE_BYTES: u64 = size_of::<f32>() as u64;
@@ -75,7 +76,7 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     let model = options.model.load()?;
     let Size { height, width } = options.model.size(&model);
     let network = model.network(height, width)?;
-    let mut output = BufWriter::new(io::stdout().lock());
+    let mut output = BufWriter::new(stdout());
     #[cfg(feature = "cuda")]
     if options.plan {
         let size = Size { height, width };

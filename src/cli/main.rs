@@ -7,6 +7,7 @@ mod computer;
 mod evaluate;
 mod experiment;
 mod files;
+mod folders;
 #[cfg(feature = "cuda")]
 mod gpu_plan;
 mod html;
@@ -14,6 +15,7 @@ mod inspect;
 mod live;
 mod options;
 mod outcome;
+mod output;
 mod plan;
 #[cfg(feature = "cuda")]
 mod profile;
@@ -27,7 +29,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use outcome::{EXIT_CODES_HELP, Outcome, exit_code};
+use outcome::{EXIT_CODES_HELP, Outcome, exit_code, usage_code};
 
 #[derive(Parser)]
 #[command(version, about, max_term_width = 100, after_help = EXIT_CODES_HELP)]
@@ -61,8 +63,12 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    env_logger::init();
-    exit_code(match Cli::parse().command {
+    output::start_log();
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(message) => return usage_code(&message),
+    };
+    exit_code(match command {
         Command::Bench(options) => bench::run(&options).map(|()| Outcome::AllAnswered),
         Command::Classify(options) => classify::run(&options),
         Command::Evaluate(options) => evaluate::run(&options),

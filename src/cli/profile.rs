@@ -1,7 +1,7 @@
 //! `twinstream profile`: times of layers, batches and copies on a GPU beside its bounds, and a
 //! check that what was timed computed the network.
 
-use std::io::{self, Write};
+use std::io::Write;
 
 use anyhow::bail;
 use clap::Args;
@@ -13,6 +13,7 @@ use crate::classify::write_line;
 use crate::computer::GpuOptions;
 use crate::options::{ModelOptions, Size, parse_count};
 use crate::outcome::Outcome;
+use crate::output::stdout;
 
 /// How far a logit may be from the CPU's, as a share of the largest of its image: weights and
 /// activations are rounded to f16 some fifty times.
@@ -75,7 +76,7 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     let mut oracle = Oracle { cpu: Cpu::new(&model, &cpu)?, logits: Vec::new() };
     let profile_options =
         ProfileOptions { batch_lens: options.batches.clone(), repeat_len: options.repeats };
-    let mut output = io::stdout().lock();
+    let mut output = stdout();
     let (mut written, mut wrong) = (Ok(()), Vec::new());
     profile(&model, &cuda, &profile_options, &mut |batch| {
         if written.is_ok() {

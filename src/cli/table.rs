@@ -1,6 +1,6 @@
 //! Tables for people.
 
-use std::io::{self, Write};
+pub(crate) use crate::output::print;
 
 /// A column's heading and its text for a row.
 pub(crate) type Column<T> = (&'static str, fn(&T) -> String);
@@ -20,9 +20,4 @@ pub(crate) fn text<T>(columns: &[Column<T>], rows: &[T]) -> String {
         }
     }
     lines.join("\n")
-}
-
-/// Prints a line; a closed pipe is an error here, not a panic.
-pub(crate) fn print(line: &str) -> io::Result<()> {
-    writeln!(io::stdout(), "{line}")
 }

@@ -1,6 +1,6 @@
 //! `twinstream tune`: measure the convolutions' tiles on a GPU, and store the best.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::Path;
 
 use clap::Args;
@@ -11,6 +11,7 @@ use crate::classify::write_line;
 use crate::computer::GpuOptions;
 use crate::options::{ModelOptions, parse_count};
 use crate::outcome::Outcome;
+use crate::output::{stdout, tell};
 
 /// Measure tiles for each convolution and batch size on a GPU, and store the best for later runs
 ///
@@ -58,7 +59,7 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     if !options.batches.is_empty() {
         tune_options.batch_lens.clone_from(&options.batches);
     }
-    let mut output = io::stdout().lock();
+    let mut output = stdout();
     let mut done = Ok(());
     tune(&model, &cuda, &tune_options, &mut tuning, &mut |bucket, tuning| {
         if done.is_ok() {
@@ -67,7 +68,7 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
         }
     })?;
     done?;
-    eprintln!("stored in {}", path.display());
+    tell(format_args!("stored in {}", path.display()));
     Ok(Outcome::AllAnswered)
 }
 

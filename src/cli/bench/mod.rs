@@ -16,6 +16,7 @@ use twinstream::sim::words;
 use crate::files::write;
 use crate::live::{BackendWords, OpenOptions};
 use crate::outcome::Usage;
+use crate::output::tell;
 use crate::table::{self, Column};
 use crate::{charts, files};
 use measure::{Arrivals, Bench, Measured, Summary};
@@ -136,13 +137,15 @@ fn single_rate(workload: &Workload) -> Result<&OpenLoop, Usage> {
 fn warn(run: &Measured) {
     let Summary { policy, arrivals, late_p99_ms, mean_ms, .. } = &run.summary;
     if *late_p99_ms > 0.05 * mean_ms {
-        eprintln!(
+        tell(format_args!(
             "warning: {policy}, {arrivals}: one request in a hundred was handed over \
              {late_p99_ms:.3} ms late or more, which its latency counts: the machine is too busy"
-        );
+        ));
     }
     if run.is_cut {
-        eprintln!("warning: {policy}, {arrivals}: cut short, there were too many requests");
+        tell(format_args!(
+            "warning: {policy}, {arrivals}: cut short, there were too many requests"
+        ));
     }
 }
 
