@@ -23,6 +23,7 @@ pub mod ring;
 pub mod sched;
 #[cfg(feature = "sim")]
 pub mod sim;
+mod words;
 
 pub use build_info::{BUILD_INFO, BuildInfo};
 pub use error::{Error, Result};
