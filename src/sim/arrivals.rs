@@ -27,7 +27,7 @@ fn unknown(words: &str, what: &str) -> Error {
     let kinds = WORDS.iter().filter_map(|(form, _)| Some(form.split_once(':')?.0));
     let kind = words.split(':').next().unwrap_or_default();
     let (guess, forms) = (did_you_mean(kind, kinds), WORDS.map(|(form, _)| form).join(", "));
-    refuse(words, format!("{what}{guess}; workloads are {forms}"))
+    refuse(words, format!("{what}; workloads are {forms}{guess}"))
 }
 
 /// A workload, as described by words; see `docs/SIMULATION.md` for them.
@@ -256,7 +256,7 @@ fn closed(words: &str) -> Result<ClosedLoop> {
             Some(think) => (clients, Some(think)),
             None => {
                 let guess = did_you_mean(item.split('=').next().unwrap_or_default(), ["think"]);
-                let what = format!("unknown item{guess}; write closed:N,think=TIME");
+                let what = format!("unknown item; write closed:N,think=TIME{guess}");
                 return Err(refuse(item, what));
             }
         },

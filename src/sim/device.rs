@@ -154,7 +154,7 @@ impl DeviceSpec {
             _ => {
                 let keys = ITEMS.iter().filter_map(|(form, _)| Some(form.split_once('=')?.0));
                 let (guess, items) = (did_you_mean(key, keys), items());
-                return Err(refuse(item, format!("unknown device item{guess}; items are {items}")));
+                return Err(refuse(item, format!("unknown device item; items are {items}{guess}")));
             }
         }
         Ok(())

@@ -48,7 +48,7 @@ impl FromStr for BackendWords {
             _ => {
                 let kind = words.split(':').next().unwrap_or_default();
                 let guess = did_you_mean(kind, ["cpu", "cuda", "null", "sim"]);
-                bail!("`{words}`: not a backend{guess}; backends are cpu, cuda, null, sim:DEVICE")
+                bail!("`{words}`: not a backend; backends are cpu, cuda, null, sim:DEVICE{guess}")
             }
         })
     }

@@ -321,7 +321,7 @@ impl FromStr for PolicySpec {
         let found = Self::words(name).ok_or_else(|| {
             let guess = did_you_mean(name, names);
             PolicyError(format!(
-                "no policy is called `{name}`{guess}; policies are {}",
+                "no policy is called `{name}`; policies are {}{guess}",
                 names.join(", ")
             ))
         })?;
@@ -360,7 +360,7 @@ impl PolicyWords {
             let guess = did_you_mean(key, keys());
             let keys = keys().collect::<Vec<_>>().join(", ");
             return Err(PolicyError(format!(
-                "`{setting}`: {name} has no such parameter{guess}; it has {keys}"
+                "`{setting}`: {name} has no such parameter; it has {keys}{guess}"
             )));
         };
         if (parameter.set)(policy, value) {
@@ -425,7 +425,8 @@ mod tests {
             assert_eq!(policy.to_string(), name);
         }
         let error = "strem".parse::<PolicySpec>().unwrap_err().to_string();
-        assert!(error.contains("`strem`; did you mean `stream`?"), "{error}");
+        assert!(error.contains("`strem`; policies are"), "{error}");
+        assert!(error.contains("stream; did you mean `stream`?"), "{error}");
     }
 
     #[test]
