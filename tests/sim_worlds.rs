@@ -64,7 +64,7 @@ fn policy(draw: &mut Draw) -> PolicySpec {
         1 | 2 => PolicySpec::Fixed {
             batch_len: 1 + draw.below(64) as usize,
             delay_ns: draw.below(3) * draw.below(3_000_000),
-            preferred: BatchLens::NONE,
+            preferred: BatchLens::new(&[1 + draw.below(64) as usize]).unwrap(),
             is_eager: draw.sometimes(2),
         },
         3 => PolicySpec::Adaptive { batch_len: usize::MAX, tick_ns: 1 + draw.below(2_000_000) },

@@ -19,7 +19,7 @@ pub const WORDS: [(&str, &str); 6] = [
     ("burst:RATE@MEAN_TIME,RATE@MEAN_TIME", "two rates that alternate at random"),
     ("steps:RATE@TIME,…[,uniform]", "one rate after the other; the last one holds"),
     ("closed:N[,think=TIME]", "N clients that wait for their answers"),
-    ("trace:FILE", "recorded: nanoseconds from the start, one arrival a line"),
+    ("trace:FILE", "recorded: nanoseconds, one arrival a line"),
 ];
 
 /// An error that lists the words.

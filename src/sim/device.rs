@@ -34,8 +34,8 @@ pub const ITEMS: [(&str, &str); 7] = [
     ("down=FIXED+PER_IMAGE", "download time"),
     ("buckets=1/2/4/8", "lengths that compute is built for"),
     ("jitter=3%", "standard deviation of each stage time"),
-    ("outliers=10%x10", "this share of the stages takes so many times as long"),
-    ("drift=0s:1/10s:2", "the compute time is multiplied by a changing factor"),
+    ("outliers=10%x10", "this share of stages takes so many times as long"),
+    ("drift=0s:1/10s:2", "factors of the compute time, over time"),
 ];
 
 fn items() -> String {

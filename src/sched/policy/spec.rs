@@ -97,7 +97,10 @@ const TIME: &str = "TIME";
 
 /// A parameter that is a field of a variant: how the field is written and read.
 macro_rules! parameter {
-    ($key:literal, $form:expr, $meaning:literal, $variant:ident.$field:ident: $write:expr, $read:expr) => {
+    (
+        $key:literal, $form:expr, $meaning:literal,
+        $variant:ident.$field:ident: $write:expr, $read:expr
+    ) => {
         Parameter {
             key: $key,
             form: $form,
@@ -119,7 +122,13 @@ macro_rules! parameter {
 
 const FIXED: &[Parameter] = &[
     parameter!("len", IMAGES, "longest batch", Fixed.batch_len: limit_word, limit),
-    parameter!("delay", TIME, "longest wait of the first image", Fixed.delay_ns: duration_word, time),
+    parameter!(
+        "delay",
+        TIME,
+        "longest wait of the first image",
+        Fixed.delay_ns: duration_word,
+        time
+    ),
     parameter!(
         "preferred",
         "A/B/…",
@@ -140,7 +149,7 @@ impl PolicySpec {
         },
         PolicyWords {
             name: "fixed",
-            meaning: "a full batch, or all after a delay (Triton, TorchServe, TF Serving)",
+            meaning: "a full batch, or all after a delay (Triton, TorchServe)",
             default: Self::Fixed {
                 batch_len: 32,
                 delay_ns: 1_000_000,
