@@ -15,18 +15,17 @@ pub(super) enum ColourSpace {
 }
 
 impl ColourSpace {
-    /// What the headers make of the components with `ids`; `adobe_transform` is what an Adobe
-    /// segment says, if there is one. None if it is no number of components that Pillow reads.
-    pub(super) fn new(ids: &[u8], has_jfif: bool, adobe_transform: Option<u8>) -> Option<Self> {
-        Some(match (ids, adobe_transform) {
+    /// What the headers make of the one, three or four components with `ids`; `adobe_transform` is
+    /// what an Adobe segment says, if there is one.
+    pub(super) fn new(ids: &[u8], has_jfif: bool, adobe_transform: Option<u8>) -> Self {
+        match (ids, adobe_transform) {
             ([_], _) => Self::Grey,
             ([_, _, _], _) if has_jfif => Self::YCbCr,
             ([_, _, _], Some(0)) | (b"RGB", None) => Self::Rgb,
             ([_, _, _], _) => Self::YCbCr,
-            ([_, _, _, _], None | Some(0)) => Self::Cmyk,
-            ([_, _, _, _], Some(_)) => Self::Ycck,
-            _ => return None,
-        })
+            (_, None | Some(0)) => Self::Cmyk,
+            (_, Some(_)) => Self::Ycck,
+        }
     }
 
     /// Writes a row of pixels from the rows of its components, of the same length.

@@ -152,6 +152,10 @@ impl Headers {
             height: u16::from_be_bytes([high, low]).into(),
             components: components.collect(),
         };
+        if !matches!(component_len, 1 | 3 | 4) {
+            let what = format!("{component_len}-component");
+            return Err(refused(&what, "save it again as grey, RGB or CMYK"));
+        }
         check_sampling(&frame.components)?;
         self.frame = Some(frame);
         Ok(())

@@ -67,10 +67,6 @@ fn open(headers: &Headers, data_len: usize) -> Result<Picture> {
     check_size(frame.width, frame.height)?;
     let ids: Vec<u8> = frame.components.iter().map(|component| component.id).collect();
     let colour_space = ColourSpace::new(&ids, headers.has_jfif, headers.adobe_transform);
-    let colour_space = colour_space.ok_or_else(|| {
-        let what = format!("{}-component", ids.len());
-        refused(&what, "save it again as grey, RGB or CMYK")
-    })?;
     Picture::new(frame, colour_space, data_len)
 }
 

@@ -27,7 +27,7 @@ pub(super) fn constants(
     walk(bits, grid, |bits, state, part, x, y| {
         let prediction = &mut state.predictions[part];
         bits.refill();
-        *prediction = prediction.wrapping_add(difference(bits, parts[part].dc()?)?);
+        *prediction = prediction.wrapping_add(difference(bits, parts[part].dc())?);
         parts[part].coefficients(x, y)[0] = (*prediction << band.low) as i16;
         Ok(())
     })
@@ -56,7 +56,7 @@ pub(super) fn bands(bits: &mut Bits, grid: &Grid, parts: &mut [Part], band: &Ban
             state.empty_len -= 1;
             return Ok(());
         }
-        let ac = parts[part].ac()?;
+        let ac = parts[part].ac();
         let block = parts[part].coefficients(x, y);
         let mut index = band.first;
         while index <= band.last {
@@ -98,7 +98,7 @@ pub(super) fn band_bits(
     band: &Band,
 ) -> Decoded<()> {
     walk(bits, grid, |bits, state, part, x, y| {
-        let ac = parts[part].ac()?;
+        let ac = parts[part].ac();
         refine(bits, state, ac, parts[part].coefficients(x, y), band)
     })
 }

@@ -6,15 +6,17 @@
 
 use multiversion::multiversion;
 
-use super::huffman::{Bits, Damage, Decoded, Table};
+use super::huffman::{Bits, Code, Damage, Decoded, Table};
 use super::idct::{self, Block};
 use super::markers::{Headers, ScanHeader, ZIGZAG, skip_restart};
 use super::picture::Picture;
 use super::progressive::{self, Band};
 use super::{malformed, standard, truncated};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
-const NO_TABLE: Damage = "a Huffman table is missing";
+/// Bits of a constant's difference, as libjpeg takes them.
+const CONSTANT_BITS_MAX: u8 = 15;
+
 const NO_RESTART: Damage = "a restart marker is missing or out of order";
 const CUT: Damage = "the data end early";
 pub(super) const RUN_TOO_LONG: Damage = "a run of coefficients beyond its block";
@@ -71,35 +73,38 @@ struct Tables {
 impl Tables {
     fn new(headers: &Headers, scan: &ScanHeader, is_progressive: bool) -> Result<Self> {
         let mut tables = Self { dc: [const { None }; 4], ac: [const { None }; 4] };
+        // Frames out of a film come without the tables that the standard suggests.
+        let suggested = |code: Option<Code>| code.filter(|_| !is_progressive);
         for part in &scan.components {
-            let has_constants = !is_progressive || (scan.first == 0 && !scan.is_refinement);
-            let has_others = !is_progressive || scan.first > 0;
-            // Pictures out of a film come without the tables that the standard suggests.
-            let standard = |codes: fn(usize) -> Option<_>, index| {
-                if is_progressive { None } else { codes(index) }
-            };
-            for (is_needed, table, codes, index, suggested) in [
-                (
-                    has_constants,
-                    &mut tables.dc,
-                    &headers.dc_codes,
-                    part.dc_table,
-                    standard::dc as _,
-                ),
-                (has_others, &mut tables.ac, &headers.ac_codes, part.ac_table, standard::ac as _),
-            ] {
-                let Some(table) = table.get_mut(index).filter(|_| is_needed) else { continue };
-                let Some(code) = codes[index].clone().or_else(|| standard(suggested, index)) else {
-                    continue;
-                };
-                if table.is_none() {
-                    let no_code = || malformed("a Huffman table that is no prefix code");
-                    *table = Some(Table::new(&code).ok_or_else(no_code)?);
+            let (dc, ac) = (part.dc_table, part.ac_table);
+            if !is_progressive || (scan.first == 0 && !scan.is_refinement) {
+                let code = headers.dc_codes.get(dc).cloned().flatten();
+                let code = code.or_else(|| suggested(standard::dc(dc))).ok_or_else(no_table)?;
+                if code.symbols.iter().any(|&size| size > CONSTANT_BITS_MAX) {
+                    return Err(malformed("a Huffman table of impossible sizes"));
                 }
+                add_table(&mut tables.dc[dc], &code)?;
+            }
+            if !is_progressive || scan.first > 0 {
+                let code = headers.ac_codes.get(ac).cloned().flatten();
+                let code = code.or_else(|| suggested(standard::ac(ac))).ok_or_else(no_table)?;
+                add_table(&mut tables.ac[ac], &code)?;
             }
         }
         Ok(tables)
     }
+}
+
+fn add_table(table: &mut Option<Table>, code: &Code) -> Result<()> {
+    if table.is_none() {
+        let no_code = || malformed("a Huffman table that is no prefix code");
+        *table = Some(Table::new(code).ok_or_else(no_code)?);
+    }
+    Ok(())
+}
+
+fn no_table() -> Error {
+    malformed("a Huffman table is missing")
 }
 
 /// How the blocks of a scan follow each other.
@@ -141,13 +146,13 @@ pub(super) struct Part<'a> {
 
 impl<'a> Part<'a> {
     #[inline(always)]
-    pub(super) fn dc(&self) -> Decoded<&'a Table> {
-        self.dc.ok_or(NO_TABLE)
+    pub(super) fn dc(&self) -> &'a Table {
+        self.dc.expect("made for every scan that needs it")
     }
 
     #[inline(always)]
-    pub(super) fn ac(&self) -> Decoded<&'a Table> {
-        self.ac.ok_or(NO_TABLE)
+    pub(super) fn ac(&self) -> &'a Table {
+        self.ac.expect("made for every scan that needs it")
     }
 
     #[inline(always)]
@@ -233,7 +238,7 @@ fn sequential(bits: &mut Bits, grid: &Grid, parts: &mut [Part]) -> Decoded<()> {
         let prediction = &mut state.predictions[part];
         let part = &mut parts[part];
         let mut block = [0; 64];
-        let last = sequential_block(bits, part.dc()?, part.ac()?, prediction, &mut block)?;
+        let last = sequential_block(bits, part.dc(), part.ac(), prediction, &mut block)?;
         let stride = part.stride_blocks * 8;
         let samples = &mut part.samples[y * 8 * stride + x * 8..];
         idct::inverse(&block, &part.quantisation, last, samples, stride);
