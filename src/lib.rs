@@ -15,6 +15,7 @@ pub mod backend;
 mod capi;
 pub mod engine;
 mod error;
+mod foreign;
 #[cfg(feature = "image")]
 pub mod image;
 pub mod model;

@@ -12,8 +12,9 @@ const FILE_LINES_MAX: usize = 600;
 const IMPORTS: &[(&str, &[&str])] = &[
     ("src/lib.rs", &[]),
     ("src/error.rs", &[]),
-    ("src/model", &["error", "model"]),
-    ("src/image", &["error", "image", "model"]),
+    ("src/foreign.rs", &[]),
+    ("src/model", &["error", "foreign", "model"]),
+    ("src/image", &["error", "foreign", "image", "model"]),
     ("src/sched", &["sched"]),
     ("src/ring", &["error", "ring"]),
     ("src/backend/cpu", &["backend", "error", "model", "ring"]),

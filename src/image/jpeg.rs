@@ -17,7 +17,7 @@ use crate::error::{Error, Kind, Result};
 
 /// Decodes the first image of JPEG data: baseline or progressive; grey, YCbCr, RGB, CMYK or YCCK.
 /// Baseline images of several scans are read where these are simple, see [`Outline::is_sound`].
-pub(super) fn decode(bytes: &[u8]) -> Result<Rgb8> {
+pub(super) fn decode(bytes: &[u8], pixels_max: usize) -> Result<Rgb8> {
     let malformed = |error: DecodeErrors| {
         Error::new(Kind::Image, format!("malformed JPEG data: {error:?}")).with_source(error)
     };
@@ -42,7 +42,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Rgb8> {
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(&guarded), options);
     decoder.decode_headers().map_err(malformed)?;
     let (width, height) = decoder.dimensions().unwrap_or_default();
-    check_size(width, height)?;
+    check_size(width, height, pixels_max)?;
     let pixels = decoder.decode().map_err(malformed)?;
     Rgb8::new(width, height, pixels)
 }
