@@ -201,7 +201,8 @@ fn tell_binary(start: &[u8], end: &[u8]) -> Option<Foreign> {
     if end.ends_with(TABLE_END) {
         return foreign("a TensorFlow checkpoint", Remedy::ExportAnew);
     }
-    end.ends_with(b"TRUEVISION-XFILE.\0").then_some(Foreign { name: "a TGA image", remedy: CONVERT })
+    end.ends_with(b"TRUEVISION-XFILE.\0")
+        .then_some(Foreign { name: "a TGA image", remedy: CONVERT })
 }
 
 /// Kinds of text: pages, lists and configurations that stand where a file was expected.
@@ -231,8 +232,7 @@ fn tell_text(start: &[u8]) -> Option<Foreign> {
         Some(b'{' | b'[') if is_text(&text) => {
             foreign("a JSON file, as a failed download leaves it", FETCH)
         }
-        _ => is_text(&text)
-            .then_some(Foreign { name: "a text file", remedy: Remedy::NameAnother }),
+        _ => is_text(&text).then_some(Foreign { name: "a text file", remedy: Remedy::NameAnother }),
     }
 }
 

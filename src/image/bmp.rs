@@ -206,7 +206,8 @@ impl Header {
         let mut pixels = Vec::with_capacity(self.width * self.height * 3);
         for row in self.rows(data)? {
             for stored in row.chunks_exact(self.bits / 8) {
-                let value = stored.iter().rev().fold(0, |value, &byte| value << 8 | u32::from(byte));
+                let value =
+                    stored.iter().rev().fold(0, |value, &byte| value << 8 | u32::from(byte));
                 pixels.extend(channels.map(|channel| channel.value(value)));
             }
         }

@@ -95,7 +95,8 @@ fn head<'a, N: Iterator<Item = &'a str>>(
     shape: &impl Fn(&str) -> Option<&'a [usize]>,
 ) -> String {
     let linear = |name: &&str| shape(name).is_some_and(|shape| shape.len() == 2);
-    let heads: Vec<&str> = names().filter(linear).filter_map(|name| name.strip_suffix(".weight")).collect();
+    let heads: Vec<&str> =
+        names().filter(linear).filter_map(|name| name.strip_suffix(".weight")).collect();
     let missing = "tensor fc.weight is missing";
     match heads[..] {
         [] => format!(

@@ -179,14 +179,12 @@ impl TensorFile {
 }
 
 /// The tensors without the prefixes that all their names have in common.
-fn strip_prefixes(
-    mut entries: BTreeMap<String, Entry>,
-    path: &Path,
-) -> BTreeMap<String, Entry> {
+fn strip_prefixes(mut entries: BTreeMap<String, Entry>, path: &Path) -> BTreeMap<String, Entry> {
     let mut stripped = String::new();
-    while let Some(&prefix) = PREFIXES.iter().find(|&&prefix| {
-        !entries.is_empty() && entries.keys().all(|name| name.starts_with(prefix))
-    }) {
+    while let Some(&prefix) = PREFIXES
+        .iter()
+        .find(|&&prefix| !entries.is_empty() && entries.keys().all(|name| name.starts_with(prefix)))
+    {
         let strip = |(name, entry): (String, Entry)| (name[prefix.len()..].to_owned(), entry);
         entries = entries.into_iter().map(strip).collect();
         stripped += prefix;

@@ -66,7 +66,8 @@ impl Model {
     }
 
     fn new(file: TensorFile, config: ModelConfig) -> Result<Self> {
-        if let Some(problem) = architecture::problem(|| file.names(), |name| file.shape(name).ok()) {
+        if let Some(problem) = architecture::problem(|| file.names(), |name| file.shape(name).ok())
+        {
             return Err(file.error(problem));
         }
         let class_count = match file.shape("fc.weight")? {
