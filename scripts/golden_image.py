@@ -8,8 +8,11 @@ checked in, so this runs only when a case is added. `expected.safetensors` holds
 
 Pillow before 13 always resizes along rows first; 13 takes the order that it finds cheaper, which
 turns some values by one. Networks in use were trained with the former.
+
+`variants.safetensors` beside it holds `file/<name>`, the bytes of an unusual BMP, PNG or WebP file, and `decoded/<name>`.
 """
 
+import io
 import math
 import pathlib
 import struct
@@ -17,6 +20,7 @@ import zlib
 
 import numpy as np
 import PIL
+from image_variants import variants
 from PIL import Image
 from safetensors.numpy import save_file
 
@@ -145,6 +149,13 @@ def main():
             expected[key] = np.asarray(crop(image, size, crop_pct, resample))
     expected = {key: np.ascontiguousarray(value) for key, value in expected.items()}
     save_file(expected, OUT / "expected.safetensors", metadata={"made_by": f"Pillow {PIL.__version__}"})
+
+    unusual = {}
+    plain = {name: (OUT / f"{name}.webp").read_bytes() for name in ("lossy", "lossless", "lossless-alpha")}
+    for name, data in variants(plain):
+        unusual[f"file/{name}"] = np.frombuffer(data, np.uint8)
+        unusual[f"decoded/{name}"] = np.ascontiguousarray(decode(io.BytesIO(data)))
+    save_file(unusual, OUT / "variants.safetensors", metadata={"made_by": f"Pillow {PIL.__version__}"})
 
 
 if __name__ == "__main__":

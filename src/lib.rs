@@ -17,6 +17,7 @@ mod build_info;
 mod capi;
 pub mod engine;
 mod error;
+mod foreign;
 #[cfg(feature = "image")]
 pub mod image;
 pub mod lower;

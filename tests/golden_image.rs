@@ -12,7 +12,7 @@ mod common;
 use std::path::PathBuf;
 
 use safetensors::SafeTensors;
-use twinstream::image::{self, Preprocess, Rgb8};
+use twinstream::image::{self, DecodeOptions, Preprocess, Rgb8};
 use twinstream::model::Interpolation;
 
 fn data(file: &str) -> PathBuf {
@@ -64,6 +64,67 @@ fn every_format_decodes_as_in_pillow() {
         files_len += 1;
     }
     assert_eq!(files_len, 33);
+}
+
+/// BMP with every header, layout and run length, PNG of every colour type, WebP that promises alpha.
+#[test]
+fn unusual_files_decode_as_in_pillow_and_cut_ones_never_otherwise() {
+    let unusual = std::fs::read(data("variants.safetensors")).unwrap();
+    let unusual = SafeTensors::deserialize(&unusual).unwrap();
+    let mut wrong = Vec::new();
+    let mut files_len = 0;
+    for (key, file) in unusual.tensors() {
+        let Some(name) = key.strip_prefix("file/") else { continue };
+        files_len += 1;
+        let expected = unusual.tensor(&format!("decoded/{name}")).unwrap();
+        match image::decode(file.data()) {
+            Err(error) => wrong.push(format!("{name}: {error}")),
+            Ok(image) if [image.height(), image.width(), 3] != *expected.shape() => {
+                wrong.push(format!("{name}: {}x{}", image.height(), image.width()));
+            }
+            Ok(image) if image.pixels() != expected.data() => {
+                wrong.push(format!("{name}: other pixels"));
+            }
+            Ok(_) => {}
+        }
+        if !name.ends_with(".webp") {
+            for end in 0..file.data().len() {
+                match image::decode(&file.data()[..end]) {
+                    Ok(image) if image.pixels() != expected.data() => {
+                        wrong.push(format!("{name} cut at {end}: other pixels"));
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert_eq!(files_len, 205);
+}
+
+/// Pillow misreads jumps, and drops the last pixel of a literal of odd length: see `image/bmp.rs`.
+#[test]
+fn rle4_literals_of_odd_length_are_whole_and_jumps_are_refused() {
+    let bmp = |runs: &[u8]| {
+        let mut file = b"BM\0\0\0\0\0\0\0\0\0\0\0\0\x28\0\0\0".to_vec();
+        file.extend([3, 0, 0, 0, 1, 0, 0, 0, 1, 0, 4, 0, 2, 0, 0, 0]);
+        file.extend([0; 20]);
+        // Sixteen colours, red by index.
+        file.extend((0..16).flat_map(|index| [0, 0, index, 0]));
+        file.extend(runs);
+        file
+    };
+    let image = image::decode(&bmp(&[0, 3, 0x12, 0x30, 0, 1])).unwrap();
+    assert_eq!(image.pixels(), [1, 0, 0, 2, 0, 0, 3, 0, 0]);
+    for (runs, reason) in [
+        (&[0, 2, 1, 0, 2, 0x22][..], "skip pixels"),
+        (&[0, 4, 0x12, 0x34, 0, 1], "longer than its row"),
+        (&[2, 0x11, 0, 1], "truncated"),
+        (&[2, 0x11], "truncated"),
+    ] {
+        let error = image::decode(&bmp(runs)).unwrap_err();
+        assert!(error.is_image() && error.to_string().contains(reason), "{error}");
+    }
 }
 
 #[test]
@@ -198,16 +259,58 @@ fn other_files_are_named_for_what_they_are() {
     for (bytes, reason) in [
         (&b""[..], "empty"),
         (b"hello, I am a text file", "not an image"),
-        (b"GIF89a\x01\0\x01\0\0\0\0", "Gif"),
+        (b"GIF89a\x01\0\x01\0\0\0\0", "a GIF image, which is not read: convert it"),
+        (b"II*\0\x08\0\0\0", "a TIFF image"),
+        (b"MM\0+", "a BigTIFF image"),
+        (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf", "an AVIF image"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "a JPEG 2000 image"),
+        (b"\xff\x4f\xff\x51\0\x2f", "a JPEG 2000 image"),
+        (b"\xff\x0a\xfa\x1f", "a JPEG XL image"),
+        (b"P6\n1 1\n255\nabc", "a PNM image"),
+        (b"%PDF-1.7\n", "a PDF document"),
+        (b"<?xml version=\"1.0\"?><svg></svg>", "an SVG drawing"),
+        (b"<!DOCTYPE html><title>404</title>", "an HTML page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "`git lfs pull`"),
+        (b"PK\x03\x04", "a zip archive"),
+        (b"\x10\0\0\0\0\0\0\0{\"a\":{}}", "a safetensors file"),
         (b"\xff\xd8\xff", "truncated JPEG"),
         (b"\xff\xd8\xff\xe0\x00\x0bnot a jpeg\xff\xd9", "malformed JPEG"),
         (b"\x89PNG\r\n\x1a\n", "PNG"),
         (b"BM", "BMP"),
-        (b"RIFF\x10\0\0\0WEBPVP8 ", "WEBP"),
+        (b"RIFF\x10\0\0\0WEBPVP8 ", "WebP"),
     ] {
         let error = image::decode(bytes).unwrap_err();
         assert!(error.is_image(), "{error}");
         assert!(error.to_string().contains(reason), "{error}, expected {reason}");
+    }
+}
+
+#[test]
+fn files_that_were_reported_are_refused_with_the_remedy() {
+    for (file, reasons) in [
+        ("heic_named.jpg", ["a HEIC image", "heif-convert"]),
+        ("a.jxl", ["a JPEG XL image", "convert it to JPEG or PNG"]),
+        ("lfs_pointer.safetensors", ["a Git LFS pointer", "git lfs pull"]),
+        ("cgbi.png", ["CgBI", "pngcrush"]),
+        ("idat_crc.png", ["wrong checksum", "download it again"]),
+        ("no_iend.png", ["no IEND chunk", "download it again"]),
+    ] {
+        let path = common::repository("tests/data/foreign").join(file);
+        let error = image::decode_file(path).unwrap_err();
+        assert!(error.is_image(), "{error}");
+        for reason in reasons.iter().chain(&[file]) {
+            assert!(error.to_string().contains(reason), "{error}, expected {reason}");
+        }
+    }
+}
+
+#[test]
+fn the_largest_size_is_an_option_for_every_format() {
+    for file in ["rgb.png", "420.jpg", "lossless.webp", "rgb.bmp"] {
+        let options = |pixels_max| DecodeOptions::default().pixels_max(pixels_max);
+        assert!(image::decode_file_with(data(file), &options(45 * 34)).is_ok(), "{file}");
+        let error = image::decode_file_with(data(file), &options(45 * 34 - 1)).unwrap_err();
+        assert!(error.to_string().contains("--pixels-max"), "{file}: {error}");
     }
 }
 

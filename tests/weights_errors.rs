@@ -131,9 +131,127 @@ fn type_that_is_not_ours() {
 fn another_network() {
     let mut tensors = tensors();
     tensors.retain(|name, _| !name.starts_with("fc"));
-    assert_names(&load(&tensors).unwrap_err(), &["fc.weight", "missing"]);
+    assert_names(&load(&tensors).unwrap_err(), &["fc.weight", "missing", "with its classifier"]);
     let error = load(&BTreeMap::new()).unwrap_err();
     assert_names(&error, &["fc.weight", "found 0 tensors"]);
+}
+
+/// Goal: what wraps a network changes nothing, as long as it wraps all of it.
+#[test]
+fn prefixes_that_all_tensors_share_are_left_out() {
+    let plain = load(&tensors()).unwrap().filter(1).unwrap();
+    for prefix in ["module.", "model.", "backbone.", "net.", "module.model._orig_mod."] {
+        let mut wrapped: BTreeMap<_, _> = tensors()
+            .into_iter()
+            .map(|(name, tensor)| (format!("{prefix}{name}"), tensor))
+            .collect();
+        assert_eq!(load(&wrapped).unwrap().filter(1).unwrap(), plain, "{prefix}");
+        let tensor = wrapped.remove(&format!("{prefix}fc.bias")).unwrap();
+        wrapped.insert("fc.bias".into(), tensor);
+        assert!(load(&wrapped).unwrap_err().is_weights(), "{prefix}");
+    }
+}
+
+#[test]
+fn heads_of_other_names() {
+    for head in ["fc.1", "head.fc", "classifier.1", "last_linear"] {
+        let mut tensors = tensors();
+        for part in ["weight", "bias"] {
+            let tensor = tensors.remove(&format!("fc.{part}")).unwrap();
+            tensors.insert(format!("{head}.{part}"), tensor);
+        }
+        let error = load(&tensors).unwrap_err();
+        assert!(error.is_weights());
+        let remedy = format!(r#"state["fc.weight"] = state.pop("{head}.weight")"#);
+        assert_names(&error, &["fc.weight is missing", &remedy]);
+    }
+    let mut tensors = tensors();
+    let hidden = Tensor { dtype: Dtype::I8, shape: vec![4, 2048], bytes: vec![0; 4 * 2048] };
+    let head = tensors.remove("fc.weight").unwrap();
+    tensors.extend([("fc.0.weight".into(), hidden), ("fc.2.weight".into(), head)]);
+    assert_names(&load(&tensors).unwrap_err(), &["fc.0, fc.2", "a single one"]);
+}
+
+#[test]
+fn relatives_of_resnet50_are_called_by_their_names() {
+    let block = |name: &str| format!("{name}.conv1.weight");
+    let tensor = |shape: &[usize]| Tensor {
+        dtype: Dtype::I8,
+        shape: shape.to_vec(),
+        bytes: vec![0; shape.iter().product()],
+    };
+    let deeper = |tensors: &mut BTreeMap<String, Tensor>, stage: usize, len: usize| {
+        for index in 0..len {
+            tensors.entry(block(&format!("layer{stage}.{index}"))).or_insert(tensor(&[1]));
+        }
+    };
+    let change = |change: &dyn Fn(&mut BTreeMap<String, Tensor>)| {
+        let mut tensors = tensors();
+        change(&mut tensors);
+        load(&tensors).unwrap_err()
+    };
+    let second = "layer1.0.conv2.weight";
+    for (error, culprit) in [
+        (change(&|t| deeper(t, 3, 23)), "ResNet-101"),
+        (change(&|t| (deeper(t, 2, 8), deeper(t, 3, 36)).0), "ResNet-152"),
+        (change(&|t| t.retain(|name, _| !name.contains(".conv3."))), "ResNet-34"),
+        (change(&|t| t.insert(second.into(), tensor(&[128, 4, 3, 3])).map_or((), drop)), "ResNeXt"),
+        (change(&|t| t.insert(second.into(), tensor(&[128, 128, 3, 3])).map_or((), drop)), "Wide"),
+        (
+            change(&|t| t.insert("layer1.0.se.fc1.weight".into(), tensor(&[1])).map_or((), drop)),
+            "squeeze-and-excitation",
+        ),
+        (
+            change(&|t| {
+                let stem = t.remove("conv1.weight").unwrap();
+                t.insert("conv1.0.weight".into(), stem);
+            }),
+            "conv1.0.weight",
+        ),
+        (
+            change(&|t| {
+                t.insert("resnet.embedder.embedder.convolution.weight".into(), tensor(&[1]));
+            }),
+            "transformers",
+        ),
+    ] {
+        assert!(error.is_weights());
+        assert_names(&error, &[culprit]);
+    }
+}
+
+#[test]
+fn files_of_other_kinds_are_named_with_the_remedy() {
+    for (file, culprits) in [
+        ("lfs_pointer.safetensors", ["a Git LFS pointer", "git lfs pull"]),
+        ("torch_save.pth", ["a PyTorch checkpoint", "safetensors.torch.save_file"]),
+        ("html.safetensors", ["an HTML page", "download it again"]),
+        ("json_error.safetensors", ["a JSON file", "download it again"]),
+        ("model.gguf", ["a GGUF file", "save_file"]),
+        ("model.h5", ["an HDF5 file", "save_file"]),
+        ("heic_named.jpg", ["a HEIC image", "name the weights' file"]),
+    ] {
+        let error = Model::load(&repository("tests/data/foreign").join(file), None).unwrap_err();
+        assert!(error.is_weights(), "{error}");
+        for culprit in culprits.iter().chain(&[file, "this is"]) {
+            assert!(error.to_string().contains(culprit), "{error}, expected {culprit}");
+        }
+    }
+    for (bytes, culprit) in [
+        (&b""[..], "an empty file"),
+        (b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8", "a PyTorch checkpoint (pickle)"),
+        (b"PK\x03\x04 m/data.pkl m/constants.pkl", "a TorchScript model"),
+        (b"\x08\x08\x12\x07pytorch", "an ONNX model"),
+        (b"\x08\x01\x12\x99\x02\x0a", "a TensorFlow SavedModel"),
+        (b"\x93NUMPY\x01\0", "a NumPy array"),
+        (b"{\"metadata\": {}, \"weight_map\": {}}", "a list of shards"),
+        (b"{\"architecture\": \"resnet50\"}", "a configuration"),
+        (b"\x1f\x8b\x08\0", "a gzip archive"),
+    ] {
+        let error = Model::from_bytes(NAME, bytes.to_vec(), ModelConfig::default()).unwrap_err();
+        assert!(error.is_weights(), "{error}");
+        assert_names(&error, &[culprit, "not safetensors"]);
+    }
 }
 
 #[test]
@@ -170,12 +288,27 @@ fn class_count_of_the_configuration() {
 #[test]
 fn truncated_file() {
     let bytes = file_bytes();
-    for len in [0, 1, 7, 8, 9, 1000, 20_000, bytes.len() / 2, bytes.len() - 1] {
+    let missing =
+        |len: usize| format!("{} of its {} bytes are missing", bytes.len() - len, bytes.len());
+    let header_end = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    for (len, culprit) in [
+        (0, "an empty file".to_owned()),
+        (1, "not a valid safetensors file".to_owned()),
+        (8, "not a valid safetensors file".to_owned()),
+        (9, "cut within its header".to_owned()),
+        (1000, format!("{} are missing", header_end - 1000)),
+        (header_end, missing(header_end)),
+        (bytes.len() / 2, missing(bytes.len() / 2)),
+        (bytes.len() - 1, missing(bytes.len() - 1)),
+    ] {
         let config = ModelConfig::default();
         let error = Model::from_bytes(NAME, bytes[..len].to_vec(), config).unwrap_err();
         assert!(error.is_weights(), "{len}");
-        assert_names(&error, &["not a valid safetensors file"]);
+        assert_names(&error, &[&culprit]);
     }
+    let longer = [&bytes[..], &[0; 3]].concat();
+    let error = Model::from_bytes(NAME, longer, ModelConfig::default()).unwrap_err();
+    assert_names(&error, &["3 bytes stand behind"]);
 }
 
 #[test]

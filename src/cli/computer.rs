@@ -19,7 +19,7 @@ use twinstream::model::{Answer, Class, Model, top_k, top_k_of};
 
 #[cfg(not(feature = "cuda"))]
 use crate::options::NO_GPU;
-use crate::options::{Given, Size, parse_count, refuse_unused};
+use crate::options::{Given, Size, parse_count, parse_pixels, refuse_unused};
 use crate::outcome::Usage;
 
 /// Where and how the network is computed.
@@ -34,6 +34,9 @@ pub struct BackendOptions {
     /// Images that are computed at once
     #[arg(long, value_name = "COUNT", value_parser = parse_count, default_value_t = 16)]
     pub batch: usize,
+    /// Largest image that is read, in megapixels (millions of pixels) [default: 178.96]
+    #[arg(long, value_name = "MEGAPIXELS", value_parser = parse_pixels)]
+    pub pixels_max: Option<usize>,
     #[command(flatten)]
     pub gpu: GpuOptions,
 }

@@ -7,11 +7,12 @@ use std::str::FromStr;
 
 use anyhow::Context;
 use clap::Args;
-use twinstream::image::Preprocess;
+use twinstream::image::{DecodeOptions, Preprocess};
 use twinstream::model::{Answer, Model};
 
 use crate::computer::{BackendOptions, Computer};
 use crate::outcome::Usage;
+use crate::reader::Preparation;
 
 /// The network of the repository, used where none is named.
 const DEFAULT_WEIGHTS: &str = "models/resnet50-cifar10/model.safetensors";
@@ -73,7 +74,7 @@ fn default_weights() -> anyhow::Result<PathBuf> {
 pub struct Classifier {
     pub model: Model,
     pub computer: Computer,
-    pub preprocess: Preprocess,
+    pub preprocess: Preparation,
     pub threads: usize,
 }
 
@@ -88,7 +89,11 @@ impl Classifier {
         let size = options.size(&model);
         let (computer, threads) = Computer::open(&model, size, answer, backend)?;
         let Size { height, width } = size;
-        let preprocess = Preprocess { height, width, ..Preprocess::for_model(model.config()) };
+        let crop = Preprocess { height, width, ..Preprocess::for_model(model.config()) };
+        let decode = backend.pixels_max.map_or_else(DecodeOptions::default, |pixels_max| {
+            DecodeOptions::default().pixels_max(pixels_max)
+        });
+        let preprocess = Preparation { decode, crop };
         Ok(Self { computer, preprocess, threads, model })
     }
 }
@@ -126,5 +131,14 @@ pub fn parse_count(text: &str) -> Result<usize, &'static str> {
     match text.parse() {
         Ok(count) if count > 0 => Ok(count),
         _ => Err("expected a whole number from 1"),
+    }
+}
+
+/// Megapixels as a number of pixels.
+pub fn parse_pixels(text: &str) -> Result<usize, &'static str> {
+    match text.parse::<f64>() {
+        // The product may be beyond what memory holds; it is a bound and none of a size.
+        Ok(megapixels) if megapixels * 1e6 >= 1.0 => Ok((megapixels * 1e6) as usize),
+        _ => Err("expected a number of megapixels above 0, such as 200"),
     }
 }

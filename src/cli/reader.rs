@@ -10,12 +10,19 @@ use std::sync::mpsc;
 use std::thread;
 
 use anyhow::{Context, bail, ensure};
-use twinstream::image::{self, FILE_BYTES_MAX, Preprocess};
+use twinstream::image::{self, DecodeOptions, FILE_BYTES_MAX, Preprocess};
 
 /// What became of one file: its u8 RGB HWC input, or why there is none.
 pub struct Input<'a> {
     pub path: &'a Path,
     pub pixels: anyhow::Result<Vec<u8>>,
+}
+
+/// How a file becomes an input.
+#[derive(Clone, Copy)]
+pub struct Preparation {
+    pub decode: DecodeOptions,
+    pub crop: Preprocess,
 }
 
 /// Calls `consume` with batches of up to `batch_len` inputs until all `paths` were read or it
@@ -24,7 +31,7 @@ pub fn for_each_batch<'a>(
     paths: &'a [impl AsRef<Path> + Sync],
     batch_len: usize,
     threads: usize,
-    preprocess: Preprocess,
+    preparation: Preparation,
     mut consume: impl FnMut(Vec<Input<'a>>) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     thread::scope(|scope| {
@@ -32,7 +39,7 @@ pub fn for_each_batch<'a>(
         scope.spawn(move || {
             for paths in paths.chunks(batch_len) {
                 // Nobody listens any more once `consume` has failed.
-                if sender.send(read_batch(paths, threads, preprocess)).is_err() {
+                if sender.send(read_batch(paths, threads, preparation)).is_err() {
                     break;
                 }
             }
@@ -47,10 +54,10 @@ pub fn for_each_batch<'a>(
 fn read_batch<'a>(
     paths: &'a [impl AsRef<Path> + Sync],
     threads: usize,
-    preprocess: Preprocess,
+    preparation: Preparation,
 ) -> Vec<Input<'a>> {
     thread::scope(|scope| {
-        let read = |path: &'a Path| Input { path, pixels: read_image(path, preprocess) };
+        let read = |path: &'a Path| Input { path, pixels: read_image(path, preparation) };
         let readers: Vec<_> = paths
             .chunks(paths.len().div_ceil(threads))
             .map(|paths| {
@@ -63,7 +70,7 @@ fn read_batch<'a>(
     })
 }
 
-fn read_image(path: &Path, preprocess: Preprocess) -> anyhow::Result<Vec<u8>> {
+fn read_image(path: &Path, preparation: Preparation) -> anyhow::Result<Vec<u8>> {
     if path.is_dir() {
         bail!(
             "{}: a folder, not an image; name its files; `evaluate` takes folders",
@@ -71,10 +78,10 @@ fn read_image(path: &Path, preprocess: Preprocess) -> anyhow::Result<Vec<u8>> {
         );
     }
     let image = match is_stdin(path) {
-        true => image::decode(&read_stdin()?).context("stdin")?,
-        false => image::decode_file(path)?,
+        true => image::decode_with(&read_stdin()?, &preparation.decode).context("stdin")?,
+        false => image::decode_file_with(path, &preparation.decode)?,
     };
-    Ok(preprocess.apply(&image)?.into_pixels())
+    Ok(preparation.crop.apply(&image)?.into_pixels())
 }
 
 /// Whether a path stands for stdin; a file of this name is `./-`.

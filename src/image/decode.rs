@@ -5,6 +5,7 @@
 //! panic does not get out. Colour follows Pillow's `convert("RGB")`. Knows nothing of resizing and
 //! of models.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{Cursor, Read};
 use std::panic::catch_unwind;
@@ -12,15 +13,41 @@ use std::path::Path;
 
 use image::{DynamicImage, ImageError, ImageFormat, ImageReader, Limits};
 
-use super::{PIXELS_MAX, Rgb8, check_size, jpeg};
+use super::{PIXELS_MAX, Rgb8, bmp, check_size, jpeg};
 use crate::error::{Error, Kind, Result};
+use crate::foreign::{self, Remedy};
 
-/// Longest file that is read: no image of [`PIXELS_MAX`] pixels needs more, and a pipe or device
-/// that never ends is cut off here.
+/// Longest file that is read: images of [`PIXELS_MAX`] pixels need less, and a pipe or device that
+/// never ends is cut off here.
 pub const FILE_BYTES_MAX: u64 = 1 << 30;
 
-/// Most memory a decoder may ask for: [`PIXELS_MAX`] pixels of 16-bit RGBA.
-const DECODER_BYTES_MAX: u64 = PIXELS_MAX as u64 * 8;
+/// Most memory a decoder may ask for, a pixel: that of 16-bit RGBA.
+const DECODER_PIXEL_BYTES: u64 = 8;
+
+/// What is read, and what is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DecodeOptions {
+    /// Most pixels (width times height) an image may have. A decoder takes 3 to 12 bytes for each
+    /// while it works.
+    pub pixels_max: usize,
+}
+
+impl Default for DecodeOptions {
+    /// [`PIXELS_MAX`] pixels.
+    fn default() -> Self {
+        Self { pixels_max: PIXELS_MAX }
+    }
+}
+
+impl DecodeOptions {
+    /// These options with another largest number of pixels.
+    #[must_use]
+    pub fn pixels_max(mut self, pixels_max: usize) -> Self {
+        self.pixels_max = pixels_max;
+        self
+    }
+}
 
 /// Reads and decodes an image file; see [`decode`].
 ///
@@ -28,6 +55,14 @@ const DECODER_BYTES_MAX: u64 = PIXELS_MAX as u64 * 8;
 /// [`Error::is_io`] if the file cannot be read or is longer than [`FILE_BYTES_MAX`],
 /// [`Error::is_image`] for what [`decode`] refuses. The message names the file.
 pub fn decode_file(path: impl AsRef<Path>) -> Result<Rgb8> {
+    decode_file_with(path, &DecodeOptions::default())
+}
+
+/// [`decode_file`] with other options.
+///
+/// # Errors
+/// As [`decode_file`], for the options' number of pixels.
+pub fn decode_file_with(path: impl AsRef<Path>, options: &DecodeOptions) -> Result<Rgb8> {
     let path = path.as_ref();
     let unreadable = |error: std::io::Error| {
         Error::new(Kind::Io, format!("{}: {error}", path.display())).with_source(error)
@@ -39,7 +74,7 @@ pub fn decode_file(path: impl AsRef<Path>) -> Result<Rgb8> {
         let reason = format!("{}: longer than {FILE_BYTES_MAX} bytes", path.display());
         return Err(Error::new(Kind::Io, reason));
     }
-    decode(&bytes).map_err(|error| error.in_file(path))
+    decode_with(&bytes, options).map_err(|error| error.in_file(path))
 }
 
 /// Decodes the bytes of a JPEG, PNG, WebP or BMP file.
@@ -53,51 +88,124 @@ pub fn decode_file(path: impl AsRef<Path>) -> Result<Rgb8> {
 /// [`Error::is_image`] if the format is another one, the data are malformed or end early, or the
 /// image has more than [`PIXELS_MAX`] pixels.
 pub fn decode(bytes: &[u8]) -> Result<Rgb8> {
-    if bytes.is_empty() {
-        return Err(Error::new(Kind::Image, "the file is empty"));
-    }
-    let format = image::guess_format(bytes).map_err(|_| {
-        Error::new(Kind::Image, "not an image: expected JPEG, PNG, WebP or BMP data")
-    })?;
+    decode_with(bytes, &DecodeOptions::default())
+}
+
+/// [`decode`] with other options.
+///
+/// # Errors
+/// As [`decode`], for the options' number of pixels.
+pub fn decode_with(bytes: &[u8], options: &DecodeOptions) -> Result<Rgb8> {
+    let pixels_max = options.pixels_max;
     // Decoders are others' code; of what they work on, nothing outlives a panic.
-    let decoded = catch_unwind(|| match format {
-        ImageFormat::Jpeg => jpeg::decode(bytes),
-        ImageFormat::Png | ImageFormat::WebP | ImageFormat::Bmp => decode_other(bytes, format),
-        _ => Err(Error::new(
-            Kind::Image,
-            format!("{format:?} data are not read: expected JPEG, PNG, WebP or BMP"),
-        )),
+    let decoded = catch_unwind(|| match image::guess_format(bytes) {
+        Ok(ImageFormat::Jpeg) => jpeg::decode(bytes, pixels_max),
+        Ok(ImageFormat::Png) => decode_png(bytes, pixels_max),
+        Ok(ImageFormat::WebP) => decode_other(&without_false_alpha(bytes), WEBP, pixels_max),
+        Ok(ImageFormat::Bmp) => bmp::decode(bytes, pixels_max),
+        _ => Err(refuse_foreign(bytes)),
     });
     decoded.unwrap_or_else(|_| {
-        let name = format!("{format:?}").to_uppercase();
-        Err(Error::new(Kind::Image, format!("malformed {name} data: the decoder panicked")))
+        Err(Error::new(Kind::Image, "malformed image data: the decoder panicked"))
     })
 }
 
-fn decode_other(bytes: &[u8], format: ImageFormat) -> Result<Rgb8> {
-    let name = format!("{format:?}").to_uppercase();
+/// Says what a file is that is none of the formats that are read.
+fn refuse_foreign(bytes: &[u8]) -> Error {
+    const EXPECTED: &str = "expected JPEG, PNG, WebP or BMP data";
+
+    let message = match foreign::tell(bytes) {
+        None => format!("not an image: {EXPECTED}"),
+        Some(foreign) => match foreign.remedy {
+            Remedy::Convert(command) => format!(
+                "this is {}, which is not read: convert it to JPEG or PNG, for example with \
+                 `{command}`",
+                foreign.name
+            ),
+            Remedy::Fetch(remedy) | Remedy::Open(remedy) => {
+                format!("this is {}, not an image: {remedy}", foreign.name)
+            }
+            _ => format!("this is {}, not an image: {EXPECTED}", foreign.name),
+        },
+    };
+    Error::new(Kind::Image, message)
+}
+
+const PNG: (&str, ImageFormat) = ("PNG", ImageFormat::Png);
+const WEBP: (&str, ImageFormat) = ("WebP", ImageFormat::WebP);
+
+fn decode_png(bytes: &[u8], pixels_max: usize) -> Result<Rgb8> {
+    /// The first chunk of a PNG as Apple's tools rewrite it.
+    const CGBI: Option<&[u8]> = Some(b"CgBI");
+
+    if bytes.get(12..16) == CGBI {
+        let reason = "this is a PNG that Apple's tools rewrote (CgBI), which is not read: convert \
+                      it back, for example with `pngcrush -revert-iphone-optimizations FILE out.png`";
+        return Err(Error::new(Kind::Image, reason));
+    }
+    check_palette(bytes)?;
+    decode_other(bytes, PNG, pixels_max)
+}
+
+/// Decodes with the `image` crate.
+fn decode_other(
+    bytes: &[u8],
+    (name, format): (&str, ImageFormat),
+    pixels_max: usize,
+) -> Result<Rgb8> {
+    const FETCH: &str = "the file is damaged: make or download it again";
+
     let malformed = |error: ImageError| {
         let reason = match &error {
             ImageError::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-                format!("truncated {name} data")
+                let end = if format == ImageFormat::Png { " (no IEND chunk)" } else { "" };
+                format!("truncated {name} data{end}: {FETCH}")
             }
             ImageError::Limits(_) => format!("{name} data ask for too much memory"),
+            error if error.to_string().contains("CRC") => {
+                format!("a chunk of the {name} data has a wrong checksum: {FETCH}")
+            }
             _ => format!("malformed {name} data: {error}"),
         };
         Error::new(Kind::Image, reason).with_source(error)
     };
     let reader = || ImageReader::with_format(Cursor::new(bytes), format);
     let (width, height) = reader().into_dimensions().map_err(malformed)?;
-    check_size(width as usize, height as usize)?;
-    if format == ImageFormat::Png {
-        check_palette(bytes)?;
-    }
+    check_size(width as usize, height as usize, pixels_max)?;
     let mut reader = reader();
     let mut limits = Limits::no_limits();
-    limits.max_alloc = Some(DECODER_BYTES_MAX);
+    limits.max_alloc = Some((pixels_max as u64).saturating_mul(DECODER_PIXEL_BYTES));
     reader.limits(limits);
     let decoded = reader.decode().map_err(malformed)?;
     Rgb8::new(width as usize, height as usize, to_rgb8(decoded))
+}
+
+/// The file without the flag that promises alpha, where nothing in it has any: some writers set it
+/// always, and the decoder (image-webp 0.2.4) then looks for a chunk that is not there.
+fn without_false_alpha(webp: &[u8]) -> Cow<'_, [u8]> {
+    const CHUNKS: usize = 12;
+    const FLAGS: usize = 20;
+    const ALPHA: u8 = 0x10;
+    const ANIMATION: u8 = 0x02;
+
+    let is_extended = webp.get(CHUNKS..).is_some_and(|chunks| chunks.starts_with(b"VP8X"));
+    let flags = webp.get(FLAGS).copied().unwrap_or_default();
+    if !is_extended || flags & ALPHA == 0 || flags & ANIMATION != 0 {
+        return Cow::Borrowed(webp);
+    }
+    let mut chunks = &webp[CHUNKS..];
+    while let Some((&[ref kind @ .., a, b, c, d], data)) = chunks.split_first_chunk::<8>() {
+        // Lossless data hold alpha themselves.
+        if kind == b"ALPH" || kind == b"VP8L" {
+            return Cow::Borrowed(webp);
+        }
+        let data_len = u32::from_le_bytes([a, b, c, d]) as usize;
+        let padded_len = data_len.saturating_add(data_len % 2);
+        chunks = data.get(padded_len..).unwrap_or_default();
+    }
+    let mut opaque = webp.to_vec();
+    opaque[FLAGS] &= !ALPHA;
+    Cow::Owned(opaque)
 }
 
 /// Refuses a palette that ends within a colour, at which the png crate (0.18.1) panics.

@@ -3,6 +3,7 @@
 //! [`Network`] is what every backend executes: layers, shapes, costs. [`Model`] is what a user
 //! trained: weights and configuration. Nothing here knows how a layer is computed.
 
+mod architecture;
 mod classes;
 mod config;
 mod network;

@@ -9,9 +9,16 @@ use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
 use memmap2::Mmap;
-use safetensors::{Dtype, SafeTensors};
+use safetensors::tensor::Metadata;
+use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
 use crate::error::{Error, Kind, Result};
+use crate::foreign::{self, Foreign, Remedy};
+
+/// What wrappers put before every tensor's name: DataParallel, Lightning, `torch.compile`, and
+/// modules that hold the network.
+const PREFIXES: &[&str] =
+    &["module.", "model.", "backbone.", "net.", "network.", "encoder.", "_orig_mod."];
 
 /// Where the bytes are.
 enum Bytes {
@@ -53,7 +60,11 @@ impl TensorFile {
         };
         let file = File::open(path).map_err(failed)?;
         if !file.metadata().map_err(failed)?.is_file() {
-            let message = format!("{}: expected a safetensors file", path.display());
+            let message = format!(
+                "{}: not a file: name the safetensors file, such as {}",
+                path.display(),
+                path.join("model.safetensors").display()
+            );
             return Err(Error::new(Kind::Io, message));
         }
         // SAFETY: the mapping is read-only and private; as the documentation of `Model::load`
@@ -68,14 +79,10 @@ impl TensorFile {
     }
 
     fn parse(path: PathBuf, bytes: Bytes) -> Result<Self> {
-        let malformed = |error: safetensors::SafeTensorError| {
-            Error::new(
-                Kind::Weights,
-                format!("{}: not a valid safetensors file: {error}", path.display()),
-            )
-            .with_source(error)
-        };
-        let tensors = SafeTensors::deserialize(&bytes).map_err(malformed)?;
+        let tensors = SafeTensors::deserialize(&bytes).map_err(|error| {
+            let reason = refusal(&path, &bytes, &error);
+            Error::new(Kind::Weights, reason).in_file(&path).with_source(error)
+        })?;
         let base = bytes.as_ptr() as usize;
         let entries = tensors
             .iter()
@@ -90,6 +97,7 @@ impl TensorFile {
                 (name.to_owned(), entry)
             })
             .collect();
+        let entries = strip_prefixes(entries, &path);
         Ok(Self { path, bytes, entries })
     }
 
@@ -168,6 +176,86 @@ impl TensorFile {
     pub(super) fn error(&self, problem: String) -> Error {
         Error::new(Kind::Weights, problem).in_file(&self.path)
     }
+}
+
+/// The tensors without the prefixes that all their names have in common.
+fn strip_prefixes(mut entries: BTreeMap<String, Entry>, path: &Path) -> BTreeMap<String, Entry> {
+    let mut stripped = String::new();
+    while let Some(&prefix) = PREFIXES
+        .iter()
+        .find(|&&prefix| !entries.is_empty() && entries.keys().all(|name| name.starts_with(prefix)))
+    {
+        let strip = |(name, entry): (String, Entry)| (name[prefix.len()..].to_owned(), entry);
+        entries = entries.into_iter().map(strip).collect();
+        stripped += prefix;
+    }
+    if !stripped.is_empty() {
+        log::info!("{}: every tensor's name has the prefix {stripped}: left out", path.display());
+    }
+    entries
+}
+
+/// Why `bytes` are no safetensors file, and what to do about it.
+fn refusal(path: &Path, bytes: &[u8], error: &SafeTensorError) -> String {
+    const INVALID: &str = "not a valid safetensors file";
+    const DATA_FETCH: &str = "copy or download it again";
+    /// Of the header's length, before the header.
+    const LENGTH_LEN: usize = size_of::<u64>();
+
+    // With a header's length and brace, a file is what it should be, just not whole.
+    let header = bytes.split_first_chunk().filter(|(_, rest)| rest.first() == Some(&b'{'));
+    if let Some((&header_len, rest)) = header {
+        let header_len = u64::from_le_bytes(header_len);
+        match error {
+            SafeTensorError::InvalidHeaderLength => {
+                let missing_len = header_len.saturating_sub(rest.len() as u64);
+                return format!(
+                    "{INVALID}: cut within its header of {header_len} bytes, of which \
+                     {missing_len} are missing, and all tensors: {DATA_FETCH}"
+                );
+            }
+            SafeTensorError::MetadataIncompleteBuffer => {
+                let header_len = header_len as usize;
+                if let Ok(metadata) = serde_json::from_slice::<Metadata>(&rest[..header_len]) {
+                    let expected_len = LENGTH_LEN + header_len + metadata.data_len();
+                    return match expected_len.checked_sub(bytes.len()) {
+                        Some(missing_len) => format!(
+                            "{INVALID}: cut, {missing_len} of its {expected_len} bytes are \
+                             missing: {DATA_FETCH}"
+                        ),
+                        None => format!(
+                            "{INVALID}: {} bytes stand behind its tensors: {DATA_FETCH}",
+                            bytes.len() - expected_len
+                        ),
+                    };
+                }
+            }
+            _ => {}
+        }
+        return format!("{INVALID}: {error}");
+    }
+    let Some(Foreign { name, remedy }) = foreign::tell(bytes) else {
+        return format!("{INVALID}: {error}");
+    };
+    let advice = match remedy {
+        Remedy::ExportTorch(load) => {
+            let load = load.replace("FILE", &path.display().to_string());
+            format!(
+                "export it with\n    import torch, safetensors.torch; state = {load}\n    \
+                 safetensors.torch.save_file(state.get(\"state_dict\", state), \
+                 \"model.safetensors\")"
+            )
+        }
+        Remedy::ExportAnew => "export the network from PyTorch with\n    \
+             import torchvision, safetensors.torch\n    \
+             safetensors.torch.save_file(torchvision.models.resnet50(weights=\"DEFAULT\")\
+             .state_dict(), \"model.safetensors\")\n\
+             or from your own model (docs/WEIGHTS.md)"
+            .to_owned(),
+        Remedy::Fetch(remedy) | Remedy::Open(remedy) => remedy.to_owned(),
+        Remedy::Convert(_) | Remedy::NameAnother => "name the weights' file".to_owned(),
+    };
+    format!("this is {name}, not safetensors: {advice}")
 }
 
 /// Little-endian values of `dtype` as f32, or `None` where the type is not one of ours.

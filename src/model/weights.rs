@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use super::architecture;
 use super::config::{Found, ModelConfig, unnamed};
 use super::network::{Layer, Network, Op};
 use super::tensor_file::TensorFile;
@@ -68,6 +69,10 @@ impl Model {
     }
 
     fn new(file: TensorFile, config: ModelConfig) -> Result<Self> {
+        if let Some(problem) = architecture::problem(|| file.names(), |name| file.shape(name).ok())
+        {
+            return Err(file.error(problem));
+        }
         let class_count = match file.shape("fc.weight")? {
             [class_count, _] if *class_count > 0 => *class_count,
             shape => {

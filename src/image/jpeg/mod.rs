@@ -32,8 +32,9 @@ const SCANS_MAX: usize = 100;
 const BLOCK_VISITS_MAX: usize = 20;
 
 /// Decodes the first image of JPEG data: baseline, extended or progressive, of 8 bits,
-/// Huffman-coded; grey, YCbCr, RGB, CMYK or YCCK; in whatever scans and sampling libjpeg reads.
-pub(super) fn decode(bytes: &[u8]) -> Result<Rgb8> {
+/// Huffman-coded; grey, YCbCr, RGB, CMYK or YCCK; in whatever scans and sampling libjpeg reads; of
+/// `pixels_max` pixels at most.
+pub(super) fn decode(bytes: &[u8], pixels_max: usize) -> Result<Rgb8> {
     if !bytes.starts_with(&[0xff, 0xd8]) {
         return Err(malformed("no start-of-image marker"));
     }
@@ -42,7 +43,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Rgb8> {
     let Some(mut scan) = headers.read(bytes, &mut position)? else {
         return Err(malformed("no scan before the end"));
     };
-    let mut picture = open(&headers, bytes.len() - position)?;
+    let mut picture = open(&headers, bytes.len() - position, pixels_max)?;
     let (mut scans_len, mut visits_left) = (0, picture.blocks_len() * BLOCK_VISITS_MAX);
     loop {
         scans_len += 1;
@@ -62,9 +63,9 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Rgb8> {
 }
 
 /// Checks what stands before the first scan.
-fn open(headers: &Headers, data_len: usize) -> Result<Picture> {
+fn open(headers: &Headers, data_len: usize, pixels_max: usize) -> Result<Picture> {
     let frame = headers.frame.as_ref().ok_or_else(|| malformed("a scan before the frame"))?;
-    check_size(frame.width, frame.height)?;
+    check_size(frame.width, frame.height, pixels_max)?;
     let ids: Vec<u8> = frame.components.iter().map(|component| component.id).collect();
     let colour_space = ColourSpace::new(&ids, headers.has_jfif, headers.adobe_transform);
     Picture::new(frame, colour_space, data_len)
