@@ -194,6 +194,16 @@ fn the_build_is_told() {
     let short = twinstream("-V").stdout;
     assert_eq!(short, concat!("twinstream ", env!("CARGO_PKG_VERSION"), "\n").as_bytes());
     assert_eq!(twinstream("--verbose").status.code(), Some(2));
+    // Git may keep no log of HEAD, and these sources may be no checkout.
+    let repository = env!("CARGO_MANIFEST_DIR");
+    let head =
+        Command::new("git").args(["rev-parse", "HEAD"]).current_dir(repository).output().ok();
+    if let (Some(head), Some(commit)) = (head, twinstream::BUILD_INFO.commit)
+        && PathBuf::from(repository).join(".git").exists()
+        && head.status.success()
+    {
+        assert_eq!(String::from_utf8(head.stdout).unwrap().trim(), commit);
+    }
 }
 
 #[test]
@@ -249,6 +259,9 @@ fn bounds_that_do_not_apply_are_null() {
     let closed = objects("simulate --device h100 --arrivals closed:4 --duration 10ms --json");
     assert!(closed.iter().all(|object| object["bound_mean_ms"].is_null()));
     assert!(closed.iter().all(|object| number(object, "rate_hz") > 0.0));
+    let long = "simulate --device h100 --arrivals poisson:100 --duration 1s --batch-len-max 65535";
+    let long = objects(&format!("{long} --policies stream --json"));
+    assert!(long[0]["bound_mean_ms"].is_null() && number(&long[0], "bound_p99_ms") > 0.0);
     let bounded = objects(
         "simulate --device h100 --arrivals poisson:60k --duration 500ms --latency-bound 5ms --json",
     );

@@ -119,6 +119,17 @@ mod tests {
         assert!((p99_ms / 5.0 - 1.0).abs() < 0.02, "p99 {p99_ms} ms at {} /s", exact.rate_hz);
     }
 
+    /// The exact queue knows no longest batch: where that counts, the plan is simulated, and a longer
+    /// bound never means a lower rate.
+    #[test]
+    fn longer_bounds_carry_more_up_to_capacity() {
+        let device: DeviceSpec = "h100".parse().unwrap();
+        let plans = [6e6, 7e6, 12e6].map(|ns| plan(&device, PolicySpec::Serial, ns, 256, 1));
+        assert!(plans.iter().all(|plan| plan.p99_ms > 0.9 * plan.latency_bound_ms), "{plans:?}");
+        assert!(plans.is_sorted_by(|one, other| one.rate_hz < other.rate_hz), "{plans:?}");
+        assert_eq!(plans.map(|plan| plan.method), ["exact", "simulated", "simulated"]);
+    }
+
     #[test]
     fn an_impossible_bound_leaves_no_rate() {
         let device: DeviceSpec = "gtx-1080ti".parse().unwrap();

@@ -20,6 +20,9 @@ pub const SLOT_LEN: usize = 16_384;
 /// The clairvoyant bound looks at so many arrivals at most; longer traces would take minutes.
 const CLAIRVOYANT_LEN_MAX: usize = 100_000;
 
+/// The optimal mean is found for batches up to this length: its equations grow with the square.
+const OPTIMAL_LEN_MAX: usize = 1024;
+
 /// A setup whose scheduler starts from the device's own lines, without limits but the batch length.
 pub fn setup(
     device: &DeviceSpec,
@@ -61,8 +64,8 @@ pub fn misjudge(setup: &mut Setup, factor: f64) {
 /// What policies are measured against in a setup; none where a bound does not apply.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Bounds {
-    /// Optimal mean latency in milliseconds; of Poisson arrivals below capacity. See
-    /// [`bounds::mean_ns`] for what it takes for granted.
+    /// Optimal mean latency in milliseconds; of Poisson arrivals below capacity, in batches of at
+    /// most 1,024. See [`bounds::mean_ns`] for what it takes for granted.
     pub mean_ms: Option<f64>,
     /// Least p99 latency in milliseconds on the first 100,000 arrivals; of open loops below
     /// capacity.
@@ -82,7 +85,7 @@ impl Bounds {
         let times = ServiceTimes::compute(&setup.device, batch_len_max);
         let rate_hz = open.rate_hz();
         let mean_ms = match open {
-            OpenLoop::Poisson { rate_hz } => {
+            OpenLoop::Poisson { rate_hz } if batch_len_max <= OPTIMAL_LEN_MAX => {
                 bounds::mean_ns(&setup.device, batch_len_max, *rate_hz).map(|mean| mean * 1e-6)
             }
             _ => None,

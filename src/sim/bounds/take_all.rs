@@ -116,27 +116,27 @@ impl TakeAll {
     }
 
     /// The queue at the largest rate, to 1 part in 10⁵, whose `quantile` latency stays within
-    /// `latency_ns`; none when even a lone image takes longer.
+    /// `latency_ns`; none when even a lone image takes longer, or when longer batches than `times`
+    /// has would be taken at rates that might be within.
     pub fn largest_within(times: &ServiceTimes, quantile: f64, latency_ns: f64) -> Option<Self> {
-        let within = |rate_hz| {
-            Self::new(times, rate_hz).filter(|queue| queue.tail(latency_ns) <= 1.0 - quantile)
-        };
         let (mut low_hz, mut high_hz) = (0.0, times.capacity_hz());
-        let mut found = None;
+        let (mut found, mut is_known) = (None, true);
         while high_hz - low_hz > 1e-5 * high_hz {
             let middle_hz = 0.5 * (low_hz + high_hz);
-            match within(middle_hz) {
+            let queue = Self::new(times, middle_hz);
+            let is_queue = queue.is_some();
+            match queue.filter(|queue| queue.tail(latency_ns) <= 1.0 - quantile) {
                 Some(queue) => {
                     found = Some(queue);
                     low_hz = middle_hz;
                 }
-                None => high_hz = middle_hz,
+                None => (high_hz, is_known) = (middle_hz, is_queue),
             }
             if high_hz < 1e-6 * times.capacity_hz() {
                 break;
             }
         }
-        found
+        found.filter(|_| is_known)
     }
 
     /// Arrivals a second.
