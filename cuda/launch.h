@@ -84,7 +84,7 @@ typedef struct {
 } twinstream_stem_params;
 TWINSTREAM_SIZE_IS(twinstream_stem_params, 96);
 
-/* Kernels `conv_<M>x<N>`: convolution with bias, and as wanted with residual addition, the block's
+/* Kernels `conv_*`, one a tile of tiles.inc: convolution with bias, and as wanted with residual addition, the block's
  * projection shortcut and ReLU, in this order:
  *     output = relu(round_to_f16(conv(input) + conv1x1(shortcut) + bias + residual))
  * with f16 products summed in f32. The kernels differ only in the tile of M output pixels by N
@@ -216,7 +216,8 @@ typedef struct {
 TWINSTREAM_SIZE_IS(twinstream_top_k_params, 48);
 
 /* Launch sizes: the tile, the threads of a block (all along x) and the dynamic shared memory, which
- * above 48 KiB the host must allow for (CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES). */
+ * above 48 KiB the host must allow for (CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES). Those of
+ * the convolutions are in tiles.inc. */
 enum {
     TWINSTREAM_DESCRIBE_THREADS = 288,
     TWINSTREAM_DESCRIBE_SHARED_BYTES = 0,
@@ -225,36 +226,6 @@ enum {
     TWINSTREAM_STEM_POOLED_WIDTH = 7,
     TWINSTREAM_STEM_THREADS = 256,
     TWINSTREAM_STEM_SHARED_BYTES = 40928,
-
-    TWINSTREAM_CONV_128x128_M = 128,
-    TWINSTREAM_CONV_128x128_N = 128,
-    TWINSTREAM_CONV_128x128_THREADS = 128,
-    TWINSTREAM_CONV_128x128_SHARED_BYTES = 100880,
-
-    TWINSTREAM_CONV_128x64_M = 128,
-    TWINSTREAM_CONV_128x64_N = 64,
-    TWINSTREAM_CONV_128x64_THREADS = 128,
-    TWINSTREAM_CONV_128x64_SHARED_BYTES = 76048,
-
-    TWINSTREAM_CONV_64x64_M = 64,
-    TWINSTREAM_CONV_64x64_N = 64,
-    TWINSTREAM_CONV_64x64_THREADS = 128,
-    TWINSTREAM_CONV_64x64_SHARED_BYTES = 66832,
-
-    TWINSTREAM_CONV_64x32_M = 64,
-    TWINSTREAM_CONV_64x32_N = 32,
-    TWINSTREAM_CONV_64x32_THREADS = 128,
-    TWINSTREAM_CONV_64x32_SHARED_BYTES = 50320,
-
-    TWINSTREAM_CONV_32x64_M = 32,
-    TWINSTREAM_CONV_32x64_N = 64,
-    TWINSTREAM_CONV_32x64_THREADS = 128,
-    TWINSTREAM_CONV_32x64_SHARED_BYTES = 49936,
-
-    TWINSTREAM_CONV_16x64_M = 16,
-    TWINSTREAM_CONV_16x64_N = 64,
-    TWINSTREAM_CONV_16x64_THREADS = 128,
-    TWINSTREAM_CONV_16x64_SHARED_BYTES = 61968,
 
     TWINSTREAM_AVERAGE_POOL_THREADS = 256,
     TWINSTREAM_AVERAGE_POOL_SHARED_BYTES = 2048,

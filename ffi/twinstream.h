@@ -159,7 +159,7 @@ typedef struct twinstream_options {
     int32_t memory_weakest;       /* TWINSTREAM_MEMORY_: the weakest to accept */
     const char *weights_path;     /* a safetensors file; CPU and CUDA */
     const char *config_path;      /* NULL: config.json beside the weights, if there is one */
-    const char *policy;           /* how batches are chosen; NULL: the default, "stream" */
+    const char *policy;           /* how batches are chosen: docs/SIMULATION.md; NULL: "stream" */
     const char *device;           /* CUDA: number, or UUID as by nvidia-smi -L; NULL: the first */
     const char *tuning_path;      /* CUDA: file of `twinstream tune`; NULL: the usual one, if any */
     uint32_t height;              /* of images in pixels; 0: the network's own */

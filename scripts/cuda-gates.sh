@@ -27,10 +27,18 @@ for target in ${*:-80 86 89 90a}; do
 done
 
 awk '
-# launch.h: threads and dynamic shared memory, by the name of the kernel in capitals.
+# Threads and dynamic shared memory by kernel: of the convolutions from the list of tiles, of the
+# others from launch.h.
+FILENAME == "cuda/tiles.inc" {
+    if (split($0, part, /[(, )]+/) >= 9 && $1 ~ /^TWINSTREAM_TILE/) {
+        threads[part[2]] = part[5] * part[6] * 32
+        shared[part[2]] = part[9] + 0
+    }
+    next
+}
 FILENAME == "cuda/launch.h" {
-    if ($1 ~ /_THREADS$/) threads[substr($1, 12, length($1) - 19)] = $3 + 0
-    if ($1 ~ /_SHARED_BYTES$/) shared[substr($1, 12, length($1) - 24)] = $3 + 0
+    if ($1 ~ /_THREADS$/) threads[tolower(substr($1, 12, length($1) - 19))] = $3 + 0
+    if ($1 ~ /_SHARED_BYTES$/) shared[tolower(substr($1, 12, length($1) - 24))] = $3 + 0
     next
 }
 $1 == "target" { target = $2 }
@@ -54,14 +62,13 @@ END {
     print "|---|---|---|---|---|---|---|---|---|"
     for (n = 1; n <= len; ++n) {
         split(order[n], part, SUBSEP); target = part[1]; kernel = part[2]
-        key = kernel ~ /^conv/ ? "CONV" substr(kernel, 5) : toupper(kernel)
-        if (!(key in threads)) fail(kernel ": not in launch.h")
+        if (!(kernel in threads)) fail(kernel ": in neither launch.h nor tiles.inc")
         # Registers are handed out by eights, and each block takes 1 KiB of shared memory besides.
-        taken = int((registers[target, kernel] + 7) / 8) * 8 * threads[key]
-        blocks = int(smaller(65536 / taken, threads_of[target] / threads[key]))
-        if (target in shared_of) blocks = int(smaller(blocks, shared_of[target] / (shared[key] + 1024)))
+        taken = int((registers[target, kernel] + 7) / 8) * 8 * threads[kernel]
+        blocks = int(smaller(65536 / taken, threads_of[target] / threads[kernel]))
+        if (target in shared_of) blocks = int(smaller(blocks, shared_of[target] / (shared[kernel] + 1024)))
         if (blocks < 1) fail(kernel " for sm_" target ": not even one block fits")
-        print "| sm_" target " | `" kernel "` | " registers[target, kernel] " | " shared[key] " | " \
+        print "| sm_" target " | `" kernel "` | " registers[target, kernel] " | " shared[kernel] " | " \
             code[target, kernel] * 16 " | " count[target, kernel, "HMMA"] + 0 " | " \
             count[target, kernel, "LDSM"] + 0 " | " count[target, kernel, "LDGSTS"] + 0 " | " blocks " |"
         wanted = kernel ~ /^(conv|stem)/ ? "HMMA LDSM LDGSTS" : kernel == "fully_connected" ? "HMMA" : ""
@@ -70,4 +77,4 @@ END {
             if (!count[target, kernel, part[i]]) fail(kernel " for sm_" target ": has no " part[i])
     }
     exit failed
-}' cuda/launch.h "$folder/report"
+}' cuda/tiles.inc cuda/launch.h "$folder/report"

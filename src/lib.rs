@@ -1,7 +1,8 @@
 //! ResNet-50 inference at the lowest latency the hardware allows, at every load, with nothing to
 //! tune.
 //!
-//! - [`model`]: a trained network, as a list of fused layers that every backend executes.
+//! - [`model`]: a trained network, as a list of layers.
+//! - [`lower`]: the same as the steps that every backend executes.
 //! - [`backend`]: what executes it; [`backend::cpu`] is the embedded default, `backend::cuda`
 //!   (feature `cuda`) a GPU.
 //! - [`sched`]: chooses each batch and when its upload starts; a deterministic state machine.
@@ -11,6 +12,7 @@
 //! - `image` and `sim` (features): image files to pixels; the scheduler in virtual time.
 
 pub mod backend;
+mod build_info;
 #[cfg(all(unix, target_pointer_width = "64"))]
 mod capi;
 pub mod engine;
@@ -18,12 +20,15 @@ mod error;
 mod foreign;
 #[cfg(feature = "image")]
 pub mod image;
+pub mod lower;
 pub mod model;
 pub mod ring;
 pub mod sched;
 #[cfg(feature = "sim")]
 pub mod sim;
+mod words;
 
+pub use build_info::{BUILD_INFO, BuildInfo};
 pub use error::{Error, Result};
 
 /// The README's example, compiled with the tests.

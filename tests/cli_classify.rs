@@ -348,6 +348,78 @@ fn evaluate_takes_folders_in_order_where_classes_have_no_names() {
     }
 }
 
+/// Goal: a class is all images below its folder, as torchvision's `ImageFolder` has it. Method: one
+/// image for each way to be found, and one file for each way to be left out.
+#[cfg(unix)]
+#[test]
+fn evaluate_walks_folders_as_torchvision_does() {
+    use std::os::unix::fs::symlink;
+    let folder = scratch("evaluate_walk");
+    let root = folder.join("root");
+    fs::create_dir_all(root.join("ship/deep/deeper")).unwrap();
+    fs::create_dir_all(root.join("ship/.ipynb_checkpoints")).unwrap();
+    fs::create_dir_all(root.join(".git")).unwrap();
+    fs::create_dir_all(folder.join("elsewhere/more")).unwrap();
+    let ship = fs::read(example("cifar-ship.png")).unwrap();
+    for path in [
+        "root/ship/a.png",
+        "root/ship/b.JPEG",
+        "root/ship/deep/c.Tiff",
+        "root/ship/deep/deeper/d.webp",
+        "elsewhere/more/e.pgm",
+    ] {
+        fs::write(folder.join(path), &ship).unwrap();
+    }
+    symlink(folder.join("elsewhere"), root.join("ship/link")).unwrap();
+    symlink(root.join("ship/a.png"), root.join("ship/f.bmp")).unwrap();
+    // A whole class by a link.
+    fs::create_dir(folder.join("trucks")).unwrap();
+    fs::copy(example("cifar-truck.png"), folder.join("trucks/g.ppm")).unwrap();
+    symlink(folder.join("trucks"), root.join("truck")).unwrap();
+    symlink(root.join("ship"), root.join("ship/deep/loop")).unwrap();
+    for path in [
+        "README",
+        "ship/Thumbs.db",
+        "ship/desktop.ini",
+        "ship/deep/notes.txt",
+        "ship/no_ending",
+        "ship/._a.png",
+        "ship/.ipynb_checkpoints/a.png",
+    ] {
+        fs::write(root.join(path), "not a picture").unwrap();
+    }
+    let output = twinstream(&["evaluate", "--json", root.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let [summary] = &objects(&output)[..] else { panic!("{}", stdout(&output)) };
+    assert_eq!((&summary["images"], &summary["top1"]), (&7.into(), &1.0.into()));
+    // Of a hidden folder the folder alone counts; the loop counts too.
+    assert_eq!(summary["left_out"], 9, "{}", stderr(&output));
+    assert!(stderr(&output).contains("no images by their names: 9, such as "), "{output:?}");
+
+    fs::create_dir_all(root.join("cat/empty")).unwrap();
+    fs::write(root.join("cat/notes.txt"), "").unwrap();
+    fs::create_dir(root.join("dog")).unwrap();
+    let output = twinstream(&["evaluate", root.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(FAILED));
+    for words in ["root/cat, ", "root/dog: has no images", "jpg, jpeg, png"] {
+        assert!(stderr(&output).contains(words), "{words}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_name_that_two_classes_have_is_refused() {
+    let folder = scratch("evaluate_twins");
+    let root = folder.join("root");
+    fs::create_dir_all(root.join("crane")).unwrap();
+    let config = folder.join("config.json");
+    let names = ["crane", "b", "c", "d", "e", "f", "g", "h", "i", "crane"];
+    fs::write(&config, serde_json::json!({"label_names": names}).to_string()).unwrap();
+    let [root, config] = [&root, &config].map(|path| path.to_str().unwrap());
+    let output = twinstream(&["evaluate", "--config", config, root]);
+    assert_eq!(output.status.code(), Some(FAILED));
+    assert!(stderr(&output).contains("crane: two classes have this name, 0 and 9"), "{output:?}");
+}
+
 #[test]
 fn a_reader_may_leave_early() {
     let image = example("cifar-ship.png");

@@ -33,8 +33,34 @@ fn table_lists_the_layers() {
     let output = inspect(&[]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success());
-    assert_eq!(text.lines().count(), 56 + 3, "{text}");
+    assert_eq!(text.lines().count(), 56 + 4, "{text}");
     assert!(text.contains("layer4.2.conv3"), "{text}");
+}
+
+#[test]
+fn the_table_fits_a_terminal_at_any_size() {
+    for size in ["32x32", "224x224", "4096x4096", "1024x4096"] {
+        let output = inspect(&["--size", size]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        // The first line has the path of the weights.
+        let wide = text.lines().skip(1).find(|line| line.chars().count() > 80);
+        assert_eq!(wide, None, "{size}");
+    }
+}
+
+#[test]
+fn options_for_a_gpu_need_its_plan_and_a_build_that_has_one() {
+    let output = inspect(&["--device", "0"]);
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(errors.contains("--device") && errors.contains("--plan"), "{errors}");
+    if !cfg!(feature = "cuda") {
+        let output = inspect(&["--plan", "--device", "0"]);
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(errors.contains("build with --features cuda"), "{errors}");
+        assert!(output.stdout.is_empty());
+    }
 }
 
 #[test]

@@ -78,6 +78,173 @@ fn the_seed_decides_every_event() {
 }
 
 #[test]
+fn an_object_says_what_was_run_in_figures_of_six_digits() {
+    let device = "up=12us+6us,compute=500us+25us,down=10us+100ns";
+    let words = format!(
+        "simulate --device {device} --policies stream,fixed:delay=0.2ms,len=64,preferred=8/4 \
+         --arrivals poisson:9001 --duration 1s --latency-bound 50ms --slots 300 --seed 3 --json"
+    );
+    let output = twinstream(&words);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let found = objects(&words);
+    assert_eq!(found[1]["policy"], "fixed:len=64,delay=200us,preferred=4/8");
+    for (field, expected) in [
+        ("device", Value::from(device)),
+        ("arrivals", "poisson:9001".into()),
+        ("duration_s", 1.0.into()),
+        ("latency_bound_ms", 50.0.into()),
+        ("slots", 300.into()),
+        ("seed", 3.into()),
+        ("full", 0.into()),
+        ("version", env!("CARGO_PKG_VERSION").into()),
+    ] {
+        assert_eq!(found[0][field], expected, "{field}");
+    }
+    let is_number = |c: char| c.is_ascii_digit() || c == '.';
+    for figure in text.split(|c| !is_number(c)).filter(|word| word.contains('.')) {
+        let digits = figure.trim_start_matches(['0', '.']).chars().filter(char::is_ascii_digit);
+        assert!(digits.count() <= 6 || figure == env!("CARGO_PKG_VERSION"), "{figure} in {text}");
+    }
+    let plan = objects(
+        "plan --device h100 --latency-bound 5ms --policies serial --batch-len-max 512 --json",
+    );
+    assert_eq!(plan[0]["device"], "h100");
+    assert_eq!(plan[0]["arrivals"], "poisson");
+    assert_eq!((number(&plan[0], "batch_len_max"), number(&plan[0], "seed")), (512.0, 1.0));
+    assert_eq!(plan[0]["version"], env!("CARGO_PKG_VERSION"));
+}
+
+/// Parameters change what is run, and the same setting under another spelling does not.
+#[test]
+fn parameters_reach_the_policy() {
+    let words =
+        "simulate --device gtx-1080ti --arrivals poisson:300 --duration 5s --json --policies";
+    let found = objects(&format!(
+        "{words} fixed,fixed:len=32,delay=1ms,fixed:len=4,aimd:bound=20ms,increase=1,adaptive:len=4"
+    ));
+    let hash = |index: usize| found[index]["event_hash"].clone();
+    assert_eq!(hash(0), hash(1));
+    assert_ne!(hash(0), hash(2));
+    assert_eq!(number(&found[2], "batch_len_max"), 4.0);
+    assert_eq!(found[3]["policy"], "aimd:increase=1,bound=20ms");
+    assert_eq!(number(&found[4], "batch_len_max"), 4.0);
+}
+
+#[test]
+fn requests_without_a_slot_are_counted_and_told() {
+    let words = "simulate --device gtx-1080ti --arrivals poisson:900 --duration 2s --slots 20";
+    for object in objects(&format!("{words} --json")) {
+        assert!(number(&object, "full") > 100.0, "{object}");
+        assert_eq!(object["full"], object["rejected"]);
+    }
+    let text = String::from_utf8(twinstream(words).stdout).unwrap();
+    assert_eq!(text.matches("found no slot: 20 were in use (--slots)").count(), 3, "{text}");
+}
+
+#[test]
+fn tables_fit_a_terminal() {
+    for words in [
+        "simulate --device gtx-1080ti --arrivals poisson:3000 --duration 5s --policies \
+         serial,fixed-eager:preferred=16/32/64,len=128,delay=2ms",
+        "plan --device gtx-1080ti --latency-bound 200ms --policies serial",
+    ] {
+        let text = String::from_utf8(twinstream(words).stdout).unwrap();
+        assert!(text.lines().count() > 2, "{text}");
+        let wide = text.lines().find(|line| line.chars().count() > 80);
+        assert_eq!(wide, None, "{text}");
+    }
+}
+
+/// Each policy, parameter, device item and workload that can be read.
+#[test]
+fn help_lists_the_words() {
+    for command in ["simulate", "bench", "plan"] {
+        let text = String::from_utf8(twinstream(&format!("{command} --help")).stdout).unwrap();
+        for words in twinstream::sched::PolicySpec::WORDS {
+            assert!(text.contains(&format!("\n  {:12} ", words.name)), "{command}: {}", words.name);
+            for parameter in words.parameters {
+                let setting = format!("{}={}", parameter.key, parameter.form);
+                assert!(text.contains(&setting), "{command} lacks {setting}");
+            }
+        }
+        for word in ["gtx-1080ti, h100", "jitter=3%", "buckets=", "Exit status"] {
+            assert!(text.contains(word), "{command} lacks {word}");
+        }
+        let lists_arrivals = text.contains("burst:RATE@MEAN_TIME,RATE@MEAN_TIME\n");
+        assert_eq!(lists_arrivals, command != "plan");
+        let (_, words) = text.split_once("Policies, ").unwrap();
+        let wide = words.lines().find(|line| line.chars().count() > 80);
+        assert_eq!(wide, None, "{command}");
+    }
+}
+
+#[test]
+fn the_build_is_told() {
+    for words in ["--version --verbose", "-V -v", "-vV"] {
+        let text = String::from_utf8(twinstream(words).stdout).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], concat!("twinstream ", env!("CARGO_PKG_VERSION")));
+        for (line, start) in
+            lines[1..].iter().zip(["commit: ", "target: ", "features: cli", "vector"])
+        {
+            assert!(line.starts_with(start), "{text}");
+        }
+        assert_eq!(lines.len(), 5);
+    }
+    let short = twinstream("-V").stdout;
+    assert_eq!(short, concat!("twinstream ", env!("CARGO_PKG_VERSION"), "\n").as_bytes());
+    assert_eq!(twinstream("--verbose").status.code(), Some(2));
+}
+
+#[test]
+fn shells_and_man_know_every_command() {
+    let commands = ["bench", "classify", "evaluate", "experiment", "inspect", "plan", "simulate"];
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = String::from_utf8(twinstream(&format!("completions {shell}")).stdout).unwrap();
+        let lacks = commands.iter().find(|command| !script.contains(**command));
+        assert_eq!(lacks, None, "{shell}");
+        assert!(script.contains("latency-bound"), "{shell}");
+    }
+    let folder = std::env::temp_dir().join(format!("twinstream-man-{}", std::process::id()));
+    assert!(twinstream(&format!("man {}", folder.display())).status.success());
+    for command in commands {
+        let page = fs::read_to_string(folder.join(format!("twinstream-{command}.1"))).unwrap();
+        assert!(page.contains(".SH OPTIONS"), "{page}");
+    }
+    let page = fs::read_to_string(folder.join("twinstream-simulate.1")).unwrap();
+    assert!(page.contains("preferred=A/B"), "{page}");
+    assert!(fs::read_to_string(folder.join("twinstream.1")).unwrap().contains("simulate"));
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_trace_is_refused_by_file_line_and_reason() {
+    let path = std::env::temp_dir().join(format!("twinstream-bad-trace-{}", std::process::id()));
+    let words = format!("simulate --device h100 --arrivals trace:{}", path.display());
+    let refused = || {
+        let output = twinstream(&words);
+        assert_eq!(output.status.code(), Some(2));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let error = refused();
+    assert!(error.contains(&path.display().to_string()) && error.contains("No such file"));
+    for (text, line, reason) in [
+        ("# head\n5\n\n1.5e3\n", ":4`", "`1.5e3` is no arrival"),
+        ("5\n-1\n", ":2`", "`-1` is no arrival"),
+        ("7\n6\n", ":2`", "earlier than the arrival before it"),
+        ("# nothing\n", "", "at least one arrival"),
+    ] {
+        fs::write(&path, text).unwrap();
+        let error = refused();
+        assert!(error.contains(line) && error.contains(reason), "{text}: {error}");
+    }
+    // With a byte-order mark and line ends of another system.
+    fs::write(&path, "\u{feff}1\r\n2 # close\r\n").unwrap();
+    assert!(twinstream(&words).status.success());
+    fs::remove_file(&path).unwrap();
+}
+
+#[test]
 fn bounds_that_do_not_apply_are_null() {
     let closed = objects("simulate --device h100 --arrivals closed:4 --duration 10ms --json");
     assert!(closed.iter().all(|object| object["bound_mean_ms"].is_null()));
@@ -111,6 +278,20 @@ fn bad_words_end_with_status_2_and_name_culprit_and_remedy() {
         ("simulate --device h100 --arrivals poisson:5 --duration 20", "20", "ms"),
         ("simulate --device h100 --arrivals poisson:5 --first-fit 0", "0", "above zero"),
         ("plan --device h100 --latency-bound soon", "soon", "ms"),
+        ("plan --device gtx-1080ti --latency-bound 9ms", "bound is 9 ms", "alone takes 10.002 ms"),
+        (
+            "simulate --device gtx-1080ti --arrivals poisson:5 --latency-bound 10ms",
+            "bound is 10 ms",
+            "alone takes 10.002 ms",
+        ),
+        ("plan --device h100 --latency-bound 5ms --policies fixed:lem=4", "lem=4", "mean `len`?"),
+        ("plan --device h100 --latency-bound 5ms --policies fixed,len=4", "len=4", "`fixed:len=4`"),
+        ("simulate --device gtx1080ti --arrivals poisson:5", "gtx1080ti", "mean `gtx-1080ti`?"),
+        ("simulate --device h100,jiter=3% --arrivals poisson:5", "jiter=3%", "mean `jitter`?"),
+        ("simulate --device h100 --arrivals burts:5", "burts", "mean `burst`?"),
+        ("simulate --device h100 --arrivals closed:5,thnk=1ms", "thnk", "mean `think`?"),
+        ("experiment load-latncy --out unused", "load-latncy", "load-latency"),
+        ("simulate --device h100 --arrivals poisson:5 --slots 0", "--slots", "1"),
         ("experiment overlaod --out unused", "overlaod", "load-latency"),
     ] {
         let output = twinstream(words);

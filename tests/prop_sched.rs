@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use proptest::prelude::*;
 use twinstream::sched::{
-    Action, Config, Line, Outcome, PolicySpec, Priority, Refusal, Request, Scheduler, Stage, Stages,
+    Action, BatchLens, Config, Line, Outcome, PolicySpec, Priority, Refusal, Request, Scheduler,
+    Stage, Stages,
 };
 
 const SLOTS: u32 = 24;
@@ -36,15 +37,21 @@ fn call() -> impl Strategy<Value = Call> {
     ]
 }
 
+/// Preferred lengths, within the longest batch or not.
+fn lens() -> impl Strategy<Value = BatchLens> {
+    proptest::collection::vec(1..12_usize, 0..4).prop_map(|lens| BatchLens::new(&lens).unwrap())
+}
+
 fn policy() -> impl Strategy<Value = PolicySpec> {
     prop_oneof![
         Just(PolicySpec::Serial),
-        (1..10_usize, 0..2_000_000_u64, any::<bool>()).prop_map(
-            |(batch_len, delay_ns, is_eager)| {
-                PolicySpec::Fixed { batch_len, delay_ns, is_eager }
+        (1..10_usize, 0..2_000_000_u64, lens(), any::<bool>()).prop_map(
+            |(batch_len, delay_ns, preferred, is_eager)| {
+                PolicySpec::Fixed { batch_len, delay_ns, preferred, is_eager }
             }
         ),
-        (1..2_000_000_u64).prop_map(|tick_ns| PolicySpec::Adaptive { tick_ns }),
+        (1..10_usize, 1..2_000_000_u64)
+            .prop_map(|(batch_len, tick_ns)| PolicySpec::Adaptive { batch_len, tick_ns }),
         (1..4_usize, 1..5_000_000_u64)
             .prop_map(|(increase, bound_ns)| PolicySpec::Aimd { increase, bound_ns }),
         Just(PolicySpec::Paper),

@@ -43,7 +43,9 @@ fn drive(scheduler: &mut Scheduler, free: &mut Vec<u32>, round_len: usize) -> us
 
 #[test]
 fn nothing_is_allocated_after_construction() {
-    for (name, policy) in PolicySpec::ALL {
+    let preferred = "fixed:preferred=4/8,len=20,delay=100us";
+    let policies = PolicySpec::ALL.into_iter().chain([(preferred, preferred.parse().unwrap())]);
+    for (name, policy) in policies {
         let line = Line::new(100_000.0, 5_000.0);
         let config = Config {
             slot_len: 256,

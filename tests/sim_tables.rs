@@ -5,14 +5,19 @@
 //! arrivals at load 0.9 they scatter by 0.8 %, so a run here is sure to 2 % there, and to a tenth
 //! of that at load 0.1; the tolerances follow.
 
-use twinstream::sched::{Config, Line, PolicySpec, Stages};
+use twinstream::sched::{BatchLens, Config, Line, PolicySpec, Stages};
 use twinstream::sim::arrivals::Workload;
 use twinstream::sim::device::DeviceSpec;
 use twinstream::sim::{Mix, Report, Setup, run};
 
 const ARRIVALS: u64 = 300_000;
 const PROFILE: &str = "up=12us+6us,compute=500us+25us,down=10us+100ns";
-const EAGER: PolicySpec = PolicySpec::Fixed { batch_len: 256, delay_ns: 0, is_eager: true };
+const EAGER: PolicySpec =
+    PolicySpec::Fixed { batch_len: 256, delay_ns: 0, preferred: BatchLens::NONE, is_eager: true };
+
+fn fixed(batch_len: usize, delay_ns: u64, is_eager: bool) -> PolicySpec {
+    PolicySpec::Fixed { batch_len, delay_ns, preferred: BatchLens::NONE, is_eager }
+}
 
 fn setup(device: &str, workload: &str, policy: PolicySpec) -> Setup {
     let device: DeviceSpec = device.parse().unwrap();
@@ -206,11 +211,11 @@ fn unruly_devices_do_not_mislead_it() {
             };
             (1..=5).map(one).sum::<f64>() / 5.0
         };
-        let mut peers = vec![PolicySpec::Serial, PolicySpec::Adaptive { tick_ns: 100_000 }];
+        let mut peers = vec![PolicySpec::Serial, "adaptive:tick=100us".parse().unwrap()];
         for batch_len in [8, 16, 32, 64, 256] {
             for is_eager in [false, true] {
                 for delay_ns in [0, 100_000] {
-                    peers.push(PolicySpec::Fixed { batch_len, delay_ns, is_eager });
+                    peers.push(fixed(batch_len, delay_ns, is_eager));
                 }
             }
         }
@@ -235,7 +240,7 @@ fn bursts_are_served_no_worse_than_by_tuned_peers() {
         for batch_len in [8, 16, 24, 32, 48, 64, 256] {
             for is_eager in [false, true] {
                 for delay_ns in [0, 3_000_000] {
-                    best = best.min(mean(PolicySpec::Fixed { batch_len, delay_ns, is_eager }));
+                    best = best.min(mean(fixed(batch_len, delay_ns, is_eager)));
                 }
             }
         }

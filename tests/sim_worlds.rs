@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::time::SystemTime;
 
 use twinstream::sched::{
-    Config, Decision, Line, Outcome, Policy, PolicySpec, Reason, Stage, Stages, View,
+    BatchLens, Config, Decision, Line, Outcome, Policy, PolicySpec, Reason, Stage, Stages, View,
 };
 use twinstream::sim::arrivals::Workload;
 use twinstream::sim::check::Checker;
@@ -64,9 +64,10 @@ fn policy(draw: &mut Draw) -> PolicySpec {
         1 | 2 => PolicySpec::Fixed {
             batch_len: 1 + draw.below(64) as usize,
             delay_ns: draw.below(3) * draw.below(3_000_000),
+            preferred: BatchLens::new(&[1 + draw.below(64) as usize]).unwrap(),
             is_eager: draw.sometimes(2),
         },
-        3 => PolicySpec::Adaptive { tick_ns: 1 + draw.below(2_000_000) },
+        3 => PolicySpec::Adaptive { batch_len: usize::MAX, tick_ns: 1 + draw.below(2_000_000) },
         4 => PolicySpec::Aimd {
             increase: 1 + draw.below(4) as usize,
             bound_ns: 1 + draw.below(20_000_000),

@@ -2,14 +2,12 @@
 
 #include <cstring>
 
-#include "../kernels.inc"
 #include "../launch.h"
 #include "launch.hpp"
 
 namespace twinstream::kernels {
-#define TWINSTREAM_DECLARE(name, params_type) void name(const params_type &);
-TWINSTREAM_KERNELS(TWINSTREAM_DECLARE)
-#undef TWINSTREAM_DECLARE
+#define TWINSTREAM_ENTRY(name, params_type) void name(const params_type &);
+#include "../kernels.inc"
 } // namespace twinstream::kernels
 
 namespace {
@@ -18,10 +16,11 @@ template <class Params, void kernel(const Params &)> void run(const void *params
     kernel(*static_cast<const Params *>(params));
 }
 
-#define TWINSTREAM_ENTRY(name, params_type)                                                        \
+constexpr twinstream::emulator::Kernel table[] = {
+#define TWINSTREAM_ENTRY(name, params_type) \
     {#name, sizeof(params_type), run<params_type, twinstream::kernels::name>},
-constexpr twinstream::emulator::Kernel table[] = {TWINSTREAM_KERNELS(TWINSTREAM_ENTRY)};
-#undef TWINSTREAM_ENTRY
+#include "../kernels.inc"
+};
 
 } // namespace
 

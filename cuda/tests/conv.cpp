@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cinttypes>
 
+#include "../tile.cuh"
 #include "check.hpp"
 #include "tests.hpp"
 
@@ -18,13 +19,11 @@ struct Entry {
     unsigned m, n, threads, shared_bytes;
 };
 
-#define TWINSTREAM_ENTRY(tile)                                              \
-    {"conv_" #tile, TWINSTREAM_CONV_##tile##_M, TWINSTREAM_CONV_##tile##_N, \
-     TWINSTREAM_CONV_##tile##_THREADS, TWINSTREAM_CONV_##tile##_SHARED_BYTES}
-constexpr Entry entries[] = {TWINSTREAM_ENTRY(128x128), TWINSTREAM_ENTRY(128x64),
-                             TWINSTREAM_ENTRY(64x64),   TWINSTREAM_ENTRY(64x32),
-                             TWINSTREAM_ENTRY(32x64),   TWINSTREAM_ENTRY(16x64)};
-#undef TWINSTREAM_ENTRY
+constexpr Entry entries[] = {
+#define TWINSTREAM_TILE(NAME, M, N, WARPS_M, WARPS_N, STAGES, BLOCKS_MIN, SHARED_BYTES) \
+    {#NAME, M, N, Tile<M, N, WARPS_M, WARPS_N, STAGES>::THREADS, SHARED_BYTES},
+#include "../tiles.inc"
+};
 
 struct Case {
     Entry entry;

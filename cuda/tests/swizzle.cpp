@@ -63,9 +63,9 @@ void test_results() {
 
 void test_swizzle() {
     test_operands();
-    test_results<Tile<128, 128, 2, 2, 3>>();
-    test_results<Tile<64, 64, 2, 2, 4>>();
-    test_results<Tile<64, 32, 2, 2, 4>>();
+#define TWINSTREAM_TILE(NAME, M, N, WARPS_M, WARPS_N, STAGES, ...) \
+    test_results<Tile<M, N, WARPS_M, WARPS_N, STAGES>>();
+#include "../tiles.inc"
     // The stem; of its pixels, groups of eight that go on in the next row do share banks.
     using namespace stem_layout;
     for (unsigned row = 0; row < CONV_HEIGHT; ++row)

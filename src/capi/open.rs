@@ -190,7 +190,7 @@ fn engine_options(options: &Options, texts: &Texts<'_>) -> Outcome<EngineOptions
         Some(name) => name
             .to_string_lossy()
             .parse()
-            .map_err(|error: crate::sched::UnknownPolicy| argument(error.to_string()))?,
+            .map_err(|error: crate::sched::PolicyError| argument(error.to_string()))?,
     };
     Ok(EngineOptions {
         policy,

@@ -9,13 +9,14 @@ use twinstream::model::{Answer, Class, Model};
 
 use crate::computer::BackendOptions;
 use crate::options::{Classifier, ModelOptions, parse_count};
-use crate::outcome::{Outcome, message, progress_bar};
-use crate::reader::for_each_batch;
+use crate::outcome::{Outcome, Usage, message, progress_bar};
+use crate::output;
+use crate::reader::{for_each_batch, is_stdin};
 
 /// Name what is on images: their most probable classes
 #[derive(Args)]
 pub struct Options {
-    /// JPEG, PNG, WebP or BMP files
+    /// JPEG, PNG, WebP or BMP files; `-` reads one from stdin
     #[arg(required = true, value_name = "IMAGES")]
     images: Vec<PathBuf>,
     #[command(flatten)]
@@ -56,6 +57,9 @@ struct Failure<'a> {
 }
 
 pub fn run(options: &Options) -> anyhow::Result<Outcome> {
+    if options.images.iter().filter(|path| is_stdin(path)).count() > 1 {
+        return Err(Usage("- stands there twice: stdin holds one image".to_owned()).into());
+    }
     let answer = match options.logits {
         true => Answer::Logits,
         false => Answer::TopK(options.top),
@@ -64,7 +68,7 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     let answer_len = classifier.computer.answer_len();
     let (mut pixels, mut answers) = (Vec::new(), Vec::new());
     let mut failed_len = 0;
-    let mut output = BufWriter::new(io::stdout().lock());
+    let mut output = BufWriter::new(output::stdout());
     let progress = progress_bar(options.images.len(), true);
     for_each_batch(
         &options.images,
@@ -145,7 +149,7 @@ pub fn write_failure(
     }
     // What was answered before comes first where both streams are one terminal.
     output.flush()?;
-    eprintln!("error: {}", message(error));
+    output::tell(format_args!("error: {}", message(error)));
     Ok(())
 }
 

@@ -17,6 +17,8 @@ use twinstream::engine::EngineOptions;
 use twinstream::engine::{Engine, RequestOptions};
 use twinstream::model::{Answer, Class, Model, top_k, top_k_of};
 
+#[cfg(not(feature = "cuda"))]
+use crate::options::NO_GPU;
 use crate::options::{Given, Size, parse_count, parse_pixels, refuse_unused};
 use crate::outcome::Usage;
 
@@ -203,5 +205,5 @@ fn open_gpu(
 
 #[cfg(not(feature = "cuda"))]
 fn open_gpu(_: &Model, _: Size, _: Answer, _: &BackendOptions) -> anyhow::Result<Engine> {
-    bail!("--backend cuda: this build has no CUDA backend; use --backend cpu")
+    bail!("--backend cuda: {NO_GPU}")
 }

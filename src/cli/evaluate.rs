@@ -1,19 +1,20 @@
 //! `twinstream evaluate`: accuracy and speed over a folder of labelled images.
 
-use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{bail, ensure};
 use clap::Args;
 use serde::Serialize;
 use twinstream::model::Answer;
 
 use crate::classify::{write_failure, write_line};
 use crate::computer::BackendOptions;
+use crate::folders::{EXTENSIONS, LeftOut, folders, images};
 use crate::options::{Classifier, ModelOptions};
 use crate::outcome::{Outcome, progress_bar};
+use crate::output::{stdout, tell};
 use crate::reader::for_each_batch;
 
 /// An image counts where its class is among so many, the most probable.
@@ -23,15 +24,17 @@ const TOP_LEN: usize = 5;
 #[derive(Args)]
 pub struct Options {
     /// Folder with a folder of images for every class, named by the class's label; where the
-    /// configuration has no `label_names`, all classes in the order of their folders' names
+    /// configuration has no `label_names`, all classes in the order of their folders' names.
+    /// Walked as torchvision's `ImageFolder`; hidden files, and those that are no images by the
+    /// ending of their name, are left out and counted
     #[arg(value_name = "DIR")]
     folder: PathBuf,
     #[command(flatten)]
     model: ModelOptions,
     #[command(flatten)]
     backend: BackendOptions,
-    /// One JSON object: `images`, `top1` and `top5` (shares of 1), `images_per_second`; before it
-    /// one object (`path`, `error`) for each image that failed
+    /// One JSON object: `images`, `left_out` (files), `top1` and `top5` (shares of 1),
+    /// `images_per_second`; before it one object (`path`, `error`) for each image that failed
     #[arg(long)]
     json: bool,
 }
@@ -40,6 +43,7 @@ pub struct Options {
 #[derive(Serialize)]
 struct Summary {
     images: usize,
+    left_out: usize,
     top1: f64,
     top5: f64,
     images_per_second: f64,
@@ -50,12 +54,14 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     let mut classifier = Classifier::open(&options.model, &options.backend, answer)?;
     let class_count = classifier.model.class_count();
     let label_names = &classifier.model.config().label_names;
-    let (paths, labels) = labelled_images(&options.folder, label_names, class_count)?;
+    let Labelled { paths, labels, left_out } =
+        labelled_images(&options.folder, label_names, class_count)?;
+    tell_left_out(&left_out);
     let answer_len = classifier.computer.answer_len();
     let (mut pixels, mut answers) = (Vec::new(), Vec::new());
     let mut labels = labels.into_iter();
     let (mut images_len, mut top1_len, mut top5_len) = (0, 0, 0);
-    let mut output = io::stdout().lock();
+    let mut output = stdout();
     let progress = progress_bar(paths.len(), false);
     let start = Instant::now();
     for_each_batch(
@@ -94,6 +100,7 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     let share = |len: usize| len as f64 / images_len as f64;
     let summary = Summary {
         images: images_len,
+        left_out: left_out.len,
         top1: share(top1_len),
         top5: share(top5_len),
         images_per_second: images_len as f64 / seconds,
@@ -113,28 +120,60 @@ fn write_summary(output: &mut impl Write, summary: &Summary) -> io::Result<()> {
     writeln!(output, "speed   {:9.1} images/s, decoding included", summary.images_per_second)
 }
 
+/// A folder's images, and the class of each.
+struct Labelled {
+    paths: Vec<PathBuf>,
+    /// Index among the logits, one a path.
+    labels: Vec<usize>,
+    left_out: LeftOut,
+}
+
 /// The image files of `folder` and the class index of each, by class and name.
 fn labelled_images(
     folder: &Path,
     label_names: &[String],
     class_count: usize,
-) -> anyhow::Result<(Vec<PathBuf>, Vec<usize>)> {
-    let mut folders = entries(folder)?;
-    // Files beside the class folders, such as a README, are no images to classify.
-    folders.retain(|path| path.is_dir());
+) -> anyhow::Result<Labelled> {
+    let mut left_out = LeftOut::default();
+    let folders = folders(folder, &mut left_out)?;
     let classes = if label_names.is_empty() {
+        tell(format_args!(
+            "{}: the classes have no names: the folders in there, by name, are taken for them",
+            folder.display()
+        ));
         classes_in_order(folder, folders, class_count)?
     } else {
         classes_by_name(folder, folders, label_names)?
     };
     let (mut paths, mut labels) = (Vec::new(), Vec::new());
+    let mut empty = Vec::new();
     for (label, class) in classes {
-        let images = entries(&class)?;
-        ensure!(!images.is_empty(), "{}: has no images", class.display());
+        let images = images(&class, &mut left_out)?;
+        if images.is_empty() {
+            empty.push(class.display().to_string());
+        }
         labels.resize(labels.len() + images.len(), label);
         paths.extend(images);
     }
-    Ok((paths, labels))
+    ensure!(
+        empty.is_empty(),
+        "{}: has no images, which are files whose names end in one of {}; add some, or remove the \
+         folder",
+        names(&empty),
+        EXTENSIONS.join(", ")
+    );
+    Ok(Labelled { paths, labels, left_out })
+}
+
+/// Says on stderr what was not looked at.
+fn tell_left_out(left_out: &LeftOut) {
+    if let Some(example) = &left_out.example {
+        tell(format_args!(
+            "left out, as hidden or no images by their names: {}, such as {}",
+            left_out.len,
+            example.display()
+        ));
+    }
 }
 
 /// Class folders that are named by the model's labels, some or all.
@@ -146,9 +185,18 @@ fn classes_by_name(
     let mut classes = Vec::new();
     for path in folders {
         let name = path.file_name().unwrap_or_default();
-        let Some(label) = label_names.iter().position(|label| name == label.as_str()) else {
+        let mut labels =
+            (0..label_names.len()).filter(|&index| name == label_names[index].as_str());
+        let Some(label) = labels.next() else {
             bail!("{}: no class of the model; they are {}", path.display(), names(label_names));
         };
+        if let Some(other) = labels.next() {
+            bail!(
+                "{}: two classes have this name, {label} and {other}; give each class a name of \
+                 its own in the configuration",
+                path.display()
+            );
+        }
         classes.push((label, path));
     }
     ensure!(
@@ -179,23 +227,9 @@ fn classes_in_order(
     Ok(folders.into_iter().enumerate().collect())
 }
 
-/// What is in `folder`, by name; hidden files, which desktops leave everywhere, left out.
-fn entries(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let mut paths = Vec::new();
-    for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
-        let path = entry.with_context(|| folder.display().to_string())?.path();
-        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes()[0] == b'.');
-        if !hidden {
-            paths.push(path);
-        }
-    }
-    paths.sort();
-    Ok(paths)
-}
-
-/// The first few of `label_names`.
-fn names(label_names: &[String]) -> String {
+/// The first few of `all`.
+fn names(all: &[String]) -> String {
     const SHOWN_LEN: usize = 10;
-    let ellipsis = if label_names.len() > SHOWN_LEN { ", …" } else { "" };
-    label_names[..label_names.len().min(SHOWN_LEN)].join(", ") + ellipsis
+    let ellipsis = if all.len() > SHOWN_LEN { ", …" } else { "" };
+    all[..all.len().min(SHOWN_LEN)].join(", ") + ellipsis
 }

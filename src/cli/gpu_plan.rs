@@ -1,6 +1,7 @@
 //! `twinstream inspect --plan`: what the GPU is to do for each batch size, and the memory it takes.
 
 use std::io::Write;
+use std::iter;
 
 use serde::Serialize;
 use twinstream::backend::cuda::{
@@ -9,6 +10,7 @@ use twinstream::backend::cuda::{
 use twinstream::model::Network;
 
 use crate::classify::write_line;
+use crate::table::lay_out;
 
 #[derive(Serialize)]
 struct Plan<'a> {
@@ -60,15 +62,16 @@ pub fn write(
         )?;
     }
     writeln!(output, "\ntile (pixels x channels) / split, by batch size")?;
-    let header: Vec<String> = plans.iter().map(|plan| format!("{:>10}", plan.batch_len)).collect();
-    writeln!(output, "{:16} {}", "layer", header.join(" "))?;
-    for (index, conv) in plans[0].convs.iter().enumerate() {
-        let tiles = plans.iter().map(|plan| {
-            let ConvSummary { kernel, split_len, .. } = &plan.convs[index];
-            format!("{:>10}", format!("{}/{split_len}", kernel.trim_start_matches("conv_")))
-        });
-        writeln!(output, "{:16} {}", conv.layer, tiles.collect::<Vec<_>>().join(" "))?;
-    }
+    let layers = plans[0].convs.iter().map(|conv| conv.layer.clone());
+    let mut columns: Vec<Vec<String>> =
+        vec![iter::once("layer".to_owned()).chain(layers).collect()];
+    columns.extend(plans.iter().map(|plan| {
+        let tile = |ConvSummary { kernel, split_len, .. }: &ConvSummary| {
+            format!("{}/{split_len}", kernel.trim_start_matches("conv_"))
+        };
+        iter::once(plan.batch_len.to_string()).chain(plan.convs.iter().map(tile)).collect()
+    }));
+    writeln!(output, "{}", lay_out(&columns, 1))?;
     Ok(())
 }
 

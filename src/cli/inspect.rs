@@ -4,11 +4,14 @@ use std::io::{self, BufWriter, Write};
 
 use clap::Args;
 use serde::Serialize;
-use twinstream::model::{Arena, Conv, Layer, LayerCost, Model, Network, Op, Shape};
+use twinstream::lower::Steps;
+use twinstream::model::{Conv, Layer, LayerCost, Model, Network, Op, Shape};
 
 use crate::classify::write_line;
-use crate::options::{ModelOptions, Size};
+use crate::computer::GpuOptions;
+use crate::options::{ModelOptions, Size, refuse_unused};
 use crate::outcome::Outcome;
+use crate::output::stdout;
 
 /// The CPU backend computes in FP32.
 const VALUE_BYTES: u64 = size_of::<f32>() as u64;
@@ -22,12 +25,10 @@ pub struct Options {
     #[arg(long)]
     json: bool,
     /// Print the GPU's plan instead: memory and tiles for each batch size
-    #[cfg(feature = "cuda")]
     #[arg(long)]
     plan: bool,
-    #[cfg(feature = "cuda")]
     #[command(flatten)]
-    gpu: crate::computer::GpuOptions,
+    gpu: GpuOptions,
 }
 
 #[derive(Serialize)]
@@ -71,10 +72,17 @@ impl From<LayerCost> for Cost {
 }
 
 pub fn run(options: &Options) -> anyhow::Result<Outcome> {
+    if !options.plan {
+        refuse_unused("without --plan", options.gpu.given())?;
+    }
+    #[cfg(not(feature = "cuda"))]
+    if options.plan {
+        anyhow::bail!("inspect --plan: {}", crate::options::NO_GPU);
+    }
     let model = options.model.load()?;
     let Size { height, width } = options.model.size(&model);
     let network = model.network(height, width)?;
-    let mut output = BufWriter::new(io::stdout().lock());
+    let mut output = BufWriter::new(stdout());
     #[cfg(feature = "cuda")]
     if options.plan {
         let size = Size { height, width };
@@ -110,57 +118,69 @@ fn total(network: &Network) -> Total {
     Total {
         layers: network.layers().len(),
         parameters: cost.weight_len,
-        arena_bytes: Arena::new(network).value_len() as u64 * VALUE_BYTES,
+        arena_bytes: Steps::new(network).arena_len as u64 * VALUE_BYTES,
         cost: cost.into(),
     }
 }
 
-/// What a layer does, such as `conv 3x3/2 + relu`.
+/// What a layer does, such as `conv 3x3/2 relu`.
 fn kind(layer: &Layer) -> String {
     let (kernel, stride, _) = layer.window();
     match layer.op {
         Op::Conv(Conv { residual, relu, .. }) => {
-            let residual = if residual.is_some() { " + residual" } else { "" };
-            let relu = if relu { " + relu" } else { "" };
-            format!("conv {kernel}x{kernel}/{stride}{residual}{relu}")
+            let stride = if stride > 1 { format!("/{stride}") } else { String::new() };
+            let residual = if residual.is_some() { " add" } else { "" };
+            let relu = if relu { " relu" } else { "" };
+            format!("conv {kernel}x{kernel}{stride}{residual}{relu}")
         }
         Op::MaxPool => format!("max pool {kernel}x{kernel}/{stride}"),
-        Op::GlobalAveragePool => "global average pool".into(),
+        Op::GlobalAveragePool => "average pool".into(),
         Op::FullyConnected(_) => "fully connected".into(),
     }
 }
 
+/// One line a layer, of at most 80 columns.
 fn write_table(output: &mut impl Write, model: &Model, network: &Network) -> io::Result<()> {
-    let shape = |[height, width, channels]: [usize; 3]| format!("{height}x{width}x{channels}");
-    let kilobytes = |bytes: u64| bytes as f64 / 1e3;
-    writeln!(output, "{}: ResNet-50 v1.5, one image, FP32", model.path().display())?;
+    let megabytes = |bytes: u64| bytes as f64 / 1e6;
+    writeln!(output, "{}: ResNet-50 v1.5, one image, FP32; in MB:", model.path().display())?;
     writeln!(
         output,
-        "{:21} {:28} {:>12} {:>12} {:>9} {:>10} {:>9} {:>9}",
-        "layer", "kind", "input", "output", "MMAC", "weights kB", "read kB", "write kB"
+        "{:21} {:17} {:>13} {:>5} {:>7} {:>5} {:>5}",
+        "layer", "kind", "output", "MMAC", "weights", "read", "write"
     )?;
     for layer in network.layers() {
-        let Row { layer, kind, input, output: to, cost } = row(layer);
+        let Row { layer, kind, output: [height, width, channels], cost, .. } = row(layer);
         writeln!(
             output,
-            "{layer:21} {kind:28} {:>12} {:>12} {:9.3} {:10.1} {:9.1} {:9.1}",
-            shape(input),
-            shape(to),
-            cost.macs as f64 / 1e6,
-            kilobytes(cost.weight_bytes),
-            kilobytes(cost.read_bytes),
-            kilobytes(cost.write_bytes),
+            "{layer:21} {kind:17} {:>13} {:>5} {:>7} {:>5} {:>5}",
+            format!("{height}x{width}x{channels}"),
+            short(cost.macs as f64 / 1e6),
+            short(megabytes(cost.weight_bytes)),
+            short(megabytes(cost.read_bytes)),
+            short(megabytes(cost.write_bytes)),
         )?;
     }
     let Total { layers, parameters, arena_bytes, cost } = total(network);
     writeln!(
         output,
-        "{layers} layers, {:.3} GMAC, {parameters} parameters after folding, weights {:.1} MB, \
-         activations read {:.1} MB and written {:.1} MB, {:.1} MB alive at a time",
+        "{layers} layers, {:.3} GMAC, {parameters} parameters after folding ({:.1} MB)\n\
+         activations: read {:.1} MB, written {:.1} MB, alive at a time {:.1} MB",
         cost.macs as f64 / 1e9,
-        kilobytes(cost.weight_bytes) / 1e3,
-        kilobytes(cost.read_bytes) / 1e3,
-        kilobytes(cost.write_bytes) / 1e3,
-        kilobytes(arena_bytes) / 1e3,
+        megabytes(cost.weight_bytes),
+        megabytes(cost.read_bytes),
+        megabytes(cost.write_bytes),
+        megabytes(arena_bytes),
     )
+}
+
+/// Three digits, or what stands before the point.
+fn short(figure: f64) -> String {
+    let places = if figure < 1.0 {
+        3
+    } else if figure < 10.0 {
+        2
+    } else {
+        usize::from(figure < 100.0)
+    };
+    format!("{figure:.places$}")
 }

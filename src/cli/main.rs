@@ -3,10 +3,12 @@
 mod bench;
 mod charts;
 mod classify;
+mod completions;
 mod computer;
 mod evaluate;
 mod experiment;
 mod files;
+mod folders;
 #[cfg(feature = "cuda")]
 mod gpu_plan;
 mod html;
@@ -14,6 +16,7 @@ mod inspect;
 mod live;
 mod options;
 mod outcome;
+mod output;
 mod plan;
 #[cfg(feature = "cuda")]
 mod profile;
@@ -22,18 +25,32 @@ mod simulate;
 mod table;
 #[cfg(feature = "cuda")]
 mod tune;
+mod version;
+mod words;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
-use outcome::{EXIT_CODES_HELP, Outcome, exit_code};
+use outcome::{EXIT_CODES_HELP, Outcome, exit_code, usage_code};
 
 #[derive(Parser)]
-#[command(version, about, max_term_width = 100, after_help = EXIT_CODES_HELP)]
+#[command(
+    about,
+    max_term_width = 100,
+    after_help = EXIT_CODES_HELP,
+    args_conflicts_with_subcommands = true,
+    arg_required_else_help = true
+)]
 struct Cli {
+    /// Print the version
+    #[arg(short = 'V', long)]
+    version: bool,
+    /// With --version: commit, target, features and the vector instructions in use as well
+    #[arg(short, long, requires = "version")]
+    verbose: bool,
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Subcommand)]
@@ -43,11 +60,15 @@ enum Command {
     #[command(after_help = EXIT_CODES_HELP)]
     Classify(classify::Options),
     #[command(after_help = EXIT_CODES_HELP)]
+    Completions(completions::Options),
+    #[command(after_help = EXIT_CODES_HELP)]
     Evaluate(evaluate::Options),
     #[command(after_help = EXIT_CODES_HELP)]
     Experiment(experiment::Args),
     #[command(after_help = EXIT_CODES_HELP)]
     Inspect(inspect::Options),
+    #[command(after_help = EXIT_CODES_HELP)]
+    Man(completions::ManOptions),
     #[command(after_help = EXIT_CODES_HELP)]
     Plan(plan::Args),
     #[command(after_help = EXIT_CODES_HELP)]
@@ -58,21 +79,52 @@ enum Command {
     #[cfg(feature = "cuda")]
     #[command(after_help = EXIT_CODES_HELP)]
     Tune(tune::Options),
+    #[cfg(not(feature = "cuda"))]
+    #[command(hide = true, disable_help_flag = true)]
+    Profile(Absent),
+    #[cfg(not(feature = "cuda"))]
+    #[command(hide = true, disable_help_flag = true)]
+    Tune(Absent),
+}
+
+/// Whatever is given to a command that this build does not have.
+#[cfg(not(feature = "cuda"))]
+#[derive(clap::Args)]
+struct Absent {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    _arguments: Vec<std::ffi::OsString>,
 }
 
 fn main() -> ExitCode {
-    env_logger::init();
-    exit_code(match Cli::parse().command {
+    output::start_log();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(message) => return usage_code(&message),
+    };
+    let Some(command) = cli.command else {
+        return exit_code(version::print(cli.verbose).map(|()| Outcome::AllAnswered));
+    };
+    exit_code(match command {
         Command::Bench(options) => bench::run(&options).map(|()| Outcome::AllAnswered),
         Command::Classify(options) => classify::run(&options),
+        Command::Completions(options) => {
+            completions::run(&options, &mut Cli::command()).map(|()| Outcome::AllAnswered)
+        }
         Command::Evaluate(options) => evaluate::run(&options),
         Command::Experiment(options) => experiment::run(&options).map(|()| Outcome::AllAnswered),
         Command::Inspect(options) => inspect::run(&options),
+        Command::Man(options) => {
+            completions::write_man(&options, Cli::command()).map(|()| Outcome::AllAnswered)
+        }
         Command::Plan(options) => plan::run(&options).map(|()| Outcome::AllAnswered),
         Command::Simulate(options) => simulate::run(&options).map(|()| Outcome::AllAnswered),
         #[cfg(feature = "cuda")]
         Command::Profile(options) => profile::run(&options),
         #[cfg(feature = "cuda")]
         Command::Tune(options) => tune::run(&options),
+        #[cfg(not(feature = "cuda"))]
+        Command::Profile(_) => Err(anyhow::anyhow!("profile: {}", options::NO_GPU)),
+        #[cfg(not(feature = "cuda"))]
+        Command::Tune(_) => Err(anyhow::anyhow!("tune: {}", options::NO_GPU)),
     })
 }

@@ -17,6 +17,10 @@ use crate::reader::Preparation;
 /// The network of the repository, used where none is named.
 const DEFAULT_WEIGHTS: &str = "models/resnet50-cifar10/model.safetensors";
 
+/// What commands for a GPU say in a build without one.
+#[cfg(not(feature = "cuda"))]
+pub const NO_GPU: &str = "this build has no GPU backend: build with --features cuda";
+
 /// Which network, at which input size.
 #[derive(Args)]
 pub struct ModelOptions {

@@ -1,9 +1,11 @@
 //! How a subcommand ended, as seen from the shell.
 
-use std::io::{self, IsTerminal};
+use std::io;
 use std::process::ExitCode;
 
 use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::output::{is_terminal, print_usage, tell};
 
 /// The end of `--help`; the codes are those of [`Outcome`] and [`exit_code`].
 pub const EXIT_CODES_HELP: &str = "\
@@ -47,11 +49,19 @@ pub fn exit_code(outcome: anyhow::Result<Outcome>) -> ExitCode {
         // Whoever read our output (`| head`) has enough of it: that is no failure.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", message(&error));
+            tell(format_args!("error: {}", message(&error)));
             let is_argument = |error: &twinstream::Error| error.is_argument();
             let usage = error.is::<Usage>() || error.downcast_ref().is_some_and(is_argument);
             ExitCode::from(if usage { 2 } else { 1 })
         }
+    }
+}
+
+/// Prints what the parser of the command line says: help that was asked for, or wrong usage.
+pub fn usage_code(usage: &clap::Error) -> ExitCode {
+    match print_usage(usage) {
+        Ok(()) => ExitCode::from(if usage.use_stderr() { 2 } else { 0 }),
+        Err(error) => exit_code(Err(error.into())),
     }
 }
 
@@ -78,7 +88,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 /// A bar on stderr that counts to `inputs_len`; hidden where stderr is no terminal, or where the
 /// results themselves (`prints_results`) go to the same terminal.
 pub fn progress_bar(inputs_len: usize, prints_results: bool) -> ProgressBar {
-    if prints_results && io::stdout().is_terminal() {
+    if prints_results && is_terminal() {
         return ProgressBar::hidden();
     }
     let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} {per_sec} {eta}")

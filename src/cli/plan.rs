@@ -1,17 +1,19 @@
 //! `twinstream plan`: how much load a device carries within a latency bound.
 
-use twinstream::sched::PolicySpec;
+use serde::Serialize;
 use twinstream::sim::device::DeviceSpec;
 use twinstream::sim::plan::{Plan, plan};
 use twinstream::sim::words;
 
 use crate::outcome::progress_bar;
 use crate::table::{self, Column};
+use crate::words::{Policies, check_bound, help};
 
 /// Find the largest rate that keeps the p99 latency within a bound, and the batches it implies.
 ///
 /// Poisson arrivals. `serial` is computed exactly, other policies are simulated.
 #[derive(clap::Args)]
+#[command(after_long_help = help())]
 pub(crate) struct Args {
     /// Profile (gtx-1080ti, h100), file, or lines: up=12us+6us,compute=500us+25us,down=10us+100ns.
     #[arg(long)]
@@ -19,9 +21,9 @@ pub(crate) struct Args {
     /// Bound on the p99 latency, such as 5ms.
     #[arg(long, value_parser = words::duration_ns)]
     latency_bound: f64,
-    /// Policies to plan for, separated by commas.
-    #[arg(long, value_delimiter = ',', default_value = "serial,jit,stream")]
-    policies: Vec<PolicySpec>,
+    /// Policies to plan for, separated by commas; `--help` lists them.
+    #[arg(long, default_value = "serial,jit,stream")]
+    policies: Policies,
     /// Longest batch.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..))]
     batch_len_max: u16,
@@ -33,10 +35,23 @@ pub(crate) struct Args {
     json: bool,
 }
 
+/// A plan, and what it is a plan for.
+#[derive(Serialize)]
+struct Row<'a> {
+    device: &'a str,
+    arrivals: &'static str,
+    batch_len_max: u16,
+    #[serde(flatten)]
+    plan: &'a Plan,
+    version: &'static str,
+}
+
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let bar = progress_bar(args.policies.len(), false);
-    let plans: Vec<Plan> = args
-        .policies
+    let device = &args.device.name;
+    check_bound(Some(args.latency_bound), args.device.alone_ns(), device)?;
+    let policies = &args.policies.0;
+    let bar = progress_bar(policies.len(), false);
+    let plans: Vec<Plan> = policies
         .iter()
         .map(|&policy| {
             let batch_len_max = usize::from(args.batch_len_max);
@@ -48,13 +63,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     bar.finish_and_clear();
     if args.json {
         for plan in &plans {
-            table::print(&serde_json::to_string(plan)?)?;
+            let (batch_len_max, version) = (args.batch_len_max, env!("CARGO_PKG_VERSION"));
+            let row = Row { device, arrivals: "poisson", batch_len_max, plan, version };
+            table::print(&table::json(&row)?)?;
         }
         return Ok(());
     }
-    let name = &args.device.name;
-    table::print(&format!("{name} · seed {} · virtual time · Poisson arrivals", args.seed))?;
-    table::print(&table::text(&COLUMNS, &plans))?;
+    table::print(&format!("{device} · seed {} · virtual time · Poisson arrivals", args.seed))?;
+    table::print(&table::text(&COLUMNS, 1, &plans))?;
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! `twinstream profile`: times of layers, batches and copies on a GPU beside its bounds, and a
 //! check that what was timed computed the network.
 
-use std::io::{self, Write};
+use std::io::Write;
 
 use anyhow::bail;
 use clap::Args;
@@ -13,6 +13,7 @@ use crate::classify::write_line;
 use crate::computer::GpuOptions;
 use crate::options::{ModelOptions, Size, parse_count};
 use crate::outcome::Outcome;
+use crate::output::stdout;
 
 /// How far a logit may be from the CPU's, as a share of the largest of its image: weights and
 /// activations are rounded to f16 some fifty times.
@@ -75,7 +76,7 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     let mut oracle = Oracle { cpu: Cpu::new(&model, &cpu)?, logits: Vec::new() };
     let profile_options =
         ProfileOptions { batch_lens: options.batches.clone(), repeat_len: options.repeats };
-    let mut output = io::stdout().lock();
+    let mut output = stdout();
     let (mut written, mut wrong) = (Ok(()), Vec::new());
     profile(&model, &cuda, &profile_options, &mut |batch| {
         if written.is_ok() {
@@ -162,23 +163,24 @@ fn write(output: &mut impl Write, json: bool, row: &Row) -> anyhow::Result<()> {
     }
     writeln!(
         output,
-        "batch {}: graph {:.1} µs, back to back {:.1} µs ({:.0} images/s), launch by launch \
-         {:.1} µs; upload {:.1} µs, with it beside {:.1} µs: {:.1} % hidden; logits off by {:.1e}",
+        "batch {}: graph {:.1} µs, back to back {:.1} µs ({:.0} images/s)\n  \
+         launch by launch {:.1} µs; logits off by {:.1e}\n  \
+         upload {:.1} µs, batches with it beside {:.1} µs: {:.1} % hidden",
         row.batch_len,
         row.graph_us,
         row.back_to_back_us,
         row.images_per_s,
         row.launches_us,
+        row.worst_relative,
         row.upload_us,
         row.saturated_us,
         100.0 * row.upload_hidden,
-        row.worst_relative,
     )?;
     for Layer { layer, kernel, elapsed_us, bound_us } in &row.layers {
         let share = 100.0 * bound_us / elapsed_us;
         writeln!(
             output,
-            "  {layer:16} {kernel:16} {elapsed_us:9.2} µs  {share:5.1} % of the bound"
+            "  {layer:21} {kernel:16} {elapsed_us:9.2} µs  {share:5.1} % of the bound"
         )?;
     }
     Ok(())

@@ -1,14 +1,16 @@
-//! Image files to batches of network inputs, decoded by several threads while the network computes.
+//! Image files, or stdin, to batches of network inputs, decoded by several threads while the
+//! network computes.
 //!
 //! Invariant: batches come in the order of the paths, an unreadable image is a part of its batch,
 //! and at most three batches are in memory. Knows nothing of networks and of output.
 
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
 
-use anyhow::bail;
-use twinstream::image::{self, DecodeOptions, Preprocess};
+use anyhow::{Context, bail, ensure};
+use twinstream::image::{self, DecodeOptions, FILE_BYTES_MAX, Preprocess};
 
 /// What became of one file: its u8 RGB HWC input, or why there is none.
 pub struct Input<'a> {
@@ -70,8 +72,26 @@ fn read_batch<'a>(
 
 fn read_image(path: &Path, preparation: Preparation) -> anyhow::Result<Vec<u8>> {
     if path.is_dir() {
-        bail!("{}: a folder, not an image; `evaluate` takes folders", path.display());
+        bail!(
+            "{}: a folder, not an image; name its files; `evaluate` takes folders",
+            path.display()
+        );
     }
-    let image = image::decode_file_with(path, &preparation.decode)?;
+    let image = match is_stdin(path) {
+        true => image::decode_with(&read_stdin()?, &preparation.decode).context("stdin")?,
+        false => image::decode_file_with(path, &preparation.decode)?,
+    };
     Ok(preparation.crop.apply(&image)?.into_pixels())
+}
+
+/// Whether a path stands for stdin; a file of this name is `./-`.
+pub fn is_stdin(path: &Path) -> bool {
+    path == "-"
+}
+
+fn read_stdin() -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    io::stdin().take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).context("stdin")?;
+    ensure!(bytes.len() as u64 <= FILE_BYTES_MAX, "stdin: longer than {FILE_BYTES_MAX} bytes");
+    Ok(bytes)
 }

@@ -2,29 +2,31 @@
 
 use std::thread;
 
+use serde::Serialize;
 use twinstream::sched::PolicySpec;
-use twinstream::sim::arrivals::Workload;
 use twinstream::sim::device::DeviceSpec;
 use twinstream::sim::summary::{self, Bounds, Summary};
 use twinstream::sim::{Setup, words};
 
 use crate::outcome::progress_bar;
 use crate::table::{self, Column};
+use crate::words::{Arrivals, Policies, check_bound, help_with_arrivals};
 
 /// Run policies on a simulated device in virtual time, beside the bounds.
 ///
 /// Everything is simulated: no GPU is needed, and times are those of the device described.
 #[derive(clap::Args)]
+#[command(after_long_help = help_with_arrivals())]
 pub(crate) struct Args {
     /// Profile (gtx-1080ti, h100), file, or lines: up=12us+6us,compute=500us+25us,down=10us+100ns.
     #[arg(long)]
     device: DeviceSpec,
-    /// Policies to compare, separated by commas.
-    #[arg(long, value_delimiter = ',', default_value = "serial,jit,stream")]
-    policies: Vec<PolicySpec>,
+    /// Policies to compare, separated by commas; `--help` lists them.
+    #[arg(long, default_value = "serial,jit,stream")]
+    policies: Policies,
     /// poisson:RATE, uniform:RATE, burst:…, steps:…, closed:N or trace:FILE.
     #[arg(long)]
-    arrivals: Workload,
+    arrivals: Arrivals,
     /// Virtual time during which requests arrive.
     #[arg(long, default_value = "100s", value_parser = words::duration_ns)]
     duration: f64,
@@ -34,6 +36,10 @@ pub(crate) struct Args {
     /// Longest batch.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..))]
     batch_len_max: u16,
+    /// Most requests alive at a time; what comes beyond is rejected.
+    #[arg(long, default_value_t = summary::SLOT_LEN as u32,
+        value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    slots: u32,
     /// The scheduler's first idea of the stage times, relative to the device's.
     #[arg(long, default_value_t = 1.0, value_parser = positive)]
     first_fit: f64,
@@ -50,20 +56,48 @@ fn positive(text: &str) -> Result<f64, String> {
     value.ok_or_else(|| "write a factor above zero, such as 2".to_string())
 }
 
+/// A run, and what it was a run of.
+#[derive(Serialize)]
+struct Row<'a> {
+    device: &'a str,
+    arrivals: &'a str,
+    duration_s: f64,
+    latency_bound_ms: Option<f64>,
+    slots: u32,
+    #[serde(flatten)]
+    summary: &'a Summary,
+    version: &'static str,
+}
+
 impl Args {
     fn setup(&self, policy: PolicySpec) -> Setup {
         let batch_len_max = usize::from(self.batch_len_max);
-        let mut setup =
-            summary::setup(&self.device, &self.arrivals, policy, batch_len_max, self.seed);
+        let workload = &self.arrivals.workload;
+        let mut setup = summary::setup(&self.device, workload, policy, batch_len_max, self.seed);
         setup.duration_ns = self.duration.round() as u64;
         setup.config.latency_bound_ns = self.latency_bound.map(|bound| bound.round() as u64);
+        setup.config.slot_len = self.slots as usize;
         summary::misjudge(&mut setup, self.first_fit);
         setup
+    }
+
+    fn row<'a>(&'a self, summary: &'a Summary) -> Row<'a> {
+        Row {
+            device: &self.device.name,
+            arrivals: &self.arrivals.words,
+            duration_s: self.duration * 1e-9,
+            latency_bound_ms: self.latency_bound.map(|bound_ns| bound_ns * 1e-6),
+            slots: self.slots,
+            summary,
+            version: env!("CARGO_PKG_VERSION"),
+        }
     }
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let bar = progress_bar(args.policies.len() + 1, false);
+    check_bound(args.latency_bound, args.device.alone_ns(), &args.device.name)?;
+    let policies = &args.policies.0;
+    let bar = progress_bar(policies.len() + 1, false);
     // The bounds and the policies know nothing of each other: both cores have something to do.
     let (bounds, reports) = thread::scope(|scope| {
         let bounds = scope.spawn(|| {
@@ -76,24 +110,28 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             bar.inc(1);
             report
         };
-        let reports: Vec<_> = args.policies.iter().map(simulate).collect();
+        let reports: Vec<_> = policies.iter().map(simulate).collect();
         (bounds.join().expect("the bounds do not panic"), reports)
     });
     bar.finish_and_clear();
-    let summaries: Vec<Summary> = args
-        .policies
+    let summaries: Vec<Summary> = policies
         .iter()
         .zip(&reports)
         .map(|(policy, report)| Summary::new(&args.setup(*policy), report, &bounds))
         .collect();
     if args.json {
         for summary in &summaries {
-            table::print(&serde_json::to_string(summary)?)?;
+            table::print(&table::json(&args.row(summary))?)?;
         }
         return Ok(());
     }
-    table::print(&format!("{} · seed {} · virtual time", args.device.name, args.seed))?;
-    table::print(&table::text(&COLUMNS, &summaries))?;
+    print(args, &bounds, &summaries)
+}
+
+fn print(args: &Args, bounds: &Bounds, summaries: &[Summary]) -> anyhow::Result<()> {
+    let (device, arrivals) = (&args.device.name, &args.arrivals.words);
+    table::print(&format!("{device} · {arrivals} · seed {} · virtual time", args.seed))?;
+    table::print(&table::text(&COLUMNS, 1, summaries))?;
     let unit = |value: Option<f64>, unit: &str| match value {
         Some(value) => format!("{value:.3} {unit}"),
         None => "none".to_string(),
@@ -104,20 +142,26 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         unit(bounds.p99_ms, "ms"),
         unit(bounds.goodput_hz, "/s"),
     ))?;
+    for Summary { policy, full, offered, .. } in summaries.iter().filter(|row| row.full > 0) {
+        table::print(&format!(
+            "{policy}: {full} of {offered} requests found no slot: {} were in use (--slots)",
+            args.slots
+        ))?;
+    }
     Ok(())
 }
 
 const COLUMNS: [Column<Summary>; 12] = [
     ("policy", |row| row.policy.clone()),
-    ("rate/s", |row| format!("{:.0}", row.rate_hz)),
-    ("completed", |row| row.completed.to_string()),
-    ("rejected", |row| row.rejected.to_string()),
-    ("expired", |row| row.expired.to_string()),
     ("mean ms", |row| format!("{:.3}", row.mean_ms)),
     ("p50 ms", |row| format!("{:.3}", row.p50_ms)),
     ("p99 ms", |row| format!("{:.3}", row.p99_ms)),
     ("p99.9 ms", |row| format!("{:.3}", row.p999_ms)),
     ("max ms", |row| format!("{:.3}", row.max_ms)),
-    ("goodput/s", |row| format!("{:.0}", row.goodput_hz)),
     ("batch", |row| format!("{:.1}", row.batch_len_mean)),
+    ("goodput/s", |row| format!("{:.0}", row.goodput_hz)),
+    ("rate/s", |row| format!("{:.0}", row.rate_hz)),
+    ("completed", |row| row.completed.to_string()),
+    ("rejected", |row| row.rejected.to_string()),
+    ("expired", |row| row.expired.to_string()),
 ];

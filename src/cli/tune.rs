@@ -1,6 +1,6 @@
 //! `twinstream tune`: measure the convolutions' tiles on a GPU, and store the best.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::Path;
 
 use clap::Args;
@@ -11,6 +11,7 @@ use crate::classify::write_line;
 use crate::computer::GpuOptions;
 use crate::options::{ModelOptions, parse_count};
 use crate::outcome::Outcome;
+use crate::output::{stdout, tell};
 
 /// Measure tiles for each convolution and batch size on a GPU, and store the best for later runs
 ///
@@ -58,7 +59,12 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     if !options.batches.is_empty() {
         tune_options.batch_lens.clone_from(&options.batches);
     }
-    let mut output = io::stdout().lock();
+    let mut output = stdout();
+    if !options.json {
+        let (best, model) = ("best µs", "model's µs");
+        let (batch, layer, kernel, split) = ("batch", "layer", "kernel", "split");
+        writeln!(output, "{batch}  {layer:21} {kernel:14} {split} {best:>10} {model:>10}")?;
+    }
     let mut done = Ok(());
     tune(&model, &cuda, &tune_options, &mut tuning, &mut |bucket, tuning| {
         if done.is_ok() {
@@ -67,7 +73,7 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
         }
     })?;
     done?;
-    eprintln!("stored in {}", path.display());
+    tell(format_args!("stored in {}", path.display()));
     Ok(Outcome::AllAnswered)
 }
 
@@ -86,8 +92,7 @@ fn write(output: &mut impl Write, json: bool, measured: &Measured) -> anyhow::Re
     let Row { layer, batch_len, kernel, split_len, best_us, model_us } = row;
     Ok(writeln!(
         output,
-        "batch {batch_len:3}  {layer:16} {kernel:12} split {split_len:2} {best_us:9.2} µs \
-         (model's choice {model_us:9.2} µs)"
+        "{batch_len:5}  {layer:21} {kernel:14} {split_len:5} {best_us:10.2} {model_us:10.2}"
     )?)
 }
 

@@ -18,6 +18,7 @@
 
 mod bmp;
 mod decode;
+#[forbid(unsafe_code)]
 mod jpeg;
 mod preprocess;
 mod resample;

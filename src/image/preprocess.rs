@@ -13,7 +13,9 @@ use crate::model::{CROP_PCT_MIN, Interpolation, ModelConfig};
 /// The shorter side is resized to `floor(size / crop_pct)` and the other in proportion, rounded
 /// down; for a crop that is not square, the image is resized so that both sides just cover
 /// `floor(height / crop_pct)` by `floor(width / crop_pct)`, rounded to nearest. These are the
-/// transforms of timm (`crop_mode` "center") and torchvision.
+/// transforms of torchvision, and of timm with `crop_mode` "center". Up to 1.0.30, timm resized for
+/// a crop that is not square with its bilinear filter whatever was asked for; here, as in timm
+/// 1.0.31, `interpolation` holds for every crop.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Preprocess {
     /// Rows of the result, at least 1.
@@ -113,6 +115,19 @@ mod tests {
         let wide = Preprocess { width: 448, ..square(224, 1.0) };
         assert_eq!(wide.resized(500, 375), (448, 336));
         assert_eq!(wide.resized(1000, 100), (2240, 224));
+    }
+
+    #[test]
+    fn the_filter_is_that_of_the_configuration_for_every_crop() {
+        let pixels: Vec<u8> = (0..40 * 30 * 3).map(|i| (i * i % 251) as u8).collect();
+        let image = Rgb8::new(40, 30, pixels).unwrap();
+        for (height, width) in [(32, 32), (32, 48)] {
+            let [linear, cubic] = [Interpolation::Bilinear, Interpolation::Bicubic].map(|filter| {
+                let way = Preprocess { height, width, crop_pct: 0.95, interpolation: filter };
+                way.apply(&image).unwrap()
+            });
+            assert_ne!(linear, cubic, "{height}x{width}");
+        }
     }
 
     #[test]

@@ -4,16 +4,12 @@
 //! trained: weights and configuration. Nothing here knows how a layer is computed.
 
 mod architecture;
-mod arena;
 mod classes;
 mod config;
 mod network;
 mod tensor_file;
 mod weights;
 
-pub use arena::Arena;
-#[cfg(feature = "cuda")]
-pub(crate) use arena::{Tensor, place};
 pub use classes::{Answer, Class, top_k, top_k_of};
 #[cfg(feature = "image")]
 pub(crate) use config::CROP_PCT_MIN;

@@ -67,6 +67,8 @@ pub struct Conv {
     pub residual: Option<TensorId>,
     /// Whether negative results become zero.
     pub relu: bool,
+    /// Whether it brings a block's input to the shape of its output, to be the residual there.
+    pub is_projection: bool,
 }
 
 /// What a layer computes.
@@ -110,14 +112,21 @@ pub struct LayerCost {
     pub write_len: u64,
 }
 
-impl Layer {
-    /// The layer's kernel side, stride and padding; pooling over everything is 1, 1, 0.
+impl Op {
+    /// Kernel side, stride and padding; pooling over everything is 1, 1, 0.
     pub fn window(&self) -> (usize, usize, usize) {
-        match self.op {
-            Op::Conv(conv) => (conv.kernel, conv.stride, conv.padding),
-            Op::MaxPool => (3, 2, 1),
-            Op::GlobalAveragePool | Op::FullyConnected(_) => (1, 1, 0),
+        match self {
+            Self::Conv(conv) => (conv.kernel, conv.stride, conv.padding),
+            Self::MaxPool => (3, 2, 1),
+            Self::GlobalAveragePool | Self::FullyConnected(_) => (1, 1, 0),
         }
+    }
+}
+
+impl Layer {
+    /// As [`Op::window`].
+    pub fn window(&self) -> (usize, usize, usize) {
+        self.op.window()
     }
 
     /// What the layer costs for one image.
@@ -214,7 +223,7 @@ struct ListBuilder {
 
 impl ListBuilder {
     fn resnet50(&mut self, class_count: usize) {
-        let stem = self.conv("conv1".into(), TensorId::Input, 64, (7, 2), None, true);
+        let stem = self.conv("conv1".into(), TensorId::Input, 64, (7, 2), None);
         let pool = self.push("maxpool".into(), Op::MaxPool, stem, 64, (3, 2, 1));
         let mut last = pool;
         for (stage, block_count) in BLOCK_COUNTS.into_iter().enumerate() {
@@ -252,15 +261,15 @@ impl ListBuilder {
         stride: usize,
         project: bool,
     ) -> TensorId {
-        let first = self.conv(format!("{name}.conv1"), input, channels, (1, 1), None, true);
-        let middle = self.conv(format!("{name}.conv2"), first, channels, (3, stride), None, true);
+        let first = self.conv(format!("{name}.conv1"), input, channels, (1, 1), None);
+        let middle = self.conv(format!("{name}.conv2"), first, channels, (3, stride), None);
         let wide = channels * EXPANSION;
         let shortcut = if project {
-            self.conv(format!("{name}.downsample.0"), input, wide, (1, stride), None, false)
+            self.projection(format!("{name}.downsample.0"), input, wide, stride)
         } else {
             input
         };
-        self.conv(format!("{name}.conv3"), middle, wide, (1, 1), Some(shortcut), true)
+        self.conv(format!("{name}.conv3"), middle, wide, (1, 1), Some(shortcut))
     }
 
     fn conv(
@@ -270,11 +279,25 @@ impl ListBuilder {
         channels: usize,
         (kernel, stride): (usize, usize),
         residual: Option<TensorId>,
-        relu: bool,
     ) -> TensorId {
         let filter = self.next_filter();
         let padding = kernel / 2;
-        let op = Op::Conv(Conv { kernel, stride, padding, filter, residual, relu });
+        let (relu, is_projection) = (true, false);
+        let op = Op::Conv(Conv { kernel, stride, padding, filter, residual, relu, is_projection });
+        self.push(name, op, input, channels, (kernel, stride, padding))
+    }
+
+    fn projection(
+        &mut self,
+        name: String,
+        input: TensorId,
+        channels: usize,
+        stride: usize,
+    ) -> TensorId {
+        let filter = self.next_filter();
+        let (kernel, padding, residual) = (1, 0, None);
+        let (relu, is_projection) = (false, true);
+        let op = Op::Conv(Conv { kernel, stride, padding, filter, residual, relu, is_projection });
         self.push(name, op, input, channels, (kernel, stride, padding))
     }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::architecture;
-use super::config::ModelConfig;
+use super::config::{Found, ModelConfig, unnamed};
 use super::network::{Layer, Network, Op};
 use super::tensor_file::TensorFile;
 use crate::error::Result;
@@ -38,7 +38,8 @@ pub struct Model {
 impl Model {
     /// Opens the safetensors file `weights`, with torchvision's or timm's tensor names and values
     /// of type F32, F16, BF16, I8 or F8_E4M3 (taken as stored). `config` defaults to `config.json`
-    /// beside the weights; where there is none, to [`ModelConfig::default`].
+    /// beside the weights; where there is none, to [`ModelConfig::default`], which is logged as a
+    /// warning, as is all that a configuration leaves open.
     ///
     /// The file is memory-mapped: it must not be truncated or rewritten while the model lives.
     ///
@@ -49,12 +50,14 @@ impl Model {
     pub fn load(weights: &Path, config: Option<&Path>) -> Result<Self> {
         let beside = weights.with_file_name(CONFIG_FILE);
         let config_path = config.or_else(|| beside.exists().then_some(beside.as_path()));
-        let config = config_path.map(ModelConfig::load).transpose()?.unwrap_or_default();
+        let found = config_path.map_or_else(|| Ok(Found::none()), Found::load)?;
         let file = TensorFile::open(weights)?;
-        Self::new(file, config).map_err(|error| match config_path {
+        let model = Self::new(file, found.config.clone()).map_err(|error| match config_path {
             Some(path) if error.is_config() => error.in_file(path),
             _ => error,
-        })
+        })?;
+        found.warn(config_path.unwrap_or(weights), Some(model.class_count));
+        Ok(model)
     }
 
     /// As [`Model::load`], from the bytes of a safetensors file. `name` names them in messages.
@@ -113,7 +116,7 @@ impl Model {
     /// The name of class `index`: its label, or `class INDEX` where the configuration has no
     /// labels.
     pub fn label(&self, index: usize) -> String {
-        self.config.label_names.get(index).cloned().unwrap_or_else(|| format!("class {index}"))
+        self.config.label_names.get(index).cloned().unwrap_or_else(|| unnamed(index))
     }
 
     /// The layers at an input size of `height` x `width` pixels.

@@ -16,7 +16,10 @@ mod scheduler;
 pub use api::{Action, Config, NotInFlight, Outcome, Refusal, Request};
 pub use cost::CostModel;
 pub use line::{FitError, Line, Stage, Stages};
-pub use policy::{Decision, FinishedBatch, Policy, PolicySpec, Reason, UnknownPolicy, View};
+pub use policy::{
+    BatchLens, Decision, FinishedBatch, Parameter, Policy, PolicyError, PolicySpec, PolicyWords,
+    Reason, View,
+};
 pub use queue::Priority;
 pub use rate::ArrivalRate;
 pub use scheduler::Scheduler;

@@ -7,6 +7,7 @@ mod adaptive;
 mod aimd;
 mod fixed;
 mod jit;
+mod lens;
 mod paper;
 mod serial;
 mod spec;
@@ -15,7 +16,8 @@ mod stream;
 use super::cost::CostModel;
 use super::line::Stage;
 
-pub use spec::{PolicySpec, UnknownPolicy};
+pub use lens::BatchLens;
+pub use spec::{Parameter, PolicyError, PolicySpec, PolicyWords};
 
 /// Why a batch or an upload went when it did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -9,11 +9,26 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use super::random::{Random, Stream};
-use super::words::{count, duration_ns, rate_hz, refuse};
+use super::words::{count, did_you_mean, duration_ns, rate_hz, refuse};
 use crate::error::{Error, Kind, Result};
 
-const WORDS: &str = "poisson:RATE, uniform:RATE, burst:RATE@MEAN_TIME,RATE@MEAN_TIME, \
-                     steps:RATE@TIME,…[,uniform], closed:N[,think=TIME], trace:FILE";
+/// The words for workloads, with what each means.
+pub const WORDS: [(&str, &str); 6] = [
+    ("poisson:RATE", "independent arrivals"),
+    ("uniform:RATE", "evenly spaced arrivals"),
+    ("burst:RATE@MEAN_TIME,RATE@MEAN_TIME", "two rates that alternate at random"),
+    ("steps:RATE@TIME,…[,uniform]", "one rate after the other; the last one holds"),
+    ("closed:N[,think=TIME]", "N clients that wait for their answers"),
+    ("trace:FILE", "recorded: nanoseconds, one arrival a line"),
+];
+
+/// An error that lists the words.
+fn unknown(words: &str, what: &str) -> Error {
+    let kinds = WORDS.iter().filter_map(|(form, _)| Some(form.split_once(':')?.0));
+    let kind = words.split(':').next().unwrap_or_default();
+    let (guess, forms) = (did_you_mean(kind, kinds), WORDS.map(|(form, _)| form).join(", "));
+    refuse(words, format!("{what}; workloads are {forms}{guess}"))
+}
 
 /// A workload, as described by words; see `docs/SIMULATION.md` for them.
 #[derive(Clone, Debug, PartialEq)]
@@ -194,9 +209,7 @@ impl FromStr for Workload {
     type Err = Error;
 
     fn from_str(words: &str) -> Result<Self> {
-        let (kind, rest) = words
-            .split_once(':')
-            .ok_or_else(|| refuse(words, format!("not a workload; workloads are {WORDS}")))?;
+        let (kind, rest) = words.split_once(':').ok_or_else(|| unknown(words, "not a workload"))?;
         let open = match kind {
             "poisson" => OpenLoop::Poisson { rate_hz: rate_hz(rest)? },
             "uniform" => OpenLoop::Uniform { rate_hz: rate_hz(rest)? },
@@ -216,7 +229,7 @@ impl FromStr for Workload {
             }
             "trace" => OpenLoop::Trace { times_ns: trace(Path::new(rest))? },
             "closed" => return closed(rest).map(Self::Closed),
-            _ => return Err(refuse(kind, format!("unknown workload; workloads are {WORDS}"))),
+            _ => return Err(unknown(kind, "unknown workload")),
         };
         Ok(Self::Open(open))
     }
@@ -241,28 +254,36 @@ fn closed(words: &str) -> Result<ClosedLoop> {
         None => (words, None),
         Some((clients, item)) => match item.strip_prefix("think=") {
             Some(think) => (clients, Some(think)),
-            None => return Err(refuse(item, "unknown item; write closed:N,think=TIME")),
+            None => {
+                let guess = did_you_mean(item.split('=').next().unwrap_or_default(), ["think"]);
+                let what = format!("unknown item; write closed:N,think=TIME{guess}");
+                return Err(refuse(item, what));
+            }
         },
     };
     let think_ns = think.map_or(Ok(0.0), duration_ns)?.round() as u64;
     Ok(ClosedLoop { client_len: count(clients)?, think_ns })
 }
 
+const NO_ARRIVAL: &str = "no arrival; write whole nanoseconds from the start, such as 1500000";
+
 /// Reads a trace: one arrival a line in whole nanoseconds from the start; `#` opens a comment.
 fn trace(path: &Path) -> Result<Arc<[u64]>> {
     let text = std::fs::read_to_string(path).map_err(|source| {
-        Error::new(Kind::Io, format!("cannot read trace {}", path.display())).with_source(source)
+        Error::new(Kind::Io, format!("cannot read trace {}: {source}", path.display()))
+            .with_source(source)
     })?;
     let fault = |line: usize, what: &str| refuse(&format!("{}:{}", path.display(), line + 1), what);
+    // Editors put a byte-order mark at the start.
+    let text = text.trim_start_matches('\u{feff}');
     let mut times_ns: Vec<u64> = Vec::new();
     for (line, content) in text.lines().enumerate() {
         let word = content.split('#').next().unwrap_or_default().trim();
         if word.is_empty() {
             continue;
         }
-        let time_ns = word
-            .parse()
-            .map_err(|_| fault(line, "not an arrival; write whole nanoseconds from the start"))?;
+        let time_ns =
+            word.parse().map_err(|_| fault(line, &format!("`{word}` is {NO_ARRIVAL}")))?;
         if times_ns.last().is_some_and(|&last| last > time_ns) {
             return Err(fault(line, "earlier than the arrival before it; sort the trace"));
         }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use super::random::{Random, Stream};
-use super::words::{count, duration_ns, factor, fraction, refuse};
+use super::words::{count, did_you_mean, duration_ns, factor, fraction, refuse};
 use crate::error::{Error, Kind, Result};
 use crate::sched::{Line, Stage, Stages};
 
@@ -27,8 +27,20 @@ const PROFILES: [(&str, &str); 2] = [
     ("h100", "up=8us+2740ns,compute=200us+25us,down=8us+73ns"),
 ];
 
-const ITEMS: &str = "up=FIXED+PER_IMAGE, compute=…, down=…, buckets=1/2/4/…, jitter=3%, \
-                     outliers=10%x10, drift=0s:1/10s:2";
+/// Items of a device's words, each `KEY=VALUE` with what it sets.
+pub const ITEMS: [(&str, &str); 7] = [
+    ("up=FIXED+PER_IMAGE", "upload time"),
+    ("compute=FIXED+PER_IMAGE", "compute time"),
+    ("down=FIXED+PER_IMAGE", "download time"),
+    ("buckets=1/2/4/8", "lengths that compute is built for"),
+    ("jitter=3%", "standard deviation of each stage time"),
+    ("outliers=10%x10", "this share of stages takes so many times as long"),
+    ("drift=0s:1/10s:2", "factors of the compute time, over time"),
+];
+
+fn items() -> String {
+    ITEMS.map(|(form, _)| form).join(", ")
+}
 
 /// What is known of one stage of a simulated device.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -116,16 +128,20 @@ impl DeviceSpec {
         self.stages.of(stage).mean_ns(batch_len)
     }
 
+    /// Mean time of one image that passes the three stages alone, in nanoseconds; without outliers
+    /// and drift.
+    pub fn alone_ns(&self) -> f64 {
+        let stages = [Stage::Upload, Stage::Compute, Stage::Download];
+        stages.iter().map(|&stage| self.mean_ns(stage, 1)).sum()
+    }
+
     fn apply(&mut self, item: &str) -> Result<()> {
         let (key, value) = item.split_once('=').ok_or_else(|| {
             let names: Vec<_> = Self::profiles().collect();
-            refuse(
-                item,
-                format!(
-                    "neither a profile ({}), a file, nor an item such as {ITEMS}",
-                    names.join(", ")
-                ),
-            )
+            let (guess, names) = (did_you_mean(item, names.iter().copied()), names.join(", "));
+            let items = items();
+            let what = "neither a profile";
+            refuse(item, format!("{what} ({names}), a file, nor an item such as {items}{guess}"))
         })?;
         match key {
             "up" => self.stages.upload.line = line(value)?,
@@ -135,7 +151,11 @@ impl DeviceSpec {
             "jitter" => self.jitter = fraction(value)?,
             "outliers" => self.outliers = Some(outliers(value)?),
             "drift" => self.drift = drift(value)?,
-            _ => return Err(refuse(item, format!("unknown device item; items are {ITEMS}"))),
+            _ => {
+                let keys = ITEMS.iter().filter_map(|(form, _)| Some(form.split_once('=')?.0));
+                let (guess, items) = (did_you_mean(key, keys), items());
+                return Err(refuse(item, format!("unknown device item; items are {items}{guess}")));
+            }
         }
         Ok(())
     }

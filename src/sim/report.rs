@@ -50,6 +50,8 @@ pub struct Report {
     pub on_time_len: u64,
     /// Requests turned away as they arrived.
     pub rejected_len: u64,
+    /// Of these, the ones that found every slot in use.
+    pub full_len: u64,
     /// Requests accepted and told later that they expired.
     pub expired_len: u64,
     /// Requests that the caller gave up.

@@ -15,7 +15,7 @@ use crate::sched::{Config, PolicySpec, Reason, Stage, Stages};
 
 /// Slots of a simulated scheduler: far more requests than a stable policy has alive, few enough
 /// that an unstable one is seen to reject.
-const SLOT_LEN: usize = 16_384;
+pub const SLOT_LEN: usize = 16_384;
 
 /// The clairvoyant bound looks at so many arrivals at most; longer traces would take minutes.
 const CLAIRVOYANT_LEN_MAX: usize = 100_000;
@@ -120,6 +120,8 @@ pub struct Summary {
     pub completed: u64,
     /// Requests turned away as they arrived.
     pub rejected: u64,
+    /// Of these, the ones that found every slot in use.
+    pub full: u64,
     /// Requests accepted and told later that they expired.
     pub expired: u64,
     /// Mean latency in milliseconds, from the scheduled arrival, like all that follow.
@@ -169,6 +171,7 @@ impl Summary {
             offered: report.offered_len,
             completed: report.completed_len,
             rejected: report.rejected_len,
+            full: report.full_len,
             expired: report.expired_len,
             mean_ms: latencies.mean_ns() * 1e-6,
             p50_ms: quantile_ms(0.5),

@@ -4,18 +4,12 @@
 //! one. Knows nothing of what the words describe.
 
 use crate::error::{Error, Kind, Result};
-
-/// Duration words and their length in nanoseconds; the longest suffix that fits wins.
-const DURATION_UNITS: [(&str, f64); 6] =
-    [("ns", 1.0), ("us", 1e3), ("µs", 1e3), ("ms", 1e6), ("min", 60e9), ("s", 1e9)];
+pub use crate::words::did_you_mean;
+use crate::words::{self, number};
 
 /// An argument error: what was read, and what would have been right.
 pub(super) fn refuse(culprit: &str, remedy: impl std::fmt::Display) -> Error {
     Error::new(Kind::Argument, format!("`{culprit}`: {remedy}"))
-}
-
-fn number(text: &str) -> Option<f64> {
-    text.trim().parse().ok().filter(|value: &f64| value.is_finite() && *value >= 0.0)
 }
 
 /// Reads a duration such as `12us`, `1.7ms`, `200s` or `2min`, in nanoseconds.
@@ -23,9 +17,7 @@ fn number(text: &str) -> Option<f64> {
 /// # Errors
 /// An argument error when the number or its unit is missing, negative or unknown.
 pub fn duration_ns(text: &str) -> Result<f64> {
-    DURATION_UNITS
-        .iter()
-        .find_map(|(unit, scale)| Some(number(text.trim().strip_suffix(unit)?)? * scale))
+    words::duration_ns(text)
         .ok_or_else(|| refuse(text, "not a duration; write a number and ns, us, ms, s or min"))
 }
 
@@ -71,11 +63,7 @@ pub(super) fn factor(text: &str) -> Result<f64> {
 
 /// Reads a count of at least one.
 pub(super) fn count(text: &str) -> Result<usize> {
-    text.trim()
-        .parse()
-        .ok()
-        .filter(|value| *value > 0)
-        .ok_or_else(|| refuse(text, "not a count; write a whole number above zero"))
+    words::count(text).ok_or_else(|| refuse(text, "not a count; write a whole number above zero"))
 }
 
 #[cfg(test)]

@@ -234,6 +234,7 @@ impl<'a, O: Observer> World<'a, O> {
 
     fn submit(&mut self, arrival_ns: u64) {
         let Some(&slot) = self.free_slots.front() else {
+            self.report.full_len += 1;
             self.refused(Event::Refused { refusal: None }, 0);
             return;
         };

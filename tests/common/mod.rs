@@ -3,6 +3,7 @@
 
 #![allow(dead_code, reason = "each test file is a crate of its own and uses a part of this")]
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -20,14 +21,25 @@ pub fn cifar_model() -> Model {
     Model::load(&weights, None).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// The large reference data beside a developer's checkout; says that `check` is skipped where it is
-/// absent.
+/// Says that a check is skipped for want of something, and fails where `TWINSTREAM_REQUIRE`, words
+/// with commas between them, names what it wants. A skip is seen without `--nocapture`: it goes
+/// past what the test runner captures.
+pub fn skip(want: &str, check: &str, reason: &str) {
+    let required = std::env::var("TWINSTREAM_REQUIRE").unwrap_or_default();
+    let is_required = required.split(',').any(|word| word == want);
+    assert!(!is_required, "TWINSTREAM_REQUIRE names {want}, without which {check}: {reason}");
+    // A closed stderr loses the line, not the test.
+    let _ = writeln!(std::io::stderr(), "SKIPPED {check}: {reason}");
+}
+
+/// The large reference data beside a developer's checkout; `check` is skipped where it is absent,
+/// see [`skip`] and its word `reference-data`.
 pub fn shared_data(check: &str) -> Option<PathBuf> {
     let folder = repository("../shared/data");
     if folder.is_dir() {
         return Some(folder);
     }
-    eprintln!("SKIPPED {check}: the reference data is not beside this checkout");
+    skip("reference-data", check, "the reference data is not beside this checkout");
     None
 }
 

@@ -26,14 +26,13 @@ pub fn cifar() -> (Vec<u8>, Vec<f32>) {
     (u8_tensor(&file, "cifar_pixels"), f32_tensor(&file, "cifar_logits"))
 }
 
-/// Whether there is a device to test on; says so where there is none, and fails where
-/// `TWINSTREAM_REQUIRE_GPU` demands one.
+/// Whether there is a device to test on; `check` is skipped where there is none, see
+/// [`common::skip`] and its word `gpu`.
 pub fn is_there(check: &str) -> bool {
     match devices() {
         Ok(list) if !list.is_empty() => true,
         found => {
-            assert!(std::env::var_os("TWINSTREAM_REQUIRE_GPU").is_none(), "{found:?}");
-            eprintln!("SKIPPED {check}: {found:?}");
+            common::skip("gpu", check, &format!("{found:?}"));
             false
         }
     }

@@ -4,13 +4,13 @@
 //! Goal: each stage of each batch is one range, with the batch's length, for as long as the stage
 //! takes. Method: the program classifies images with a profiler in small (`nvtx_injection.c`) that
 //! NVTX loads into it. Skipped where the build found no NVTX; fails there if
-//! `TWINSTREAM_REQUIRE_NVTX` is set.
+//! `TWINSTREAM_REQUIRE` names `nvtx`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::common::{repository, run};
+use super::common::{repository, run, skip};
 use super::device::is_there;
 
 /// The headers that the build found; without them the program has no ranges.
@@ -120,9 +120,7 @@ fn profile(headers: &Path) -> Trace {
 /// Where NVTX's headers are; says so where the build found none.
 fn headers(check: &str) -> Option<PathBuf> {
     if HEADERS.is_none() {
-        let is_required = std::env::var_os("TWINSTREAM_REQUIRE_NVTX").is_some();
-        assert!(!is_required, "built without NVTX's headers: run scripts/cuda-toolkit.sh");
-        eprintln!("SKIPPED {check}: built without NVTX's headers");
+        skip("nvtx", check, "built without NVTX's headers, which scripts/cuda-toolkit.sh installs");
     }
     HEADERS.map(repository)
 }

@@ -4,7 +4,6 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "../../kernels.inc"
 #include "../../launch.h"
 #include "driver.hpp"
 
@@ -251,11 +250,10 @@ int cuModuleLoadDataEx(void *module, void *, unsigned, void *, void *) {
     std::lock_guard guard(mutex());
     if (int result = ready(true)) return result;
     auto loaded = std::make_unique<Module>();
-#define TWINSTREAM_ADD(name, params)                 \
+#define TWINSTREAM_ENTRY(name, params)                     \
     loaded->functions[#name] = std::make_unique<Function>( \
         Function{#name, sizeof(params), SHARED_BYTES_DEFAULT});
-    TWINSTREAM_KERNELS(TWINSTREAM_ADD)
-#undef TWINSTREAM_ADD
+#include "../../kernels.inc"
     *static_cast<Module **>(module) = loaded.release();
     return SUCCESS;
 }

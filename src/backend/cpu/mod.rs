@@ -10,8 +10,11 @@ mod pool;
 mod team;
 mod winograd;
 
+use std::slice;
+
 use crate::error::{Error, Kind, Result};
-use crate::model::{Arena, Layer, Model, Network, Op, TensorId};
+use crate::lower::{ALIGN_LEN, Step, Steps, Work};
+use crate::model::{Model, Network, Op, Shape};
 use conv::{Conv, Operands};
 pub use device::CpuDevice;
 use kernel::Kernels;
@@ -43,23 +46,79 @@ impl CpuOptions {
     }
 }
 
+/// The vector instructions that the backend uses on this processor: `AVX-512`, `AVX2`, `NEON` or
+/// `none`.
+pub fn vector_instructions() -> &'static str {
+    Kernels::detect().name()
+}
+
 /// A layer with a filter, in the form that multiplies least.
 enum Product {
     Direct(Conv),
     Winograd(Winograd),
 }
 
+impl Product {
+    /// Computes `batch_len` images.
+    ///
+    /// # Safety
+    /// As for [`Conv::run`].
+    unsafe fn run(
+        &self,
+        team: &mut Team,
+        kernels: &Kernels,
+        scratch: &mut Scratch,
+        operands: Operands,
+        batch_len: usize,
+    ) {
+        // SAFETY: as the caller vouches.
+        unsafe {
+            match self {
+                Self::Direct(conv) => conv.run(team, kernels, operands, batch_len),
+                Self::Winograd(conv) => conv.run(team, kernels, scratch, operands, batch_len),
+            }
+        }
+    }
+}
+
 /// ResNet-50 on the processor.
 pub struct Cpu {
     network: Network,
-    arena: Arena,
+    steps: Steps,
+    /// By index of the filter.
     products: Vec<Product>,
     scratch: Scratch,
     normalize: Normalize,
     kernels: Kernels,
     team: Team,
     group_len: usize,
+    /// The arena for a group.
     activations: Vec<f32>,
+    /// What the stem works on, in the arena.
+    stem: StemPlaces,
+}
+
+/// Where the stem's intermediate values lie in the arena, in values an image: behind its output, in
+/// what later steps write.
+struct StemPlaces {
+    /// The normalised image.
+    input: usize,
+    /// The convolution's output, which the pool reads.
+    conv: usize,
+    /// The end of both.
+    end: usize,
+}
+
+impl StemPlaces {
+    fn new(step: &Step) -> Self {
+        let Work::Stem { input_shape, conv_shape, .. } = &step.work else {
+            unreachable!("the network begins with the stem")
+        };
+        let aligned = |shape: &Shape| shape.value_len().next_multiple_of(ALIGN_LEN);
+        let input = step.offset + aligned(&step.output_shape);
+        let conv = input + aligned(input_shape);
+        Self { input, conv, end: conv + aligned(conv_shape) }
+    }
 }
 
 impl Cpu {
@@ -76,16 +135,13 @@ impl Cpu {
     fn with_kernels(model: &Model, options: &CpuOptions, kernels: Kernels) -> Result<Self> {
         let team = Team::new(options.threads)?;
         let network = model.network(options.height, options.width)?;
-        let arena = Arena::new(&network);
+        let steps = Steps::new(&network);
+        let stem = StemPlaces::new(&steps.list[0]);
+        let arena_len = steps.arena_len.max(stem.end);
         let mut products = Vec::new();
-        for (index, layer) in network.layers().iter().enumerate() {
+        for layer in network.layers() {
             let filter = match layer.op {
-                Op::Conv(conv) => {
-                    // Convolutions add in place, see `Conv`.
-                    let output = arena.offset(TensorId::Layer(index));
-                    assert!(conv.residual.is_none_or(|residual| arena.offset(residual) == output));
-                    conv.filter
-                }
+                Op::Conv(conv) => conv.filter,
                 Op::FullyConnected(filter) => filter,
                 Op::MaxPool | Op::GlobalAveragePool => continue,
             };
@@ -96,7 +152,7 @@ impl Cpu {
                 false => Product::Direct(Conv::new(layer, &filter, &kernels)),
             });
         }
-        let group_len = (GROUP_BYTES / (arena.value_len() * size_of::<f32>())).max(1);
+        let group_len = (GROUP_BYTES / (arena_len * size_of::<f32>())).max(1);
         let patches_len = products.iter().map(|product| match product {
             Product::Direct(_) => 0,
             Product::Winograd(winograd) => winograd.patches_len(group_len),
@@ -108,10 +164,11 @@ impl Cpu {
             kernels.panel_len()
         );
         Ok(Self {
-            activations: vec![0.0; arena.value_len() * group_len],
+            activations: vec![0.0; arena_len * group_len],
             normalize: Normalize::new(model.config()),
             network,
-            arena,
+            steps,
+            stem,
             products,
             scratch,
             kernels,
@@ -120,7 +177,7 @@ impl Cpu {
         })
     }
 
-    /// The layers that are executed.
+    /// The network that is executed.
     pub fn network(&self) -> &Network {
         &self.network
     }
@@ -160,45 +217,50 @@ impl Cpu {
 
     fn infer_group(&mut self, images: &[u8], logits: &mut [f32]) {
         let batch_len = images.len() / self.image_bytes();
-        self.normalize_images(images);
-        let (team, kernels) = (&mut self.team, &self.kernels);
-        let mut products = self.products.iter();
-        for (index, layer) in self.network.layers().iter().enumerate() {
-            let place = |tensor| self.arena.offset(tensor) * self.group_len;
-            let activations = self.activations.as_mut_ptr();
-            let operands = Operands {
-                input: activations.wrapping_add(place(layer.input)),
-                output: activations.wrapping_add(place(TensorId::Layer(index))),
-            };
-            // SAFETY: the arena places a layer's tensors apart from each other and inside its
-            // `value_len`, of which the vector holds `group_len` times; `self` is borrowed mutably.
-            unsafe {
-                match layer.op {
-                    Op::Conv(_) | Op::FullyConnected(_) => match products.next() {
-                        Some(Product::Direct(conv)) => {
-                            conv.run(team, kernels, operands, batch_len);
-                        }
-                        Some(Product::Winograd(conv)) => {
-                            let scratch = &mut self.scratch;
-                            conv.run(team, kernels, scratch, operands, batch_len);
-                        }
-                        None => unreachable!("a filter for every layer that has one"),
-                    },
-                    Op::MaxPool | Op::GlobalAveragePool => {
-                        pool_images(team, layer, operands, batch_len);
+        let Self { steps, products, scratch, kernels, team, stem, .. } = self;
+        let values = self.activations.as_mut_ptr();
+        let group_len = self.group_len;
+        let place = |offset: usize| values.wrapping_add(offset * group_len);
+        let output_of = |step: usize| place(steps.list[step].offset);
+        let mut multiply = |team: &mut Team, filter: usize, input: *mut f32, output: *mut f32| {
+            let operands = Operands { input, output };
+            // SAFETY: the arena places what a step reads and writes apart from each other and
+            // inside its length, of which the vector holds `group_len` times; `self` is borrowed
+            // mutably; the logits are as long as the batch.
+            unsafe { products[filter].run(team, kernels, scratch, operands, batch_len) };
+        };
+        for step in &steps.list {
+            let output = place(step.offset);
+            match &step.work {
+                Work::Stem { filter, input_shape, conv_shape } => {
+                    let (input, conv) = (place(stem.input), place(stem.conv));
+                    // SAFETY: inside the vector, as above; nothing else refers to it now.
+                    let normalized = unsafe { slice::from_raw_parts_mut(input, images.len()) };
+                    self.normalize.run(images, normalized);
+                    debug_assert_eq!(images.len(), batch_len * input_shape.value_len());
+                    multiply(team, *filter, input, conv);
+                    let operands = Operands { input: conv, output };
+                    // SAFETY: as above.
+                    unsafe { max_pool(team, *conv_shape, step.output_shape, operands, batch_len) };
+                }
+                Work::Conv(conv) => {
+                    // A residual lies where the output goes, and a projection is put there: either
+                    // is added in place, see `Conv`.
+                    if let Some(shortcut) = conv.shortcut {
+                        multiply(team, shortcut.filter, output_of(shortcut.input), output);
                     }
+                    multiply(team, conv.conv.filter, output_of(conv.input), output);
+                }
+                Work::AveragePool { input, input_shape } => {
+                    let operands = Operands { input: output_of(*input), output };
+                    // SAFETY: as above.
+                    unsafe { average_pool(team, *input_shape, operands, batch_len) };
+                }
+                Work::FullyConnected { input, filter, .. } => {
+                    multiply(team, *filter, output_of(*input), logits.as_mut_ptr());
                 }
             }
         }
-        let last = TensorId::Layer(self.network.layers().len() - 1);
-        let start = self.arena.offset(last) * self.group_len;
-        logits.copy_from_slice(&self.activations[start..start + logits.len()]);
-    }
-
-    fn normalize_images(&mut self, images: &[u8]) {
-        let start = self.arena.offset(TensorId::Input) * self.group_len;
-        let output = &mut self.activations[start..start + images.len()];
-        self.normalize.run(images, output);
     }
 }
 
@@ -212,27 +274,51 @@ impl std::fmt::Debug for Cpu {
     }
 }
 
-/// Runs a pooling layer, a task an output row.
+/// Runs the max pool, a task an output row.
 ///
 /// # Safety
 /// As for [`Conv::run`].
-unsafe fn pool_images(team: &mut Team, layer: &Layer, operands: Operands, batch_len: usize) {
-    let (input_len, output) = (layer.input_shape.value_len(), layer.output_shape);
-    let row_len = output.width * output.channels;
+unsafe fn max_pool(
+    team: &mut Team,
+    input_shape: Shape,
+    output_shape: Shape,
+    operands: Operands,
+    batch_len: usize,
+) {
+    let (input_len, row_len) =
+        (input_shape.value_len(), output_shape.width * output_shape.channels);
     let operands = &operands;
-    team.run(batch_len * output.height, &|_, task| {
-        let Operands { input, output: values } = *operands;
+    team.run(batch_len * output_shape.height, &|_, task| {
+        let Operands { input, output } = *operands;
+        let (image, row) = (task / output_shape.height, task % output_shape.height);
         // SAFETY: the caller vouches for the operands; each task writes a row of its own.
-        let (input, row) = unsafe {
+        let (input, values) = unsafe {
             (
-                std::slice::from_raw_parts(input.add(task / output.height * input_len), input_len),
-                std::slice::from_raw_parts_mut(values.add(task * row_len), row_len),
+                slice::from_raw_parts(input.add(image * input_len), input_len),
+                slice::from_raw_parts_mut(output.add(task * row_len), row_len),
             )
         };
-        match layer.op {
-            Op::MaxPool => pool::max_pool_row(layer, input, task % output.height, row),
-            _ => pool::global_average(input, row),
-        }
+        pool::max_pool_row(input_shape, input, row, values);
+    });
+}
+
+/// Runs the global average pool, a task an image.
+///
+/// # Safety
+/// As for [`Conv::run`].
+unsafe fn average_pool(team: &mut Team, input_shape: Shape, operands: Operands, batch_len: usize) {
+    let (input_len, channels) = (input_shape.value_len(), input_shape.channels);
+    let operands = &operands;
+    team.run(batch_len, &|_, image| {
+        let Operands { input, output } = *operands;
+        // SAFETY: the caller vouches for the operands; each task writes an image of its own.
+        let (input, values) = unsafe {
+            (
+                slice::from_raw_parts(input.add(image * input_len), input_len),
+                slice::from_raw_parts_mut(output.add(image * channels), channels),
+            )
+        };
+        pool::global_average(input, values);
     });
 }
 

@@ -5,7 +5,7 @@
 
 use multiversion::multiversion;
 
-use crate::model::{Layer, ModelConfig, Shape};
+use crate::model::{ModelConfig, Op, Shape};
 
 /// Maps each u8 RGB value to `value · scale + offset`: (value / 255 − mean) / std.
 pub(super) struct Normalize {
@@ -33,11 +33,11 @@ impl Normalize {
     }
 }
 
-/// One output row of `layer`, a max pool, for the image `input`.
+/// One output row of the max pool for the image `input`.
 #[multiversion(targets("x86_64+avx512f+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-pub(super) fn max_pool_row(layer: &Layer, input: &[f32], row: usize, output: &mut [f32]) {
-    let (kernel, stride, padding) = layer.window();
-    let Shape { height, width, channels } = layer.input_shape;
+pub(super) fn max_pool_row(input_shape: Shape, input: &[f32], row: usize, output: &mut [f32]) {
+    let (kernel, stride, padding) = Op::MaxPool.window();
+    let Shape { height, width, channels } = input_shape;
     let taps = |output: usize, side: usize| {
         let start = (output * stride).saturating_sub(padding);
         start..side.min(output * stride + kernel - padding)

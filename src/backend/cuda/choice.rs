@@ -10,50 +10,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::context::DeviceInfo;
-use super::launch as abi;
-use super::plan::{ConvStep, STEP_LEN};
+use super::plan::STEP_LEN;
+use super::tile::{TILES, Tile};
 use crate::error::{Error, Kind, Result};
-
-/// A convolution kernel: what a block computes and what it needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Tile {
-    pub(super) name: &'static str,
-    /// Output pixels.
-    pub(super) m: usize,
-    /// Output channels.
-    pub(super) n: usize,
-    pub(super) thread_len: u32,
-    pub(super) shared_bytes: u32,
-}
-
-macro_rules! tile {
-    ($name:literal, $m:ident, $n:ident, $threads:ident, $shared_bytes:ident) => {
-        Tile {
-            name: $name,
-            m: abi::$m as usize,
-            n: abi::$n as usize,
-            thread_len: abi::$threads,
-            shared_bytes: abi::$shared_bytes,
-        }
-    };
-}
-
-/// Every convolution kernel of `cuda/kernels.inc`.
-#[rustfmt::skip]
-pub(super) const TILES: [Tile; 6] = [
-    tile!("conv_128x128", TWINSTREAM_CONV_128x128_M, TWINSTREAM_CONV_128x128_N,
-        TWINSTREAM_CONV_128x128_THREADS, TWINSTREAM_CONV_128x128_SHARED_BYTES),
-    tile!("conv_128x64", TWINSTREAM_CONV_128x64_M, TWINSTREAM_CONV_128x64_N,
-        TWINSTREAM_CONV_128x64_THREADS, TWINSTREAM_CONV_128x64_SHARED_BYTES),
-    tile!("conv_64x64", TWINSTREAM_CONV_64x64_M, TWINSTREAM_CONV_64x64_N,
-        TWINSTREAM_CONV_64x64_THREADS, TWINSTREAM_CONV_64x64_SHARED_BYTES),
-    tile!("conv_64x32", TWINSTREAM_CONV_64x32_M, TWINSTREAM_CONV_64x32_N,
-        TWINSTREAM_CONV_64x32_THREADS, TWINSTREAM_CONV_64x32_SHARED_BYTES),
-    tile!("conv_32x64", TWINSTREAM_CONV_32x64_M, TWINSTREAM_CONV_32x64_N,
-        TWINSTREAM_CONV_32x64_THREADS, TWINSTREAM_CONV_32x64_SHARED_BYTES),
-    tile!("conv_16x64", TWINSTREAM_CONV_16x64_M, TWINSTREAM_CONV_16x64_N,
-        TWINSTREAM_CONV_16x64_THREADS, TWINSTREAM_CONV_16x64_SHARED_BYTES),
-];
+use crate::lower::ConvStep;
 
 /// Slices of K that are tried.
 const SPLITS: [u32; 8] = [1, 2, 3, 4, 6, 8, 12, 16];
@@ -252,8 +212,8 @@ impl<'a> Chooser<'a> {
     pub(super) fn clocks(&self, choice: Choice, conv: &ConvStep, batch_len: usize) -> f64 {
         let tile = choice.tile();
         let block_len: u32 = choice.grid(conv, batch_len).iter().product();
-        let per_processor =
-            (self.device.shared_bytes / (tile.shared_bytes + SHARED_BYTES_OF_BLOCK)).max(1);
+        let per_processor = self.device.shared_bytes / (tile.shared_bytes + SHARED_BYTES_OF_BLOCK);
+        let per_processor = per_processor.clamp(1, tile.blocks_max);
         let steps = (conv.sum_len() / STEP_LEN).div_ceil(choice.split_len as usize) as f64;
         let macs = (tile.m * tile.n * STEP_LEN) as f64;
         let load_bytes = ((tile.m + tile.n) * STEP_LEN * 2) as f64;
@@ -287,7 +247,7 @@ pub fn tuning_path() -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::cuda::plan::{Steps, Work};
+    use crate::lower::{Steps, Work};
     use crate::model::Network;
 
     /// Goal: what was measured is used, on the device and at the size where it was, and only if the
@@ -325,5 +285,29 @@ mod tests {
         assert_ne!(choose(&device, (32, 32), 16), impossible);
         let smaller = DeviceInfo { multiprocessor_len: 131, ..device.clone() };
         assert!(Choice::all(conv, 8).any(|choice| choice == choose(&smaller, (32, 32), 8)));
+    }
+
+    /// Goal: the tile of two stages is for devices whose shared memory holds one block of three
+    /// stages, and two of two; where registers are the limit, it gains nothing and is not taken.
+    #[test]
+    fn fewer_stages_are_for_small_shared_memory() {
+        let h100 = DeviceInfo::h100();
+        let (multiprocessor_len, shared_bytes) = (108, 164 << 10);
+        let a100 =
+            DeviceInfo { capability: (8, 0), multiprocessor_len, shared_bytes, ..h100.clone() };
+        let steps = Steps::new(&Network::resnet50(1000, 224, 224).unwrap());
+        let tiles_on = |device: &DeviceInfo| {
+            let chooser = Chooser::new(device, (224, 224), None);
+            let convs = steps.list.iter().filter_map(|step| match &step.work {
+                Work::Conv(conv) => Some(chooser.choose(&step.name, conv, 128).tile().name),
+                _ => None,
+            });
+            convs.collect::<Vec<_>>()
+        };
+        let (on_a100, on_h100) = (tiles_on(&a100), tiles_on(&h100));
+        assert!(on_a100.contains(&"conv_128x128_2_stages"), "{on_a100:?}");
+        assert!(!on_a100.contains(&"conv_128x128"), "{on_a100:?}");
+        assert!(!on_h100.contains(&"conv_128x128_2_stages"), "{on_h100:?}");
+        assert!(on_h100.contains(&"conv_128x128"), "{on_h100:?}");
     }
 }

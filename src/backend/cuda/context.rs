@@ -15,8 +15,8 @@ use cust::module::Module;
 use super::driver::{self, Code, Handle, check};
 use crate::error::{Error, Kind, Result};
 
-/// The kernels: fat binaries by the start of their kernels' names, or one that is empty where the
-/// emulated device knows them by name.
+/// The kernels: fat binaries by their source files, or one that is empty where the emulated device
+/// knows them by name.
 #[cfg(not(twinstream_emulated))]
 const KERNELS: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/fatbins.rs"));
 #[cfg(twinstream_emulated)]
@@ -214,8 +214,8 @@ impl Context {
         check(unsafe { driver::cuCtxGetCurrent(&mut before) })?;
         // Replaces the context that was current.
         let context = cust::context::Context::new(Device::get_device(info.index)?)?;
-        let load = |&(prefix, kernels): &(&'static str, &[u8])| {
-            Ok((prefix, Module::from_fatbin(kernels, &[]).map_err(Code::from)?))
+        let load = |&(module, kernels): &(&'static str, &[u8])| {
+            Ok((module, Module::from_fatbin(kernels, &[]).map_err(Code::from)?))
         };
         let modules: std::result::Result<_, Code> = KERNELS.iter().map(load).collect();
         // SAFETY: the context that was current lives, if there was one.
@@ -255,13 +255,15 @@ impl Context {
         check(unsafe { driver::cuCtxSynchronize() })
     }
 
-    /// The kernel of this name, allowed to use this much shared memory.
+    /// The kernel of this name in `cuda/<module>.cu`, allowed to use this much shared memory.
     pub(super) fn function(
         &self,
+        module: &str,
         name: &str,
         shared_bytes: u32,
     ) -> std::result::Result<Function, Code> {
-        let module = self.modules.iter().find(|(prefix, _)| name.starts_with(prefix));
+        let module =
+            self.modules.iter().find(|(stem, _)| cfg!(twinstream_emulated) || *stem == module);
         let (_, module) = module.ok_or(CudaError::NotFound)?;
         let handle: Handle = module.get_function(name)?.to_raw().cast();
         let mut version = 0;

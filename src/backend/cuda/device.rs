@@ -16,11 +16,12 @@ use super::driver::Code;
 use super::executor::{Executor, RESULT_LEN, Weights};
 use super::memory::PinnedMemory;
 use super::nvtx;
-use super::plan::{BUCKETS, Plan, Steps};
+use super::plan::{BUCKETS, Plan, batch_len_limit};
 use super::stream::{Event, Graph, Priority, Stream};
 use super::waiter::Waiter;
 use crate::backend::{Attachment, Backend, Completion, Fault, Geometry, Images, ResultSlot};
 use crate::error::Result;
+use crate::lower::Steps;
 use crate::model::{Answer, Model, ModelConfig};
 use crate::ring::Slot;
 
@@ -86,7 +87,7 @@ impl CudaDevice {
         let geometry = Geometry {
             image_bytes: network.input_shape().value_len(),
             result_len,
-            batch_len_max: BUCKETS[BUCKETS.len() - 1].min(steps.batch_len_limit()),
+            batch_len_max: BUCKETS[BUCKETS.len() - 1].min(batch_len_limit(&steps)),
         };
         Ok(Self {
             geometry,

@@ -10,10 +10,11 @@ use super::context::{Context, Function};
 use super::driver::Code;
 use super::launch as abi;
 use super::memory::{DeviceMemory, PinnedMemory};
-use super::plan::{ConvStep, Plan, Step, Steps, VALUE_BYTES, Work};
+use super::plan::{Plan, VALUE_BYTES};
 use super::stream::{KernelLaunch, Stream};
 use super::weights::{Packed, pack_conv, pack_fully_connected, pack_stem};
 use crate::error::{Error, Kind, Result};
+use crate::lower::{ConvStep, Step, Steps, Work};
 use crate::model::{Answer, Model, ModelConfig};
 
 /// Buffers that results alternate between: so many batches await or undergo their download.
@@ -171,6 +172,20 @@ enum Params {
     AveragePool(abi::twinstream_average_pool_params),
     FullyConnected(abi::twinstream_fully_connected_params),
     TopK(abi::twinstream_top_k_params),
+}
+
+impl Params {
+    /// The file of `cuda/` whose kernels take them.
+    fn module(&self) -> &'static str {
+        match self {
+            Self::Describe(_) => "describe",
+            Self::Stem(_) => "stem",
+            Self::Conv(_) => "conv",
+            Self::AveragePool(_) => "average_pool",
+            Self::FullyConnected(_) => "fully_connected",
+            Self::TopK(_) => "top_k",
+        }
+    }
 }
 
 /// One kernel with all that it needs.
@@ -542,7 +557,8 @@ impl Executor {
         (thread_len, shared_bytes): (u32, u32),
         params: Params,
     ) -> std::result::Result<Launch, Code> {
-        let Function { handle: function, waits } = self.context.function(name, shared_bytes)?;
+        let found = self.context.function(params.module(), name, shared_bytes)?;
+        let Function { handle: function, waits } = found;
         // A batch begins when the one before has ended, whose description it overwrites.
         let is_dependent = waits && !matches!(params, Params::Describe(_));
         let kernel = KernelLaunch { function, grid, thread_len, shared_bytes, is_dependent };

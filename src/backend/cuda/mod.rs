@@ -40,6 +40,7 @@ mod plan;
 mod profile;
 mod rig;
 mod stream;
+mod tile;
 mod timer;
 mod tune;
 mod waiter;

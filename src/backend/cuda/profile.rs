@@ -10,11 +10,12 @@ use super::device::CudaOptions;
 use super::driver::Code;
 use super::executor::Executor;
 use super::memory::PinnedMemory;
-use super::plan::{Plan, Step, Steps, VALUE_BYTES, Work};
+use super::plan::{Plan, VALUE_BYTES};
 use super::rig::{Rig, buckets};
 use super::stream::{Event, Graph, Priority, Stream};
 use super::timer::LaunchTimer;
 use crate::error::Result;
+use crate::lower::{Step, Steps, Work};
 use crate::model::Model;
 
 /// At most so many series of batches are timed, each as one; their median counts.

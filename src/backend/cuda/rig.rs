@@ -11,9 +11,10 @@ use super::context::Context;
 use super::driver::Code;
 use super::executor::{Executor, Weights};
 use super::memory::PinnedMemory;
-use super::plan::{BUCKETS, Plan, Steps};
+use super::plan::{BUCKETS, Plan};
 use super::stream::{Priority, Stream};
 use crate::error::{Error, Kind, Result};
+use crate::lower::Steps;
 use crate::model::{Answer, Model};
 
 /// The buckets of these batches, ascending, each once.

@@ -8,9 +8,9 @@ use std::cell::Cell;
 
 use super::driver::Code;
 use super::executor::{Executor, Launch};
-use super::plan::{Step, Work};
 use super::rig::Rig;
 use super::stream::{Event, Priority, Stream};
+use crate::lower::{Step, Work};
 
 /// See the module.
 pub(super) struct LaunchTimer<'a> {

@@ -8,10 +8,11 @@ use super::context::{Context, DeviceInfo};
 use super::device::{CudaOptions, plans};
 use super::driver::Code;
 use super::executor::{Executor, Sizes};
-use super::plan::{BUCKETS, ConvStep, Plan, Steps, Work};
+use super::plan::{BUCKETS, Plan};
 use super::rig::{Rig, buckets};
 use super::timer::LaunchTimer;
 use crate::error::Result;
+use crate::lower::{ConvStep, Steps, Work};
 use crate::model::{Answer, Model, Network};
 
 /// A convolution as it is launched.

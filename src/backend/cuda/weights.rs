@@ -4,8 +4,9 @@
 
 use half::f16;
 
-use super::plan::{ConvStep, STEP_LEN};
+use super::plan::STEP_LEN;
 use crate::error::{Error, Kind, Result};
+use crate::lower::ConvStep;
 use crate::model::{Filter, Model};
 
 /// Kernel rows, padded columns and padded channels of the stem's filter.

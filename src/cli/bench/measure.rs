@@ -4,7 +4,6 @@
 //! nothing else is. Knows nothing of tables and files.
 
 use std::collections::BTreeMap;
-use std::str::FromStr;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -17,21 +16,7 @@ use twinstream::sim::{Event, Latencies, Observer, Setup};
 use super::live_line;
 use crate::live::recorder::{End, Noted};
 use crate::live::{Load, Opened, Played, play};
-
-/// A workload and the words for it.
-#[derive(Clone, Debug)]
-pub(super) struct Arrivals {
-    pub(super) words: String,
-    pub(super) workload: Workload,
-}
-
-impl FromStr for Arrivals {
-    type Err = twinstream::Error;
-
-    fn from_str(words: &str) -> Result<Self, Self::Err> {
-        Ok(Self { words: words.to_owned(), workload: words.parse()? })
-    }
-}
+use crate::words::{Arrivals, check_bound};
 
 /// What all runs of a bench share.
 pub(super) struct Bench {
@@ -50,6 +35,8 @@ pub(super) struct Summary {
     pub(super) backend: String,
     pub(super) policy: String,
     pub(super) arrivals: String,
+    pub(super) latency_bound_ms: Option<f64>,
+    pub(super) slots: usize,
     /// Arrivals a second as described; of a closed loop, as they came.
     pub(super) rate_hz: f64,
     /// Requests that were due.
@@ -88,6 +75,7 @@ pub(super) struct Summary {
     pub(super) predicted_p99_ms: Option<f64>,
     /// Of a sweep: whether this rate has the most throughput for its latency.
     pub(super) is_knee: Option<bool>,
+    pub(super) version: &'static str,
 }
 
 /// A run in full.
@@ -98,6 +86,21 @@ pub(super) struct Measured {
 }
 
 impl Bench {
+    /// Refuses a latency bound that one image alone misses: on a simulated device as described,
+    /// else as calibrated.
+    pub(super) fn check_bound(&self) -> anyhow::Result<()> {
+        let Some(bound_ns) = self.latency_bound_ns else { return Ok(()) };
+        let alone_ns = match self.opened.simulated() {
+            Some(device) => device.alone_ns(),
+            None => {
+                let (engine, _) = self.opened.start(&EngineOptions::default(), self.seed)?;
+                let fits = engine.stats().fits;
+                [fits.upload, fits.compute, fits.download].map(|line| line.at_ns(1)).iter().sum()
+            }
+        };
+        Ok(check_bound(Some(bound_ns as f64), alone_ns, &self.opened.name())?)
+    }
+
     /// Runs each policy under a load.
     pub(super) fn measure(
         &self,
@@ -176,6 +179,8 @@ impl Bench {
             backend: self.opened.name(),
             policy: policy.to_string(),
             arrivals: arrivals.words.clone(),
+            latency_bound_ms: self.latency_bound_ns.map(|bound_ns| bound_ns as f64 * 1e-6),
+            slots: self.slot_len,
             rate_hz: match &arrivals.workload {
                 Workload::Open(open) => open.rate_hz(),
                 Workload::Closed(_) => offered as f64 / counted_s,
@@ -206,6 +211,7 @@ impl Bench {
             predicted_mean_ms: None,
             predicted_p99_ms: None,
             is_knee: None,
+            version: env!("CARGO_PKG_VERSION"),
         };
         Measured { summary, latencies, is_cut: played.is_cut }
     }

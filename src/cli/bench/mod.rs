@@ -9,22 +9,24 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use twinstream::sched::PolicySpec;
 use twinstream::sim::arrivals::{OpenLoop, Workload};
 use twinstream::sim::words;
 
 use crate::files::write;
 use crate::live::{BackendWords, OpenOptions};
 use crate::outcome::Usage;
+use crate::output::tell;
 use crate::table::{self, Column};
+use crate::words::{Arrivals, Policies, help_with_arrivals};
 use crate::{charts, files};
-use measure::{Arrivals, Bench, Measured, Summary};
+use measure::{Bench, Measured, Summary};
 
 /// Measure policies under load in real time, on a backend.
 ///
 /// Open-loop latencies count from the moment a request was due, whatever held it up. docs/BENCH.md
 /// says what is measured and how to read it.
 #[derive(clap::Args)]
+#[command(after_long_help = help_with_arrivals())]
 pub(crate) struct Args {
     /// What computes: cpu (a real network on real images), cuda, null (nothing, at once) or
     /// sim:DEVICE (sleeps as long as the device would take; words as for `simulate --device`).
@@ -32,9 +34,9 @@ pub(crate) struct Args {
     backend: BackendWords,
     #[command(flatten)]
     open: OpenOptions,
-    /// Policies to compare, separated by commas.
-    #[arg(long, value_delimiter = ',', default_value = "serial,jit,stream")]
-    policies: Vec<PolicySpec>,
+    /// Policies to compare, separated by commas; `--help` lists them.
+    #[arg(long, default_value = "serial,jit,stream")]
+    policies: Policies,
     /// poisson:RATE, uniform:RATE, burst:…, steps:…, closed:N or trace:FILE; may be given several
     /// times.
     #[arg(long, required = true)]
@@ -83,13 +85,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         slot_len: usize::from(args.slots),
         seed: args.seed,
     };
+    bench.check_bound()?;
+    let policies = &args.policies.0;
     let mut runs = Vec::new();
     for arrivals in &args.arrivals {
         if !args.sweep {
-            runs.extend(bench.measure(&args.policies, arrivals)?);
+            runs.extend(bench.measure(policies, arrivals)?);
             continue;
         }
-        for &policy in &args.policies {
+        for &policy in policies {
             runs.extend(sweep::sweep(&bench, policy, single_rate(&arrivals.workload)?)?);
         }
     }
@@ -136,53 +140,72 @@ fn single_rate(workload: &Workload) -> Result<&OpenLoop, Usage> {
 fn warn(run: &Measured) {
     let Summary { policy, arrivals, late_p99_ms, mean_ms, .. } = &run.summary;
     if *late_p99_ms > 0.05 * mean_ms {
-        eprintln!(
+        tell(format_args!(
             "warning: {policy}, {arrivals}: one request in a hundred was handed over \
              {late_p99_ms:.3} ms late or more, which its latency counts: the machine is too busy"
-        );
+        ));
     }
     if run.is_cut {
-        eprintln!("warning: {policy}, {arrivals}: cut short, there were too many requests");
+        tell(format_args!(
+            "warning: {policy}, {arrivals}: cut short, there were too many requests"
+        ));
     }
 }
 
 fn print(args: &Args, runs: &[Measured]) -> anyhow::Result<()> {
     if args.json {
         for run in runs {
-            table::print(&serde_json::to_string(&run.summary)?)?;
+            table::print(&table::json(&run.summary)?)?;
         }
         return Ok(());
     }
     let summaries: Vec<Summary> = runs.iter().map(|run| run.summary.clone()).collect();
-    let columns: Vec<Column<Summary>> = COLUMNS
-        .into_iter()
-        .chain(PREDICTED.into_iter().filter(|_| summaries[0].predicted_mean_ms.is_some()))
+    let is_predicted = summaries[0].predicted_mean_ms.is_some();
+    // Runs under one load need not name it in every row.
+    let is_one_load = args.arrivals.len() == 1 && !args.sweep;
+    let keys = KEYS.into_iter().take(if is_one_load { 1 } else { 2 });
+    let key_len = keys.len();
+    let columns: Vec<Column<Summary>> = keys
         .chain(KNEE.into_iter().filter(|_| args.sweep))
+        .chain(COLUMNS)
+        .chain(PREDICTED.into_iter().filter(|_| is_predicted))
         .collect();
     let backend = &summaries[0].backend;
-    table::print(&format!("{backend} · seed {} · real time, this machine", args.seed))?;
-    table::print(&table::text(&columns, &summaries))?;
+    let load = if is_one_load { format!(" · {}", args.arrivals[0].words) } else { String::new() };
+    table::print(&format!("{backend}{load} · seed {} · real time, this machine", args.seed))?;
+    table::print(&table::text(&columns, key_len, &summaries))?;
     if args.sweep {
         table::print("knee: the rate with the most throughput for its mean latency")?;
+    }
+    for Summary { policy, arrivals, full, offered, .. } in
+        summaries.iter().filter(|row| row.full > 0)
+    {
+        table::print(&format!(
+            "{policy}, {arrivals}: {full} of {offered} requests found no slot: {} were in use \
+             (--slots)",
+            args.slots
+        ))?;
     }
     Ok(())
 }
 
-const COLUMNS: [Column<Summary>; 14] = [
-    ("policy", |row| row.policy.clone()),
-    ("arrivals", |row| row.arrivals.clone()),
-    ("rate/s", |row| format!("{:.0}", row.rate_hz)),
-    ("completed", |row| row.completed.to_string()),
-    ("rejected", |row| row.rejected.to_string()),
-    ("expired", |row| row.expired.to_string()),
+/// What a row is: of one load, the first is enough.
+const KEYS: [Column<Summary>; 2] =
+    [("policy", |row| row.policy.clone()), ("arrivals", |row| row.arrivals.clone())];
+
+const COLUMNS: [Column<Summary>; 12] = [
     ("mean ms", |row| format!("{:.3}", row.mean_ms)),
     ("p50 ms", |row| format!("{:.3}", row.p50_ms)),
     ("p90 ms", |row| format!("{:.3}", row.p90_ms)),
     ("p99 ms", |row| format!("{:.3}", row.p99_ms)),
     ("p99.9 ms", |row| format!("{:.3}", row.p999_ms)),
     ("max ms", |row| format!("{:.3}", row.max_ms)),
-    ("goodput/s", |row| format!("{:.0}", row.goodput_hz)),
     ("batch", |row| format!("{:.1}", row.batch_len_mean)),
+    ("goodput/s", |row| format!("{:.0}", row.goodput_hz)),
+    ("rate/s", |row| format!("{:.0}", row.rate_hz)),
+    ("completed", |row| row.completed.to_string()),
+    ("rejected", |row| row.rejected.to_string()),
+    ("expired", |row| row.expired.to_string()),
 ];
 
 /// What the simulator says of the same device and arrivals.

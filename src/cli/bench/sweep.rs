@@ -8,7 +8,8 @@
 use twinstream::sched::PolicySpec;
 use twinstream::sim::arrivals::{OpenLoop, Workload};
 
-use super::measure::{Arrivals, Bench, Measured};
+use super::measure::{Bench, Measured};
+use crate::words::Arrivals;
 
 /// From one rate to the next.
 const STEP: f64 = 1.25;

@@ -14,6 +14,7 @@ use twinstream::engine::{Engine, EngineOptions};
 use twinstream::image::Preprocess;
 use twinstream::model::Model;
 use twinstream::sim::device::DeviceSpec;
+use twinstream::sim::words::did_you_mean;
 
 use super::device::SimulatedDevice;
 use super::images;
@@ -44,7 +45,11 @@ impl FromStr for BackendWords {
             None if words == "cpu" => Self::Cpu,
             None if words == "cuda" => Self::Cuda,
             None if words == "null" => Self::Null,
-            _ => bail!("`{words}`: not a backend; backends are cpu, cuda, null and sim:DEVICE"),
+            _ => {
+                let kind = words.split(':').next().unwrap_or_default();
+                let guess = did_you_mean(kind, ["cpu", "cuda", "null", "sim"]);
+                bail!("`{words}`: not a backend; backends are cpu, cuda, null, sim:DEVICE{guess}")
+            }
         })
     }
 }
@@ -95,7 +100,7 @@ impl OpenOptions {
         let kind = match backend {
             #[cfg(not(feature = "cuda"))]
             BackendWords::Cuda => {
-                bail!("--backend cuda: this build has no CUDA backend; use cpu, null or sim:DEVICE")
+                bail!("--backend cuda: {}", crate::options::NO_GPU)
             }
             #[cfg(feature = "cuda")]
             BackendWords::Cuda => {

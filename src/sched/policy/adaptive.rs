@@ -12,6 +12,7 @@ const DECAY: f64 = 0.95;
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Adaptive {
+    batch_len_max: usize,
     tick_ns: u64,
     batches: [FinishedSample; BATCHES],
     len: usize,
@@ -28,8 +29,9 @@ struct FinishedSample {
 }
 
 impl Adaptive {
-    pub(super) fn new(tick_ns: u64) -> Self {
+    pub(super) fn new(batch_len_max: usize, tick_ns: u64) -> Self {
         Self {
+            batch_len_max,
             tick_ns,
             batches: [FinishedSample::default(); BATCHES],
             len: 0,
@@ -45,8 +47,9 @@ impl Policy for Adaptive {
         if !view.is_idle() {
             return Decision::HOLD;
         }
-        let batch_len = view.batch_len();
-        if batch_len == view.batch_len_max {
+        let batch_len_max = view.batch_len_max.min(self.batch_len_max);
+        let batch_len = view.waiting_len.min(batch_len_max);
+        if batch_len == batch_len_max {
             return Decision::go(batch_len, Reason::Full);
         }
         if view.is_draining {

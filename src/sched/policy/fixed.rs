@@ -1,16 +1,19 @@
 //! A batch of at most so many images, or whatever is there after a delay.
 //!
-//! The dynamic batcher of Triton, TensorFlow Serving, TorchServe, Ray Serve and KServe. Without
-//! prefetch the stages of a batch run one after the other; with eager prefetch the next batch is
-//! uploaded as soon as it is formed, while the last one computes.
+//! The dynamic batcher of Triton, TensorFlow Serving, TorchServe, Ray Serve and KServe. A length
+//! that is preferred (Triton's `preferred_batch_size`) goes as soon as it can be made, the longest
+//! first; once the delay is over everything goes. Without prefetch the stages of a batch run one
+//! after the other; with eager prefetch the next batch is uploaded as soon as it is formed, while
+//! the last one computes.
 
-use super::{Decision, Policy, Reason, View};
+use super::{BatchLens, Decision, Policy, Reason, View};
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Fixed {
     pub(super) batch_len: usize,
     pub(super) delay_ns: u64,
+    pub(super) preferred: BatchLens,
     pub(super) is_eager: bool,
 }
 
@@ -21,18 +24,79 @@ impl Policy for Fixed {
             return Decision::HOLD;
         }
         let batch_len_max = self.batch_len.min(view.batch_len_max);
-        if view.waiting_len >= batch_len_max {
-            return Decision::go(batch_len_max, Reason::Full);
-        }
+        let batch_len = view.waiting_len.min(batch_len_max);
         let due_ns = view.oldest_arrival_ns.saturating_add(self.delay_ns);
-        if view.is_draining {
-            Decision::go(view.waiting_len, Reason::Flush)
+        let is_late = self.delay_ns > 0 && view.now_ns >= due_ns;
+        if !is_late && let Some(preferred_len) = self.preferred.longest_within(batch_len) {
+            Decision::go(preferred_len, Reason::Full)
+        } else if batch_len == batch_len_max {
+            Decision::go(batch_len, Reason::Full)
+        } else if view.is_draining {
+            Decision::go(batch_len, Reason::Flush)
         } else if self.delay_ns == 0 {
-            Decision::go(view.waiting_len, Reason::Idle)
-        } else if view.now_ns >= due_ns {
-            Decision::go(view.waiting_len, Reason::Deadline)
+            Decision::go(batch_len, Reason::Idle)
+        } else if is_late {
+            Decision::go(batch_len, Reason::Deadline)
         } else {
             Decision::until(due_ns)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sched::cost::CostModel;
+    use crate::sched::line::{Line, Stages};
+
+    /// What an idle device's policy answers 100 ns after the first of these arrived.
+    fn answer(words: &str, waiting_len: usize, is_draining: bool) -> Decision {
+        let line = Line::new(10.0, 1.0);
+        let cost = CostModel::new(Stages { upload: line, compute: line, download: line });
+        let view = View {
+            now_ns: 1_100,
+            waiting_len,
+            oldest_arrival_ns: 1_000,
+            latest_arrival_ns: 1_050,
+            uploading_len: 0,
+            upload_free_ns: 1_100,
+            resident_len: 0,
+            computing_len: 0,
+            compute_free_ns: 1_100,
+            batches_in_flight_len: 0,
+            batch_len_max: 64,
+            latency_bound_ns: None,
+            arrivals_per_ns: 0.01,
+            steady_arrivals_per_ns: None,
+            is_draining,
+            cost: &cost,
+        };
+        words.parse::<crate::sched::PolicySpec>().unwrap().policy().upload(&view)
+    }
+
+    #[test]
+    fn a_preferred_length_goes_at_once_and_everything_after_the_delay() {
+        let full = |len| Decision::go(len, Reason::Full);
+        let early = "fixed:len=12,delay=200ns,preferred=4/8";
+        for (waiting_len, expected) in [
+            (3, Decision::until(1_200)),
+            (4, full(4)),
+            (7, full(4)),
+            (8, full(8)),
+            // Longer than any preferred length, but these can be made.
+            (30, full(8)),
+        ] {
+            assert_eq!(answer(early, waiting_len, false), expected, "{waiting_len} wait");
+        }
+        let late = "fixed:len=12,delay=100ns,preferred=4/8";
+        assert_eq!(answer(late, 3, false), Decision::go(3, Reason::Deadline));
+        assert_eq!(answer(late, 7, false), Decision::go(7, Reason::Deadline));
+        assert_eq!(answer(late, 30, false), full(12));
+        let undelayed = "fixed:len=12,delay=0s,preferred=4/8";
+        assert_eq!(answer(undelayed, 3, false), Decision::go(3, Reason::Idle));
+        assert_eq!(answer(undelayed, 7, false), full(4));
+        assert_eq!(answer(early, 3, true), Decision::go(3, Reason::Flush));
+        // What the device cannot take is not waited for.
+        assert_eq!(answer("fixed:len=max,delay=1s,preferred=128", 70, false), full(64));
     }
 }

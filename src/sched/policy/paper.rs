@@ -1,11 +1,13 @@
 //! The paper's asynchronous policy: two streams, the batch length chosen from the arrival rate.
 //!
-//! Balance of filling time and compute time gives `b = (c_calc − c_up)·λ / (1 − (k_calc − k_up)·λ)`
-//! (section III of doi 10.1109/IPDPSW.2019.00083), or `b = (L − 2·c_calc) / (2·k_calc)` as the most
-//! that a latency bound L allows. The batch is uploaded at once when it is full, just in time when
-//! it is not. The published bound on the rate, `1/(k_calc − k_up)`, exceeds what the compute engine
-//! can do, `1/k_calc`, because the balance counts no arrivals during the upload: beyond `1/k_calc`
-//! the longest batch allowed is used here.
+//! Section III of doi 10.1109/IPDPSW.2019.00083 balances filling time and compute time:
+//! `b = (c_calc − c_up)·λ / (1 − (k_calc − k_up)·λ)`. That counts no arrivals during the upload, so
+//! its batches are computed faster than they fill, and its bound on the rate, `1/(k_calc − k_up)`,
+//! exceeds what the compute engine can do, `1/k_calc`. Computed here is
+//! `b = c_calc·λ / (1 − k_calc·λ)`, which is never shorter: the batch whose computing takes as long
+//! as the next one's arrival. It is rounded up; beyond `1/k_calc` it is the longest batch allowed; a
+//! latency bound L allows `b = (L − 2·c_calc) / (2·k_calc)` at most, as in the paper. A full batch is
+//! uploaded at once, one that is not full just in time; when nothing computes, what waits goes.
 
 use super::jit::latest_start;
 use super::{Decision, Policy, Reason, View};
@@ -34,14 +36,11 @@ impl Policy for Paper {
 
 fn wanted_len(view: &View<'_>) -> usize {
     let compute = view.cost.line(Stage::Compute);
-    let upload = view.cost.line(Stage::Upload);
     let rate = view.arrivals_per_ns;
-    let balance = 1.0 - (compute.per_image_ns - upload.per_image_ns) * rate;
     let spare = 1.0 - compute.per_image_ns * rate;
     let mut wanted = view.batch_len_max as f64;
-    if balance > 0.0 && spare > 0.0 {
-        let balanced = (compute.fixed_ns - upload.fixed_ns) * rate / balance;
-        wanted = wanted.min(balanced.max(compute.fixed_ns * rate / spare));
+    if spare > 0.0 {
+        wanted = wanted.min(compute.fixed_ns * rate / spare);
     }
     if let Some(bound_ns) = view.latency_bound_ns {
         let most = (bound_ns as f64 - 2.0 * compute.fixed_ns) / (2.0 * compute.per_image_ns);

@@ -1,11 +1,12 @@
-//! Policies by name, with their settings.
+//! Policies by name, with their parameters: read, written and described from one table.
 //!
-//! Only the peers have settings; those of `fixed`, `adaptive` and `aimd` are what their users tune.
+//! `NAME` or `NAME:KEY=VALUE,KEY=VALUE`; in a list, policies are separated by commas too, and what
+//! looks like `KEY=VALUE` belongs to the policy before it. Only the peers have parameters: what
+//! their users tune.
 
 use std::fmt;
 use std::str::FromStr;
 
-use super::Policy;
 use super::adaptive::Adaptive;
 use super::aimd::AdditiveIncrease;
 use super::fixed::Fixed;
@@ -13,6 +14,8 @@ use super::jit::JustInTime;
 use super::paper::Paper;
 use super::serial::Serial;
 use super::stream::Stream;
+use super::{BatchLens, Policy};
+use crate::words::{count, did_you_mean, duration_ns, duration_word};
 
 /// Which policy, and its settings if it has any.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -25,11 +28,15 @@ pub enum PolicySpec {
         batch_len: usize,
         /// Longest wait of the first image, in nanoseconds; 0: none.
         delay_ns: u64,
+        /// Lengths that go at once, the longest that can be made first.
+        preferred: BatchLens,
         /// Whether the next batch is uploaded while one computes.
         is_eager: bool,
     },
     /// BentoML's rule.
     Adaptive {
+        /// Longest batch.
+        batch_len: usize,
         /// Time between two looks at the queue, in nanoseconds, at least 1.
         tick_ns: u64,
     },
@@ -49,27 +56,196 @@ pub enum PolicySpec {
     Stream,
 }
 
+/// A policy as it is written: its name, and what may stand behind it.
+#[derive(Debug)]
+pub struct PolicyWords {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does, in a few words.
+    pub meaning: &'static str,
+    /// What the name alone stands for.
+    pub default: PolicySpec,
+    /// Its parameters.
+    pub parameters: &'static [Parameter],
+}
+
+/// A parameter of a policy, written `KEY=VALUE`.
+#[derive(Debug)]
+pub struct Parameter {
+    /// Its key.
+    pub key: &'static str,
+    /// What its value looks like, such as `TIME`.
+    pub form: &'static str,
+    /// What it sets.
+    pub meaning: &'static str,
+    get: fn(&PolicySpec) -> String,
+    /// False where the word is no such value.
+    set: fn(&mut PolicySpec, &str) -> bool,
+}
+
+impl Parameter {
+    /// Its value in a policy that has it, as it is written.
+    pub fn value(&self, policy: &PolicySpec) -> String {
+        (self.get)(policy)
+    }
+}
+
+const NO_LIMIT: &str = "max";
+const NO_LENS: &str = "none";
+const IMAGES: &str = "IMAGES";
+const TIME: &str = "TIME";
+
+/// A parameter that is a field of a variant: how the field is written and read.
+macro_rules! parameter {
+    (
+        $key:literal, $form:expr, $meaning:literal,
+        $variant:ident.$field:ident: $write:expr, $read:expr
+    ) => {
+        Parameter {
+            key: $key,
+            form: $form,
+            meaning: $meaning,
+            get: |policy| match policy {
+                PolicySpec::$variant { $field, .. } => $write(*$field),
+                _ => String::new(),
+            },
+            set: |policy, word| match (policy, $read(word)) {
+                (PolicySpec::$variant { $field, .. }, Some(value)) => {
+                    *$field = value;
+                    true
+                }
+                _ => false,
+            },
+        }
+    };
+}
+
+const FIXED: &[Parameter] = &[
+    parameter!("len", IMAGES, "longest batch", Fixed.batch_len: limit_word, limit),
+    parameter!(
+        "delay",
+        TIME,
+        "longest wait of the first image",
+        Fixed.delay_ns: duration_word,
+        time
+    ),
+    parameter!(
+        "preferred",
+        "A/B/…",
+        "lengths that go at once, the longest first",
+        Fixed.preferred: lens_word,
+        lens
+    ),
+];
+
 impl PolicySpec {
-    /// Every policy by name; the peers with customary settings.
-    pub const ALL: [(&'static str, Self); 8] = [
-        ("serial", Self::Serial),
-        ("fixed", Self::Fixed { batch_len: 32, delay_ns: 1_000_000, is_eager: false }),
-        ("fixed-eager", Self::Fixed { batch_len: usize::MAX, delay_ns: 0, is_eager: true }),
-        ("adaptive", Self::Adaptive { tick_ns: 1_000_000 }),
-        ("aimd", Self::Aimd { increase: 2, bound_ns: 50_000_000 }),
-        ("paper", Self::Paper),
-        ("jit", Self::Jit),
-        ("stream", Self::Stream),
+    /// Every policy as it is written: what can be read, and what `--help` lists.
+    pub const WORDS: [PolicyWords; 8] = [
+        PolicyWords {
+            name: "serial",
+            meaning: "takes all that wait whenever the device is idle",
+            default: Self::Serial,
+            parameters: &[],
+        },
+        PolicyWords {
+            name: "fixed",
+            meaning: "a full batch, or all after a delay (Triton, TorchServe)",
+            default: Self::Fixed {
+                batch_len: 32,
+                delay_ns: 1_000_000,
+                preferred: BatchLens::NONE,
+                is_eager: false,
+            },
+            parameters: FIXED,
+        },
+        PolicyWords {
+            name: "fixed-eager",
+            meaning: "the same, uploading the next batch while one computes",
+            default: Self::Fixed {
+                batch_len: usize::MAX,
+                delay_ns: 0,
+                preferred: BatchLens::NONE,
+                is_eager: true,
+            },
+            parameters: FIXED,
+        },
+        PolicyWords {
+            name: "adaptive",
+            meaning: "waits while waiting seems to pay (BentoML)",
+            default: Self::Adaptive { batch_len: usize::MAX, tick_ns: 1_000_000 },
+            parameters: &[
+                parameter!("len", IMAGES, "longest batch", Adaptive.batch_len: limit_word, limit),
+                parameter!(
+                    "tick",
+                    TIME,
+                    "time between two looks at the queue",
+                    Adaptive.tick_ns: duration_word,
+                    some_time
+                ),
+            ],
+        },
+        PolicyWords {
+            name: "aimd",
+            meaning: "the longest batch grows until one misses a bound (Clipper)",
+            default: Self::Aimd { increase: 2, bound_ns: 50_000_000 },
+            parameters: &[
+                parameter!(
+                    "increase",
+                    IMAGES,
+                    "what a batch in time adds",
+                    Aimd.increase: count_word,
+                    count
+                ),
+                parameter!(
+                    "bound",
+                    TIME,
+                    "longest time of a batch",
+                    Aimd.bound_ns: duration_word,
+                    some_time
+                ),
+            ],
+        },
+        PolicyWords {
+            name: "paper",
+            meaning: "the length that balances arrivals and compute (IPDPSW 2019)",
+            default: Self::Paper,
+            parameters: &[],
+        },
+        PolicyWords {
+            name: "jit",
+            meaning: "uploads all that wait just in time for the compute engine",
+            default: Self::Jit,
+            parameters: &[],
+        },
+        PolicyWords {
+            name: "stream",
+            meaning: "uploads on arrival, batches when the compute engine is free",
+            default: Self::Stream,
+            parameters: &[],
+        },
     ];
+
+    /// Every policy by name; the peers with customary settings.
+    pub const ALL: [(&'static str, Self); Self::WORDS.len()] = {
+        let mut all = [("", Self::Serial); Self::WORDS.len()];
+        let mut index = 0;
+        while index < all.len() {
+            all[index] = (Self::WORDS[index].name, Self::WORDS[index].default);
+            index += 1;
+        }
+        all
+    };
 
     /// The policy at its start.
     pub fn policy(&self) -> Box<dyn Policy> {
         match *self {
             Self::Serial => Box::new(Serial),
-            Self::Fixed { batch_len, delay_ns, is_eager } => {
-                Box::new(Fixed { batch_len: batch_len.max(1), delay_ns, is_eager })
+            Self::Fixed { batch_len, delay_ns, preferred, is_eager } => {
+                Box::new(Fixed { batch_len: batch_len.max(1), delay_ns, preferred, is_eager })
             }
-            Self::Adaptive { tick_ns } => Box::new(Adaptive::new(tick_ns.max(1))),
+            Self::Adaptive { batch_len, tick_ns } => {
+                Box::new(Adaptive::new(batch_len.max(1), tick_ns.max(1)))
+            }
             Self::Aimd { increase, bound_ns } => {
                 Box::new(AdditiveIncrease::new(increase, bound_ns))
             }
@@ -92,30 +268,158 @@ impl PolicySpec {
             Self::Stream => "stream",
         }
     }
+
+    /// Reads a list such as `serial,fixed:len=64,delay=200us,stream`.
+    ///
+    /// # Errors
+    /// Those of the policy that cannot be read.
+    pub fn list(words: &str) -> Result<Vec<Self>, PolicyError> {
+        let mut policies: Vec<String> = Vec::new();
+        for item in words.split(',') {
+            let is_setting = item.split(':').next().is_some_and(|before| before.contains('='));
+            match policies.last_mut() {
+                Some(policy) if is_setting && !policy.contains(':') => {
+                    let item = item.trim();
+                    return Err(PolicyError(format!(
+                        "`{policy},{item}`: parameters follow a colon; write `{policy}:{item}`"
+                    )));
+                }
+                Some(policy) if is_setting => *policy += &format!(",{item}"),
+                _ => policies.push(item.to_owned()),
+            }
+        }
+        policies.iter().map(|policy| policy.parse()).collect()
+    }
+
+    fn words(name: &str) -> Option<&'static PolicyWords> {
+        const WORDS: &[PolicyWords] = &PolicySpec::WORDS;
+        WORDS.iter().find(|words| words.name == name)
+    }
 }
 
+/// As it is read: the name, and the parameters that are not as the name alone has them.
 impl fmt::Display for PolicySpec {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.name())
+        formatter.write_str(self.name())?;
+        let words = Self::words(self.name()).expect("every policy has a name");
+        let own = words.parameters.iter().filter_map(|parameter| {
+            let value = parameter.value(self);
+            (value != parameter.value(&words.default)).then(|| format!("{}={value}", parameter.key))
+        });
+        for (index, setting) in own.enumerate() {
+            write!(formatter, "{}{setting}", if index == 0 { ':' } else { ',' })?;
+        }
+        Ok(())
     }
 }
 
-/// A word that names no policy.
+/// Words that are no policy: what is wrong with them, and what would be right.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no policy is called {0:?}; policies are {names}", names = names())]
-pub struct UnknownPolicy(String);
-
-fn names() -> String {
-    PolicySpec::ALL.map(|(name, _)| name).join(", ")
-}
+#[error("{0}")]
+pub struct PolicyError(String);
 
 impl FromStr for PolicySpec {
-    type Err = UnknownPolicy;
+    type Err = PolicyError;
 
-    fn from_str(word: &str) -> Result<Self, UnknownPolicy> {
-        let named = Self::ALL.iter().find(|(name, _)| *name == word);
-        named.map(|(_, spec)| *spec).ok_or_else(|| UnknownPolicy(word.to_owned()))
+    fn from_str(words: &str) -> Result<Self, PolicyError> {
+        let (name, settings) = match words.trim().split_once(':') {
+            Some((name, settings)) => (name, Some(settings)),
+            None => (words.trim(), None),
+        };
+        let names = Self::ALL.map(|(name, _)| name);
+        let found = Self::words(name).ok_or_else(|| {
+            let guess = did_you_mean(name, names);
+            PolicyError(format!(
+                "no policy is called `{name}`; policies are {}{guess}",
+                names.join(", ")
+            ))
+        })?;
+        let mut policy = found.default;
+        let mut seen = Vec::new();
+        for setting in settings.into_iter().flat_map(|settings| settings.split(',')) {
+            let parameter = found.read(&mut policy, setting.trim())?;
+            if seen.contains(&parameter.key) {
+                return Err(PolicyError(format!("`{words}`: {} is given twice", parameter.key)));
+            }
+            seen.push(parameter.key);
+        }
+        match policy {
+            Self::Fixed { batch_len, preferred, .. }
+                if preferred.iter().any(|len| len > batch_len) =>
+            {
+                Err(PolicyError(format!(
+                    "`{words}`: a preferred length is above the longest batch, len={batch_len}"
+                )))
+            }
+            _ => Ok(policy),
+        }
     }
+}
+
+impl PolicyWords {
+    /// Reads `KEY=VALUE` into a policy of this name.
+    fn read(&self, policy: &mut PolicySpec, setting: &str) -> Result<&Parameter, PolicyError> {
+        let name = self.name;
+        let keys = || self.parameters.iter().map(|parameter| parameter.key);
+        if self.parameters.is_empty() {
+            return Err(PolicyError(format!("`{name}:{setting}`: {name} has no parameters")));
+        }
+        let (key, value) = setting.split_once('=').unwrap_or((setting, ""));
+        let Some(parameter) = self.parameters.iter().find(|parameter| parameter.key == key) else {
+            let guess = did_you_mean(key, keys());
+            let keys = keys().collect::<Vec<_>>().join(", ");
+            return Err(PolicyError(format!(
+                "`{setting}`: {name} has no such parameter; it has {keys}{guess}"
+            )));
+        };
+        if (parameter.set)(policy, value) {
+            return Ok(parameter);
+        }
+        let Parameter { key, form, .. } = parameter;
+        Err(PolicyError(format!("`{setting}`: not a value of {key}; write {}", expected(form))))
+    }
+}
+
+/// What a value of a form looks like.
+fn expected(form: &str) -> &'static str {
+    match form {
+        IMAGES => "a whole number from 1",
+        TIME => "a time with its unit, such as 200us",
+        _ => "at most 16 lengths from 1 to 65535, such as 4/8/16",
+    }
+}
+
+fn limit(word: &str) -> Option<usize> {
+    if word == NO_LIMIT { Some(usize::MAX) } else { count(word) }
+}
+
+fn limit_word(batch_len: usize) -> String {
+    if batch_len == usize::MAX { NO_LIMIT.to_owned() } else { batch_len.to_string() }
+}
+
+fn count_word(count: usize) -> String {
+    count.to_string()
+}
+
+fn time(word: &str) -> Option<u64> {
+    duration_ns(word).map(|ns| ns.round() as u64)
+}
+
+/// A time above zero.
+fn some_time(word: &str) -> Option<u64> {
+    time(word).filter(|ns| *ns > 0)
+}
+
+fn lens(word: &str) -> Option<BatchLens> {
+    if word == NO_LENS {
+        return Some(BatchLens::NONE);
+    }
+    BatchLens::new(&word.split('/').map(count).collect::<Option<Vec<_>>>()?)
+}
+
+fn lens_word(lens: BatchLens) -> String {
+    let lens: Vec<String> = lens.iter().map(|len| len.to_string()).collect();
+    if lens.is_empty() { NO_LENS.to_owned() } else { lens.join("/") }
 }
 
 #[cfg(test)]
@@ -124,11 +428,70 @@ mod tests {
 
     #[test]
     fn names_are_read_back_and_others_refused() {
-        for (name, spec) in PolicySpec::ALL {
-            assert_eq!(name.parse(), Ok(spec));
-            assert_eq!(spec.name(), name);
+        for (name, policy) in PolicySpec::ALL {
+            assert_eq!(name.parse(), Ok(policy));
+            assert_eq!(policy.name(), name);
+            assert_eq!(policy.to_string(), name);
         }
         let error = "strem".parse::<PolicySpec>().unwrap_err().to_string();
-        assert!(error.contains("strem") && error.contains("stream"), "{error}");
+        assert!(error.contains("`strem`; policies are"), "{error}");
+        assert!(error.contains("stream; did you mean `stream`?"), "{error}");
+    }
+
+    #[test]
+    fn parameters_are_read_and_written() {
+        for (words, written) in [
+            ("fixed:len=64,delay=200us", "fixed:len=64,delay=200us"),
+            ("fixed:delay=0.2ms, len=64", "fixed:len=64,delay=200us"),
+            ("fixed:len=32,delay=1ms,preferred=none", "fixed"),
+            ("fixed:preferred=16/4/8", "fixed:preferred=4/8/16"),
+            ("fixed:len=max", "fixed:len=max"),
+            ("fixed-eager:delay=0s,len=8", "fixed-eager:len=8"),
+            ("adaptive:tick=50us,len=100", "adaptive:len=100,tick=50us"),
+            ("aimd:increase=4,bound=20ms", "aimd:increase=4,bound=20ms"),
+        ] {
+            let policy: PolicySpec = words.parse().unwrap();
+            assert_eq!(policy.to_string(), written);
+            assert_eq!(written.parse(), Ok(policy));
+        }
+        let preferred = BatchLens::new(&[4, 8]).unwrap();
+        let fixed = PolicySpec::Fixed { batch_len: 9, delay_ns: 7_000, preferred, is_eager: false };
+        assert_eq!("fixed:len=9,preferred=8/4,delay=7us".parse(), Ok(fixed));
+    }
+
+    #[test]
+    fn wrong_words_are_named_with_the_remedy() {
+        for (words, culprit, remedy) in [
+            ("fixed:lem=64", "`lem=64`", "did you mean `len`?"),
+            ("fixed:len=0", "`len=0`", "whole number from 1"),
+            ("fixed:len", "`len`", "whole number from 1"),
+            ("fixed:", "``", "it has len, delay, preferred"),
+            ("fixed:delay=200", "`delay=200`", "200us"),
+            ("fixed:len=4,len=5", "len", "given twice"),
+            ("fixed:len=4,preferred=8", "preferred", "len=4"),
+            ("fixed:preferred=4+8", "`preferred=4+8`", "4/8/16"),
+            ("adaptive:tick=0us", "`tick=0us`", "200us"),
+            ("jit:len=4", "`jit:len=4`", "no parameters"),
+            ("triton:len=4", "`triton`", "fixed"),
+        ] {
+            let error = words.parse::<PolicySpec>().unwrap_err().to_string();
+            assert!(error.contains(culprit) && error.contains(remedy), "{words}: {error}");
+        }
+    }
+
+    #[test]
+    fn in_a_list_settings_belong_to_the_policy_before_them() {
+        let list = PolicySpec::list("serial,fixed:len=64,delay=200us, stream,aimd:bound=5ms");
+        let written: Vec<String> = list.unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(written, ["serial", "fixed:len=64,delay=200us", "stream", "aimd:bound=5ms"]);
+        for (words, remedy) in [
+            ("serial,fixed,len=64", "`fixed:len=64`"),
+            ("len=64", "no policy is called `len=64`"),
+            ("serial,,jit", "no policy is called ``"),
+            ("fixed:len=4,tick=3ms", "it has len, delay, preferred"),
+        ] {
+            let error = PolicySpec::list(words).unwrap_err().to_string();
+            assert!(error.contains(remedy), "{words}: {error}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 //! deadlines, priorities.
 
 use super::*;
-use crate::sched::{Line, PolicySpec};
+use crate::sched::{BatchLens, Line, PolicySpec};
 
 /// Microseconds in nanoseconds.
 const US: u64 = 1_000;
@@ -167,7 +167,12 @@ fn cancelled_requests_end_once_the_device_is_done_with_them() {
 
 #[test]
 fn draining_refuses_newcomers_and_flushes_those_who_wait() {
-    let policy = PolicySpec::Fixed { batch_len: 8, delay_ns: 1_000 * US, is_eager: false };
+    let policy = PolicySpec::Fixed {
+        batch_len: 8,
+        delay_ns: 1_000 * US,
+        preferred: BatchLens::NONE,
+        is_eager: false,
+    };
     let mut scheduler = Scheduler::new(&config(policy));
     scheduler.submit(0, request(0)).unwrap();
     assert_eq!(scheduler.poll_action(0), None);

@@ -36,7 +36,7 @@ struct Stage {
 /// Reads a device file.
 pub(super) fn read(path: &Path) -> Result<DeviceSpec> {
     let text = std::fs::read_to_string(path).map_err(|source| {
-        Error::new(Kind::Io, format!("cannot read device file {}", path.display()))
+        Error::new(Kind::Io, format!("cannot read device file {}: {source}", path.display()))
             .with_source(source)
     })?;
     let file: File = serde_json::from_str(&text).map_err(|source| file_error(path, source))?;

@@ -3,7 +3,7 @@
 use super::load::{BATCH_LEN_MAX, DEVICE, poisson};
 use super::parallel::{self, Progress};
 use super::{Axis, Figure, Panel, Scale, Series, Style, Table, value};
-use crate::sched::PolicySpec;
+use crate::sched::{BatchLens, PolicySpec};
 use crate::sim::device::DeviceSpec;
 use crate::sim::summary::{misjudge, setup};
 use crate::sim::world::run;
@@ -45,7 +45,12 @@ const FAULTS: [Fault; 6] = [
 /// What the default is compared with on the same device: each of them hardly looks at the model.
 const RIVALS: [PolicySpec; 3] = [
     PolicySpec::Serial,
-    PolicySpec::Fixed { batch_len: BATCH_LEN_MAX, delay_ns: 0, is_eager: true },
+    PolicySpec::Fixed {
+        batch_len: BATCH_LEN_MAX,
+        delay_ns: 0,
+        preferred: BatchLens::NONE,
+        is_eager: true,
+    },
     PolicySpec::Jit,
 ];
 

@@ -3,7 +3,7 @@
 use super::load::{BATCH_LEN_MAX, DEVICE, capacity_hz, device, poisson};
 use super::parallel::{self, Progress};
 use super::{Axis, Figure, Panel, Scale, Series, Style, Table, value};
-use crate::sched::PolicySpec;
+use crate::sched::{BatchLens, PolicySpec};
 use crate::sim::arrivals::{ClosedLoop, OpenLoop, Step, Workload};
 use crate::sim::summary::setup;
 use crate::sim::world::run;
@@ -20,11 +20,19 @@ fn peers() -> Vec<PolicySpec> {
     for batch_len in [8, 16, 32, 64, 128, 256] {
         for delay_ns in [0, 200_000, 500_000, 1_000_000, 2_000_000] {
             for is_eager in [false, true] {
-                peers.push(PolicySpec::Fixed { batch_len, delay_ns, is_eager });
+                peers.push(PolicySpec::Fixed {
+                    batch_len,
+                    delay_ns,
+                    preferred: BatchLens::NONE,
+                    is_eager,
+                });
             }
         }
     }
-    peers.extend([50_000, 200_000, 1_000_000].map(|tick_ns| PolicySpec::Adaptive { tick_ns }));
+    peers.extend(
+        [50_000, 200_000, 1_000_000]
+            .map(|tick_ns| PolicySpec::Adaptive { batch_len: BATCH_LEN_MAX, tick_ns }),
+    );
     for increase in [1, 4, 16] {
         for bound_ns in [2_000_000, 5_000_000, 10_000_000, 20_000_000] {
             peers.push(PolicySpec::Aimd { increase, bound_ns });
@@ -137,7 +145,7 @@ fn settings(policy: &PolicySpec) -> String {
         PolicySpec::Fixed { batch_len, delay_ns, .. } => {
             format!("at most {batch_len}, {} ms", ms(delay_ns))
         }
-        PolicySpec::Adaptive { tick_ns } => format!("every {} ms", ms(tick_ns)),
+        PolicySpec::Adaptive { tick_ns, .. } => format!("every {} ms", ms(tick_ns)),
         PolicySpec::Aimd { increase, bound_ns } => {
             format!("+{increase}, {} ms", ms(bound_ns))
         }

@@ -1,0 +1,301 @@
+//! Entropy-coded scans: of a baseline picture to samples, of a progressive one to coefficients.
+//!
+//! Invariant: every block of a scan is decoded from data that are there: a code that does not
+//! exist, a run beyond a block, a restart marker that is not the expected one and an early end are
+//! errors. Work follows the data: an end is seen within a row of MCUs. Knows nothing of colours.
+
+use multiversion::multiversion;
+
+use super::huffman::{Bits, Code, Damage, Decoded, Table};
+use super::idct::{self, Block};
+use super::markers::{Headers, ScanHeader, ZIGZAG, skip_restart};
+use super::picture::Picture;
+use super::progressive::{self, Band};
+use super::{malformed, standard, truncated};
+use crate::error::{Error, Result};
+
+/// Bits of a constant's difference, as libjpeg takes them.
+const CONSTANT_BITS_MAX: u8 = 15;
+
+const NO_RESTART: Damage = "a restart marker is missing or out of order";
+const CUT: Damage = "the data end early";
+pub(super) const RUN_TOO_LONG: Damage = "a run of coefficients beyond its block";
+
+/// Decodes the scan whose data begin at `position`, which is moved behind them.
+pub(super) fn decode(
+    picture: &mut Picture,
+    headers: &Headers,
+    scan: &ScanHeader,
+    bytes: &[u8],
+    position: &mut usize,
+) -> Result<()> {
+    for part in &scan.components {
+        let component = &mut picture.components[part.index];
+        component.set_quantisation(&headers.quantisations)?;
+        if picture.is_progressive {
+            component.missing_bits[scan.first..=scan.last].fill(scan.missing_bits);
+        } else if std::mem::replace(&mut component.missing_bits, [0; 64]) == [0; 64] {
+            return Err(malformed("a component comes in two scans"));
+        }
+    }
+    let tables = Tables::new(headers, scan, picture.is_progressive)?;
+    let grid = Grid::new(picture, scan, headers.restart_interval);
+    let mut parts = take_parts(picture, scan, &tables);
+    let mut bits = Bits::new(bytes, *position);
+    let decoded = if picture.is_progressive {
+        let band = Band { first: scan.first, last: scan.last, low: scan.missing_bits.into() };
+        match (scan.first, scan.is_refinement) {
+            (0, false) => progressive::constants(&mut bits, &grid, &mut parts, &band),
+            (0, true) => progressive::constant_bits(&mut bits, &grid, &mut parts, &band),
+            (_, false) => progressive::bands(&mut bits, &grid, &mut parts, &band),
+            (_, true) => progressive::band_bits(&mut bits, &grid, &mut parts, &band),
+        }
+    } else {
+        sequential(&mut bits, &grid, &mut parts)
+    };
+    for (part, taken) in scan.components.iter().zip(parts) {
+        let component = &mut picture.components[part.index];
+        (component.samples, component.coefficients) = (taken.samples, taken.coefficients);
+    }
+    *position = bits.position();
+    decoded.map_err(|damage| {
+        // Zeros behind the end may be no code; the end is what is wrong then.
+        if bits.is_overdrawn() { truncated(CUT) } else { malformed(damage) }
+    })
+}
+
+/// The tables that a scan needs, ready for decoding.
+struct Tables {
+    dc: [Option<Table>; 4],
+    ac: [Option<Table>; 4],
+}
+
+impl Tables {
+    fn new(headers: &Headers, scan: &ScanHeader, is_progressive: bool) -> Result<Self> {
+        let mut tables = Self { dc: [const { None }; 4], ac: [const { None }; 4] };
+        // Frames out of a film come without the tables that the standard suggests.
+        let suggested = |code: Option<Code>| code.filter(|_| !is_progressive);
+        for part in &scan.components {
+            let (dc, ac) = (part.dc_table, part.ac_table);
+            if !is_progressive || (scan.first == 0 && !scan.is_refinement) {
+                let code = headers.dc_codes.get(dc).cloned().flatten();
+                let code = code.or_else(|| suggested(standard::dc(dc))).ok_or_else(no_table)?;
+                if code.symbols.iter().any(|&size| size > CONSTANT_BITS_MAX) {
+                    return Err(malformed("a Huffman table of impossible sizes"));
+                }
+                add_table(&mut tables.dc[dc], &code)?;
+            }
+            if !is_progressive || scan.first > 0 {
+                let code = headers.ac_codes.get(ac).cloned().flatten();
+                let code = code.or_else(|| suggested(standard::ac(ac))).ok_or_else(no_table)?;
+                add_table(&mut tables.ac[ac], &code)?;
+            }
+        }
+        Ok(tables)
+    }
+}
+
+fn add_table(table: &mut Option<Table>, code: &Code) -> Result<()> {
+    if table.is_none() {
+        let no_code = || malformed("a Huffman table that is no prefix code");
+        *table = Some(Table::new(code).ok_or_else(no_code)?);
+    }
+    Ok(())
+}
+
+fn no_table() -> Error {
+    malformed("a Huffman table is missing")
+}
+
+/// How the blocks of a scan follow each other.
+pub(super) struct Grid {
+    mcus_wide: usize,
+    mcus_high: usize,
+    restart_interval: usize,
+    /// Blocks of an MCU beside and on top of each other, a component each.
+    sampling: Vec<(usize, usize)>,
+}
+
+impl Grid {
+    fn new(picture: &Picture, scan: &ScanHeader, restart_interval: usize) -> Self {
+        let components = scan.components.iter().map(|part| &picture.components[part.index]);
+        if let [part] = scan.components[..] {
+            // Of a single component, blocks that hold nothing of the picture are left out.
+            let component = &picture.components[part.index];
+            let (mcus_wide, mcus_high) = (component.blocks_wide, component.blocks_high);
+            return Self { mcus_wide, mcus_high, restart_interval, sampling: vec![(1, 1)] };
+        }
+        Self {
+            mcus_wide: picture.mcus_wide,
+            mcus_high: picture.mcus_high,
+            restart_interval,
+            sampling: components.map(|c| (c.x_sampling, c.y_sampling)).collect(),
+        }
+    }
+}
+
+/// A component's memory and tables during a scan.
+pub(super) struct Part<'a> {
+    dc: Option<&'a Table>,
+    ac: Option<&'a Table>,
+    stride_blocks: usize,
+    quantisation: Block,
+    samples: Vec<u8>,
+    coefficients: Vec<Block>,
+}
+
+impl<'a> Part<'a> {
+    #[inline(always)]
+    pub(super) fn dc(&self) -> &'a Table {
+        self.dc.expect("made for every scan that needs it")
+    }
+
+    #[inline(always)]
+    pub(super) fn ac(&self) -> &'a Table {
+        self.ac.expect("made for every scan that needs it")
+    }
+
+    #[inline(always)]
+    pub(super) fn coefficients(&mut self, x: usize, y: usize) -> &mut Block {
+        &mut self.coefficients[y * self.stride_blocks + x]
+    }
+}
+
+/// Takes the memory out of the components, as scans may name these in any order.
+fn take_parts<'a>(picture: &mut Picture, scan: &ScanHeader, tables: &'a Tables) -> Vec<Part<'a>> {
+    let part = |part: &super::markers::ScanComponent| {
+        let component = &mut picture.components[part.index];
+        Part {
+            dc: tables.dc.get(part.dc_table).and_then(Option::as_ref),
+            ac: tables.ac.get(part.ac_table).and_then(Option::as_ref),
+            stride_blocks: component.stride_blocks,
+            quantisation: component.quantisation.unwrap_or([0; 64]),
+            samples: std::mem::take(&mut component.samples),
+            coefficients: std::mem::take(&mut component.coefficients),
+        }
+    };
+    scan.components.iter().map(part).collect()
+}
+
+/// What decoding carries from block to block, and forgets at a restart.
+#[derive(Default)]
+pub(super) struct State {
+    /// The constant of each component's block before.
+    pub(super) predictions: [i32; 4],
+    /// Blocks to come that hold nothing new of a band.
+    pub(super) empty_len: u32,
+}
+
+/// Calls `decode` for every block of a scan, in order: with the number of the part, column and row.
+#[inline(always)]
+pub(super) fn walk(
+    bits: &mut Bits,
+    grid: &Grid,
+    mut decode: impl FnMut(&mut Bits, &mut State, usize, usize, usize) -> Decoded<()>,
+) -> Decoded<()> {
+    let mut state = State::default();
+    let (mut restarts_len, mut mcus_left) = (0, grid.restart_interval);
+    for mcu_y in 0..grid.mcus_high {
+        for mcu_x in 0..grid.mcus_wide {
+            if grid.restart_interval > 0 {
+                if mcus_left == 0 {
+                    restart(bits, restarts_len)?;
+                    state = State::default();
+                    restarts_len += 1;
+                    mcus_left = grid.restart_interval;
+                }
+                mcus_left -= 1;
+            }
+            for (part, &(x_len, y_len)) in grid.sampling.iter().enumerate() {
+                for y in mcu_y * y_len..(mcu_y + 1) * y_len {
+                    for x in mcu_x * x_len..(mcu_x + 1) * x_len {
+                        decode(bits, &mut state, part, x, y)?;
+                    }
+                }
+            }
+        }
+        if bits.is_overdrawn() {
+            return Err(CUT);
+        }
+    }
+    Ok(())
+}
+
+#[cold]
+fn restart(bits: &mut Bits, restarts_len: usize) -> Decoded<()> {
+    if bits.is_overdrawn() {
+        return Err(CUT);
+    }
+    if !bits.skip_marker(|bytes, position| skip_restart(bytes, position, restarts_len)) {
+        return Err(NO_RESTART);
+    }
+    Ok(())
+}
+
+#[multiversion(targets("x86_64+avx2+bmi1+bmi2+fma+lzcnt+popcnt", "aarch64+neon"))]
+fn sequential(bits: &mut Bits, grid: &Grid, parts: &mut [Part]) -> Decoded<()> {
+    walk(bits, grid, |bits, state, part, x, y| {
+        let prediction = &mut state.predictions[part];
+        let part = &mut parts[part];
+        let mut block = [0; 64];
+        let last = sequential_block(bits, part.dc(), part.ac(), prediction, &mut block)?;
+        let stride = part.stride_blocks * 8;
+        let samples = &mut part.samples[y * 8 * stride + x * 8..];
+        idct::inverse(&block, &part.quantisation, last, samples, stride);
+        Ok(())
+    })
+}
+
+/// Returns the index of the last coefficient, in zigzag order.
+#[inline(always)]
+fn sequential_block(
+    bits: &mut Bits,
+    dc: &Table,
+    ac: &Table,
+    prediction: &mut i32,
+    block: &mut Block,
+) -> Decoded<usize> {
+    bits.refill();
+    *prediction = prediction.wrapping_add(difference(bits, dc)?);
+    block[0] = *prediction as i16;
+    let (mut index, mut last) = (1, 0);
+    while index < 64 {
+        bits.refill();
+        let entry = bits.peek(ac);
+        let (symbol, value) = if entry.value != 0 {
+            bits.drop(entry.bits.into());
+            (entry.symbol, entry.value)
+        } else {
+            let symbol = bits.symbol(ac)?;
+            match symbol {
+                // Sixteen zeros.
+                0xf0 => {
+                    index += 16;
+                    continue;
+                }
+                // No more coefficients, for any run, as libjpeg takes it.
+                _ if symbol & 15 == 0 => break,
+                _ => (symbol, bits.value(u32::from(symbol & 15)) as i16),
+            }
+        };
+        index += usize::from(symbol >> 4);
+        *coefficient(block, index)? = value;
+        last = index;
+        index += 1;
+    }
+    Ok(last)
+}
+
+/// What a block's constant adds to that of the block before, after [`Bits::refill`].
+#[inline(always)]
+pub(super) fn difference(bits: &mut Bits, dc: &Table) -> Decoded<i32> {
+    let size = bits.symbol(dc)?;
+    Ok(bits.value(size.into()))
+}
+
+/// The place of a coefficient by its index in zigzag order.
+#[inline(always)]
+pub(super) fn coefficient(block: &mut Block, index: usize) -> Decoded<&mut i16> {
+    let place = ZIGZAG.get(index).ok_or(RUN_TOO_LONG)?;
+    Ok(&mut block[usize::from(*place) & 63])
+}
