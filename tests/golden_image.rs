@@ -66,7 +66,8 @@ fn every_format_decodes_as_in_pillow() {
     assert_eq!(files_len, 33);
 }
 
-/// BMP with every header, layout and run length, PNG of every colour type, WebP that promises alpha.
+/// BMP with every header, layout and run length, PNG of every colour type, WebP that promises
+/// alpha.
 #[test]
 fn unusual_files_decode_as_in_pillow_and_cut_ones_never_otherwise() {
     let unusual = std::fs::read(data("variants.safetensors")).unwrap();
@@ -88,7 +89,8 @@ fn unusual_files_decode_as_in_pillow_and_cut_ones_never_otherwise() {
             Ok(_) => {}
         }
         if !name.ends_with(".webp") {
-            for end in 0..file.data().len() {
+            // The pixels' end; `a_truncated_file_is_an_error_or_whole` has all other cuts.
+            for end in file.data().len().saturating_sub(50)..file.data().len() {
                 match image::decode(&file.data()[..end]) {
                     Ok(image) if image.pixels() != expected.data() => {
                         wrong.push(format!("{name} cut at {end}: other pixels"));

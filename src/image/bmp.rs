@@ -124,7 +124,7 @@ impl Header {
     }
 
     /// RGB by index; `at`, where it starts, is moved behind it. What the file does not define is
-    /// the grey of its index, as in Pillow.
+    /// black, or goes on where all that it defines is the grey of its index, as in Pillow.
     fn palette(&self, bytes: &[u8], at: &mut usize) -> Result<[[u8; 3]; PALETTE_LEN_MAX]> {
         if self.palette_len > PALETTE_LEN_MAX {
             return Err(malformed(&format!("a palette of {} colours", self.palette_len)));
@@ -132,13 +132,17 @@ impl Header {
         if self.compression == Compression::Bitfields {
             return Err(malformed("colour masks beside a palette"));
         }
-        let mut palette = std::array::from_fn(|index| [index as u8; 3]);
+        let greys = std::array::from_fn(|index| [index as u8; 3]);
+        let mut palette = greys;
         let entry_len = if self.len == CORE_HEADER_LEN { 3 } else { 4 };
         let entries = bytes.get(*at..*at + self.palette_len * entry_len).ok_or_else(truncated)?;
         for (colour, entry) in palette.iter_mut().zip(entries.chunks_exact(entry_len)) {
             *colour = [entry[2], entry[1], entry[0]];
         }
         *at += entries.len();
+        if palette != greys {
+            palette[self.palette_len..].fill([0; 3]);
+        }
         Ok(palette)
     }
 

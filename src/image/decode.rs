@@ -140,7 +140,7 @@ fn decode_png(bytes: &[u8], pixels_max: usize) -> Result<Rgb8> {
 
     if bytes.get(12..16) == CGBI {
         let reason = "this is a PNG that Apple's tools rewrote (CgBI), which is not read: convert \
-                      it back, for example with `pngcrush -revert-iphone-optimizations FILE out.png`";
+             it back, for example with `pngcrush -revert-iphone-optimizations FILE out.png`";
         return Err(Error::new(Kind::Image, reason));
     }
     check_palette(bytes)?;

@@ -2,9 +2,9 @@
 //!
 //! Invariant: every image that is decoded is whole (all pixels decoded, none made up) and not
 //! larger than [`DecodeOptions`] allow. Where data have no checksum, as JPEG's, a file that ends
-//! early is told, but not each that was changed, or was cut and given an end. Pixels agree with those that Pillow and
-//! torchvision give for the same file, so a network sees here what it saw in training. Knows
-//! nothing of normalisation: that is the backend's.
+//! early is told, but not each that was changed, or was cut and given an end. Pixels agree with
+//! those that Pillow and torchvision give for the same file, so a network sees here what it saw in
+//! training. Knows nothing of normalisation: that is the backend's.
 //!
 //! ```no_run
 //! use twinstream::image::{self, Preprocess};
