@@ -119,8 +119,8 @@ mod tests {
         assert!((p99_ms / 5.0 - 1.0).abs() < 0.02, "p99 {p99_ms} ms at {} /s", exact.rate_hz);
     }
 
-    /// The exact queue knows no longest batch: where that counts, the plan is simulated, and a longer
-    /// bound never means a lower rate.
+    /// The exact queue knows no longest batch: where that counts, the plan is simulated, and a
+    /// longer bound never means a lower rate.
     #[test]
     fn longer_bounds_carry_more_up_to_capacity() {
         let device: DeviceSpec = "h100".parse().unwrap();

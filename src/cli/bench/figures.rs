@@ -12,8 +12,6 @@ const COLUMNS: [&str; 32] = [
     "backend",
     "policy",
     "arrivals",
-    "latency_bound_ms",
-    "slots",
     "rate_hz",
     "offered",
     "completed",
@@ -40,6 +38,8 @@ const COLUMNS: [&str; 32] = [
     "predicted_mean_ms",
     "predicted_p99_ms",
     "is_knee",
+    "latency_bound_ms",
+    "slots",
     "version",
 ];
 /// Points of a distribution: enough for a smooth line, and the tail has its own.

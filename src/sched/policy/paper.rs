@@ -6,8 +6,8 @@
 //! exceeds what the compute engine can do, `1/k_calc`. Computed here is
 //! `b = c_calc·λ / (1 − k_calc·λ)`, which is never shorter: the batch whose computing takes as long
 //! as the next one's arrival. It is rounded up; beyond `1/k_calc` it is the longest batch allowed;
-//! a latency bound L allows `b = (L − 2·c_calc) / (2·k_calc)` at most, as in the paper. A full batch
-//! is uploaded at once, one that is not full just in time; when nothing computes, what waits goes.
+//! a latency bound L allows `b = (L − 2·c_calc) / (2·k_calc)` at most, as in the paper. A full
+//! batch is uploaded at once, another one just in time; when nothing computes, what waits goes.
 
 use super::jit::latest_start;
 use super::{Decision, Policy, Reason, View};
