@@ -15,7 +15,7 @@ use twinstream::sim::experiment::{Axis, Figure, Panel, Series, Style};
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-const PANEL_SIZE: (u32, u32) = (500, 290);
+const PANEL_SIZE: (u32, u32) = (460, 275);
 /// A line of the legend.
 const LEGEND_HEIGHT: u32 = 24;
 /// A line's or a point's place in the legend.
@@ -100,7 +100,7 @@ pub(crate) fn svg(figure: &Figure) -> anyhow::Result<String> {
             let at = (*left, (TITLE_HEIGHT + line * LEGEND_HEIGHT) as i32);
             draw_swatch(root, entry, at)?;
             let right = at.0 + SWATCH_SIZE.0 as i32 + 6;
-            text(entry.name, LABEL_SIZE, (right, at.1 + 1))?;
+            text(entry.name, LABEL_SIZE, (right, at.1 + 2))?;
         }
         let (_, rest) = root.split_vertically(top);
         let areas = rest.split_evenly((row_len, figure.column_len));

@@ -159,8 +159,8 @@ pub(super) fn over_time(
         table.rows.push(row);
     }
     let caption = format!(
-        "{} in real time; grey: the simulator's prediction; {}. Left: one stream, stages in \
-         series. Right: the next batch goes up just in time while one computes.{}{}",
+        "{} in real time; grey: the simulator's prediction; {}. Synchronous: one stream, \
+         stages in series. Asynchronous: the next batch goes up just in time while one computes.{}{}",
         live.name(),
         course.words(speed),
         longest_words(&measured),
@@ -179,7 +179,10 @@ pub(super) fn over_time(
 
 /// The setting of a figure in real time.
 fn setting(live: &dyn Live, scale: &LiveScale) -> String {
-    format!("live, beside its simulation · {} · seed {}", live.name(), scale.seed)
+    let name = live.name();
+    // How it is simulated is the caption's.
+    let device = name.split(", ").next().unwrap_or_default();
+    format!("live, beside its simulation · {device} · seed {}", scale.seed)
 }
 
 /// Says that the rates are not the paper's, if they are not.

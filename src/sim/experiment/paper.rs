@@ -128,8 +128,8 @@ pub(super) fn over_time(course: &Course, scale: &Scale, progress: &dyn Progress)
         table.rows.push(row);
     }
     let caption = format!(
-        "Profile gtx-1080ti, {}. Left: one stream, stages in series. Right: the next batch goes \
-         up just in time while one computes.{}",
+        "Profile gtx-1080ti, {}. Synchronous: one stream, stages in series. Asynchronous: the \
+         next batch goes up just in time while one computes.{}",
         course.words(1.0),
         longest_words(&runs),
     );
