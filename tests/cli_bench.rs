@@ -222,12 +222,17 @@ fn a_sweep_ends_and_names_a_knee() {
     for (chart, words) in [
         ("latency.svg", ["latency (ms)", "share of answers", "stream"]),
         ("load-latency.svg", ["arrival rate (images/s)", "p99 latency", "stream, simulated"]),
+        ("load-latency.svg", ["knee: the rate with", "live, in real time", "seed 1"]),
     ] {
         let svg = fs::read_to_string(folder.join(chart)).unwrap();
         for word in words {
             assert!(svg.contains(word), "{chart} lacks {word}");
         }
     }
+    // Both policies' knees are ringed where they were measured.
+    let points = fs::read_to_string(folder.join("load-latency.csv")).unwrap();
+    let ringed = |line: &&str| line.contains("knee: ");
+    assert_eq!(points.lines().filter(ringed).count(), 4, "two policies in two panels");
     assert!(fs::read_to_string(folder.join("latency.csv")).unwrap().lines().count() > 50);
     fs::remove_dir_all(folder).unwrap();
 }

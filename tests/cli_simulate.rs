@@ -3,7 +3,8 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -337,5 +338,77 @@ fn an_experiment_writes_points_charts_and_a_report() {
     let report = read("report.html");
     assert!(report.contains("<svg") && report.contains("Peak clipping"));
     assert!(!report.contains("src=") && !report.contains("<link"), "the report needs other files");
+    for words in [
+        "<html lang=\"en\">",
+        "width=device-width",
+        "prefers-color-scheme: dark",
+        "<h2 id=\"peak-clipping\">Peak clipping: the rate doubles for 0.3 s</h2>",
+        "simulated · gtx-1080ti · seed 1",
+        "<th scope=\"col\">peak change (%)</th>",
+        "<dt>Command</dt><dd>twinstream experiment peak-clipping --out ",
+        "<dt>Started</dt><dd>20",
+        twinstream::BUILD_INFO.commit.unwrap_or("unknown"),
+    ] {
+        assert!(report.contains(words), "the report lacks {words}");
+    }
+    assert!(!report.contains("Incomplete"));
+    // The caption names the peaks that the table has and the rings stand at.
+    let peak_ms = rows.iter().map(|row| format!("{:.0} ms", number(row, "peak_ms")));
+    peak_ms.for_each(|peak| assert!(report.contains(&peak), "the caption lacks {peak}"));
+    let rings: Vec<&str> = points.lines().filter(|line| line.contains("longest")).collect();
+    assert_eq!(rings.len(), 2);
+    for (ring, row) in rings.iter().zip(&rows) {
+        let height: f64 = ring.rsplit(',').next().unwrap().parse().unwrap();
+        assert!((height / number(row, "peak_ms") - 1.0).abs() < 1e-4, "{ring}: {row}");
+    }
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn what_is_finished_is_whole_on_disk_when_the_rest_is_killed() {
+    let folder: PathBuf =
+        std::env::temp_dir().join(format!("twinstream-killed-{}", std::process::id()));
+    let mut child = Command::new(env!("CARGO_BIN_EXE_twinstream"))
+        .args(["experiment", "all", "--out"])
+        .arg(&folder)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let start = Instant::now();
+    while !folder.join("report.html").exists() && start.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let report = fs::read_to_string(folder.join("report.html")).unwrap();
+    assert!(report.ends_with("</html>\n") && report.contains("<h2 id=\"changing\">"));
+    let missing = report.split("Not finished yet: ").nth(1).expect("the report is complete");
+    assert!(missing.split('.').next().unwrap().ends_with("tuned-peers, robustness"), "{missing}");
+    assert!(!missing.starts_with("changing"));
+    for entry in fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        let end = match path.extension().and_then(|end| end.to_str()).unwrap() {
+            "svg" => "</svg>\n",
+            "part" => "",
+            _ => "\n",
+        };
+        assert!(text.ends_with(end), "{} is cut", path.display());
+    }
+    assert!(folder.join("changing.svg").exists() && folder.join("changing-figures.csv").exists());
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn where_there_is_no_terminal_each_experiment_has_a_line() {
+    let folder: PathBuf =
+        std::env::temp_dir().join(format!("twinstream-lines-{}", std::process::id()));
+    let output = twinstream(&format!("experiment increasing --out {}", folder.display()));
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.starts_with("increasing: done in ") && told.ends_with(" s, 1 of 1\n"), "{told}");
+    assert_eq!(told.lines().count(), 1);
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(printed.starts_with("increasing: Concurrency increasing (simulated · "), "{printed}");
     fs::remove_dir_all(folder).unwrap();
 }

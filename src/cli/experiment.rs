@@ -1,19 +1,21 @@
 //! `twinstream experiment`: the paper's figures and more, as CSV, charts and one report.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::builder::PossibleValuesParser;
-use indicatif::ProgressBar;
 use serde_json::{Map, Value};
-use twinstream::sim::experiment::{self, Figure, Live, LiveScale, Progress, Scale};
+use twinstream::BUILD_INFO;
+use twinstream::sim::experiment::{self, Figure, Live, LiveScale, Scale};
 use twinstream::sim::words;
 
-use crate::files::{points_csv, table_csv, write};
-use crate::html::Preface;
+use crate::files::{points_csv, replace, table_csv};
+use crate::html::{Preface, Section};
 use crate::live::{BackendWords, LiveWorld, OpenOptions};
-use crate::outcome::{Usage, progress_bar};
+use crate::long_bar::LongBar;
+use crate::outcome::Usage;
 use crate::{charts, html, table};
 
 /// Every experiment, one after the other.
@@ -53,49 +55,119 @@ fn names() -> PossibleValuesParser {
     PossibleValuesParser::new(std::iter::once(ALL).chain(experiment::names()))
 }
 
-struct Bar(ProgressBar);
-
-impl Progress for Bar {
-    fn announce(&self, step_len: usize) {
-        self.0.inc_length(step_len as u64);
-    }
-
-    fn step(&self) {
-        self.0.inc(1);
-    }
-}
-
+/// Runs the experiments, one after the other; what is finished is on disk and printed before the next
+/// one starts.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     check(args)?;
     fs::create_dir_all(&args.out)
         .with_context(|| format!("cannot make the folder {}", args.out.display()))?;
-    let bar = Bar(progress_bar(0, false));
-    let (found, preface) = match &args.backend {
-        None => in_virtual_time(args, &bar),
-        Some(backend) => in_real_time(args, backend, &bar)?,
-    };
-    bar.0.finish_and_clear();
-    let mut figures = Vec::new();
-    for figure in found {
-        let (name, svg) = (figure.name, charts::svg(&figure)?);
-        write(&args.out.join(format!("{name}.svg")), &svg)?;
-        write(&args.out.join(format!("{name}.csv")), &points_csv(&figure))?;
-        write(&args.out.join(format!("{name}-figures.csv")), &table_csv(&figure.table))?;
-        figures.push((figure, svg));
+    match &args.backend {
+        None => in_virtual_time(args),
+        Some(backend) => in_real_time(args, backend),
     }
-    let report = args.out.join("report.html");
-    write(&report, &html::report(&figures, &preface))?;
-    for (figure, _) in &figures {
-        if args.json {
-            print_rows(figure, args.seed)?;
-        } else {
-            table::print(&format!("{}: {}\n  {}\n", figure.name, figure.title, figure.caption))?;
+}
+
+/// What a run has come to.
+struct Session<'a> {
+    args: &'a Args,
+    /// What is to be run, in order.
+    names: Vec<&'static str>,
+    preface: Preface,
+    sections: Vec<Section>,
+    bar: LongBar,
+}
+
+impl<'a> Session<'a> {
+    fn new(args: &'a Args, preface: Preface, names: impl Iterator<Item = &'static str>) -> Self {
+        let names: Vec<_> = names.filter(|name| args.name == ALL || args.name == *name).collect();
+        let costs = names.iter().map(|name| cost(name, args));
+        let bar = LongBar::new(names.iter().copied().zip(costs).collect());
+        Self { args, names, preface, sections: Vec::new(), bar }
+    }
+
+    fn run(
+        mut self,
+        experiment: impl Fn(&str, &LongBar) -> anyhow::Result<Figure>,
+    ) -> anyhow::Result<()> {
+        for index in 0..self.names.len() {
+            self.bar.start(index);
+            let figure = experiment(self.names[index], &self.bar)?;
+            let written = self.write(&figure);
+            self.bar.end(|| written.and_then(|()| self.print(&figure)))?;
+        }
+        self.bar.clear();
+        if !self.args.json {
+            table::print(&format!("report: {}", self.report_path().display()))?;
+        }
+        Ok(())
+    }
+
+    fn report_path(&self) -> PathBuf {
+        self.args.out.join("report.html")
+    }
+
+    /// Writes an experiment's files, and the report on all that are finished.
+    fn write(&mut self, figure: &Figure) -> anyhow::Result<()> {
+        let path = |end: &str| self.args.out.join(format!("{}{end}", figure.name));
+        replace(&path(".svg"), &charts::svg(figure)?)?;
+        replace(&path(".csv"), &points_csv(figure))?;
+        replace(&path("-figures.csv"), &table_csv(&figure.table))?;
+        self.sections.push(Section::new(figure)?);
+        let missing = &self.names[self.sections.len()..];
+        replace(&self.report_path(), &html::report(&self.sections, missing, &self.preface))
+    }
+
+    fn print(&self, figure: &Figure) -> anyhow::Result<()> {
+        if self.args.json {
+            return print_rows(figure, self.args.seed);
+        }
+        let Figure { name, title, setting, caption, .. } = figure;
+        table::print(&format!("{name}: {title} ({setting})\n  {caption}\n"))?;
+        Ok(())
+    }
+}
+
+/// How long an experiment takes beside the others: measured for those in virtual time, in tenths of
+/// a second; those in real time take as long as their arrivals.
+fn cost(name: &str, args: &Args) -> u64 {
+    let is_live = args.backend.is_some();
+    match name {
+        "changing" if is_live => 240,
+        "increasing" | "decreasing" if is_live => 160,
+        "peak-clipping" if is_live => 70,
+        "concurrency-latency" if is_live => (27.0 * args.point * 1e-8).ceil() as u64,
+        "concurrency-latency" => 150,
+        "load-latency" => 550,
+        "overload" => 50,
+        "closed-loop" => 10,
+        "tuned-peers" => 180,
+        "robustness" => 170,
+        _ => 1,
+    }
+}
+
+/// How this report came to be, as far as all have it in common.
+fn facts() -> Vec<(&'static str, String)> {
+    vec![
+        ("Command", shell_line(std::env::args_os().skip(1))),
+        ("Commit", BUILD_INFO.commit.unwrap_or("unknown").to_owned()),
+        ("Version", BUILD_INFO.version.to_owned()),
+        ("Started", jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M:%S UTC").to_string()),
+    ]
+}
+
+/// The command as a shell takes it.
+fn shell_line(arguments: impl Iterator<Item = OsString>) -> String {
+    let is_plain = |letter: char| letter.is_alphanumeric() || "-_./:=,%+@".contains(letter);
+    let mut line = "twinstream".to_owned();
+    for argument in arguments {
+        let argument = argument.to_string_lossy();
+        match !argument.is_empty() && argument.chars().all(is_plain) {
+            true => line += &format!(" {argument}"),
+            false => line += &format!(" '{}'", argument.replace('\'', r"'\''")),
         }
     }
-    if !args.json {
-        table::print(&format!("report: {}", report.display()))?;
-    }
-    Ok(())
+    line
 }
 
 /// Refuses what has no real time to be run in, before anything is written.
@@ -117,49 +189,39 @@ fn check(args: &Args) -> Result<(), Usage> {
     }
 }
 
-fn in_virtual_time(args: &Args, bar: &Bar) -> (Vec<Figure>, Preface) {
+fn in_virtual_time(args: &Args) -> anyhow::Result<()> {
     let scale = Scale { seed: args.seed, request_len: args.requests };
-    let names = experiment::names().filter(|name| args.name == ALL || args.name == *name);
-    let figures = names.filter_map(|name| experiment::run(name, &scale, bar)).collect();
     let preface = Preface {
         title: "Twinstream: experiments in virtual time".to_owned(),
         text: format!(
             "Everything here is simulated: the scheduler is the one that serves, the devices and \
              arrivals are models. Latency counts from the scheduled arrival to the result on the \
-             host. Dashed lines are bounds or references. Version {}, seed {}, {} requests a point \
-             at most.",
-            env!("CARGO_PKG_VERSION"),
-            scale.seed,
-            scale.request_len,
+             host. Dashed lines are bounds or references. Seed {}, {} requests a point at most.",
+            scale.seed, scale.request_len,
         ),
+        facts: facts(),
     };
-    (figures, preface)
+    Session::new(args, preface, experiment::names())
+        .run(|name, bar| experiment::run(name, &scale, bar).context("it is gone"))
 }
 
-fn in_real_time(
-    args: &Args,
-    backend: &BackendWords,
-    bar: &Bar,
-) -> anyhow::Result<(Vec<Figure>, Preface)> {
+fn in_real_time(args: &Args, backend: &BackendWords) -> anyhow::Result<()> {
     let scale = LiveScale { seed: args.seed, point_s: args.point * 1e-9 };
     let world = LiveWorld::new(args.open.open(backend)?, args.seed)?;
-    let mut figures = Vec::new();
-    for name in experiment::live_names().filter(|name| args.name == ALL || args.name == *name) {
-        let figure = experiment::run_live(name, &world, &scale, bar).context("it is gone")?;
-        figures.push(figure.map_err(anyhow::Error::from_boxed)?);
-    }
     let preface = Preface {
         title: format!("Twinstream: the paper's experiments on {}", world.name()),
         text: format!(
             "Measured in real time on this machine, beside what the simulator predicts for the \
              same arrivals, seed and limits. Latency counts from the moment a request was due to \
-             its answer. Version {}, seed {}, {} s a point of a curve.",
-            env!("CARGO_PKG_VERSION"),
-            scale.seed,
-            scale.point_s,
+             its answer. Seed {}, {} s a point of a curve.",
+            scale.seed, scale.point_s,
         ),
+        facts: facts(),
     };
-    Ok((figures, preface))
+    Session::new(args, preface, experiment::live_names()).run(|name, bar| {
+        let figure = experiment::run_live(name, &world, &scale, bar).context("it is gone")?;
+        figure.map_err(anyhow::Error::from_boxed)
+    })
 }
 
 fn print_rows(figure: &Figure, seed: u64) -> anyhow::Result<()> {
@@ -170,7 +232,22 @@ fn print_rows(figure: &Figure, seed: u64) -> anyhow::Result<()> {
         for (column, value) in figure.table.columns.iter().zip(row) {
             object.insert((*column).into(), value.clone());
         }
-        table::print(&serde_json::to_string(&Value::Object(object))?)?;
+        table::print(&table::json(&Value::Object(object))?)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_is_written_as_a_shell_takes_it() {
+        let line = |words: &[&str]| shell_line(words.iter().map(OsString::from));
+        assert_eq!(
+            line(&["experiment", "all", "--out", "a b"]),
+            "twinstream experiment all --out 'a b'"
+        );
+        assert_eq!(line(&["it's", ""]), r"twinstream 'it'\''s' ''");
+    }
 }

@@ -13,6 +13,15 @@ pub(crate) fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
+/// Writes a file that is whole at any moment: the old one until the new one takes its place.
+pub(crate) fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".part");
+    let part = path.with_file_name(name);
+    write(&part, text)?;
+    fs::rename(&part, path).with_context(|| format!("cannot write {}", path.display()))
+}
+
 /// Every point that is drawn, one a line.
 pub(crate) fn points_csv(figure: &Figure) -> String {
     let mut csv = String::from("panel,x_axis,y_axis,series,x,y\n");

@@ -14,6 +14,7 @@ mod gpu_plan;
 mod html;
 mod inspect;
 mod live;
+mod long_bar;
 mod options;
 mod outcome;
 mod output;

@@ -4,7 +4,7 @@ use anyhow::Context;
 use serde_json::Value;
 use twinstream::sim::experiment::{Axis, Figure, Panel, Series, Style, Table};
 
-use super::measure::Measured;
+use super::measure::{Measured, Summary};
 use crate::table;
 
 /// Columns of the CSV file, named as in the JSON output.
@@ -69,9 +69,12 @@ fn rounded(value: &Value) -> Value {
 
 /// Distributions of the latencies; where there are several rates, latency over rate as well.
 pub(super) fn figures(runs: &[Measured]) -> anyhow::Result<Vec<Figure>> {
+    let Summary { backend, seed, .. } = &runs[0].summary;
+    let setting = format!("live, in real time · {backend} · seed {seed}");
     let mut figures = vec![Figure {
         name: "latency",
         title: "Latency of each request",
+        setting: setting.clone(),
         caption: String::new(),
         panels: distributions(runs),
         column_len: 2,
@@ -82,6 +85,7 @@ pub(super) fn figures(runs: &[Measured]) -> anyhow::Result<Vec<Figure>> {
         figures.push(Figure {
             name: "load-latency",
             title: "Latency over load",
+            setting,
             caption: String::new(),
             panels: over_load(runs),
             column_len: 2,
@@ -175,6 +179,7 @@ fn over_load(runs: &[Measured]) -> Vec<Panel> {
             let name = (*policy).to_owned();
             series.push(Series { name, style: Style::Marked, points: line(policy, measured) });
         }
+        series.extend(knees(runs, measured));
         let heights = series.iter().flat_map(|series| series.points.iter().map(|point| point.1));
         let (low, high) =
             heights.fold((f64::MAX, 0.0), |(low, high): (f64, f64), y| (low.min(y), high.max(y)));
@@ -190,6 +195,15 @@ fn over_load(runs: &[Measured]) -> Vec<Panel> {
         }
     };
     kinds.iter().map(panel).collect()
+}
+
+/// A ring around each policy's knee, if the rates are those of a sweep.
+fn knees(runs: &[Measured], figure: &fn(&Measured) -> Option<f64>) -> Option<Series> {
+    let knees = runs.iter().filter(|run| run.summary.is_knee == Some(true));
+    let points: Vec<(f64, f64)> =
+        knees.filter_map(|run| Some((run.summary.rate_hz, figure(run)?))).collect();
+    let name = "knee: the rate with the most throughput for its mean latency".to_owned();
+    (!points.is_empty()).then_some(Series { name, style: Style::Rings, points })
 }
 
 /// Each word once, in order of appearance.

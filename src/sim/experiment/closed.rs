@@ -2,7 +2,7 @@
 
 use super::load::{BATCH_LEN_MAX, DEVICE, device};
 use super::parallel::{self, Progress};
-use super::{Axis, Figure, Panel, Scale, Series, Style, Table, value};
+use super::{Axis, Figure, Panel, Scale, Series, Style, Table, heights, simulated, value};
 use crate::sched::PolicySpec;
 use crate::sim::arrivals::{ClosedLoop, Workload};
 use crate::sim::summary::setup;
@@ -48,20 +48,20 @@ pub(super) fn closed_loop(scale: &Scale, progress: &dyn Progress) -> Figure {
             .collect()
     };
     let x = Axis::log("clients", (1.0, 1_000.0));
+    let answered = series(&|_, throughput_hz| throughput_hz * 1e-3);
+    let share = series(&|client_len, throughput_hz| 100.0 * throughput_hz / best_hz(client_len));
     let panels = vec![
         Panel {
             title: "throughput".into(),
             x: x.clone(),
-            y: Axis::linear("thousand images/s", (0.0, 40.0)),
-            series: series(&|_, throughput_hz| throughput_hz * 1e-3),
+            y: Axis::from_zero("thousand images/s", heights(&answered)),
+            series: answered,
         },
         Panel {
             title: "throughput as a share of the best policy's".into(),
             x,
-            y: Axis::linear("%", (60.0, 102.0)),
-            series: series(&|client_len, throughput_hz| {
-                100.0 * throughput_hz / best_hz(client_len)
-            }),
+            y: Axis::around("%", heights(&share)),
+            series: share,
         },
     ];
     let columns =
@@ -86,5 +86,6 @@ pub(super) fn closed_loop(scale: &Scale, progress: &dyn Progress) -> Figure {
          one batch of everybody does best; beyond, two batches that overlap do.",
     );
     let title = "Closed loop: clients that wait for their answers";
-    Figure { name: "closed-loop", title, caption, panels, column_len: 2, table }
+    let setting = simulated(DEVICE, scale.seed);
+    Figure { name: "closed-loop", title, setting, caption, panels, column_len: 2, table }
 }

@@ -6,7 +6,8 @@
 use serde_json::Value;
 
 use super::paper::{
-    BATCH_LEN_MAX, CURVES, Course, Runs, SATURATING_HZ, SIDES, device, key_figures, panels, poisson,
+    BATCH_LEN_MAX, CURVES, Course, Runs, SATURATING_HZ, SIDES, device, key_figures, longest_words,
+    panels, poisson,
 };
 use super::parallel::Progress;
 use super::timeline::Timeline;
@@ -158,20 +159,30 @@ pub(super) fn over_time(
         table.rows.push(row);
     }
     let caption = format!(
-        "{} in real time; grey: the simulator's prediction; {}. Left: one stream, stages in \
-         series. Right: the next batch goes up just in time while one computes.{}",
+        "{} in real time; grey: the simulator's prediction; {}. Synchronous: one stream, \
+         stages in series. Asynchronous: the next batch goes up just in time while one computes.{}{}",
         live.name(),
         course.words(speed),
+        longest_words(&measured),
         scaled(speed),
     );
     Ok(Figure {
         name: course.name,
         title: course.title,
+        setting: setting(live, scale),
         caption,
         panels: panels(course, speed, &[(", simulated", &simulated), ("", &measured)]),
         column_len: 2,
         table,
     })
+}
+
+/// The setting of a figure in real time.
+fn setting(live: &dyn Live, scale: &LiveScale) -> String {
+    let name = live.name();
+    // How it is simulated is the caption's.
+    let device = name.split(", ").next().unwrap_or_default();
+    format!("live, beside its simulation · {device} · seed {}", scale.seed)
 }
 
 /// Says that the rates are not the paper's, if they are not.
@@ -258,6 +269,7 @@ pub(super) fn concurrency_latency(
     Ok(Figure {
         name: "concurrency-latency",
         title: "Concurrency and latency",
+        setting: setting(live, scale),
         caption,
         panels: curves(&points, 600.0 * speed),
         column_len: 2,

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::parallel::{self, Progress};
-use super::{Axis, Figure, Panel, Scale, Series, Style, Table, value};
+use super::{Axis, Figure, Panel, Scale, Series, Style, Table, heights, simulated, value};
 use crate::sched::PolicySpec;
 use crate::sim::arrivals::{OpenLoop, Workload};
 use crate::sim::bounds;
@@ -72,7 +72,7 @@ pub(super) fn load_latency(scale: &Scale, progress: &dyn Progress) -> Figure {
         }
         series.push(Series::new("bound", Style::Dashed, line(&bounds, figure)));
         let x = Axis::linear("load λ·k", (0.0, 1.0));
-        let y = Axis::log("ms", (0.8, 40.0));
+        let y = Axis::log_around("ms", heights(&series));
         panels.push(Panel { title: what.into(), x, y, series });
     }
     for (what, figure) in kinds {
@@ -92,7 +92,7 @@ pub(super) fn load_latency(scale: &Scale, progress: &dyn Progress) -> Figure {
         panels.push(Panel {
             title: format!("{what} over its bound"),
             x: Axis::linear("load λ·k", (0.0, 1.0)),
-            y: Axis::linear("ratio", (0.95, 1.8)),
+            y: Axis::around("ratio", heights(&series)),
             series,
         });
     }
@@ -107,7 +107,8 @@ pub(super) fn load_latency(scale: &Scale, progress: &dyn Progress) -> Figure {
     );
     let title = "Load and latency of every policy, beside the bounds";
     let table = table(&policies, &bounds, found);
-    Figure { name: "load-latency", title, caption, panels, column_len: 2, table }
+    let setting = simulated(DEVICE, scale.seed);
+    Figure { name: "load-latency", title, setting, caption, panels, column_len: 2, table }
 }
 
 /// One policy at one load; none if it does not keep up.

@@ -2,6 +2,9 @@
 //!
 //! An experiment gives a [`Figure`]: panels to draw and a table of its key figures. The same seed
 //! and length give the same figure. Drawing, files and the terminal are the caller's.
+//!
+//! This is the laboratory: charts and tables for people who study the scheduler. Nothing that serves
+//! needs it.
 
 mod closed;
 mod live;
@@ -41,6 +44,8 @@ pub struct Figure {
     pub name: &'static str,
     /// What is shown.
     pub title: &'static str,
+    /// Simulated or live, device and seed.
+    pub setting: String,
     /// Device, workload, and how to read it.
     pub caption: String,
     /// Panels in reading order.
@@ -97,6 +102,8 @@ pub enum Style {
     Dashed,
     /// Points alone.
     Dots,
+    /// Rings around points that stand out.
+    Rings,
 }
 
 /// Rows of named values.
@@ -181,6 +188,19 @@ impl Axis {
         Self { label, range, is_log: true }
     }
 
+    /// From a little below the lowest to a little above the highest of the values.
+    fn around(label: &'static str, values: impl IntoIterator<Item = f64>) -> Self {
+        let (low, high) = extent(values);
+        let margin = 0.05 * (high - low).max(1e-3 * high.abs());
+        Self::linear(label, (low - margin, high + margin))
+    }
+
+    /// The same on a logarithmic axis; the values are above zero.
+    fn log_around(label: &'static str, values: impl IntoIterator<Item = f64>) -> Self {
+        let (low, high) = extent(values);
+        Self::log(label, (low / 1.1, high * 1.1))
+    }
+
     /// From zero to a little above the highest of the values.
     fn from_zero(label: &'static str, values: impl IntoIterator<Item = f64>) -> Self {
         let highest = values.into_iter().fold(0.0, f64::max);
@@ -192,6 +212,19 @@ impl Series {
     fn new(name: impl Into<String>, style: Style, points: Vec<(f64, f64)>) -> Self {
         Self { name: name.into(), style, points }
     }
+}
+
+/// Lowest and highest of some values; of none, 0.5 and 1.
+fn extent(values: impl IntoIterator<Item = f64>) -> (f64, f64) {
+    let (low, high) = values
+        .into_iter()
+        .fold((f64::MAX, f64::MIN), |(low, high), value| (low.min(value), high.max(value)));
+    if low <= high { (low, high) } else { (0.5, 1.0) }
+}
+
+/// The setting of a figure in virtual time.
+fn simulated(device: &str, seed: u64) -> String {
+    format!("simulated · {device} · seed {seed}")
 }
 
 /// A table's value: numbers that are not finite become null.

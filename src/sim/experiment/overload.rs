@@ -2,7 +2,7 @@
 
 use super::load::{BATCH_LEN_MAX, DEVICE, capacity_hz, device};
 use super::parallel::{self, Progress};
-use super::{Axis, Figure, Panel, Scale, Series, Style, Table, heights, value};
+use super::{Axis, Figure, Panel, Scale, Series, Style, Table, heights, simulated, value};
 use crate::sched::PolicySpec;
 use crate::sim::arrivals::{OpenLoop, Workload};
 use crate::sim::bounds::{self, ServiceTimes};
@@ -78,5 +78,6 @@ pub(super) fn overload(scale: &Scale, progress: &dyn Progress) -> Figure {
         capacity_hz() * 1e-3,
     );
     let title = "Overload: answers in time";
-    Figure { name: "overload", title, caption, panels, column_len: 2, table }
+    let setting = simulated(DEVICE, scale.seed);
+    Figure { name: "overload", title, setting, caption, panels, column_len: 2, table }
 }

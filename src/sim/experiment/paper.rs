@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::parallel::{self, Progress};
 use super::timeline::Timeline;
-use super::{Axis, Figure, Panel, Scale, Series, Style, Table, heights, value};
+use super::{Axis, Figure, Panel, Scale, Series, Style, Table, heights, simulated, value};
 use crate::sched::PolicySpec;
 use crate::sim::arrivals::{OpenLoop, Step, Workload};
 use crate::sim::bounds;
@@ -128,13 +128,15 @@ pub(super) fn over_time(course: &Course, scale: &Scale, progress: &dyn Progress)
         table.rows.push(row);
     }
     let caption = format!(
-        "Profile gtx-1080ti, {}. Left: one stream, stages in series. Right: the next batch goes \
-         up just in time while one computes.",
+        "Profile gtx-1080ti, {}. Synchronous: one stream, stages in series. Asynchronous: the \
+         next batch goes up just in time while one computes.{}",
         course.words(1.0),
+        longest_words(&runs),
     );
     Figure {
         name: course.name,
         title: course.title,
+        setting: simulated("gtx-1080ti", scale.seed),
         caption,
         panels: panels(course, 1.0, &[("", &runs)]),
         column_len: 2,
@@ -155,6 +157,22 @@ pub(super) fn key_figures(runs: &Runs, side: usize) -> [Value; 4] {
     ]
 }
 
+/// The longest latency of each side in words, as the table has it.
+pub(super) fn longest_words(runs: &Runs) -> String {
+    let longest_ms = |side: usize| runs[side].1.max_ns() as f64 * 1e-6;
+    format!(
+        " Longest latency (ring): {} {:.0} ms, {} {:.0} ms ({:+.1} %); means of 100 ms stay below.",
+        SIDES[0].0.name(),
+        longest_ms(0),
+        SIDES[1].0.name(),
+        longest_ms(1),
+        100.0 * (longest_ms(1) / longest_ms(0) - 1.0),
+    )
+}
+
+/// The title of the panels of latencies.
+const LATENCY: &str = "latency, mean of 100 ms";
+
 /// Panels of both sides for one or two sets of runs, each with what is added to its series' names;
 /// the first of two is in the background.
 pub(super) fn panels(course: &Course, speed: f64, shown: &[(&str, &Runs)]) -> Vec<Panel> {
@@ -162,7 +180,7 @@ pub(super) fn panels(course: &Course, speed: f64, shown: &[(&str, &Runs)]) -> Ve
     let rows: [(&str, &str, Style, Measured); 4] = [
         ("batch length", "images", Style::Dots, |timeline, _| timeline.batch_lens.clone()),
         ("compute time of a batch", "ms", Style::Dots, |timeline, _| timeline.compute_ms.clone()),
-        ("latency, mean of 100 ms", "ms", Style::Line, |timeline, _| timeline.latency_ms()),
+        (LATENCY, "ms", Style::Line, |timeline, _| timeline.latency_ms()),
         ("throughput", "images/s", Style::Line, |timeline, end_s| timeline.throughput_hz(end_s)),
     ];
     let end_s = course.end_s();
@@ -177,6 +195,10 @@ pub(super) fn panels(course: &Course, speed: f64, shown: &[(&str, &Runs)]) -> Ve
             for (remark, runs) in shown {
                 let name = format!("{}{remark}", SIDES[index].0.name());
                 series.push(Series::new(name, style, measured(&runs[index].0, end_s)));
+            }
+            if let (LATENCY, Some((_, runs))) = (what, shown.last()) {
+                let longest = runs[index].0.longest_ms.into_iter().collect();
+                series.push(Series::new("longest latency", Style::Rings, longest));
             }
             series
         };
@@ -256,7 +278,7 @@ pub(super) fn concurrency_latency(scale: &Scale, progress: &dyn Progress) -> Fig
         Panel {
             title: "mean latency".into(),
             x: rate_axis.clone(),
-            y: Axis::log("ms", (10.0, 1_000.0)),
+            y: Axis::log_around("ms", heights(&latency)),
             series: latency,
         },
         Panel {
@@ -300,5 +322,6 @@ pub(super) fn concurrency_latency(scale: &Scale, progress: &dyn Progress) -> Fig
         percent(2),
     );
     let title = "Concurrency and latency";
-    Figure { name: "concurrency-latency", title, caption, panels, column_len: 2, table }
+    let setting = simulated("gtx-1080ti", scale.seed);
+    Figure { name: "concurrency-latency", title, setting, caption, panels, column_len: 2, table }
 }

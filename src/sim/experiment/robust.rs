@@ -2,7 +2,7 @@
 
 use super::load::{BATCH_LEN_MAX, DEVICE, poisson};
 use super::parallel::{self, Progress};
-use super::{Axis, Figure, Panel, Scale, Series, Style, Table, value};
+use super::{Axis, Figure, Panel, Scale, Series, Style, Table, heights, simulated, value};
 use crate::sched::{BatchLens, PolicySpec};
 use crate::sim::device::DeviceSpec;
 use crate::sim::summary::{misjudge, setup};
@@ -133,7 +133,7 @@ pub(super) fn robustness(scale: &Scale, progress: &dyn Progress) -> Figure {
     let panels = vec![Panel {
         title: "mean latency over that of the best other".into(),
         x: Axis::linear("load λ·k", (0.0, 0.8)),
-        y: Axis::linear("ratio", (0.3, 1.1)),
+        y: Axis::around("ratio", heights(&series).chain([1.0])),
         series,
     }];
     let caption = format!(
@@ -144,5 +144,6 @@ pub(super) fn robustness(scale: &Scale, progress: &dyn Progress) -> Figure {
         scale.request_len / SEED_LEN,
     );
     let title = "A wrong or moving cost model";
-    Figure { name: "robustness", title, caption, panels, column_len: 1, table }
+    let setting = simulated(DEVICE, scale.seed);
+    Figure { name: "robustness", title, setting, caption, panels, column_len: 1, table }
 }

@@ -15,6 +15,8 @@ pub(super) struct Timeline {
     pub(super) batch_lens: Vec<(f64, f64)>,
     /// Start of computing and its time in milliseconds, by batch.
     pub(super) compute_ms: Vec<(f64, f64)>,
+    /// Arrival and latency in milliseconds of the request that took longest.
+    pub(super) longest_ms: Option<(f64, f64)>,
     /// Sum of latencies in milliseconds and number of requests, by window of arrival.
     arrived: BTreeMap<u64, (f64, f64)>,
     /// Answers, by window of their moment.
@@ -45,8 +47,12 @@ impl Timeline {
 
     /// A request was answered.
     pub(super) fn answered(&mut self, arrival_ns: u64, end_ns: u64) {
+        let latency_ms = (end_ns - arrival_ns) as f64 * 1e-6;
+        if self.longest_ms.is_none_or(|(_, longest_ms)| latency_ms > longest_ms) {
+            self.longest_ms = Some((arrival_ns as f64 * 1e-9, latency_ms));
+        }
         let (sum_ms, len) = self.arrived.entry(arrival_ns / WINDOW_NS).or_default();
-        *sum_ms += (end_ns - arrival_ns) as f64 * 1e-6;
+        *sum_ms += latency_ms;
         *len += 1.0;
         *self.answered.entry(end_ns / WINDOW_NS).or_default() += 1.0;
     }
@@ -93,6 +99,7 @@ mod tests {
         for (found, expected) in latency_ms.iter().zip(expected) {
             assert!((found.0 - expected.0).abs() < 1e-9 && (found.1 - expected.1).abs() < 1e-9);
         }
+        assert_eq!(timeline.longest_ms, Some((0.15, 100.0)));
         let rates_hz: Vec<f64> =
             timeline.throughput_hz(0.4).iter().map(|(_, rate_hz)| rate_hz.round()).collect();
         assert_eq!(rates_hz, [10.0, 10.0, 7.0, 5.0]);

@@ -2,7 +2,7 @@
 
 use super::load::{BATCH_LEN_MAX, DEVICE, capacity_hz, device, poisson};
 use super::parallel::{self, Progress};
-use super::{Axis, Figure, Panel, Scale, Series, Style, Table, value};
+use super::{Axis, Figure, Panel, Scale, Series, Style, Table, heights, simulated, value};
 use crate::sched::{BatchLens, PolicySpec};
 use crate::sim::arrivals::{ClosedLoop, OpenLoop, Step, Workload};
 use crate::sim::summary::setup;
@@ -124,7 +124,7 @@ pub(super) fn tuned_peers(scale: &Scale, progress: &dyn Progress) -> Figure {
         panels.push(Panel {
             title: format!("{name}: best-tuned peer over stream, mean latency"),
             x: x.clone(),
-            y: Axis::linear("ratio", (0.9, 1.6)),
+            y: Axis::around("ratio", heights(&series)),
             series,
         });
     }
@@ -136,7 +136,8 @@ pub(super) fn tuned_peers(scale: &Scale, progress: &dyn Progress) -> Figure {
         policies.len() - 1,
     );
     let title = "The untuned default against the best-tuned peers";
-    Figure { name: "tuned-peers", title, caption, panels, column_len: 2, table }
+    let setting = simulated(DEVICE, scale.seed);
+    Figure { name: "tuned-peers", title, setting, caption, panels, column_len: 2, table }
 }
 
 fn settings(policy: &PolicySpec) -> String {
