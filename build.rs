@@ -1,8 +1,10 @@
 //! Compiles the C++ ring and names the shared library, which needs a C++17 compiler and nothing else;
 //! with feature `cuda` also the kernels, the driver's loader and the NVTX shim: with nvcc for a GPU,
-//! or, where `TWINSTREAM_CUDA=emulated`, with the host's compiler for the emulated device.
+//! or, where `TWINSTREAM_CUDA=emulated`, with the host's compiler for the emulated device. It also
+//! finds where the commit of the sources stands.
 
-use std::env;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -10,6 +12,7 @@ fn main() {
     println!("cargo::rustc-check-cfg=cfg(twinstream_emulated)");
     ring();
     name_library();
+    name_build();
     #[cfg(feature = "cuda")]
     cuda::build();
     if env::var_os("CARGO_CFG_LOOM").is_some() {
@@ -41,6 +44,38 @@ fn name_library() {
         let minor = env!("CARGO_PKG_VERSION_MINOR");
         println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libtwinstream.so.{major}.{minor}");
     }
+}
+
+/// Tells `src/build_info.rs` the target, and the file whose last line ends with the commit: git's
+/// log of HEAD. The compiler reads it, so that a commit compiles the library anew but runs none of
+/// this again. A packaged crate has the commit in a file of cargo's; elsewhere there is none.
+fn name_build() {
+    let target = env::var("TARGET").expect("cargo sets TARGET");
+    println!("cargo::rustc-env=TWINSTREAM_TARGET={target}");
+    let log = git_log().unwrap_or_else(|| {
+        let log = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("HEAD");
+        let line = packaged_commit().map_or(String::new(), |commit| format!("- {commit}\n"));
+        fs::write(&log, line).expect("OUT_DIR can be written");
+        log
+    });
+    println!("cargo::rustc-env=TWINSTREAM_HEAD_LOG={}", log.display());
+}
+
+/// What git notes each new commit in, where these sources are a checkout.
+fn git_log() -> Option<PathBuf> {
+    let git = Path::new(&env::var_os("CARGO_MANIFEST_DIR")?).join(".git");
+    let folder = match fs::read_to_string(&git) {
+        // A worktree or a submodule.
+        Ok(text) => git.parent()?.join(text.strip_prefix("gitdir:")?.trim()),
+        Err(_) => git,
+    };
+    Some(folder.join("logs/HEAD")).filter(|log| log.is_file())
+}
+
+fn packaged_commit() -> Option<String> {
+    let text = fs::read_to_string(".cargo_vcs_info.json").ok()?;
+    let (_, rest) = text.split_once("\"sha1\"")?;
+    rest.split('"').nth(1).map(str::to_owned)
 }
 
 fn loom() {

@@ -11,6 +11,7 @@
 //! - `image` and `sim` (features): image files to pixels; the scheduler in virtual time.
 
 pub mod backend;
+mod build_info;
 #[cfg(all(unix, target_pointer_width = "64"))]
 mod capi;
 pub mod engine;
@@ -23,6 +24,7 @@ pub mod sched;
 #[cfg(feature = "sim")]
 pub mod sim;
 
+pub use build_info::{BUILD_INFO, BuildInfo};
 pub use error::{Error, Result};
 
 /// The README's example, compiled with the tests.

@@ -29,6 +29,7 @@ type Microkernel = unsafe fn(
 
 /// The microkernels of one instruction set.
 pub(super) struct Kernels {
+    name: &'static str,
     /// Values of one vector register.
     lanes: usize,
     /// Vectors of the tallest tile.
@@ -55,9 +56,10 @@ pub(super) struct Tile {
 }
 
 macro_rules! kernels {
-    ($lanes:expr, $set:path) => {{
+    ($name:expr, $lanes:expr, $set:path) => {{
         use $set as set;
         Kernels {
+            name: $name,
             lanes: $lanes,
             vector_max: set::MR_DIV_N,
             column_max: set::NR,
@@ -78,18 +80,23 @@ impl Kernels {
         #[cfg(target_arch = "x86_64")]
         {
             if std::is_x86_feature_detected!("avx512f") {
-                found.push(kernels!(16, gemm_f32::microkernel::avx512f::f32));
+                found.push(kernels!("AVX-512", 16, gemm_f32::microkernel::avx512f::f32));
             }
             if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
-                found.push(kernels!(8, gemm_f32::microkernel::fma::f32));
+                found.push(kernels!("AVX2", 8, gemm_f32::microkernel::fma::f32));
             }
         }
         #[cfg(target_arch = "aarch64")]
         if std::arch::is_aarch64_feature_detected!("neon") {
-            found.push(kernels!(4, gemm_f32::microkernel::neon::f32));
+            found.push(kernels!("NEON", 4, gemm_f32::microkernel::neon::f32));
         }
-        found.push(kernels!(1, gemm_f32::microkernel::scalar::f32));
+        found.push(kernels!("none", 1, gemm_f32::microkernel::scalar::f32));
         found
+    }
+
+    /// The instruction set.
+    pub(super) fn name(&self) -> &'static str {
+        self.name
     }
 
     /// Rows of the tallest tile, and of a packed panel.

@@ -43,6 +43,12 @@ impl CpuOptions {
     }
 }
 
+/// The vector instructions that the backend uses on this processor: `AVX-512`, `AVX2`, `NEON` or
+/// `none`.
+pub fn vector_instructions() -> &'static str {
+    Kernels::detect().name()
+}
+
 /// A layer with a filter, in the form that multiplies least.
 enum Product {
     Direct(Conv),
