@@ -31,8 +31,11 @@
  * it raises SIGBUS. Replace such a file by renaming another to its name.
  *
  * An engine belongs to the process that created it: create engines after forking. In a process that
- * was forked off later it answers nothing; waiting for a pending request, draining and destroying
- * give TWINSTREAM_STATE there, at once, and its memory stays.
+ * was forked off later every call with it gives TWINSTREAM_STATE, at once, and its memory stays.
+ *
+ * No order among answers is promised: requests are batched by priority and deadline, and those that
+ * are equal in both mostly, not always, as they were committed. Who needs an order keeps it by the
+ * request's name or user data.
  */
 #ifndef TWINSTREAM_H
 #define TWINSTREAM_H

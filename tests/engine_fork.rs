@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use twinstream::backend::{Geometry, Null};
-use twinstream::engine::{Answer, Engine, EngineOptions, Failure, RequestOptions};
+use twinstream::engine::{Answer, Engine, EngineOptions, Failure, Refused, RequestOptions};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -25,7 +25,7 @@ const SIGKILL: i32 = 9;
 
 fn engine() -> Engine {
     let null = Null::new(Geometry { image_bytes: 100, result_len: 2, batch_len_max: 4 });
-    Engine::start(null, &EngineOptions { slot_len: 4, ..EngineOptions::default() }).unwrap()
+    Engine::start(null, &EngineOptions { slot_len: 5, ..EngineOptions::default() }).unwrap()
 }
 
 /// Runs `child` in a process of its own: whether it came to a good end, and did so in time.
@@ -71,6 +71,7 @@ fn a_forked_process_waits_for_nothing() {
     let mut pending = [0; 3].map(|_| engine.submit(&[1; 100], RequestOptions::default()).ok());
     let [waits, waits_long, is_dropped] = &mut pending;
 
+    let mut leased = Some(engine.lease().unwrap());
     let mut engine = Some(engine);
     let is_well = in_child(|| {
         let engine = engine.take().unwrap();
@@ -79,6 +80,13 @@ fn a_forked_process_waits_for_nothing() {
         let answer = waits_long.take().unwrap().wait_timeout(timeout).expect("no timeout");
         assert_eq!(answer.unwrap_err(), Failure::ShutDown);
         drop(is_dropped.take());
+        assert_eq!(engine.lease().unwrap_err(), Refused::Forked);
+        let submitted = engine.submit(&[1; 100], RequestOptions::default());
+        assert_eq!(submitted.unwrap_err(), Refused::Forked);
+        let committed = leased.take().unwrap().commit(RequestOptions::default());
+        assert_eq!(committed.unwrap_err(), Refused::Forked);
+        assert_eq!(engine.refusal(), Some(Refused::Forked));
+        engine.stats();
         assert!(!engine.drain(timeout));
         drop(engine);
         // Its own serves it.
@@ -91,6 +99,7 @@ fn a_forked_process_waits_for_nothing() {
     for ticket in pending {
         ticket.unwrap().wait().unwrap();
     }
+    leased.unwrap().commit(RequestOptions::default()).unwrap().wait().unwrap();
     assert!(engine.unwrap().drain(LONG));
     assert!(is_well, "the forked process waits for ever, or found something wrong");
 }

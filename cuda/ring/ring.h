@@ -125,6 +125,10 @@ void twinstream_ring_wake(twinstream_ring *ring);
  * none will follow. The consumer alone. */
 void twinstream_ring_close(twinstream_ring *ring);
 
+/* How many forks lie between this process and the one that loaded the library: it differs from what
+ * it was at a ring's creation where the ring is another process's. Any thread. */
+uint32_t twinstream_ring_fork_count(void);
+
 #ifdef __cplusplus
 }
 #endif

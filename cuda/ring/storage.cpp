@@ -1,9 +1,11 @@
 // See storage.hpp. TWINSTREAM_RING_CUDA is defined where the CUDA driver's calls are linked.
 #include "storage.hpp"
 
+#include <pthread.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstring>
 
 #include "ring.h"
@@ -24,6 +26,13 @@ int cuMemFreeHost(void *base);
 
 namespace twinstream {
 namespace {
+
+std::atomic<uint32_t> fork_count{0};
+
+// As the library is loaded: a process that forks later counts one more in its child.
+[[maybe_unused]] const int is_registered = pthread_atfork(nullptr, nullptr, [] {
+    fork_count.fetch_add(1, std::memory_order_relaxed);
+});
 
 #ifdef TWINSTREAM_RING_CUDA
 // Locked for every context, as a process may drive several devices.
@@ -97,3 +106,7 @@ void free_storage(const Storage &storage) {
 }
 
 }  // namespace twinstream
+
+extern "C" uint32_t twinstream_ring_fork_count() {
+    return twinstream::fork_count.load(std::memory_order_relaxed);
+}

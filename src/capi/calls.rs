@@ -128,7 +128,6 @@ extern "C" fn twinstream_engine_drain(engine: *mut EngineName, timeout_ns: u64) 
     fence(|| {
         check_may_block()?;
         registry::with(engine, |live| {
-            live.requests.check_process()?;
             match live.engine.drain(timeout(timeout_ns).unwrap_or(Duration::MAX)) {
                 true => Ok(()),
                 false => Err(Failed::new(Status::Timeout, "some requests were shut down")),

@@ -4,13 +4,15 @@
 //! found. An engine goes when no call is inside it any more.
 
 use std::ptr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use super::fence::check_may_block;
 use super::open::Live;
 use super::status::{Failed, Outcome, Status};
+use crate::engine::Refused;
+use crate::ring;
 
 /// Engines at a time, one for each bit of [`CLAIMED`].
 const ENGINE_LEN_MAX: usize = u64::BITS as usize;
@@ -28,6 +30,9 @@ struct Place {
 static PLACES: [RwLock<Place>; ENGINE_LEN_MAX] =
     [const { RwLock::new(Place { number: 0, live: None }) }; ENGINE_LEN_MAX];
 static CLAIMED: AtomicU64 = AtomicU64::new(0);
+/// By place: the process that last made an engine there, see [`ring::fork_count`]. Beside the
+/// locks, which may be held for ever in a process that was forked off.
+static FORK_COUNTS: [AtomicU32; ENGINE_LEN_MAX] = [const { AtomicU32::new(0) }; ENGINE_LEN_MAX];
 
 /// A place that belongs to an engine, or to whoever makes or ends one.
 struct Claim(usize);
@@ -53,6 +58,7 @@ impl Drop for Claim {
 /// Opens an engine and names it. `open` is given a mark for its requests.
 pub(super) fn create(open: impl FnOnce(u16) -> Outcome<Live>) -> Outcome<*mut EngineName> {
     let claim = Claim::new()?;
+    FORK_COUNTS[claim.0].store(ring::fork_count(), Ordering::Relaxed);
     let place = &PLACES[claim.0];
     // Nobody else makes or ends an engine here, so the number stays.
     let number = place.read().unwrap_or_else(PoisonError::into_inner).number + 1;
@@ -74,6 +80,9 @@ pub(super) fn with<T>(
         return Err(Failed::new(Status::Null, "engine is NULL"));
     }
     let (number, index) = (engine.addr() / ENGINE_LEN_MAX, engine.addr() % ENGINE_LEN_MAX);
+    if FORK_COUNTS[index].load(Ordering::Relaxed) != ring::fork_count() {
+        return Err(Refused::Forked.into());
+    }
     let place = PLACES[index].read().unwrap_or_else(PoisonError::into_inner);
     match &place.live {
         Some(live) if place.number == number => call(live),
@@ -86,7 +95,6 @@ pub(super) fn destroy(engine: *const EngineName) -> Outcome<()> {
     check_may_block()?;
     // Ends every request, so that whoever waits for one leaves.
     with(engine, |live| {
-        live.requests.check_process()?;
         live.engine.drain(Duration::ZERO);
         Ok(())
     })?;

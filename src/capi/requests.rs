@@ -61,8 +61,6 @@ pub(super) struct Requests {
     completions: Completions,
     /// Marks the names of this engine's requests.
     engine_mark: u16,
-    /// The process that made the engine, by its number.
-    process: u32,
     spin: Duration,
 }
 
@@ -96,8 +94,7 @@ impl Requests {
         }
         let places = (0..place_len).map(|_| Place::new()).collect();
         let completions = Completions::new(place_len)?;
-        let process = std::process::id();
-        let requests = Arc::new(Self { places, free, completions, engine_mark, process, spin });
+        let requests = Arc::new(Self { places, free, completions, engine_mark, spin });
         let waker = |place| Waker::from(Arc::new(Answered { requests: requests.clone(), place }));
         let wakers = (0..place_len as u32).map(waker).collect();
         Ok((requests, wakers))
@@ -105,15 +102,6 @@ impl Requests {
 
     pub(super) fn completions(&self) -> &Completions {
         &self.completions
-    }
-
-    /// Refuses what would wait for threads that a process that was forked off has not got.
-    pub(super) fn check_process(&self) -> Outcome<()> {
-        if self.process == std::process::id() {
-            return Ok(());
-        }
-        let text = "another process made the engine: create engines after forking";
-        Err(Failed::new(Status::State, text))
     }
 
     /// A new request, and where its image goes.
@@ -150,7 +138,7 @@ impl Requests {
             Err(refused) => {
                 let failure = match refused {
                     Refused::DeviceLost => Failure::DeviceLost,
-                    Refused::Full | Refused::Size | Refused::ShutDown => Failure::ShutDown,
+                    _ => Failure::ShutDown,
                 };
                 life.held = Held::Answer(Err(failure));
                 self.places[index].is_answered.store(true, Ordering::Relaxed);
@@ -171,9 +159,6 @@ impl Requests {
         let place = &self.places[index];
         let spin = timeout.map_or(self.spin, |timeout| timeout.min(self.spin));
         spin_until(|| place.is_answered.load(Ordering::Relaxed), spin);
-        if !place.is_answered.load(Ordering::Relaxed) {
-            self.check_process()?;
-        }
         let (_, mut life) = self.find(request)?;
         life.waiter_len += 1;
         loop {

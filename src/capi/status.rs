@@ -87,6 +87,10 @@ impl From<Refused> for Failed {
             Refused::Size => Self::new(Status::ImageSize, "the image has the wrong size"),
             Refused::ShutDown => Self::new(Status::ShutDown, "the engine was shut down"),
             Refused::DeviceLost => Self::new(Status::DeviceLost, "the device is lost"),
+            Refused::Forked => Self::new(
+                Status::State,
+                "another process made the engine: create engines after forking",
+            ),
         }
     }
 }

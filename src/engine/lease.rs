@@ -66,6 +66,9 @@ impl Lease {
     /// # Errors
     /// As for [`Lease::commit`]; the waker is then not woken.
     pub fn commit_waking(self, options: RequestOptions, waker: &Waker) -> Result<Ticket, Refused> {
+        if self.shared.is_forked() {
+            return Err(Refused::Forked);
+        }
         let cell = self.result.slot();
         let waiter = Waiter::Task(waker.clone());
         let answered = self.shared.cells[cell as usize].take_or_wait(|| waiter);
@@ -79,6 +82,9 @@ impl Lease {
         options: RequestOptions,
         handler: Option<(Arc<dyn Handler>, u64)>,
     ) -> Result<Arc<Shared>, Refused> {
+        if self.shared.is_forked() {
+            return Err(Refused::Forked);
+        }
         let Self { image, result, shared } = self;
         let deadline_ns = options.deadline.map(|deadline| shared.since_start_ns(deadline));
         let request = Request { deadline_ns, priority: options.priority, result, handler };

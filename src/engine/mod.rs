@@ -41,7 +41,7 @@ pub use ticket::{Answer, Handler, Output, Ticket};
 
 use crate::backend::{Backend, Fault, Geometry};
 use crate::error::{Error, Kind, Result};
-use crate::ring::{Consumer, Ring, RingOptions};
+use crate::ring::{self, Consumer, Ring, RingOptions};
 use cell::Cell;
 use shared::{NEVER_NS, Request, Shared, Status};
 
@@ -55,7 +55,7 @@ const SLOT_LEN_MAX: usize = 32_768;
 /// that told by [`EngineOptions::stall_timeout`], [`Engine::drain`] it first.
 ///
 /// It belongs to the process that started it: start engines after forking. In a process that was
-/// forked off later nothing is answered. [`Ticket::wait`] and [`Engine::drain`] return at once
+/// forked off later nothing is answered. Leases and commits are [`Refused::Forked`], [`Ticket::wait`] and [`Engine::drain`] return at once
 /// there, dropping the engine leaks it, and an awaited ticket is never ready.
 pub struct Engine {
     shared: Arc<Shared>,
@@ -231,7 +231,7 @@ fn build(options: &EngineOptions, geometry: Geometry) -> Result<(Arc<Shared>, Re
         cells: (0..result_slot_len).map(|_| Cell::new()).collect(),
         cancels,
         start: Instant::now(),
-        process: std::process::id(),
+        fork_count: ring::fork_count(),
         spin: options.spin,
         thread: OnceLock::new(),
         stop_at_ns: AtomicU64::new(NEVER_NS),

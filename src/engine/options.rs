@@ -76,6 +76,9 @@ pub enum Refused {
     /// The device is gone for good; [`Engine::fault`](super::Engine::fault) says why.
     #[error("the device is lost")]
     DeviceLost,
+    /// The engine is that of the process which this one was forked off: start engines after forking.
+    #[error("another process started the engine: start engines after forking")]
+    Forked,
 }
 
 /// Why an accepted request has no result.

@@ -13,7 +13,7 @@ use super::options::{Failure, Refused};
 use super::stats::Stats;
 use super::ticket::{Answer, Handler, Output};
 use crate::backend::{Fault, ResultSlot};
-use crate::ring::Ring;
+use crate::ring::{self, Ring};
 use crate::sched::Priority;
 
 /// No stop was asked for.
@@ -60,8 +60,8 @@ pub(super) struct Shared {
     /// Cells that the scheduling thread should look at; has room for each of them.
     pub(super) cancels: SyncSender<u32>,
     pub(super) start: Instant,
-    /// The process that serves, by its number.
-    pub(super) process: u32,
+    /// Tells the process that serves from those that it forks off, see [`ring::fork_count`].
+    pub(super) fork_count: u32,
     pub(super) spin: Duration,
     /// Set before anyone else can have a reference.
     pub(super) thread: OnceLock<Thread>,
@@ -88,6 +88,9 @@ impl Shared {
 
     /// None while requests are accepted.
     pub(super) fn refusal(&self) -> Option<Refused> {
+        if self.is_forked() {
+            return Some(Refused::Forked);
+        }
         // Commits are refused by the ring itself; this says why and spares the try. Acquire:
         // whoever reads that the device is lost finds the fault.
         match self.status.load(Ordering::Acquire) {
@@ -98,9 +101,9 @@ impl Shared {
     }
 
     /// Whether this is a process that was forked off: the scheduling thread is not in it, so
-    /// nothing is answered here. Costs a system call.
+    /// nothing is answered here.
     pub(super) fn is_forked(&self) -> bool {
-        self.process != std::process::id()
+        self.fork_count != ring::fork_count()
     }
 
     /// Moves the status forward.

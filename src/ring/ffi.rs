@@ -65,4 +65,5 @@ unsafe extern "C" {
     pub(super) fn twinstream_ring_sleep(ring: *mut Ring) -> i32;
     pub(super) fn twinstream_ring_wake(ring: *mut Ring);
     pub(super) fn twinstream_ring_close(ring: *mut Ring);
+    pub(super) safe fn twinstream_ring_fork_count() -> u32;
 }

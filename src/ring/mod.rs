@@ -82,6 +82,12 @@ pub struct Run<'a> {
     pub bytes: &'a [u8],
 }
 
+/// How many forks lie between this process and the one that loaded the library: it tells a process
+/// that was forked off from its parent. Costs no system call.
+pub fn fork_count() -> u32 {
+    ffi::twinstream_ring_fork_count()
+}
+
 impl<T> Ring<T> {
     /// Makes a ring, its handle and its consumer.
     ///
