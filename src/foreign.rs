@@ -165,7 +165,7 @@ fn tell_media(start: &[u8]) -> Option<Foreign> {
     let brands_len = (u32::from_be_bytes(*size) as usize).saturating_sub(8).min(brands.len());
     let brands = &brands[..brands_len];
     let is_named = |brand: &&[u8]| brands.chunks_exact(4).any(|named| named == *brand);
-    match BRANDS.iter().find(|(kinds, ..)| kinds.iter().any(|brand| is_named(brand))) {
+    match BRANDS.iter().find(|(kinds, ..)| kinds.iter().any(&is_named)) {
         Some(&(_, name, remedy)) => foreign(name, remedy),
         None => foreign("an MP4 or QuickTime video", Remedy::NameAnother),
     }

@@ -293,7 +293,7 @@ fn truncated_file() {
     let header_end = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     for (len, culprit) in [
         (0, "an empty file".to_owned()),
-        (1, "not a valid safetensors file".to_owned()),
+        (1, "not safetensors".to_owned()),
         (8, "not a valid safetensors file".to_owned()),
         (9, "cut within its header".to_owned()),
         (1000, format!("{} are missing", header_end - 1000)),
