@@ -101,7 +101,13 @@ impl Headers {
             }
             let rest = &bytes[*position..];
             let &[high, low] = rest.first_chunk().ok_or_else(|| truncated("within a segment"))?;
-            let segment_len = usize::from(u16::from_be_bytes([high, low])).max(2);
+            let segment_len = usize::from(u16::from_be_bytes([high, low]));
+            // As libjpeg does with segments that it passes over; none that it reads is so short.
+            let is_passed_over = matches!(marker, 0xdc | 0xe0..=0xef | 0xfe);
+            if segment_len < 2 && !is_passed_over {
+                return Err(malformed("a segment that is shorter than its length"));
+            }
+            let segment_len = segment_len.max(2);
             let segment = rest.get(2..segment_len).ok_or_else(|| truncated("within a segment"))?;
             *position += segment_len;
             match marker {
