@@ -65,21 +65,22 @@ impl Case {
     }
 }
 
-/// Noise of which each octave is half as strong as the one that is twice as wide.
+/// Noise whose octaves are the stronger the wider they are.
 fn picture(width: usize, height: usize) -> Vec<u8> {
     const OCTAVES: u32 = 8;
-    let value = |x: usize, y: usize, channel: usize| {
-        // Luma varies more than colour, as in photographs.
-        let noise = |channel| {
-            let octave = |octave| {
-                let side = 1_usize << octave;
-                side as f32 * smooth_noise(x, y, side, channel) / (1_usize << OCTAVES) as f32
-            };
-            (0..OCTAVES).map(octave).sum::<f32>()
+    // Luma varies more than colour, as in photographs.
+    let noise = |x: usize, y: usize, channel: usize| {
+        let octave = |octave| {
+            let side = 1_usize << octave;
+            (side as f32).sqrt() * smooth_noise(x, y, side, channel)
         };
-        (128.0 + 220.0 * noise(3) + 60.0 * noise(channel)).clamp(0.0, 255.0) as u8
+        (0..OCTAVES).map(octave).sum::<f32>()
     };
-    let pixel = |index: usize| [0, 1, 2].map(|c| value(index % width, index / width, c));
+    let pixel = |index: usize| {
+        let (x, y) = (index % width, index / width);
+        let luma = 128.0 + 13.0 * noise(x, y, 3);
+        [0, 1, 2].map(|channel| (luma + 3.0 * noise(x, y, channel)).clamp(0.0, 255.0) as u8)
+    };
     (0..width * height).flat_map(pixel).collect()
 }
 

@@ -161,7 +161,7 @@ impl Picture {
         header.extend([scan.first as u8, scan.last as u8, (scan.high << 4 | scan.low) as u8]);
         self.segment(file, 0xda, &header, random);
         let mut writer = Writer { file, window: 0, len: 0 };
-        let mut restarts_len = 0;
+        let mut restart = 0;
         for piece in pieces {
             match piece {
                 Piece::Symbol { class, table, symbol } => {
@@ -174,8 +174,8 @@ impl Picture {
                     if self.has_junk && random.once_in(2) {
                         writer.file.push(0xff);
                     }
-                    writer.file.extend([0xff, 0xd0 + restarts_len % 8]);
-                    restarts_len += 1;
+                    writer.file.extend([0xff, 0xd0 + restart]);
+                    restart = (restart + 1) % 8;
                 }
             }
         }
@@ -304,11 +304,14 @@ impl Coder {
     }
 
     fn refinement(&mut self, block: &[i16; 64], scan: &Scan) {
-        let size = |index: usize| block[index].unsigned_abs() >> scan.low;
-        let last_new = (scan.first..=scan.last).rfind(|&index| size(index) == 1).unwrap_or(0);
+        let size = |coefficient: &i16| coefficient.unsigned_abs() >> scan.low;
+        let is_new = |&index: &usize| size(&block[index]) == 1;
+        let last_new = (scan.first..=scan.last).rfind(is_new).unwrap_or(0);
         let (mut zeros_len, mut bits) = (0, Vec::new());
-        for index in scan.first..=scan.last {
-            if size(index) == 0 {
+        let band = block.iter().enumerate().take(scan.last + 1).skip(scan.first);
+        for (index, coefficient) in band {
+            let size = size(coefficient);
+            if size == 0 {
                 zeros_len += 1;
                 continue;
             }
@@ -316,16 +319,16 @@ impl Coder {
                 self.end_run();
                 self.symbol(1, 0xf0);
                 zeros_len -= 16;
-                bits.drain(..).for_each(|bit| self.pieces.push(Piece::Bits { value: bit, len: 1 }));
+                bits.drain(..).for_each(|bit| self.bits(bit, 1));
             }
-            if size(index) > 1 {
-                bits.push(u32::from(size(index) & 1));
+            if size > 1 {
+                bits.push(u32::from(size & 1));
                 continue;
             }
             self.end_run();
             self.symbol(1, zeros_len << 4 | 1);
-            self.bits(u32::from(block[index] > 0), 1);
-            bits.drain(..).for_each(|bit| self.pieces.push(Piece::Bits { value: bit, len: 1 }));
+            self.bits(u32::from(*coefficient > 0), 1);
+            bits.drain(..).for_each(|bit| self.bits(bit, 1));
             zeros_len = 0;
         }
         if zeros_len > 0 || !bits.is_empty() {

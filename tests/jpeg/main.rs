@@ -105,7 +105,7 @@ fn files_of_a_named_folder_equal_pillows_pixels() {
     println!("{} files", compare_folder(&folder));
 }
 
-/// Files of public reports, and some that `random_files_are_written_where_they_are_asked_for` wrote.
+/// Files of public reports, and random ones.
 #[test]
 fn files_of_the_repository_equal_pillows_pixels() {
     let folder = common::repository("tests/data/jpeg");

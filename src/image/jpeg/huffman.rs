@@ -85,6 +85,17 @@ impl Table {
             }
         }
     }
+
+    /// The symbol that the window begins with, and its code's bits, where the lookup has none.
+    #[inline(never)]
+    fn long_symbol(&self, window: u64) -> Decoded<(u8, u32)> {
+        let next = (window >> 48) as u32;
+        let is_longer = |&bits: &usize| next < self.limits[bits];
+        let bits = (LOOKUP_BITS as usize + 1..=CODE_BITS_MAX).find(is_longer);
+        let bits = bits.ok_or("a Huffman code that the table does not hold")?;
+        let index = (next >> (CODE_BITS_MAX - bits)).wrapping_add(self.offsets[bits]);
+        Ok((self.symbols[index as usize & 255], bits as u32))
+    }
 }
 
 /// The value that `bits` bits stand for: those with a leading 0 are negative.
@@ -94,7 +105,9 @@ fn extend(value: i32, bits: u32) -> i32 {
     value + is_negative * ((-1 << bits) + 1)
 }
 
-/// A reader of entropy-coded bits, up to the next marker.
+/// A reader of entropy-coded bits, up to the next marker. What is rarely needed takes it by value,
+/// so that it stays in registers otherwise.
+#[derive(Clone, Copy)]
 pub(super) struct Bits<'a> {
     bytes: &'a [u8],
     /// Of the first byte that is not yet in the window; never behind a marker.
@@ -123,12 +136,11 @@ impl<'a> Bits<'a> {
         self.len < self.padding_len
     }
 
-    /// Goes on behind the marker that `skip` moves the position behind; whether it did.
-    pub(super) fn skip_marker(&mut self, skip: impl Fn(&[u8], &mut usize) -> bool) -> bool {
+    /// Goes on behind the marker that `skip` moves the position behind, if it does.
+    pub(super) fn skip_marker(self, skip: impl Fn(&[u8], &mut usize) -> bool) -> Option<Self> {
         let mut position = self.position;
         let is_skipped = skip(self.bytes, &mut position);
-        *self = Self::new(self.bytes, position);
-        is_skipped
+        is_skipped.then(|| Self::new(self.bytes, position))
     }
 
     /// Sees to it that there are 32 bits: a code of 16 and a value of 15, or half of each again.
@@ -147,12 +159,12 @@ impl<'a> Bits<'a> {
                 return;
             }
         }
-        self.refill_bytewise();
+        *self = self.refilled_bytewise();
     }
 
     #[cold]
     #[inline(never)]
-    fn refill_bytewise(&mut self) {
+    fn refilled_bytewise(mut self) -> Self {
         while self.len <= 56 {
             match self.next_byte() {
                 Some(byte) => self.window |= u64::from(byte) << (56 - self.len),
@@ -160,6 +172,7 @@ impl<'a> Bits<'a> {
             }
             self.len += 8;
         }
+        self
     }
 
     /// The next byte of data; none at a marker.
@@ -196,22 +209,14 @@ impl<'a> Bits<'a> {
     pub(super) fn symbol(&mut self, table: &Table) -> Decoded<u8> {
         let entry = self.peek(table);
         if entry.bits == 0 {
-            return self.long_symbol(table);
+            let (symbol, bits) = table.long_symbol(self.window)?;
+            self.drop(bits);
+            return Ok(symbol);
         }
         let is_whole = entry.value != 0;
         let value_bits = if is_whole { u32::from(entry.symbol & 15) } else { 0 };
         self.drop(u32::from(entry.bits) - value_bits);
         Ok(entry.symbol)
-    }
-
-    fn long_symbol(&mut self, table: &Table) -> Decoded<u8> {
-        let next = (self.window >> 48) as u32;
-        let is_longer = |&bits: &usize| next < table.limits[bits];
-        let bits = (LOOKUP_BITS as usize + 1..=CODE_BITS_MAX).find(is_longer);
-        let bits = bits.ok_or("a Huffman code that the table does not hold")?;
-        self.drop(bits as u32);
-        let index = (next >> (CODE_BITS_MAX - bits)).wrapping_add(table.offsets[bits]);
-        Ok(table.symbols[index as usize & 255])
     }
 
     /// The next `len` bits, at most 16, as a number.

@@ -11,6 +11,8 @@ pub(super) type Block = [i16; 64];
 const CONST_BITS: u32 = 13;
 /// Fractional bits that are kept between the passes.
 const PASS_BITS: u32 = 2;
+/// Largest value, and not the smallest, that can be shifted by these.
+const SHIFTED_MAX: u16 = (i16::MAX >> PASS_BITS) as u16;
 
 /// Writes the 8x8 samples of a block to `plane`, whose rows are `stride` apart. `last` is the index
 /// of the last coefficient, in zigzag order, that may be other than 0.
@@ -56,10 +58,8 @@ fn transform<const SIDE: usize>(
             *work = value.wrapping_mul(*factor);
         }
     }
-    if work[1..].as_flattened().iter().fold(0, |any, value| any | value) == 0 {
-        // Here libjpeg-turbo shifts in 16 bits.
-        let row = work[0].map(|value| value.wrapping_shl(PASS_BITS));
-        work = [row; 8];
+    if work[0].iter().fold(false, |any, value| any | (value.unsigned_abs() > SHIFTED_MAX)) {
+        first_pass_of_extremes(&mut work, block);
     } else {
         pass::<SIDE, { CONST_BITS - PASS_BITS }>(&mut work);
     }
@@ -67,6 +67,18 @@ fn transform<const SIDE: usize>(
     pass::<SIDE, { CONST_BITS + PASS_BITS + 3 }>(&mut work);
     for (row, samples) in plane.chunks_mut(stride).zip(transposed(&work)) {
         row[..8].copy_from_slice(&samples.map(|sample| to_sample(sample.into())));
+    }
+}
+
+/// Where a block has no coefficients but those of the first row, libjpeg-turbo shifts these in 16
+/// bits, which tells beyond [`SHIFTED_MAX`]: files that are not damaged stay far below.
+#[cold]
+#[inline(never)]
+fn first_pass_of_extremes(work: &mut [[i16; 8]; 8], block: &Block) {
+    if block[8..].iter().all(|&value| value == 0) {
+        *work = [work[0].map(|value| value.wrapping_shl(PASS_BITS)); 8];
+    } else {
+        pass::<8, { CONST_BITS - PASS_BITS }>(work);
     }
 }
 
@@ -129,9 +141,22 @@ fn pass<const SIDE: usize, const SHIFT: u32>(work: &mut [[i16; 8]; 8]) {
     *work = output;
 }
 
+/// In three steps, each of which deals the second half of the values between those of the first:
+/// processors have instructions for that.
 #[inline(always)]
 fn transposed(rows: &[[i16; 8]; 8]) -> [[i16; 8]; 8] {
-    std::array::from_fn(|column| std::array::from_fn(|row| rows[row][column]))
+    dealt(&dealt(&dealt(rows)))
+}
+
+#[inline(always)]
+fn dealt(rows: &[[i16; 8]; 8]) -> [[i16; 8]; 8] {
+    let mut output = [[0; 8]; 8];
+    for index in 0..4 {
+        let (a, b) = (rows[index], rows[index + 4]);
+        output[2 * index] = [a[0], b[0], a[1], b[1], a[2], b[2], a[3], b[3]];
+        output[2 * index + 1] = [a[4], b[4], a[5], b[5], a[6], b[6], a[7], b[7]];
+    }
+    output
 }
 
 #[inline(always)]

@@ -191,6 +191,19 @@ pub(super) struct State {
 pub(super) fn walk(
     bits: &mut Bits,
     grid: &Grid,
+    decode: impl FnMut(&mut Bits, &mut State, usize, usize, usize) -> Decoded<()>,
+) -> Decoded<()> {
+    // A copy, which may stay in registers.
+    let mut local = *bits;
+    let walked = walk_local(&mut local, grid, decode);
+    *bits = local;
+    walked
+}
+
+#[inline(always)]
+fn walk_local(
+    bits: &mut Bits,
+    grid: &Grid,
     mut decode: impl FnMut(&mut Bits, &mut State, usize, usize, usize) -> Decoded<()>,
 ) -> Decoded<()> {
     let mut state = State::default();
@@ -199,7 +212,7 @@ pub(super) fn walk(
         for mcu_x in 0..grid.mcus_wide {
             if grid.restart_interval > 0 {
                 if mcus_left == 0 {
-                    restart(bits, restarts_len)?;
+                    *bits = restarted(*bits, restarts_len)?;
                     state = State::default();
                     restarts_len += 1;
                     mcus_left = grid.restart_interval;
@@ -222,14 +235,13 @@ pub(super) fn walk(
 }
 
 #[cold]
-fn restart(bits: &mut Bits, restarts_len: usize) -> Decoded<()> {
+#[inline(never)]
+fn restarted(bits: Bits, restarts_len: usize) -> Decoded<Bits> {
     if bits.is_overdrawn() {
         return Err(CUT);
     }
-    if !bits.skip_marker(|bytes, position| skip_restart(bytes, position, restarts_len)) {
-        return Err(NO_RESTART);
-    }
-    Ok(())
+    let skip = |bytes: &[u8], position: &mut usize| skip_restart(bytes, position, restarts_len);
+    bits.skip_marker(skip).ok_or(NO_RESTART)
 }
 
 #[multiversion(targets("x86_64+avx2+bmi1+bmi2+fma+lzcnt+popcnt", "aarch64+neon"))]
