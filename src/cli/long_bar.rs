@@ -1,8 +1,8 @@
 //! One bar over several pieces of work that take differently long; a line each where stderr is no
 //! terminal.
 //!
-//! Invariant: the bar never goes back, and is full when the last piece ends. Knows nothing of what is
-//! done.
+//! Invariant: the bar never goes back, and is full when the last piece ends. Knows nothing of what
+//! is done.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
