@@ -159,10 +159,14 @@ fn span(axis: &Axis) -> Range<f64> {
     axis.range.0..axis.range.1
 }
 
-/// 1, 2 and 5 of each decade; of many decades, 1 alone.
+/// 1, 2 and 5 of each decade; of many decades, 1 alone; within one, some between.
 fn log_ticks((low, high): (f64, f64)) -> Vec<f64> {
     let decades = low.log10().floor() as i32..=high.log10().ceil() as i32;
-    let digits: &[f64] = if high / low > 2e3 { &[1.0] } else { &[1.0, 2.0, 5.0] };
+    let digits: &[f64] = match high / low {
+        ratio if ratio > 2e3 => &[1.0],
+        ratio if ratio > 10.0 => &[1.0, 2.0, 5.0],
+        _ => &[1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 7.0],
+    };
     let ticks = decades.flat_map(|decade| digits.iter().map(move |d| d * 10_f64.powi(decade)));
     // An edge may come out a rounding away.
     ticks.filter(|tick| (low * 0.999..=high * 1.001).contains(tick)).collect()
@@ -423,6 +427,7 @@ mod tests {
     #[test]
     fn a_logarithmic_axis_has_round_ticks_and_each_once() {
         assert_eq!(log_ticks((0.7, 40.0)), [1.0, 2.0, 5.0, 10.0, 20.0]);
+        assert_eq!(log_ticks((0.9, 2.1)), [1.0, 1.2, 1.5, 2.0]);
         let decades: Vec<String> = log_ticks((1e-4, 1.0)).into_iter().map(label).collect();
         assert_eq!(decades, ["0.0001", "0.001", "0.01", "0.1", "1"]);
     }

@@ -55,8 +55,8 @@ fn names() -> PossibleValuesParser {
     PossibleValuesParser::new(std::iter::once(ALL).chain(experiment::names()))
 }
 
-/// Runs the experiments, one after the other; what is finished is on disk and printed before the next
-/// one starts.
+/// Runs the experiments, one after the other; what is finished is on disk and printed before the
+/// next one starts.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     check(args)?;
     fs::create_dir_all(&args.out)

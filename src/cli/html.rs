@@ -1,7 +1,7 @@
 //! The report: one HTML file that needs no other, with every chart and table in it.
 //!
-//! It reads on a phone and in dark mode: panels stand below each other where there is no room beside,
-//! and a wide table scrolls within itself.
+//! It reads on a phone and in dark mode: panels stand below each other where there is no room
+//! beside, and a wide table scrolls within itself.
 
 use std::fmt::Write;
 

@@ -1,8 +1,8 @@
 //! One bar over several pieces of work that take differently long; a line each where stderr is no
 //! terminal.
 //!
-//! Invariant: the bar never goes back, and is full when the last piece ends. Knows nothing of what is
-//! done.
+//! Invariant: the bar never goes back, and is full when the last piece ends. Knows nothing of what
+//! is done.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -36,7 +36,7 @@ struct State {
 impl LongBar {
     pub(crate) fn new(pieces: Vec<(&'static str, u64)>) -> Self {
         let cost: u64 = pieces.iter().map(|(_, cost)| cost).sum();
-        let style = ProgressStyle::with_template("{wide_bar} {percent} % · {msg} · {eta} to go")
+        let style = ProgressStyle::with_template("{bar:16} {percent} % · {eta} to go · {msg}")
             .expect("the template is valid");
         let line = ProgressBar::new(cost * COST_SCALE).with_style(style);
         let state = State { piece: 0, start: Instant::now(), announced_len: 0, done_len: 0 };
@@ -83,7 +83,7 @@ impl LongBar {
         self.line.set_position(at.max(self.line.position()));
         let rate_hz = done_len as f64 / state.start.elapsed().as_secs_f64().max(1e-3);
         self.line.set_message(format!(
-            "{name} ({} of {}) · {done_len} of {announced_len} runs, {rate_hz:.1}/s",
+            "{}/{} {name}: {done_len}/{announced_len} runs, {rate_hz:.1}/s",
             piece + 1,
             self.pieces.len(),
         ));

@@ -160,7 +160,8 @@ pub(super) fn over_time(
     }
     let caption = format!(
         "{} in real time; grey: the simulator's prediction; {}. Synchronous: one stream, \
-         stages in series. Asynchronous: the next batch goes up just in time while one computes.{}{}",
+         stages in series. Asynchronous: the next batch goes up just in time while one \
+         computes.{}{}",
         live.name(),
         course.words(speed),
         longest_words(&measured),

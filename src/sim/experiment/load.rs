@@ -92,7 +92,7 @@ pub(super) fn load_latency(scale: &Scale, progress: &dyn Progress) -> Figure {
         panels.push(Panel {
             title: format!("{what} over its bound"),
             x: Axis::linear("load λ·k", (0.0, 1.0)),
-            y: Axis::around("ratio", heights(&series)),
+            y: Axis::log_around("ratio", heights(&series)),
             series,
         });
     }

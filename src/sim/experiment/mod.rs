@@ -3,8 +3,8 @@
 //! An experiment gives a [`Figure`]: panels to draw and a table of its key figures. The same seed
 //! and length give the same figure. Drawing, files and the terminal are the caller's.
 //!
-//! This is the laboratory: charts and tables for people who study the scheduler. Nothing that serves
-//! needs it.
+//! This is the laboratory: charts and tables for people who study the scheduler. Nothing that
+//! serves needs it.
 
 mod closed;
 mod live;

@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use super::parallel::{self, Progress};
+use super::parallel::{self, Announced, Progress};
 use super::timeline::Timeline;
 use super::{Axis, Figure, Panel, Scale, Series, Style, Table, heights, simulated, value};
 use crate::sched::PolicySpec;
@@ -239,7 +239,10 @@ pub(super) fn concurrency_latency(scale: &Scale, progress: &dyn Progress) -> Fig
         setup.duration_ns = RUN_NS;
         setup
     };
-    let capacities_hz = parallel::map(&CURVES, progress, |&policy| {
+    let run_len = CURVES.len() * RATES_HZ.len();
+    progress.announce(CURVES.len() + run_len + RATES_HZ.len());
+    let announced = Announced(progress);
+    let capacities_hz = parallel::map(&CURVES, &announced, |&policy| {
         run(&world(policy, SATURATING_HZ, scale.seed), ()).throughput_hz()
     });
     let seeds = scale.seed..scale.seed + (scale.request_len / 50_000).max(1);
@@ -248,12 +251,14 @@ pub(super) fn concurrency_latency(scale: &Scale, progress: &dyn Progress) -> Fig
         .flat_map(|&rate_hz| (0..CURVES.len()).map(move |curve| (curve, rate_hz)))
         .filter(|&(curve, rate_hz)| rate_hz < capacities_hz[curve])
         .collect();
-    let means_ms = parallel::map(&jobs, progress, |&(curve, rate_hz)| {
+    // Beyond its capacity a policy is not run.
+    (jobs.len()..run_len).for_each(|_| progress.step());
+    let means_ms = parallel::map(&jobs, &announced, |&(curve, rate_hz)| {
         let mean_ms =
             |seed| run(&world(CURVES[curve], rate_hz, seed), ()).latencies.mean_ns() * 1e-6;
         seeds.clone().map(mean_ms).sum::<f64>() / seeds.clone().count() as f64
     });
-    let bounds_ms = parallel::map(&RATES_HZ, progress, |&rate_hz| {
+    let bounds_ms = parallel::map(&RATES_HZ, &announced, |&rate_hz| {
         bounds::mean_ns(&device, BATCH_LEN_MAX, rate_hz).map(|mean_ns| mean_ns * 1e-6)
     });
     let mean_ms = |curve: usize, rate_hz: f64| {

@@ -18,6 +18,16 @@ impl Progress for () {
     fn step(&self) {}
 }
 
+/// Passes on the steps of work that was announced as a whole.
+pub(super) struct Announced<'a>(pub(super) &'a dyn Progress);
+
+impl Progress for Announced<'_> {
+    fn announce(&self, _step_len: usize) {}
+    fn step(&self) {
+        self.0.step();
+    }
+}
+
 /// The results of `work` for each of `jobs`, in their order.
 pub(super) fn map<J: Sync, R: Send>(
     jobs: &[J],

@@ -124,7 +124,7 @@ pub(super) fn tuned_peers(scale: &Scale, progress: &dyn Progress) -> Figure {
         panels.push(Panel {
             title: format!("{name}: best-tuned peer over stream, mean latency"),
             x: x.clone(),
-            y: Axis::around("ratio", heights(&series)),
+            y: Axis::log_around("ratio", heights(&series)),
             series,
         });
     }
