@@ -23,11 +23,12 @@ cargo build --locked --manifest-path fuzz/Cargo.toml --release --target "$host"
 
 for target; do
     case $target in
-        image) seeds=tests/data/image max_len=16384 ;;
+        image) seeds='tests/data/image tests/data/jpeg' max_len=16384 ;;
         *) seeds=fuzz/seeds/$target max_len=65536 ;;
     esac
     mkdir -p "fuzz/corpus/$target" "fuzz/artifacts/$target"
-    "fuzz/target/$host/release/$target" "fuzz/corpus/$target" "$seeds" \
+    # shellcheck disable=SC2086 # several folders
+    "fuzz/target/$host/release/$target" "fuzz/corpus/$target" $seeds \
         -runs="$runs" -seed="$seed" -timeout=20 -max_len="$max_len" -verbosity=0 -print_final_stats=1 \
         -artifact_prefix="fuzz/artifacts/$target/"
 done
