@@ -4,6 +4,7 @@
 //! the start the request path allocates nothing. Joins ring, scheduler and backend; which device
 //! computes and how batches are chosen it refuses to know. `docs/ENGINE.md` describes the protocol.
 
+mod arrivals;
 mod calibrate;
 mod cell;
 mod contain;
@@ -28,14 +29,15 @@ mod sync {
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU64};
 use std::sync::mpsc::{self, Receiver};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 pub use histogram::{LatencyHistogram, LengthHistogram};
 pub use lease::Lease;
+pub use metrics::prometheus;
 pub use options::{EngineOptions, Failure, Refused, RequestOptions};
-pub use stats::Stats;
+pub use stats::{Refusals, Stats};
 pub(crate) use ticket::spin_until;
 pub use ticket::{Answer, Handler, Output, Ticket};
 
@@ -122,11 +124,16 @@ impl Engine {
         options: RequestOptions,
     ) -> std::result::Result<Ticket, Refused> {
         if image.len() != self.geometry.image_bytes {
-            return Err(Refused::Size);
+            return Err(self.refused(Refused::Size));
         }
         let mut lease = self.lease()?;
         lease.copy_from_slice(image);
         lease.commit(options)
+    }
+
+    /// Counts a refusal that the engine did not see itself, and hands it on.
+    pub(crate) fn refused(&self, refused: Refused) -> Refused {
+        self.shared.count(refused)
     }
 
     /// Sizes of images and results.
@@ -134,9 +141,10 @@ impl Engine {
         self.geometry
     }
 
-    /// What it has done so far.
+    /// What it has done so far. In a process that was forked off: until then, or nothing if it was
+    /// just being counted.
     pub fn stats(&self) -> Stats {
-        *self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.stats()
     }
 
     /// Why requests are refused for good; none while they are accepted.
@@ -238,6 +246,7 @@ fn build(options: &EngineOptions, geometry: Geometry) -> Result<(Arc<Shared>, Re
         status: AtomicU8::new(Status::Running as u8),
         fault: OnceLock::new(),
         stats: Mutex::new(Stats::default()),
+        refusal_counts: [const { AtomicU64::new(0) }; Refused::LEN],
         ended: Mutex::new(false),
         ended_signal: Condvar::new(),
     };

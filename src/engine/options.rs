@@ -81,6 +81,11 @@ pub enum Refused {
     Forked,
 }
 
+impl Refused {
+    /// Number of reasons.
+    pub(super) const LEN: usize = Self::Forked as usize + 1;
+}
+
 /// Why an accepted request has no result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Failure {
