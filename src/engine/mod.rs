@@ -57,8 +57,9 @@ const SLOT_LEN_MAX: usize = 32_768;
 /// that told by [`EngineOptions::stall_timeout`], [`Engine::drain`] it first.
 ///
 /// It belongs to the process that started it: start engines after forking. In a process that was
-/// forked off later nothing is answered. Leases and commits are [`Refused::Forked`], [`Ticket::wait`] and [`Engine::drain`] return at once
-/// there, dropping the engine leaks it, and an awaited ticket is never ready.
+/// forked off later nothing is answered. Leases and commits are [`Refused::Forked`] there,
+/// [`Ticket::wait`] and [`Engine::drain`] return at once, dropping the engine leaks it, and an
+/// awaited ticket is never ready.
 pub struct Engine {
     shared: Arc<Shared>,
     geometry: Geometry,
