@@ -1,7 +1,7 @@
 //! What an engine has done, as a snapshot.
 //!
 //! Invariant: `accepted` is the sum of all outcomes and of `alive_len`; each of the four latencies
-//! holds as many durations as were `completed`, and the sum of `latency` is that of its three parts.
+//! holds as many durations as were `completed`, and the sum of `latency` is that of its parts.
 
 use super::arrivals::Arrivals;
 use super::histogram::{LatencyHistogram, LengthHistogram};
