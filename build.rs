@@ -43,6 +43,8 @@ fn name_library() {
         let major = env!("CARGO_PKG_VERSION_MAJOR");
         let minor = env!("CARGO_PKG_VERSION_MINOR");
         println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libtwinstream.so.{major}.{minor}");
+        // Threads have destructors of ours, and forks a handler: neither may lose its code.
+        println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
     }
 }
 

@@ -219,7 +219,7 @@ typedef struct twinstream_stats {
     uint64_t shut_down;
     uint64_t alive;         /* not answered yet */
     uint64_t waiting;       /* of these, not yet on their way to the device */
-    double arrival_rate_hz; /* estimated arrivals a second */
+    double arrival_rate_hz; /* requests accepted a second, over the last five */
     /* The time of each stage of a batch: fixed, and for each image. */
     double upload_fixed_ns;
     double upload_per_image_ns;
@@ -235,7 +235,8 @@ typedef struct twinstream_stats {
     uint64_t batches_flush;        /* the engine drains */
     double batch_len_mean;         /* images in a batch */
     uint64_t batch_len_max;
-    /* From a request's admission to its result, of completed requests; all since the start.
+    /* From commit to the moment the answer can be seen or its callback is called, of completed
+     * requests; all since the start.
      * Quantiles are at most 1.6 % or 32 ns off. */
     double latency_mean_ns;
     uint64_t latency_p50_ns;
@@ -244,6 +245,24 @@ typedef struct twinstream_stats {
     uint64_t latency_max_ns;
     uint64_t uploaded_bytes;   /* of images that were copied to the device */
     uint64_t downloaded_bytes; /* of results that were copied to the host */
+    /* A caller whose struct ends above gets what is above. */
+    uint64_t late;    /* of the completed, those whose answer came after their deadline */
+    /* Calls that were refused: no requests, not among the accepted. */
+    uint64_t refused_full;
+    uint64_t refused_size;
+    uint64_t refused_shut_down;
+    uint64_t refused_device_lost;
+    uint64_t slots_in_use; /* places for images that are leased or hold a request */
+    uint64_t slot_len;     /* and how many there are */
+    /* Parts of the latency: until the batch begins to compute, until the device is done, until the
+     * answer can be seen. */
+    double waiting_mean_ns;
+    uint64_t waiting_p99_ns;
+    double computing_mean_ns;
+    uint64_t computing_p99_ns;
+    double notifying_mean_ns;
+    uint64_t notifying_p99_ns;
+    uint64_t callback_ns; /* spent in callbacks and in waking those who wait */
 } twinstream_stats;
 
 /* --- The library ------------------------------------------------------------------------------ */
@@ -311,9 +330,16 @@ int32_t twinstream_engine_stats(twinstream_engine *engine, twinstream_stats *sta
 /* The same and more in Prometheus' text format (text/plain; version=0.0.4), to be served by the
  * caller. Writes what fits into `room_bytes`, a closing zero included, and says how many bytes it
  * takes in whole, the zero included; `text` may be NULL where there is no room. A snapshot takes
- * some 8 KiB. Allocates. */
+ * some 16 KiB. Allocates. */
 int32_t twinstream_engine_prometheus(twinstream_engine *engine, char *text, size_t room_bytes,
                                      size_t *needed_bytes);
+
+/* The same of several engines as one text, for one scrape: each sample carries engine="NAME". Names
+ * are in UTF-8 and differ (TWINSTREAM_ARGUMENT); without `names`, or where one is NULL, it is the
+ * engine's place among `engines`: "0", "1" and so on. */
+int32_t twinstream_engines_prometheus(twinstream_engine *const *engines, const char *const *names,
+                                      size_t engine_len, char *text, size_t room_bytes,
+                                      size_t *needed_bytes);
 
 /* --- Requests --------------------------------------------------------------------------------- */
 

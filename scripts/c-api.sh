@@ -56,7 +56,7 @@ for language in c c++; do
         echo "== $language, $link library"
         "$(build $language $link tests/capi/header.c tests/capi/other_unit.c)"
         "$(build $language $link tests/capi/no_allocation.c)"
-        for test in guards requests; do
+        for test in guards requests scrape; do
             program=$(build $language $link tests/capi/$test.c)
             "$program"
             check_memory "$program"
@@ -82,4 +82,15 @@ for link in shared static; do
 done
 echo '== the network under valgrind'
 check_memory "$(build c static tests/capi/network.c)" $model
+echo '== CMake package'
+if command -v cmake >/dev/null; then
+    cmake -S ffi/examples -B "$folder/cmake" -DCMAKE_PREFIX_PATH="$folder/prefix" >"$folder/cmake.log" ||
+        { cat "$folder/cmake.log" >&2; exit 1; }
+    cmake --build "$folder/cmake" >/dev/null
+    for program in classify classify_static; do
+        "$folder/cmake/$program" $model ffi/examples/cat.ppm | sed -n 2p | grep -q cat
+    done
+else
+    echo 'SKIPPED: cmake is missing: apt-get install cmake'
+fi
 echo '== C interface: ok'

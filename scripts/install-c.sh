@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the C interface: header, shared and static library, pkg-config file.
+# Installs the C interface: header, shared and static library, pkg-config file, CMake package.
 #
 #     scripts/install-c.sh PREFIX [CARGO OPTION ...]
 #
@@ -35,7 +35,7 @@ if [ -z "$native_libs" ]; then
 fi
 
 root=${DESTDIR:-}$prefix
-mkdir -p "$root/include" "$root/lib/pkgconfig"
+mkdir -p "$root/include" "$root/lib/pkgconfig" "$root/lib/cmake/Twinstream"
 install -m 644 ffi/twinstream.h "$root/include/"
 install -m 644 "$target/release/libtwinstream.a" "$root/lib/"
 # The linker finds the plain name, programs ask for the SONAME, the file has the whole version.
@@ -43,6 +43,18 @@ soname=libtwinstream.so.${version%.*}
 install -m 755 "$target/release/libtwinstream.so" "$root/lib/libtwinstream.so.$version"
 ln -sf "libtwinstream.so.$version" "$root/lib/$soname"
 ln -sf "$soname" "$root/lib/libtwinstream.so"
+cmake_libs=$(echo "$native_libs" | sed 's/ /;/g')
+for file in TwinstreamConfig.cmake TwinstreamConfigVersion.cmake; do
+    sed -e "s|@VERSION@|$version|" -e "s|@SONAME@|$soname|" -e "s|@COMPATIBLE@|${version%.*}|" \
+        -e "s|@NATIVE_LIBS@|$cmake_libs|" "ffi/$file.in" >"$root/lib/cmake/Twinstream/$file"
+done
 sed -e "s|@PREFIX@|$prefix|" -e "s|@VERSION@|$version|" -e "s|@NATIVE_LIBS@|$native_libs|" \
     ffi/twinstream.pc.in >"$root/lib/pkgconfig/twinstream.pc"
 echo "installed twinstream $version to $root"
+# The loader keeps a list of what is in its folders.
+if [ -z "${DESTDIR:-}" ] && [ "$(id -u)" = 0 ] && command -v ldconfig >/dev/null; then
+    ldconfig
+else
+    echo 'where the loader does not look by itself: ldconfig as root, LD_LIBRARY_PATH, or link with' \
+        "-Wl,-rpath,$prefix/lib"
+fi

@@ -164,6 +164,18 @@ fn forked_processes_wait_for_nothing() {
 }
 
 #[test]
+fn engines_share_a_scrape_and_refusals_are_counted() {
+    check("scrape", &[]);
+}
+
+#[test]
+fn the_shared_library_stays_loaded() {
+    let output = run(Command::new("readelf").arg("-d").arg(built().join("libtwinstream.so")));
+    let output = String::from_utf8(output.stdout).unwrap();
+    assert!(output.contains("NODELETE"), "{output}");
+}
+
+#[test]
 fn requests_allocate_nothing() {
     check("no_allocation", &[]);
 }
@@ -219,6 +231,10 @@ fn the_classify_example_agrees_with_the_library() {
             let difference = percent.parse::<f32>().unwrap() - 100.0 * class.probability;
             assert!(difference.abs() < 0.02, "{line}: expected {class:?}");
         }
+        // As the README has it.
+        let cat = repository("ffi/examples/cat.ppm");
+        let output = launch(&folder, &program, &[arguments[0], cat.to_str().unwrap()]);
+        assert!(output.lines().nth(1).unwrap().ends_with("%  cat"), "{output}");
         // Without an image it makes one up.
         let output = launch(&folder, &program, &arguments[..1]);
         assert_eq!(output.lines().count(), 6, "{output}");

@@ -23,7 +23,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("src/backend/cpu", &["backend", "error", "lower", "model", "ring"]),
     ("src/backend/cuda", &["backend", "error", "lower", "model", "ring"]),
     ("src/backend", &["backend", "error", "ring"]),
-    ("src/engine", &["backend", "engine", "error", "ring", "sched"]),
+    ("src/engine", &["backend", "build_info", "engine", "error", "ring", "sched"]),
     ("src/capi", &["backend", "capi", "engine", "error", "model", "ring", "sched"]),
     ("src/sim", &["error", "sched", "sim", "words"]),
 ];

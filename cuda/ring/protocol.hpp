@@ -97,6 +97,17 @@ public:
         return found ? TWINSTREAM_RING_OK : TWINSTREAM_RING_FULL;
     }
 
+    // See twinstream_ring_used_len.
+    uint32_t used_len() const {
+        uint32_t free_len = 0;
+        for (uint32_t word = 0; word < word_len_; ++word) {
+            // Relaxed: a count for whoever watches, outdated as it is told.
+            uint64_t bits = free_[word].bits.load(std::memory_order_relaxed);
+            for (; bits != 0; bits &= bits - 1) ++free_len;
+        }
+        return slot_len_ - free_len;
+    }
+
     // See twinstream_ring_commit.
     int32_t commit(uint32_t slot, uint32_t *consumer_sleeps) {
         if (slot >= slot_len_) return TWINSTREAM_RING_ARGUMENT;

@@ -90,6 +90,8 @@ int32_t twinstream_ring_lease(twinstream_ring *ring, uint32_t *slot) {
     return ring->bits.lease(slot);
 }
 
+uint32_t twinstream_ring_used_len(const twinstream_ring *ring) { return ring->bits.used_len(); }
+
 int32_t twinstream_ring_commit(twinstream_ring *ring, uint32_t slot, uint32_t *consumer_sleeps) {
     return ring->bits.commit(slot, consumer_sleeps);
 }

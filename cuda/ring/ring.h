@@ -100,6 +100,9 @@ void twinstream_ring_describe(const twinstream_ring *ring, twinstream_ring_layou
  * that is freed during the sweep may be missed. Any thread. */
 int32_t twinstream_ring_lease(twinstream_ring *ring, uint32_t *slot);
 
+/* How many slots are not free, as they were met one after the other. Any thread. */
+uint32_t twinstream_ring_used_len(const twinstream_ring *ring);
+
 /* Hands a leased slot to the consumer; all that the caller wrote before is visible to whoever takes
  * it. *consumer_sleeps becomes 1 where the consumer must be woken, else 0. CLOSED: the slot stays
  * leased. Any thread. */

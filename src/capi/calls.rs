@@ -14,7 +14,7 @@ use super::open::{self, Live, Texts};
 use super::registry::{self, EngineName};
 use super::requests::Notice;
 use super::status::{Failed, Outcome, Status};
-use crate::engine::RequestOptions;
+use crate::engine::{self, LatencyHistogram, Refused, RequestOptions};
 use crate::sched::{Line, Priority, Reason};
 
 /// `TWINSTREAM_FOREVER`.
@@ -194,6 +194,10 @@ unsafe extern "C" fn twinstream_engine_stats(
 fn snapshot(live: &Live) -> layout::Stats {
     let stats = live.engine.stats();
     let line = |line: Line| [line.fixed_ns, line.per_image_ns];
+    let part = |histogram: &LatencyHistogram| layout::Latency {
+        mean_ns: histogram.mean_ns(),
+        p99_ns: histogram.quantile_ns(0.99),
+    };
     let batches = |reason| stats.started.compute[reason as usize];
     layout::Stats {
         struct_size: 0,
@@ -223,6 +227,19 @@ fn snapshot(live: &Live) -> layout::Stats {
         latency_max_ns: stats.latency.max_ns(),
         uploaded_bytes: stats.uploaded_bytes,
         downloaded_bytes: stats.downloaded_bytes,
+        late: stats.late,
+        refused: [
+            stats.refused.full,
+            stats.refused.size,
+            stats.refused.shut_down,
+            stats.refused.device_lost,
+        ],
+        slots_in_use: u64::from(stats.slots_in_use),
+        slot_len: u64::from(stats.slot_len),
+        waiting_time: part(&stats.waiting),
+        computing_time: part(&stats.computing),
+        notifying_time: part(&stats.notifying),
+        callback_ns: stats.callback_ns,
     }
 }
 
@@ -234,22 +251,72 @@ unsafe extern "C" fn twinstream_engine_prometheus(
     needed_bytes: *mut usize,
 ) -> i32 {
     fence(|| {
-        not_null(needed_bytes, "needed_bytes is NULL")?;
-        if room_bytes > 0 {
-            not_null(text, "text is NULL, though there is room")?;
-        }
-        let found = registry::with(engine, |live| Ok(live.engine.stats().prometheus()))?;
-        // SAFETY: see the module; no more is written than there is room for.
-        unsafe {
-            if room_bytes > 0 {
-                let len = found.floor_char_boundary(room_bytes - 1);
-                text.cast::<u8>().copy_from_nonoverlapping(found.as_ptr(), len);
-                text.add(len).write(0);
-            }
-            put(needed_bytes, found.len() + 1);
-        }
-        Ok(())
+        let found = || registry::with(engine, |live| Ok(live.engine.stats().prometheus()));
+        // SAFETY: see the module.
+        unsafe { put_text(found, text, room_bytes, needed_bytes) }
     })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn twinstream_engines_prometheus(
+    engines: *const *mut EngineName,
+    names: *const *const c_char,
+    engine_len: usize,
+    text: *mut c_char,
+    room_bytes: usize,
+    needed_bytes: *mut usize,
+) -> i32 {
+    fence(|| {
+        not_null(engines, "engines is NULL")?;
+        let found = || {
+            let mut named = Vec::new();
+            for index in 0..engine_len {
+                // SAFETY: see the module; there are so many engines and, unless NULL, names.
+                let (engine, name) = unsafe {
+                    let name = (!names.is_null()).then(|| self::text(*names.add(index))).flatten();
+                    (*engines.add(index), name)
+                };
+                let name =
+                    name.map_or(index.to_string(), |name| name.to_string_lossy().into_owned());
+                if named.iter().any(|(other, _)| *other == name) {
+                    let text = format!("two engines are called \"{name}\": names must differ");
+                    return Err(Failed::new(Status::Argument, text));
+                }
+                named.push((name, registry::with(engine, |live| Ok(live.engine.stats()))?));
+            }
+            let named: Vec<_> = named.iter().map(|(name, stats)| (&**name, stats)).collect();
+            Ok(engine::prometheus(&named))
+        };
+        // SAFETY: see the module.
+        unsafe { put_text(found, text, room_bytes, needed_bytes) }
+    })
+}
+
+/// Writes as much of what is found as there is room for, and how much room it takes.
+///
+/// # Safety
+/// `text` has room for `room_bytes`, `needed_bytes` may be written; both are checked for NULL.
+unsafe fn put_text(
+    found: impl FnOnce() -> Outcome<String>,
+    text: *mut c_char,
+    room_bytes: usize,
+    needed_bytes: *mut usize,
+) -> Outcome<()> {
+    not_null(needed_bytes, "needed_bytes is NULL")?;
+    if room_bytes > 0 {
+        not_null(text, "text is NULL, though there is room")?;
+    }
+    let found = found()?;
+    // SAFETY: the caller's word; no more is written than there is room for.
+    unsafe {
+        if room_bytes > 0 {
+            let len = found.floor_char_boundary(room_bytes - 1);
+            text.cast::<u8>().copy_from_nonoverlapping(found.as_ptr(), len);
+            text.add(len).write(0);
+        }
+        put(needed_bytes, found.len() + 1);
+    }
+    Ok(())
 }
 
 #[unsafe(no_mangle)]
@@ -299,6 +366,7 @@ unsafe extern "C" fn twinstream_submit(
         let handling = unsafe { handling(options) }?;
         let submitted = registry::with(engine, |live| {
             if image_bytes as u64 != live.geometry.image_bytes {
+                live.engine.refused(Refused::Size);
                 let expected = live.geometry.image_bytes;
                 let text = format!("the image has {image_bytes} bytes: expected {expected}");
                 return Err(Failed::new(Status::ImageSize, text));

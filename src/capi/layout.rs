@@ -135,13 +135,29 @@ pub(super) struct Stats {
     pub(super) latency_max_ns: u64,
     pub(super) uploaded_bytes: u64,
     pub(super) downloaded_bytes: u64,
+    pub(super) late: u64,
+    pub(super) refused: [u64; 4],
+    pub(super) slots_in_use: u64,
+    pub(super) slot_len: u64,
+    pub(super) waiting_time: Latency,
+    pub(super) computing_time: Latency,
+    pub(super) notifying_time: Latency,
+    pub(super) callback_ns: u64,
+}
+
+/// Mean and 99th percentile of a part of the latency.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Latency {
+    pub(super) mean_ns: f64,
+    pub(super) p99_ns: u64,
 }
 
 const _: () = {
     assert!(size_of::<Options>() == 136 && offset_of!(Options, null_image_bytes) == 72);
     assert!(size_of::<RequestOptions>() == 40 && offset_of!(RequestOptions, callback) == 24);
     assert!(size_of::<Geometry>() == 40 && offset_of!(Geometry, image_bytes) == 16);
-    assert!(size_of::<Stats>() == 256 && offset_of!(Stats, batch_len_mean) == 184);
+    assert!(size_of::<Stats>() == 368 && offset_of!(Stats, batch_len_mean) == 184);
 };
 
 // SAFETY: plain C structs of integers, floats and pointers that open with `struct_size`.

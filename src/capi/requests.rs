@@ -107,7 +107,7 @@ impl Requests {
     /// A new request, and where its image goes.
     pub(super) fn lease(&self, engine: &Engine) -> Outcome<(u64, *mut u8)> {
         let mut lease = engine.lease()?;
-        let place = self.free.pop().ok_or(Refused::Full)?;
+        let place = self.free.pop().ok_or_else(|| engine.refused(Refused::Full))?;
         let image = lease.as_mut_ptr();
         let mut life = self.places[place as usize].lock();
         life.held = Held::Lease(lease);

@@ -33,8 +33,13 @@ pub(super) fn calibrate(
     let mut results = Vec::with_capacity(long_len);
     for _ in 0..long_len {
         let result = shared.results.lease().expect("no result slot is in use yet").into_owned();
-        let request =
-            Request { deadline_ns: None, priority: Priority::Normal, result, handler: None };
+        let request = Request {
+            committed_ns: 0,
+            deadline_ns: None,
+            priority: Priority::Normal,
+            result,
+            handler: None,
+        };
         let lease = shared.images.lease().expect("no slot is in use yet");
         lease.commit(request).expect("the ring is open");
         let (slot, request) = images.take().expect("it was just committed");

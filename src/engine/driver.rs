@@ -12,6 +12,7 @@ use std::task::{Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
+use super::arrivals::Arrivals;
 use super::calibrate::calibrate;
 use super::contain::contain;
 use super::options::{EngineOptions, Failure};
@@ -56,7 +57,11 @@ struct Entry {
     /// None while the backend downloads to it.
     result: Option<ResultSlot>,
     cell: u32,
-    accepted_ns: u64,
+    committed_ns: u64,
+    /// When it is late.
+    deadline_ns: u64,
+    /// When its batch began to compute; 0 before.
+    started_ns: u64,
     handler: Option<(Arc<dyn Handler>, u64)>,
 }
 
@@ -104,6 +109,7 @@ struct Driver<'a> {
     published_ns: u64,
     is_draining: bool,
     geometry: Geometry,
+    latency_bound_ns: u64,
     stats: Box<Stats>,
 }
 
@@ -157,9 +163,11 @@ pub(super) fn serve(
         published_ns: 0,
         is_draining: false,
         geometry,
+        latency_bound_ns: config.latency_bound_ns.unwrap_or(NEVER_NS),
         stats: Box::default(),
     };
     let now_ns = shared.now_ns();
+    driver.stats.arrivals = Arrivals::new(now_ns);
     driver.publish(now_ns);
     // Loggers are the program's code here as below.
     let _ = contain(|| {
@@ -295,7 +303,7 @@ impl Driver<'_> {
                 Err(Refusal::Draining) => Failure::ShutDown,
                 Err(Refusal::Slot) => unreachable!("the ring and the scheduler count slots alike"),
             };
-            self.finish(now_ns, index, Err(failure));
+            self.finish(self.shared.now_ns(), index, Err(failure));
         }
         len > 0
     }
@@ -303,13 +311,19 @@ impl Driver<'_> {
     fn accept(&mut self, now_ns: u64, slot: Slot, request: Request) {
         self.stats.accepted += 1;
         self.stats.alive_len += 1;
+        self.stats.arrivals.count(now_ns);
         let (index, cell) = (slot.index(), request.result.slot());
         self.slot_of_cell[cell as usize] = index;
         self.entries[index as usize] = Some(Entry {
             image: Some(slot),
             result: Some(request.result),
             cell,
-            accepted_ns: now_ns,
+            committed_ns: request.committed_ns,
+            deadline_ns: request
+                .deadline_ns
+                .unwrap_or(NEVER_NS)
+                .min(now_ns.saturating_add(self.latency_bound_ns)),
+            started_ns: 0,
             handler: request.handler,
         });
     }
@@ -346,6 +360,8 @@ impl Driver<'_> {
     /// Does what the scheduler wants done now.
     fn act(&mut self, now_ns: u64) -> bool {
         let mut is_busy = false;
+        // The clock as the last answer was told, if nothing else was done since.
+        let mut told_ns = None;
         while let Some(action) = self.scheduler.poll_action(now_ns) {
             is_busy = true;
             let (stage, slots) = match action {
@@ -357,10 +373,13 @@ impl Driver<'_> {
                         Outcome::Cancelled => Err(Failure::Cancelled),
                         Outcome::Failed => Err(Failure::Failed),
                     };
-                    self.finish(now_ns, slot, outcome);
+                    let tells_ns = told_ns.unwrap_or_else(|| self.shared.now_ns());
+                    self.record(slot, outcome, (now_ns, tells_ns));
+                    told_ns = Some(self.finish(tells_ns, slot, outcome));
                     continue;
                 }
             };
+            told_ns = None;
             if self.in_flight_len == 0 {
                 self.silence.end(now_ns);
             }
@@ -377,6 +396,11 @@ impl Driver<'_> {
                 }
                 Stage::Compute => {
                     self.stats.batch_lens.record(slots.len());
+                    for &slot in slots {
+                        let entry = entry(&mut self.entries, slot);
+                        // It may have been committed since the clock was read.
+                        entry.started_ns = now_ns.max(entry.committed_ns);
+                    }
                     self.backend.compute(slots);
                 }
                 Stage::Download => {
@@ -445,14 +469,36 @@ impl Driver<'_> {
         self.images.wake();
     }
 
-    /// Ends a request, once.
-    fn finish(&mut self, now_ns: u64, slot: u32, outcome: std::result::Result<(), Failure>) {
+    /// Counts how long a request took that completed: the device was done with it at `done_ns`, its
+    /// caller sees the answer from `tells_ns` on.
+    fn record(
+        &mut self,
+        slot: u32,
+        outcome: std::result::Result<(), Failure>,
+        (done_ns, tells_ns): (u64, u64),
+    ) {
+        if outcome.is_err() {
+            return;
+        }
+        let entry = entry(&mut self.entries, slot);
+        let stats = &mut *self.stats;
+        stats.latency.record(tells_ns - entry.committed_ns);
+        stats.waiting.record(entry.started_ns - entry.committed_ns);
+        stats.computing.record(done_ns - entry.started_ns);
+        stats.notifying.record(tells_ns - done_ns);
+        stats.late += u64::from(tells_ns > entry.deadline_ns);
+    }
+
+    /// Ends a request, once, and tells its caller from `tells_ns` on; returns when that was over.
+    fn finish(
+        &mut self,
+        tells_ns: u64,
+        slot: u32,
+        outcome: std::result::Result<(), Failure>,
+    ) -> u64 {
         let entry = self.entries[slot as usize].take().expect("a request ends once");
         self.slot_of_cell[entry.cell as usize] = NO_SLOT;
         self.stats.count(outcome);
-        if outcome.is_ok() {
-            self.stats.latency.record(now_ns - entry.accepted_ns);
-        }
         // Before the answer: whoever gets it finds a free slot.
         self.images.ring().release(entry.image);
         let answered = Answered { outcome, slot: entry.result };
@@ -466,6 +512,9 @@ impl Driver<'_> {
         if let Err(text) = told {
             let _ = contain(|| log::error!("a handler of an answer: {text}"));
         }
+        let told_ns = self.shared.now_ns();
+        self.stats.callback_ns += told_ns - tells_ns;
+        told_ns
     }
 
     /// Answers everything that is left, and what is still committed meanwhile. No step of it keeps
@@ -482,15 +531,15 @@ impl Driver<'_> {
         let now_ns = self.shared.now_ns();
         for slot in 0..self.entries.len() {
             if self.entries[slot].is_some() {
-                let _ = contain(|| self.finish(now_ns, slot as u32, Err(failure)));
+                let _ = contain(|| self.finish(self.shared.now_ns(), slot as u32, Err(failure)));
             }
         }
         while let Some((slot, request)) = self.images.take() {
             let index = slot.index();
             self.accept(now_ns, slot, request);
-            let _ = contain(|| self.finish(now_ns, index, Err(failure)));
+            let _ = contain(|| self.finish(self.shared.now_ns(), index, Err(failure)));
         }
-        self.stats.read(&self.scheduler, now_ns);
+        self.stats.read(&self.scheduler);
         *self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner) = *self.stats;
         drop(ended);
         if is_stalled {
@@ -514,7 +563,7 @@ impl Driver<'_> {
 
     /// Publishes the statistics; false if someone is just reading them.
     fn publish(&mut self, now_ns: u64) -> bool {
-        self.stats.read(&self.scheduler, now_ns);
+        self.stats.read(&self.scheduler);
         match self.shared.stats.try_lock() {
             Ok(mut stats) => {
                 *stats = *self.stats;

@@ -29,10 +29,11 @@ pub struct Lease {
 impl Lease {
     pub(super) fn new(shared: &Arc<Shared>) -> Result<Self, Refused> {
         if let Some(refused) = shared.refusal() {
-            return Err(refused);
+            return Err(shared.count(refused));
         }
-        let image = shared.images.lease().map_err(|_| Refused::Full)?.into_owned();
-        let result = shared.results.lease().map_err(|_| Refused::Full)?.into_owned();
+        let full = |_| shared.count(Refused::Full);
+        let image = shared.images.lease().map_err(full)?.into_owned();
+        let result = shared.results.lease().map_err(full)?.into_owned();
         Ok(Self { image, result, shared: Arc::clone(shared) })
     }
 
@@ -87,7 +88,9 @@ impl Lease {
         }
         let Self { image, result, shared } = self;
         let deadline_ns = options.deadline.map(|deadline| shared.since_start_ns(deadline));
-        let request = Request { deadline_ns, priority: options.priority, result, handler };
+        let committed_ns = shared.now_ns();
+        let priority = options.priority;
+        let request = Request { committed_ns, deadline_ns, priority, result, handler };
         match image.commit(request) {
             Ok(committed) => {
                 if committed.consumer_sleeps {
@@ -98,7 +101,7 @@ impl Lease {
             Err(closed) => {
                 // A waker may be in the cell, which is to be at rest before its slot is let go.
                 let _ = shared.cells[closed.request.result.slot() as usize].take();
-                Err(shared.refusal().unwrap_or(Refused::ShutDown))
+                Err(shared.count(shared.refusal().unwrap_or(Refused::ShutDown)))
             }
         }
     }

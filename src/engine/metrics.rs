@@ -8,7 +8,9 @@ use std::fmt::Display;
 use std::fmt::Write;
 
 use super::histogram::{LatencyHistogram, LengthHistogram};
+use super::options::Refused;
 use super::stats::Stats;
+use crate::build_info::BUILD_INFO;
 use crate::sched::{Line, Reason, Stage};
 
 const STAGES: [(Stage, &str); 3] =
@@ -18,81 +20,217 @@ const STAGES: [(Stage, &str); 3] =
 const LATENCY_POWERS: std::ops::RangeInclusive<u32> = 11..=35;
 
 impl Stats {
-    /// These statistics in Prometheus' text format, to be served as `text/plain; version=0.0.4`.
+    /// These statistics in Prometheus' text format, to be served as `text/plain; version=0.0.4`;
+    /// [`prometheus`] renders those of several engines.
     ///
     /// Counters end in `_total`; times are seconds. Allocates.
     pub fn prometheus(&self) -> String {
-        let mut text = Text(String::with_capacity(8192));
-        self.write_requests(&mut text);
-        text.metric("batch_images", "histogram", "Images in a computed batch.");
-        text.lengths(&self.batch_lens);
-        text.metric(
-            "latency_seconds",
-            "histogram",
-            "From a request's admission to its result, of completed requests.",
-        );
-        text.latencies(&self.latency);
-        text.metric("transferred_bytes_total", "counter", "Bytes of images and results copied.");
-        text.sample("transferred_bytes_total", "stage=\"upload\"", self.uploaded_bytes);
-        text.sample("transferred_bytes_total", "stage=\"download\"", self.downloaded_bytes);
-        text.metric("stage_starts_total", "counter", "Stages started, by what made them start.");
-        for (stage, name) in STAGES {
-            for (reason, count) in Reason::ALL.into_iter().zip(self.started.of(stage)) {
-                let labels = format!("stage=\"{name}\",reason=\"{}\"", reason.name());
-                text.sample("stage_starts_total", &labels, count);
-            }
-        }
-        type Part = fn(&Line) -> f64;
-        let parts: [(&str, &str, Part); 2] = [
-            ("stage_fixed_seconds", "Fitted time of a batch of any length.", |line| line.fixed_ns),
-            ("stage_image_seconds", "Fitted time of one image more.", |line| line.per_image_ns),
-        ];
-        for (metric, help, part) in parts {
-            text.metric(metric, "gauge", help);
-            for (stage, name) in STAGES {
-                let seconds = part(self.fits.of(stage)) / 1e9;
-                text.sample(metric, &format!("stage=\"{name}\""), seconds);
-            }
-        }
-        text.0
-    }
-
-    fn write_requests(&self, text: &mut Text) {
-        text.metric("requests_accepted_total", "counter", "Requests that were handed over.");
-        text.sample("requests_accepted_total", "", self.accepted);
-        text.metric("requests_ended_total", "counter", "Requests answered, by how they ended.");
-        for (outcome, count) in [
-            ("completed", self.completed),
-            ("rejected", self.rejected),
-            ("expired", self.expired),
-            ("cancelled", self.cancelled),
-            ("failed", self.failed),
-            ("device_lost", self.device_lost),
-            ("shut_down", self.shut_down),
-        ] {
-            text.sample("requests_ended_total", &format!("outcome=\"{outcome}\""), count);
-        }
-        text.metric("requests_alive", "gauge", "Requests accepted and not ended.");
-        text.sample("requests_alive", "", self.alive_len);
-        text.metric("requests_waiting", "gauge", "Requests that wait for their upload.");
-        text.sample("requests_waiting", "", self.waiting_len);
-        text.metric("arrivals_per_second", "gauge", "Estimated arrival rate.");
-        text.sample("arrivals_per_second", "", self.arrival_rate_hz);
+        render(&[(String::new(), self)])
     }
 }
 
-struct Text(String);
+/// The statistics of several engines as one text in Prometheus' format: each sample has the label
+/// `engine`, and each metric stands there once. Names must differ. Allocates.
+///
+/// ```
+/// # let (resnet, spare) = <(twinstream::engine::Stats, twinstream::engine::Stats)>::default();
+/// let text = twinstream::engine::prometheus(&[("resnet", &resnet), ("spare", &spare)]);
+/// assert!(text.contains("twinstream_requests_alive{engine=\"spare\"} 0"));
+/// ```
+pub fn prometheus(engines: &[(&str, &Stats)]) -> String {
+    let label = |name: &str| {
+        let name = name.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        format!("engine=\"{name}\"")
+    };
+    let engines: Vec<_> = engines.iter().map(|(name, stats)| (label(name), *stats)).collect();
+    render(&engines)
+}
 
-impl Text {
-    fn metric(&mut self, name: &str, kind: &str, help: &str) {
-        let _ = writeln!(self.0, "# HELP twinstream_{name} {help}");
-        let _ = writeln!(self.0, "# TYPE twinstream_{name} {kind}");
+/// Of engines, each with the label that its samples carry; an empty one is none.
+fn render(engines: &[(String, &Stats)]) -> String {
+    let mut text = Text { text: String::with_capacity(20_000 * engines.len()), engines };
+    write_build(&mut text.text);
+    write_requests(&mut text);
+    write_latencies(&mut text);
+    let help = "Images in a computed batch.";
+    text.metric("batch_images", "histogram", help, |metric, stats| {
+        metric.lengths(&stats.batch_lens);
+    });
+    let help = "Bytes of images and results copied.";
+    text.metric("transferred_bytes_total", "counter", help, |metric, stats| {
+        metric.sample("stage=\"upload\"", stats.uploaded_bytes);
+        metric.sample("stage=\"download\"", stats.downloaded_bytes);
+    });
+    let help = "Stages started, by what made them start.";
+    text.metric("stage_starts_total", "counter", help, |metric, stats| {
+        for (stage, name) in STAGES {
+            for (reason, count) in Reason::ALL.into_iter().zip(stats.started.of(stage)) {
+                let labels = format!("stage=\"{name}\",reason=\"{}\"", reason.name());
+                metric.sample(&labels, count);
+            }
+        }
+    });
+    type Part = fn(&Line) -> f64;
+    let parts: [(&str, &str, Part); 2] = [
+        ("stage_fixed_seconds", "Fitted time of a batch of any length.", |line| line.fixed_ns),
+        ("stage_image_seconds", "Fitted time of one image more.", |line| line.per_image_ns),
+    ];
+    for (name, help, part) in parts {
+        text.metric(name, "gauge", help, |metric, stats| {
+            for (stage, name) in STAGES {
+                let seconds = part(stats.fits.of(stage)) / 1e9;
+                metric.sample(&format!("stage=\"{name}\""), seconds);
+            }
+        });
+    }
+    text.text
+}
+
+/// The library's, not an engine's.
+fn write_build(text: &mut String) {
+    let features: Vec<_> = BUILD_INFO.features().collect();
+    let _ = writeln!(text, "# HELP twinstream_build_info What this build is.");
+    let _ = writeln!(text, "# TYPE twinstream_build_info gauge");
+    let _ = writeln!(
+        text,
+        "twinstream_build_info{{version=\"{}\",commit=\"{}\",features=\"{}\"}} 1",
+        BUILD_INFO.version,
+        BUILD_INFO.commit.unwrap_or("unknown"),
+        features.join(" ")
+    );
+}
+
+fn write_requests(text: &mut Text<'_>) {
+    let help = "Requests that were handed over.";
+    text.metric("requests_accepted_total", "counter", help, |metric, stats| {
+        metric.sample("", stats.accepted);
+    });
+    let help = "Requests answered, by how they ended.";
+    text.metric("requests_ended_total", "counter", help, |metric, stats| {
+        for (outcome, count) in [
+            ("completed", stats.completed),
+            ("rejected", stats.rejected),
+            ("expired", stats.expired),
+            ("cancelled", stats.cancelled),
+            ("failed", stats.failed),
+            ("device_lost", stats.device_lost),
+            ("shut_down", stats.shut_down),
+        ] {
+            metric.sample(&format!("outcome=\"{outcome}\""), count);
+        }
+    });
+    let help = "Leases and commits that were refused, by reason.";
+    text.metric("requests_refused_total", "counter", help, |metric, stats| {
+        for (reason, count) in [
+            ("full", stats.refused.full),
+            ("size", stats.refused.size),
+            ("shut_down", stats.refused.shut_down),
+            ("device_lost", stats.refused.device_lost),
+        ] {
+            metric.sample(&format!("reason=\"{reason}\""), count);
+        }
+    });
+    let help = "Completed requests whose answer came after their deadline.";
+    text.metric("requests_late_total", "counter", help, |metric, stats| {
+        metric.sample("", stats.late);
+    });
+    let help = "Whether this is what the engine is doing.";
+    text.metric("state", "gauge", help, |metric, stats| {
+        for (state, refusal) in [
+            ("serving", None),
+            ("shut_down", Some(Refused::ShutDown)),
+            ("device_lost", Some(Refused::DeviceLost)),
+        ] {
+            metric.sample(&format!("state=\"{state}\""), u8::from(stats.refusal == refusal));
+        }
+    });
+    type Gauge = fn(&Stats) -> f64;
+    let gauges: [(&str, &str, Gauge); 5] = [
+        ("requests_alive", "Requests accepted and not ended.", |stats| stats.alive_len as f64),
+        ("requests_waiting", "Requests that wait for their upload.", |stats| {
+            stats.waiting_len as f64
+        }),
+        ("slots_in_use", "Image slots that are leased or hold a request.", |stats| {
+            f64::from(stats.slots_in_use)
+        }),
+        ("slots", "Image slots that there are.", |stats| f64::from(stats.slot_len)),
+        ("arrivals_per_second", "Requests accepted a second, over five.", |stats| {
+            stats.arrival_rate_hz
+        }),
+    ];
+    for (name, help, gauge) in gauges {
+        text.metric(name, "gauge", help, |metric, stats| metric.sample("", gauge(stats)));
+    }
+}
+
+fn write_latencies(text: &mut Text<'_>) {
+    type Part = fn(&Stats) -> &LatencyHistogram;
+    let parts: [(&str, &str, Part); 4] = [
+        (
+            "latency_seconds",
+            "From a completed request's commit to the moment its caller can see the answer.",
+            |stats| &stats.latency,
+        ),
+        ("waiting_seconds", "Of the latency, until the batch begins to compute.", |stats| {
+            &stats.waiting
+        }),
+        ("computing_seconds", "Of the latency, from then until the device is done.", |stats| {
+            &stats.computing
+        }),
+        ("notifying_seconds", "Of the latency, from then until its end.", |stats| &stats.notifying),
+    ];
+    for (name, help, part) in parts {
+        text.metric(name, "histogram", help, |metric, stats| metric.latencies(part(stats)));
+    }
+    let help = "Time spent in handlers and wakers of callers.";
+    text.metric("callback_seconds_total", "counter", help, |metric, stats| {
+        metric.sample("", stats.callback_ns as f64 / 1e9);
+    });
+}
+
+struct Text<'a> {
+    text: String,
+    engines: &'a [(String, &'a Stats)],
+}
+
+/// One engine's samples of a metric.
+struct Metric<'a> {
+    text: &'a mut String,
+    name: &'a str,
+    engine: &'a str,
+}
+
+impl Text<'_> {
+    fn metric(
+        &mut self,
+        name: &str,
+        kind: &str,
+        help: &str,
+        samples: impl Fn(&mut Metric<'_>, &Stats),
+    ) {
+        let _ = writeln!(self.text, "# HELP twinstream_{name} {help}");
+        let _ = writeln!(self.text, "# TYPE twinstream_{name} {kind}");
+        for (engine, stats) in self.engines {
+            samples(&mut Metric { text: &mut self.text, name, engine }, stats);
+        }
+    }
+}
+
+impl Metric<'_> {
+    fn sample(&mut self, labels: &str, value: impl Display) {
+        self.suffixed("", labels, value);
     }
 
-    fn sample(&mut self, name: &str, labels: &str, value: impl Display) {
-        let _ = match labels {
-            "" => writeln!(self.0, "twinstream_{name} {value}"),
-            _ => writeln!(self.0, "twinstream_{name}{{{labels}}} {value}"),
+    fn suffixed(&mut self, suffix: &str, labels: &str, value: impl Display) {
+        let Self { text, name, engine } = self;
+        let _ = match (*engine, labels) {
+            ("", "") => writeln!(text, "twinstream_{name}{suffix} {value}"),
+            ("", labels) | (labels, "") => {
+                writeln!(text, "twinstream_{name}{suffix}{{{labels}}} {value}")
+            }
+            (engine, _) => {
+                writeln!(text, "twinstream_{name}{suffix}{{{engine},{labels}}} {value}")
+            }
         };
     }
 
@@ -100,11 +238,11 @@ impl Text {
         let mut up_to_len = 0;
         for (length, count) in histogram.buckets() {
             up_to_len += count;
-            self.sample("batch_images_bucket", &format!("le=\"{length}\""), up_to_len);
+            self.suffixed("_bucket", &format!("le=\"{length}\""), up_to_len);
         }
-        self.sample("batch_images_bucket", "le=\"+Inf\"", histogram.len());
-        self.sample("batch_images_sum", "", histogram.image_len());
-        self.sample("batch_images_count", "", histogram.len());
+        self.suffixed("_bucket", "le=\"+Inf\"", histogram.len());
+        self.suffixed("_sum", "", histogram.image_len());
+        self.suffixed("_count", "", histogram.len());
     }
 
     fn latencies(&mut self, histogram: &LatencyHistogram) {
@@ -113,11 +251,11 @@ impl Text {
                 // Whole nanoseconds: what is below the bound and what is at most the bound differ
                 // by a nanosecond.
                 let labels = format!("le=\"{}\"", bound_ns as f64 / 1e9);
-                self.sample("latency_seconds_bucket", &labels, histogram.below_len(bound_ns));
+                self.suffixed("_bucket", &labels, histogram.below_len(bound_ns));
             }
         }
-        self.sample("latency_seconds_bucket", "le=\"+Inf\"", histogram.len());
-        self.sample("latency_seconds_sum", "", histogram.sum_ns() as f64 / 1e9);
-        self.sample("latency_seconds_count", "", histogram.len());
+        self.suffixed("_bucket", "le=\"+Inf\"", histogram.len());
+        self.suffixed("_sum", "", histogram.sum_ns() as f64 / 1e9);
+        self.suffixed("_count", "", histogram.len());
     }
 }

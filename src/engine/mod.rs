@@ -4,6 +4,7 @@
 //! the start the request path allocates nothing. Joins ring, scheduler and backend; which device
 //! computes and how batches are chosen it refuses to know. `docs/ENGINE.md` describes the protocol.
 
+mod arrivals;
 mod calibrate;
 mod cell;
 mod contain;
@@ -28,14 +29,15 @@ mod sync {
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU64};
 use std::sync::mpsc::{self, Receiver};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 pub use histogram::{LatencyHistogram, LengthHistogram};
 pub use lease::Lease;
+pub use metrics::prometheus;
 pub use options::{EngineOptions, Failure, Refused, RequestOptions};
-pub use stats::Stats;
+pub use stats::{Refusals, Stats};
 pub(crate) use ticket::spin_until;
 pub use ticket::{Answer, Handler, Output, Ticket};
 
@@ -55,8 +57,9 @@ const SLOT_LEN_MAX: usize = 32_768;
 /// that told by [`EngineOptions::stall_timeout`], [`Engine::drain`] it first.
 ///
 /// It belongs to the process that started it: start engines after forking. In a process that was
-/// forked off later nothing is answered. Leases and commits are [`Refused::Forked`], [`Ticket::wait`] and [`Engine::drain`] return at once
-/// there, dropping the engine leaks it, and an awaited ticket is never ready.
+/// forked off later nothing is answered. Leases and commits are [`Refused::Forked`] there,
+/// [`Ticket::wait`] and [`Engine::drain`] return at once, dropping the engine leaks it, and an
+/// awaited ticket is never ready.
 pub struct Engine {
     shared: Arc<Shared>,
     geometry: Geometry,
@@ -122,11 +125,16 @@ impl Engine {
         options: RequestOptions,
     ) -> std::result::Result<Ticket, Refused> {
         if image.len() != self.geometry.image_bytes {
-            return Err(Refused::Size);
+            return Err(self.refused(Refused::Size));
         }
         let mut lease = self.lease()?;
         lease.copy_from_slice(image);
         lease.commit(options)
+    }
+
+    /// Counts a refusal that the engine did not see itself, and hands it on.
+    pub(crate) fn refused(&self, refused: Refused) -> Refused {
+        self.shared.count(refused)
     }
 
     /// Sizes of images and results.
@@ -134,9 +142,10 @@ impl Engine {
         self.geometry
     }
 
-    /// What it has done so far.
+    /// What it has done so far. In a process that was forked off: until then, or nothing if it was
+    /// just being counted.
     pub fn stats(&self) -> Stats {
-        *self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.stats()
     }
 
     /// Why requests are refused for good; none while they are accepted.
@@ -238,6 +247,7 @@ fn build(options: &EngineOptions, geometry: Geometry) -> Result<(Arc<Shared>, Re
         status: AtomicU8::new(Status::Running as u8),
         fault: OnceLock::new(),
         stats: Mutex::new(Stats::default()),
+        refusal_counts: [const { AtomicU64::new(0) }; Refused::LEN],
         ended: Mutex::new(false),
         ended_signal: Condvar::new(),
     };

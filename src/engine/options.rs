@@ -76,9 +76,14 @@ pub enum Refused {
     /// The device is gone for good; [`Engine::fault`](super::Engine::fault) says why.
     #[error("the device is lost")]
     DeviceLost,
-    /// The engine is that of the process which this one was forked off: start engines after forking.
+    /// The engine is that of the process which this one was forked off: start engines afterwards.
     #[error("another process started the engine: start engines after forking")]
     Forked,
+}
+
+impl Refused {
+    /// Number of reasons.
+    pub(super) const LEN: usize = Self::Forked as usize + 1;
 }
 
 /// Why an accepted request has no result.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::cell::Cell;
 use super::options::{Failure, Refused};
-use super::stats::Stats;
+use super::stats::{Refusals, Stats};
 use super::ticket::{Answer, Handler, Output};
 use crate::backend::{Fault, ResultSlot};
 use crate::ring::{self, Ring};
@@ -21,6 +21,7 @@ pub(super) const NEVER_NS: u64 = u64::MAX;
 
 /// What travels with an image.
 pub(super) struct Request {
+    pub(super) committed_ns: u64,
     pub(super) deadline_ns: Option<u64>,
     pub(super) priority: Priority,
     /// Where its result goes; its number is that of the ticket's cell.
@@ -71,6 +72,8 @@ pub(super) struct Shared {
     pub(super) status: AtomicU8,
     pub(super) fault: OnceLock<Fault>,
     pub(super) stats: Mutex<Stats>,
+    /// How often new requests were refused, by [`Refused`].
+    pub(super) refusal_counts: [AtomicU64; Refused::LEN],
     /// Whether every request was answered and none will be accepted.
     pub(super) ended: Mutex<bool>,
     pub(super) ended_signal: Condvar,
@@ -97,6 +100,37 @@ impl Shared {
             status if status == Status::Running as u8 => None,
             status if status == Status::ShutDown as u8 => Some(Refused::ShutDown),
             _ => Some(Refused::DeviceLost),
+        }
+    }
+
+    /// Counts a refusal, and hands it on.
+    pub(super) fn count(&self, refused: Refused) -> Refused {
+        self.refusal_counts[refused as usize].fetch_add(1, Ordering::Relaxed);
+        refused
+    }
+
+    /// The statistics as of now.
+    pub(super) fn stats(&self) -> Stats {
+        let published = if self.is_forked() {
+            // A thread that is not in this process may hold the lock.
+            self.stats.try_lock().map(|stats| *stats).unwrap_or_default()
+        } else {
+            *self.stats.lock().unwrap_or_else(PoisonError::into_inner)
+        };
+        let count =
+            |refused: Refused| self.refusal_counts[refused as usize].load(Ordering::Relaxed);
+        Stats {
+            refused: Refusals {
+                full: count(Refused::Full),
+                size: count(Refused::Size),
+                shut_down: count(Refused::ShutDown),
+                device_lost: count(Refused::DeviceLost),
+            },
+            refusal: self.refusal(),
+            slots_in_use: self.images.used_len(),
+            slot_len: self.images.slot_len(),
+            arrival_rate_hz: published.arrivals.rate_hz(self.now_ns()),
+            ..published
         }
     }
 

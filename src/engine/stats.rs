@@ -1,11 +1,25 @@
 //! What an engine has done, as a snapshot.
 //!
-//! Invariant: `accepted` is the sum of all outcomes and of `alive_len`; `latency` holds as many
-//! durations as were `completed`.
+//! Invariant: `accepted` is the sum of all outcomes and of `alive_len`; each of the four latencies
+//! holds as many durations as were `completed`, and the sum of `latency` is that of its parts.
 
+use super::arrivals::Arrivals;
 use super::histogram::{LatencyHistogram, LengthHistogram};
-use super::options::Failure;
+use super::options::{Failure, Refused};
 use crate::sched::{Line, Reason, Scheduler, Stage, Stages};
+
+/// How often leases and commits were refused, by reason; these requests are not among the accepted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Refusals {
+    /// As [`Refused::Full`].
+    pub full: u64,
+    /// As [`Refused::Size`].
+    pub size: u64,
+    /// As [`Refused::ShutDown`].
+    pub shut_down: u64,
+    /// As [`Refused::DeviceLost`].
+    pub device_lost: u64,
+}
 
 /// Counts since the start, and the present state. At most about a millisecond old.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -26,11 +40,23 @@ pub struct Stats {
     pub device_lost: u64,
     /// Ended as [`Failure::ShutDown`].
     pub shut_down: u64,
+    /// Of those completed, how many callers could see their answer only after its deadline: that of
+    /// the request or the engine's latency bound, whichever is earlier.
+    pub late: u64,
+    /// What was refused before it was accepted.
+    pub refused: Refusals,
+    /// Why requests are refused for good now; none while they are accepted.
+    pub refusal: Option<Refused>,
+    /// Image slots in use, by leases and by requests until they end; a moment's count.
+    pub slots_in_use: u32,
+    /// Image slots that there are.
+    pub slot_len: u32,
     /// Accepted and not ended.
     pub alive_len: u64,
     /// Of these, how many wait for their upload.
     pub waiting_len: usize,
-    /// Estimated arrivals a second.
+    /// Arrivals a second: requests accepted in the last five seconds, over these. Of an engine that
+    /// is younger, over its life, but a second at least.
     pub arrival_rate_hz: f64,
     /// Lines fitted to the stages.
     pub fits: Stages<Line>,
@@ -38,13 +64,23 @@ pub struct Stats {
     pub started: Stages<[u64; Reason::ALL.len()]>,
     /// Lengths of the batches that were computed.
     pub batch_lens: LengthHistogram,
-    /// From a request's admission, when the scheduling thread first sees it, to its result; of
-    /// those that completed.
+    /// From a request's commit to the moment at which its caller can see the answer: it is in the
+    /// ticket, or its handler is called. Of those that completed, as are its three parts.
     pub latency: LatencyHistogram,
+    /// Of it, until its batch begins to compute; its upload is in here.
+    pub waiting: LatencyHistogram,
+    /// Of it, until the scheduling thread learns that its result was downloaded.
+    pub computing: LatencyHistogram,
+    /// Of it, until the caller can see the answer: the callbacks of others before it are in here.
+    pub notifying: LatencyHistogram,
+    /// Time that telling callers took in nanoseconds: in handlers and wakers, C's callbacks among
+    /// them.
+    pub callback_ns: u64,
     /// Bytes of images whose copy to the device was started.
     pub uploaded_bytes: u64,
     /// Bytes of results whose copy to the host was started.
     pub downloaded_bytes: u64,
+    pub(super) arrivals: Arrivals,
 }
 
 impl Stats {
@@ -62,11 +98,10 @@ impl Stats {
     }
 
     /// Takes over what the scheduler counts.
-    pub(super) fn read(&mut self, scheduler: &Scheduler, now_ns: u64) {
+    pub(super) fn read(&mut self, scheduler: &Scheduler) {
         let cost = scheduler.cost();
         let started = |stage| Reason::ALL.map(|reason| scheduler.decision_len(stage, reason));
         self.waiting_len = scheduler.waiting_len();
-        self.arrival_rate_hz = scheduler.arrival_rate_hz(now_ns);
         self.fits = Stages {
             upload: cost.line(Stage::Upload),
             compute: cost.line(Stage::Compute),

@@ -55,6 +55,7 @@ unsafe extern "C" {
     pub(super) fn twinstream_ring_destroy(ring: *mut Ring);
     pub(super) fn twinstream_ring_describe(ring: *const Ring, layout: *mut Layout);
     pub(super) fn twinstream_ring_lease(ring: *mut Ring, slot: *mut u32) -> i32;
+    pub(super) fn twinstream_ring_used_len(ring: *const Ring) -> u32;
     pub(super) fn twinstream_ring_commit(
         ring: *mut Ring,
         slot: u32,

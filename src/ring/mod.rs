@@ -104,6 +104,11 @@ impl<T> Ring<T> {
         self.shared.slot_len()
     }
 
+    /// Number of slots that are leased, committed or taken, while others may change that.
+    pub fn used_len(&self) -> u32 {
+        self.shared.used_len()
+    }
+
     /// Bytes of a slot.
     pub fn slot_bytes(&self) -> usize {
         self.shared.slot_bytes()

@@ -98,6 +98,11 @@ impl<T> Shared<T> {
         }
     }
 
+    pub(super) fn used_len(&self) -> u32 {
+        // SAFETY: the ring lives; any thread may count.
+        unsafe { ffi::twinstream_ring_used_len(self.ring.as_ptr()) }
+    }
+
     /// Leases a slot; `None` where no free one was met.
     pub(super) fn lease(&self) -> Option<u32> {
         let mut slot = 0;

@@ -318,11 +318,6 @@ impl Scheduler {
         &self.cost
     }
 
-    /// Estimated arrivals a second.
-    pub fn arrival_rate_hz(&self, now_ns: u64) -> f64 {
-        self.rate.per_ns(now_ns) * 1e9
-    }
-
     /// Requests in host memory that wait for their upload.
     pub fn waiting_len(&self) -> usize {
         self.waiting.len()

@@ -50,7 +50,7 @@ AT(twinstream_geometry, width, 8);
 AT(twinstream_geometry, image_bytes, 16);
 AT(twinstream_geometry, result_len, 24);
 AT(twinstream_geometry, batch_len_max, 32);
-ASSERT(sizeof(twinstream_stats) == 256, "stats");
+ASSERT(sizeof(twinstream_stats) == 368, "stats");
 AT(twinstream_stats, accepted, 8);
 AT(twinstream_stats, completed, 16);
 AT(twinstream_stats, rejected, 24);
@@ -71,6 +71,13 @@ AT(twinstream_stats, batch_len_mean, 184);
 AT(twinstream_stats, latency_mean_ns, 200);
 AT(twinstream_stats, latency_max_ns, 232);
 AT(twinstream_stats, downloaded_bytes, 248);
+AT(twinstream_stats, late, 256);
+AT(twinstream_stats, refused_full, 264);
+AT(twinstream_stats, refused_device_lost, 288);
+AT(twinstream_stats, slots_in_use, 296);
+AT(twinstream_stats, waiting_mean_ns, 312);
+AT(twinstream_stats, notifying_p99_ns, 352);
+AT(twinstream_stats, callback_ns, 360);
 
 uint32_t other_unit_abi_version(void);
 

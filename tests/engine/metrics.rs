@@ -1,10 +1,14 @@
 //! What the engine says of itself: statistics that add up, and their text as a scraper reads it.
 
 use std::collections::BTreeMap;
+use std::io::Write;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use twinstream::backend::{Geometry, Null};
-use twinstream::engine::{Engine, EngineOptions, RequestOptions, Stats};
+use twinstream::engine::{
+    Answer, Engine, EngineOptions, Refused, RequestOptions, Stats, prometheus,
+};
 
 const GEOMETRY: Geometry = Geometry { image_bytes: 100, result_len: 3, batch_len_max: 16 };
 
@@ -125,6 +129,134 @@ fn the_prometheus_text_parses_and_says_the_same() {
     let batches: f64 =
         starts.iter().filter(|(labels, _)| compute(labels)).map(|(_, count)| count).sum();
     assert_eq!(batches, single("twinstream_batch_images_count"));
+}
+
+#[test]
+fn the_parts_of_the_latency_add_up() {
+    let stats = served(300);
+    let parts = [stats.waiting, stats.computing, stats.notifying];
+    assert!(parts.iter().all(|part| part.len() == stats.completed));
+    assert_eq!(parts.iter().map(|part| part.sum_ns()).sum::<u64>(), stats.latency.sum_ns());
+    assert!(stats.waiting.sum_ns() > 0 && stats.computing.sum_ns() > 0);
+}
+
+/// A handler that holds up the scheduling thread: it is counted, and so is the answer behind it.
+#[test]
+fn callbacks_and_late_answers_are_counted() {
+    const HELD: Duration = Duration::from_millis(60);
+    let options = EngineOptions { slot_len: 8, ..EngineOptions::default() };
+    let engine = Engine::start(Null::new(GEOMETRY), &options).unwrap();
+    let holds = |_: u64, _: Answer| std::thread::sleep(HELD);
+    let handler = std::sync::Arc::new(holds);
+    let request = || RequestOptions {
+        deadline: Some(Instant::now() + HELD / 2),
+        ..RequestOptions::default()
+    };
+    for lease in [0; 4].map(|_| engine.lease().unwrap()) {
+        lease.commit_with(request(), handler.clone(), 0).unwrap();
+    }
+    assert!(engine.drain(Duration::from_secs(10)));
+    let stats = engine.stats();
+    let held_len = stats.completed + stats.expired + stats.rejected;
+    assert_eq!(held_len, 4, "{stats:?}");
+    assert!(stats.callback_ns >= held_len * HELD.as_nanos() as u64, "{stats:?}");
+    // The first may be answered in time; whoever was computed with it is not.
+    assert!(stats.late + stats.expired + stats.rejected >= 1, "{stats:?}");
+    assert!(stats.late <= stats.completed);
+}
+
+#[test]
+fn refusals_are_counted_by_reason() {
+    let options = EngineOptions { slot_len: 3, ..EngineOptions::default() };
+    let engine = Engine::start(Null::new(GEOMETRY), &options).unwrap();
+    let leases = [0; 3].map(|_| engine.lease().unwrap());
+    for _ in 0..5 {
+        assert_eq!(engine.lease().unwrap_err(), Refused::Full);
+    }
+    let refused = engine.submit(&[0; 7], RequestOptions::default()).unwrap_err();
+    assert_eq!(refused, Refused::Size);
+    let stats = engine.stats();
+    assert_eq!((stats.slots_in_use, stats.slot_len, stats.refusal), (3, 3, None));
+    assert!(engine.drain(Duration::from_secs(10)));
+    for lease in leases {
+        assert_eq!(lease.commit(RequestOptions::default()).unwrap_err(), Refused::ShutDown);
+    }
+    assert_eq!(engine.lease().unwrap_err(), Refused::ShutDown);
+    let stats = engine.stats();
+    let refused = stats.refused;
+    assert_eq!((refused.full, refused.size, refused.shut_down), (5, 1, 4));
+    assert_eq!((stats.slots_in_use, stats.refusal), (0, Some(Refused::ShutDown)));
+    assert_eq!(stats.accepted, 0);
+    let samples = parse(&stats.prometheus());
+    let values = samples["twinstream_requests_refused_total"].iter().map(|(_, value)| *value);
+    assert_eq!(values.collect::<Vec<_>>(), [5.0, 1.0, 4.0, 0.0]);
+}
+
+/// Twenty a second, by this clock: a rate, and zero once they have passed.
+#[test]
+fn the_arrival_rate_is_what_came() {
+    let options = EngineOptions { slot_len: 8, ..EngineOptions::default() };
+    let engine = Engine::start(Null::new(GEOMETRY), &options).unwrap();
+    let start = Instant::now();
+    let mut sent_len = 0;
+    while start.elapsed() < Duration::from_millis(1500) {
+        engine.submit(&[1; 100], RequestOptions::default()).unwrap().wait().unwrap();
+        sent_len += 1;
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let until = Instant::now() + Duration::from_secs(10);
+    while engine.stats().accepted < sent_len {
+        assert!(Instant::now() < until);
+    }
+    // All of them came in the last five seconds, so the clock alone can be off.
+    let (before, rate_hz) = (start.elapsed(), engine.stats().arrival_rate_hz);
+    let expected_hz = sent_len as f64 / before.as_secs_f64();
+    assert!((rate_hz / expected_hz - 1.0).abs() < 0.05, "{rate_hz}: expected {expected_hz}");
+}
+
+/// Two engines in one text: each metric once, each sample with its engine.
+#[test]
+fn engines_share_a_scrape() {
+    let (one, other) = (served(20), served(30));
+    let text = prometheus(&[("one", &one), ("a \"b\\", &other)]);
+    assert!(text.contains(r#"{engine="a \"b\\"} 31"#), "{text}");
+    let samples = parse(&text.replace(r#"a \"b\\"#, "other"));
+    for (name, series) in &samples {
+        if name == "twinstream_build_info" {
+            continue;
+        }
+        let engine = |wanted: &str| {
+            let of = |labels: &Labels| labels.contains(&("engine".into(), wanted.into()));
+            series.iter().filter(|(labels, _)| of(labels)).count()
+        };
+        assert_eq!((engine("one"), engine("other")), (series.len() / 2, series.len() / 2));
+    }
+    let accepted = samples["twinstream_requests_accepted_total"].iter().map(|(_, value)| *value);
+    assert_eq!(accepted.collect::<Vec<_>>(), [21.0, 31.0]);
+}
+
+/// Prometheus' own reader finds nothing to say, of one engine and of two.
+#[test]
+fn promtool_accepts_the_text() {
+    if Command::new("promtool").arg("--version").output().is_err() {
+        assert!(std::env::var_os("TWINSTREAM_REQUIRE_PROMTOOL").is_none(), "no promtool");
+        eprintln!("SKIPPED: no promtool (Debian's package prometheus has it)");
+        return;
+    }
+    let stats = served(20);
+    for text in [stats.prometheus(), prometheus(&[("0", &stats), ("1", &stats)])] {
+        let mut promtool = Command::new("promtool")
+            .args(["check", "metrics"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        let output = promtool.wait_with_output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        assert!(output.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
+    }
 }
 
 #[test]
