@@ -162,7 +162,7 @@ fn bad_images_are_reported_and_the_others_answered() {
         ("fake.png", b"not a picture".to_vec(), "not an image"),
         ("fake.jpg", b"\xff\xd8\xff\xe0 nor this one \xff\xd9".to_vec(), "JPEG"),
         ("empty.png", Vec::new(), "empty"),
-        ("animation.gif", b"GIF89a\x01\0\x01\0\0\0\0;".to_vec(), "Gif"),
+        ("animation.gif", b"GIF89a\x01\0\x01\0\0\0\0;".to_vec(), "GIF"),
     ];
     let good = example("cifar-frog.png");
     let mut arguments = vec![good.clone()];
@@ -268,7 +268,7 @@ fn what_cannot_be_done_is_explained() {
     let absent = folder.join("absent.safetensors").to_str().unwrap().to_owned();
     for (arguments, reason) in [
         #[cfg(not(feature = "cuda"))]
-        (&["classify", "--backend", "cuda", &image][..], "no CUDA backend"),
+        (&["classify", "--backend", "cuda", &image][..], "no GPU backend"),
         (&["classify", "--weights", &absent, &image][..], "absent.safetensors"),
         (&["classify", "--weights", &fake, "--config", &config, &image], "bad.json"),
         (&["classify", "--weights", &fake, &image], "fake.safetensors"),

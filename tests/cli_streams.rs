@@ -117,8 +117,8 @@ fn an_image_may_come_from_stdin() {
 
     for (line, status, words) in [
         ("cat $SHIP | $TWINSTREAM classify --top 1 -", 0, ""),
-        ("$TWINSTREAM classify - $CAT </dev/null", SOME_FAILED, "stdin: the file is empty"),
-        ("$TWINSTREAM classify - <&-", FAILED, "stdin: the file is empty"),
+        ("$TWINSTREAM classify - $CAT </dev/null", SOME_FAILED, "stdin: this is an empty file"),
+        ("$TWINSTREAM classify - <&-", FAILED, "stdin: this is an empty file"),
         ("echo no picture | $TWINSTREAM classify -", FAILED, "stdin: not an image"),
         ("$TWINSTREAM classify - - <$CAT", USAGE, "stdin holds one image"),
     ] {

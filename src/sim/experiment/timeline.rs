@@ -99,7 +99,8 @@ mod tests {
         for (found, expected) in latency_ms.iter().zip(expected) {
             assert!((found.0 - expected.0).abs() < 1e-9 && (found.1 - expected.1).abs() < 1e-9);
         }
-        assert_eq!(timeline.longest_ms, Some((0.15, 100.0)));
+        let longest = timeline.longest_ms.unwrap();
+        assert!((longest.0 - 0.15).abs() < 1e-9 && (longest.1 - 100.0).abs() < 1e-9);
         let rates_hz: Vec<f64> =
             timeline.throughput_hz(0.4).iter().map(|(_, rate_hz)| rate_hz.round()).collect();
         assert_eq!(rates_hz, [10.0, 10.0, 7.0, 5.0]);
