@@ -119,7 +119,11 @@ fn an_image_may_come_from_stdin() {
         ("cat $SHIP | $TWINSTREAM classify --top 1 -", 0, ""),
         ("$TWINSTREAM classify - $CAT </dev/null", SOME_FAILED, "stdin: this is an empty file"),
         ("$TWINSTREAM classify - <&-", FAILED, "stdin: this is an empty file"),
-        ("echo no picture | $TWINSTREAM classify -", FAILED, "stdin: this is a text file, not an image"),
+        (
+            "echo no picture | $TWINSTREAM classify -",
+            FAILED,
+            "stdin: this is a text file, not an image",
+        ),
         ("$TWINSTREAM classify - - <$CAT", USAGE, "stdin holds one image"),
     ] {
         let output = shell(line);
