@@ -17,13 +17,25 @@ pub(super) enum Waiter {
 }
 
 impl Waiter {
-    fn wake(self) {
+    fn wake(self) -> Finished {
         match self {
-            Self::None => {}
+            Self::None => return Finished::Kept,
             Self::Thread(thread) => thread.unpark(),
             Self::Task(waker) => waker.wake(),
         }
+        Finished::Woke
     }
+}
+
+/// What became of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Finished {
+    /// The ticket was given up: the answer was dropped.
+    GivenUp,
+    /// It awaits its ticket; nobody waits yet.
+    Kept,
+    /// It awaits its ticket, whose waiter was woken.
+    Woke,
 }
 
 enum State<T> {
@@ -63,9 +75,8 @@ impl<T> Cell<T> {
         self.is_ended.load(Ordering::Relaxed)
     }
 
-    /// Stores the answer and wakes the waiter. False if the ticket was given up: the answer is
-    /// dropped.
-    pub(super) fn finish(&self, answer: T) -> bool {
+    /// Stores the answer and wakes the waiter.
+    pub(super) fn finish(&self, answer: T) -> Finished {
         let mut state = self.lock();
         let before = std::mem::replace(&mut *state, State::REST);
         match before {
@@ -73,14 +84,13 @@ impl<T> Cell<T> {
                 *state = State::Ended(answer);
                 self.is_ended.store(true, Ordering::Relaxed);
                 drop(state);
-                waiter.wake();
-                true
+                waiter.wake()
             }
             // Dropped after the lock: by then the cell is at rest, and its slot may be let go.
             State::Abandoned => {
                 drop(state);
                 drop(answer);
-                false
+                Finished::GivenUp
             }
             State::Ended(_) => unreachable!("a request ends once"),
         }

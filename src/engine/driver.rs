@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use super::arrivals::Arrivals;
 use super::calibrate::calibrate;
+use super::cell::Finished;
 use super::contain::contain;
 use super::options::{EngineOptions, Failure};
 use super::pin;
@@ -489,7 +490,8 @@ impl Driver<'_> {
         stats.late += u64::from(tells_ns > entry.deadline_ns);
     }
 
-    /// Ends a request, once, and tells its caller from `tells_ns` on; returns when that was over.
+    /// Ends a request, once, and tells its caller from `tells_ns` on; returns when that was over. The
+    /// clock is read where code of others ran: what else there is to do is shorter than its reading.
     fn finish(
         &mut self,
         tells_ns: u64,
@@ -504,13 +506,18 @@ impl Driver<'_> {
         let answered = Answered { outcome, slot: entry.result };
         // Wakers and handlers are the callers' code.
         let told = contain(|| match entry.handler {
-            None => {
-                self.shared.cells[entry.cell as usize].finish(answered);
+            None => self.shared.cells[entry.cell as usize].finish(answered),
+            Some((handler, tag)) => {
+                handler.answered(tag, answered.into_answer());
+                Finished::Woke
             }
-            Some((handler, tag)) => handler.answered(tag, answered.into_answer()),
         });
-        if let Err(text) = told {
-            let _ = contain(|| log::error!("a handler of an answer: {text}"));
+        match told {
+            Ok(Finished::Kept | Finished::GivenUp) => return tells_ns,
+            Ok(Finished::Woke) => {}
+            Err(text) => {
+                let _ = contain(|| log::error!("a handler of an answer: {text}"));
+            }
         }
         let told_ns = self.shared.now_ns();
         self.stats.callback_ns += told_ns - tells_ns;
