@@ -83,6 +83,17 @@ fn example_images_get_their_classes() {
     }
 }
 
+/// The README's first command prints what the README shows.
+#[test]
+fn the_readme_shows_what_is_printed() {
+    let readme = fs::read_to_string(repository("README.md")).unwrap();
+    let (_, shown) = readme.split_once("```text\n").unwrap();
+    let (shown, _) = shown.split_once("…").unwrap();
+    let path = shown.lines().next().unwrap();
+    let output = twinstream(&["classify", path]);
+    assert!(stdout(&output).starts_with(shown), "{}", stdout(&output));
+}
+
 #[test]
 fn classes_are_the_same_without_logits() {
     let image = example("cat-chelsea.jpg");
