@@ -196,16 +196,20 @@ fn the_seed_decides_the_arrivals() {
 #[test]
 fn a_sweep_ends_and_names_a_knee() {
     let folder = folder("sweep");
-    let words = "--policies serial,stream --arrivals poisson:600 --duration 300ms --sweep";
+    let words = "--policies serial,stream --arrivals poisson:250.4 --duration 300ms --sweep";
     let runs = bench(&format!("--backend {DEVICE} {words} --out {}", folder.display()));
     for policy in ["serial", "stream"] {
         let runs: Vec<&Value> = runs.iter().filter(|run| run["policy"] == policy).collect();
         let rates_hz: Vec<f64> = runs.iter().map(|run| number(run, "rate_hz")).collect();
-        assert_eq!(rates_hz[0], 600.0);
+        assert_eq!(rates_hz[0], 250.4);
         assert!(rates_hz.windows(2).all(|pair| (pair[1] / pair[0] - 1.25).abs() < 1e-4));
         // The device computes 2,000 images a second at most, so that it was left behind.
-        assert!(runs.len() <= 8, "{rates_hz:?}");
+        assert!(runs.len() <= 12, "{rates_hz:?}");
         assert_eq!(runs.iter().filter(|run| run["is_knee"] == true).count(), 1);
+        // The words and the seed give the same arrivals again.
+        for run in runs {
+            assert_eq!(run["arrivals"], format!("poisson:{}", number(run, "rate_hz")));
+        }
     }
     let csv = fs::read_to_string(folder.join("bench.csv")).unwrap();
     assert_eq!(csv.lines().count(), 1 + runs.len());
@@ -238,6 +242,17 @@ fn a_sweep_ends_and_names_a_knee() {
 }
 
 #[test]
+fn where_a_sweep_starts_beyond_the_knee_none_is_named() {
+    let words = "--policies serial --arrivals uniform:9000 --duration 200ms --sweep";
+    let output = twinstream(&format!("bench --backend {DEVICE} {words} --json"));
+    let run: Value = serde_json::from_slice(&output.stdout).expect("one run, left behind");
+    assert_eq!(run["is_knee"], false);
+    let told = String::from_utf8(output.stderr).unwrap();
+    let expected = "serial: no knee from 9000/s on: start the sweep lower";
+    assert!(told.contains(expected), "{told}");
+}
+
+#[test]
 fn an_experiment_in_real_time_is_drawn_beside_its_prediction() {
     let folder = folder("experiment");
     let words = "experiment peak-clipping --backend sim:gtx-1080ti";
@@ -246,9 +261,15 @@ fn an_experiment_in_real_time_is_drawn_beside_its_prediction() {
     for row in &rows {
         let ratio = number(row, "mean_ms") / number(row, "simulated_mean_ms");
         assert!(ratio > 0.8 && ratio < 4.0, "{row}");
+        assert!(number(row, "late_p99_ms") >= 0.0, "{row}");
     }
     let report = fs::read_to_string(folder.join("report.html")).unwrap();
-    for words in ["sim:gtx-1080ti", "in real time", "serial, simulated", "Peak clipping"] {
+    for words in [
+        "paper's experiments on sim:gtx-1080ti</h1>",
+        "in real time",
+        "serial, simulated",
+        "Peak clipping",
+    ] {
         assert!(report.contains(words), "the report lacks {words}");
     }
     let points = fs::read_to_string(folder.join("peak-clipping.csv")).unwrap();

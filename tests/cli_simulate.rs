@@ -224,6 +224,10 @@ fn shells_and_man_know_every_command() {
     }
     let page = fs::read_to_string(folder.join("twinstream-simulate.1")).unwrap();
     assert!(page.contains("preferred=A/B"), "{page}");
+    // Tables are not filled.
+    let (_, notes) = page.split_once(".SH NOTES\n.nf\n").expect("no notes");
+    assert!(notes.ends_with(".fi\n") && notes.contains("\nExit status:\n"), "{notes}");
+    assert!(page.contains("\"Twinstream Manual\"") && page.contains("\"twinstream 0."), "{page}");
     assert!(fs::read_to_string(folder.join("twinstream.1")).unwrap().contains("simulate"));
     fs::remove_dir_all(folder).unwrap();
 }
@@ -281,6 +285,10 @@ fn a_plan_gives_a_rate_for_each_policy() {
     assert_eq!(plans[1]["method"], "simulated");
     assert!(number(&plans[1], "rate_hz") > number(&plans[0], "rate_hz"));
     assert!(plans.iter().all(|plan| number(plan, "p99_ms") <= 200.0));
+    let words = "plan --device h100 --latency-bound 300us --policies fixed:delay=1ms";
+    assert!(objects(&format!("{words} --json"))[0]["rate_hz"].is_null());
+    let printed = String::from_utf8(twinstream(words).stdout).unwrap();
+    assert!(printed.contains("fixed: even of images that come alone, over 1 %"), "{printed}");
 }
 
 #[test]
@@ -330,7 +338,10 @@ fn an_experiment_writes_points_charts_and_a_report() {
     assert_eq!(points.lines().next(), Some("panel,x_axis,y_axis,series,x,y"));
     assert!(points.lines().count() > 200);
     assert!(points.lines().all(|line| line.split(',').count() >= 6));
-    assert_eq!(read("peak-clipping-figures.csv").lines().count(), 3);
+    let figures = read("peak-clipping-figures.csv");
+    assert_eq!(figures.lines().count(), 3);
+    let digits = |cell: &str| cell.chars().filter(char::is_ascii_digit).count();
+    assert!(figures.split([',', '\n']).all(|cell| digits(cell) <= 7), "{figures}");
     let svg = read("peak-clipping.svg");
     for words in ["<svg", "time (s)", "images/s", "synchronous", "asynchronous"] {
         assert!(svg.contains(words), "the chart lacks {words}");

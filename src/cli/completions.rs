@@ -2,13 +2,17 @@
 //! made from the command line's own description.
 
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use anyhow::Context;
 use clap_complete::Shell;
+use clap_mangen::Man;
+use clap_mangen::roff::{Roff, roman};
 
 use crate::output::stdout;
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Print completions for a shell
 ///
@@ -39,6 +43,38 @@ pub(crate) fn write_man(options: &ManOptions, command: clap::Command) -> anyhow:
     let folder = &options.folder;
     let cannot = || format!("cannot write man pages to {}", folder.display());
     fs::create_dir_all(folder).with_context(cannot)?;
-    let command = command.version(env!("CARGO_PKG_VERSION")).disable_version_flag(true);
-    clap_mangen::generate_to(command, folder).with_context(cannot)
+    let mut command = command.version(VERSION).disable_version_flag(true);
+    command = command.disable_help_subcommand(true);
+    command.build();
+    let subcommands = command.get_subcommands().filter(|command| !command.is_hide_set());
+    for command in subcommands.chain([&command]) {
+        let man = Man::new(command.clone())
+            .source(format!("twinstream {VERSION}"))
+            .manual("Twinstream Manual");
+        let path = folder.join(man.get_filename());
+        fs::write(path, page(&man, command)?).with_context(cannot)?;
+    }
+    Ok(())
+}
+
+/// A man page. What stands below the options is laid out already: it is not filled.
+fn page(man: &Man, command: &clap::Command) -> io::Result<Vec<u8>> {
+    let mut page = Vec::new();
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_description_section(&mut page)?;
+    man.render_options_section(&mut page)?;
+    if command.has_subcommands() {
+        man.render_subcommands_section(&mut page)?;
+    }
+    if let Some(notes) = command.get_after_long_help().or(command.get_after_help()) {
+        let mut section = Roff::new();
+        section.control("SH", ["NOTES"]).control("nf", []);
+        for line in notes.to_string().lines() {
+            section.text([roman(line)]);
+        }
+        section.control("fi", []).to_writer(&mut page)?;
+    }
+    Ok(page)
 }

@@ -16,6 +16,7 @@ use crate::options::{Classifier, ModelOptions};
 use crate::outcome::{Outcome, progress_bar};
 use crate::output::{stdout, tell};
 use crate::reader::for_each_batch;
+use crate::table;
 
 /// An image counts where its class is among so many, the most probable.
 const TOP_LEN: usize = 5;
@@ -103,7 +104,7 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
         left_out: left_out.len,
         top1: share(top1_len),
         top5: share(top5_len),
-        images_per_second: images_len as f64 / seconds,
+        images_per_second: table::round(images_len as f64 / seconds),
     };
     if options.json {
         write_line(&mut output, &summary)?;

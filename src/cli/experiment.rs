@@ -8,12 +8,12 @@ use anyhow::Context;
 use clap::builder::PossibleValuesParser;
 use serde_json::{Map, Value};
 use twinstream::BUILD_INFO;
-use twinstream::sim::experiment::{self, Figure, Live, LiveScale, Scale};
+use twinstream::sim::experiment::{self, Figure, LiveScale, Scale};
 use twinstream::sim::words;
 
 use crate::files::{points_csv, replace, table_csv};
 use crate::html::{Preface, Section};
-use crate::live::{BackendWords, LiveWorld, OpenOptions};
+use crate::live::{BackendWords, LiveWorld, OpenOptions, warn_if_late};
 use crate::long_bar::LongBar;
 use crate::outcome::Usage;
 use crate::{charts, html, table};
@@ -30,7 +30,7 @@ pub(crate) struct Args {
     /// Folder to write to; made if it isn't there.
     #[arg(long)]
     out: PathBuf,
-    /// Requests of the longest runs in virtual time.
+    /// Requests of a point at most, in virtual time; but concurrency-latency has runs of 200 s.
     #[arg(long, conflicts_with = "backend", default_value_t = Scale::default().request_len,
         value_parser = clap::value_parser!(u64).range(1_000..))]
     requests: u64,
@@ -93,7 +93,10 @@ impl<'a> Session<'a> {
             self.bar.start(index);
             let figure = experiment(self.names[index], &self.bar)?;
             let written = self.write(&figure);
-            self.bar.end(|| written.and_then(|()| self.print(&figure)))?;
+            self.bar.end(|| {
+                warn_of_late(&figure);
+                written.and_then(|()| self.print(&figure))
+            })?;
         }
         self.bar.clear();
         if !self.args.json {
@@ -196,7 +199,8 @@ fn in_virtual_time(args: &Args) -> anyhow::Result<()> {
         text: format!(
             "Everything here is simulated: the scheduler is the one that serves, the devices and \
              arrivals are models. Latency counts from the scheduled arrival to the result on the \
-             host. Dashed lines are bounds or references. Seed {}, {} requests a point at most.",
+             host. Dashed lines are bounds or references. Seed {}, {} requests a point at most, but \
+             for concurrency-latency, which has runs of 200 s.",
             scale.seed, scale.request_len,
         ),
         facts: facts(),
@@ -209,7 +213,7 @@ fn in_real_time(args: &Args, backend: &BackendWords) -> anyhow::Result<()> {
     let scale = LiveScale { seed: args.seed, point_s: args.point * 1e-9 };
     let world = LiveWorld::new(args.open.open(backend)?, args.seed)?;
     let preface = Preface {
-        title: format!("Twinstream: the paper's experiments on {}", world.name()),
+        title: format!("Twinstream: the paper's experiments on {}", world.backend()),
         text: format!(
             "Measured in real time on this machine, beside what the simulator predicts for the \
              same arrivals, seed and limits. Latency counts from the moment a request was due to \
@@ -222,6 +226,21 @@ fn in_real_time(args: &Args, backend: &BackendWords) -> anyhow::Result<()> {
         let figure = experiment::run_live(name, &world, &scale, bar).context("it is gone")?;
         figure.map_err(anyhow::Error::from_boxed)
     })
+}
+
+/// Says of which runs in real time the generator may have moved the figures.
+fn warn_of_late(figure: &Figure) {
+    let Figure { name, table, .. } = figure;
+    let column = |name: &str| table.columns.iter().position(|column| *column == name);
+    let (Some(late), Some(mean)) = (column("late_p99_ms"), column("mean_ms")) else { return };
+    let rate = column("rate_hz");
+    for row in &table.rows {
+        let number = |index: usize| row[index].as_f64().unwrap_or(0.0);
+        let policy = row[0].as_str().unwrap_or_default();
+        let rate = rate.map(|rate| format!(", {}/s", table::round(number(rate))));
+        let run = format!("{name}, {policy}{}", rate.unwrap_or_default());
+        warn_if_late(&run, number(late), number(mean));
+    }
 }
 
 fn print_rows(figure: &Figure, seed: u64) -> anyhow::Result<()> {

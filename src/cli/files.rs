@@ -8,6 +8,8 @@ use anyhow::Context;
 use serde_json::Value;
 use twinstream::sim::experiment::{Figure, Table};
 
+use crate::table;
+
 /// Writes a file; the error names it.
 pub(crate) fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
@@ -37,14 +39,15 @@ pub(crate) fn points_csv(figure: &Figure) -> String {
     csv
 }
 
-/// The table of key figures; what is not known is empty.
+/// The table of key figures, rounded as in JSON; what is not known is empty.
 pub(crate) fn table_csv(table: &Table) -> String {
     let mut csv = table.columns.join(",") + "\n";
     for row in &table.rows {
-        let cells = row.iter().map(|value| match value {
-            Value::Null => String::new(),
-            Value::String(text) => quote(text),
-            other => other.to_string(),
+        let cells = row.iter().map(|value| match (value, value.as_f64()) {
+            (Value::Null, _) => String::new(),
+            (Value::String(text), _) => quote(text),
+            (_, Some(figure)) if value.is_f64() => Value::from(table::round(figure)).to_string(),
+            _ => value.to_string(),
         });
         csv += &(cells.collect::<Vec<_>>().join(",") + "\n");
     }

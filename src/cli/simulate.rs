@@ -142,6 +142,13 @@ fn print(args: &Args, bounds: &Bounds, summaries: &[Summary]) -> anyhow::Result<
         unit(bounds.p99_ms, "ms"),
         unit(bounds.goodput_hz, "/s"),
     ))?;
+    let is_below = |row: &&Summary| row.bound_mean_ms.is_some_and(|bound| row.mean_ms < bound);
+    for Summary { policy, .. } in summaries.iter().filter(is_below) {
+        table::print(&format!(
+            "{policy}: a mean below its bound: uploads in flight tell a little of the future, and \
+             so\n  may the arrivals of one seed (docs/SIMULATION.md, Bounds)"
+        ))?;
+    }
     for Summary { policy, full, offered, .. } in summaries.iter().filter(|row| row.full > 0) {
         table::print(&format!(
             "{policy}: {full} of {offered} requests found no slot: {} were in use (--slots)",

@@ -17,10 +17,14 @@ const QUANTILE: f64 = 0.99;
 /// Arrivals of each simulated run: 2,000 of them lie beyond the p99.
 const ARRIVAL_LEN: u64 = 200_000;
 
-/// The search by simulation ends at this width, relative to capacity.
+/// The search by simulation ends at this width, relative to the rate.
 const PRECISION: f64 = 1e-3;
 
-/// The largest rate within a latency bound, and what it looks like.
+/// The lowest rate that is looked at, relative to capacity: images all but never meet.
+const LOWEST: f64 = 1e-6;
+
+/// The largest rate within a latency bound, and what it looks like: none of it where even images
+/// that come alone miss the bound.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Plan {
     /// Name of the policy.
@@ -29,16 +33,16 @@ pub struct Plan {
     pub method: &'static str,
     /// The bound on the p99 latency, in milliseconds.
     pub latency_bound_ms: f64,
-    /// Arrivals a second; 0 when even a lone image takes longer than the bound.
-    pub rate_hz: f64,
+    /// Arrivals a second.
+    pub rate_hz: Option<f64>,
     /// The same as a share of what the compute engine can do with the longest batches.
-    pub capacity_share: f64,
+    pub capacity_share: Option<f64>,
     /// The p99 latency at this rate, in milliseconds.
-    pub p99_ms: f64,
+    pub p99_ms: Option<f64>,
     /// Mean images in a batch at this rate.
-    pub batch_len_mean: f64,
+    pub batch_len_mean: Option<f64>,
     /// Batch length that 99 % of the batches do not exceed; of a simulation, the longest batch.
-    pub batch_len_high: usize,
+    pub batch_len_high: Option<usize>,
     /// Seed of the simulation.
     pub seed: u64,
 }
@@ -56,11 +60,11 @@ pub fn plan(
         policy: policy.to_string(),
         method: "simulated",
         latency_bound_ms: latency_bound_ns * 1e-6,
-        rate_hz: 0.0,
-        capacity_share: 0.0,
-        p99_ms: 0.0,
-        batch_len_mean: 0.0,
-        batch_len_high: 0,
+        rate_hz: None,
+        capacity_share: None,
+        p99_ms: None,
+        batch_len_mean: None,
+        batch_len_high: None,
         seed,
     };
     let serial = ServiceTimes::serial(device, batch_len_max);
@@ -74,14 +78,16 @@ pub fn plan(
         && queue.batch_len_quantile(1.0 - 1e-6) < batch_len_max
     {
         plan.method = "exact";
-        plan.rate_hz = queue.rate_hz();
-        plan.p99_ms = queue.quantile_ns(QUANTILE) * 1e-6;
-        plan.batch_len_mean = queue.batch_len_mean();
-        plan.batch_len_high = queue.batch_len_quantile(QUANTILE);
+        plan.rate_hz = Some(queue.rate_hz());
+        plan.p99_ms = Some(queue.quantile_ns(QUANTILE) * 1e-6);
+        plan.batch_len_mean = Some(queue.batch_len_mean());
+        plan.batch_len_high = Some(queue.batch_len_quantile(QUANTILE));
     } else {
         let (mut low_hz, mut high_hz) = (0.0, capacity_hz);
-        while high_hz - low_hz > PRECISION * capacity_hz {
-            let rate_hz = 0.5 * (low_hz + high_hz);
+        while high_hz - low_hz > PRECISION * high_hz && high_hz > LOWEST * capacity_hz {
+            // Far below capacity no precision is lost on the way down.
+            let is_far = low_hz == 0.0 && high_hz < capacity_hz;
+            let rate_hz = if is_far { high_hz / 8.0 } else { 0.5 * (low_hz + high_hz) };
             let workload = Workload::Open(OpenLoop::Poisson { rate_hz });
             let mut world = setup(device, &workload, policy, batch_len_max, seed);
             world.arrival_len_max = ARRIVAL_LEN;
@@ -92,13 +98,13 @@ pub fn plan(
                 continue;
             }
             low_hz = rate_hz;
-            plan.rate_hz = rate_hz;
-            plan.p99_ms = p99_ns * 1e-6;
-            plan.batch_len_mean = report.batch_len_mean();
-            plan.batch_len_high = report.batch_len_max;
+            plan.rate_hz = Some(rate_hz);
+            plan.p99_ms = Some(p99_ns * 1e-6);
+            plan.batch_len_mean = Some(report.batch_len_mean());
+            plan.batch_len_high = Some(report.batch_len_max);
         }
     }
-    plan.capacity_share = plan.rate_hz / capacity_hz;
+    plan.capacity_share = plan.rate_hz.map(|rate_hz| rate_hz / capacity_hz);
     plan
 }
 
@@ -112,11 +118,12 @@ mod tests {
         let device: DeviceSpec = "up=12us+6us,compute=500us+25us,down=10us+100ns".parse().unwrap();
         let exact = plan(&device, PolicySpec::Serial, 5e6, 256, 1);
         assert_eq!(exact.method, "exact");
-        let workload = Workload::Open(OpenLoop::Poisson { rate_hz: exact.rate_hz });
+        let rate_hz = exact.rate_hz.unwrap();
+        let workload = Workload::Open(OpenLoop::Poisson { rate_hz });
         let mut world = setup(&device, &workload, PolicySpec::Serial, 256, 1);
         world.arrival_len_max = 600_000;
         let p99_ms = run(&world, ()).latencies.quantile_ns(QUANTILE) as f64 * 1e-6;
-        assert!((p99_ms / 5.0 - 1.0).abs() < 0.02, "p99 {p99_ms} ms at {} /s", exact.rate_hz);
+        assert!((p99_ms / 5.0 - 1.0).abs() < 0.02, "p99 {p99_ms} ms at {rate_hz} /s");
     }
 
     /// The exact queue knows no longest batch: where that counts, the plan is simulated, and a
@@ -125,16 +132,33 @@ mod tests {
     fn longer_bounds_carry_more_up_to_capacity() {
         let device: DeviceSpec = "h100".parse().unwrap();
         let plans = [6e6, 7e6, 12e6].map(|ns| plan(&device, PolicySpec::Serial, ns, 256, 1));
-        assert!(plans.iter().all(|plan| plan.p99_ms > 0.9 * plan.latency_bound_ms), "{plans:?}");
+        assert!(
+            plans.iter().all(|plan| plan.p99_ms > Some(0.9 * plan.latency_bound_ms)),
+            "{plans:?}"
+        );
         assert!(plans.is_sorted_by(|one, other| one.rate_hz < other.rate_hz), "{plans:?}");
         assert_eq!(plans.map(|plan| plan.method), ["exact", "simulated", "simulated"]);
+    }
+
+    /// One image alone takes 553.1 us, so that hardly any may meet another.
+    #[test]
+    fn a_bound_close_to_that_of_one_image_carries_little_but_something() {
+        let device: DeviceSpec = "up=12us+6us,compute=500us+25us,down=10us+100ns".parse().unwrap();
+        let policies = [PolicySpec::Serial, PolicySpec::Stream];
+        for found in policies.map(|policy| plan(&device, policy, 560e3, 256, 1)) {
+            let rate_hz = found.rate_hz.expect("one image alone is in time");
+            assert!((15.0..25.0).contains(&rate_hz), "{found:?}");
+        }
+        // One that waits for longer than the bound never keeps it.
+        let waiting = plan(&device, "fixed:delay=1ms".parse().unwrap(), 560e3, 256, 1);
+        assert_eq!((waiting.rate_hz, waiting.p99_ms), (None, None));
     }
 
     #[test]
     fn an_impossible_bound_leaves_no_rate() {
         let device: DeviceSpec = "gtx-1080ti".parse().unwrap();
         for policy in [PolicySpec::Serial, PolicySpec::Stream] {
-            assert_eq!(plan(&device, policy, 1e6, 256, 1).rate_hz, 0.0, "{policy}");
+            assert_eq!(plan(&device, policy, 1e6, 256, 1).rate_hz, None, "{policy}");
         }
     }
 }

@@ -5,7 +5,6 @@ use serde_json::Value;
 use twinstream::sim::experiment::{Axis, Figure, Panel, Series, Style, Table};
 
 use super::measure::{Measured, Summary};
-use crate::table;
 
 /// Columns of the CSV file, named as in the JSON output.
 const COLUMNS: [&str; 32] = [
@@ -49,22 +48,13 @@ const POINT_LEN: usize = 400;
 pub(super) fn table(runs: &[Measured]) -> anyhow::Result<Table> {
     let row = |run: &Measured| {
         let object = serde_json::to_value(&run.summary)?;
-        let cell =
-            |column: &&str| object.get(column).map(rounded).context("a column without a field");
+        let cell = |column: &&str| object.get(column).cloned().context("a column without a field");
         COLUMNS.iter().map(cell).collect::<anyhow::Result<Vec<Value>>>()
     };
     Ok(Table {
         columns: COLUMNS.to_vec(),
         rows: runs.iter().map(row).collect::<anyhow::Result<_>>()?,
     })
-}
-
-/// As in the JSON output.
-fn rounded(value: &Value) -> Value {
-    match value.as_f64() {
-        Some(figure) if value.is_f64() => table::round(figure).into(),
-        _ => value.clone(),
-    }
 }
 
 /// Distributions of the latencies; where there are several rates, latency over rate as well.

@@ -13,7 +13,7 @@ use twinstream::sim::arrivals::{OpenLoop, Workload};
 use twinstream::sim::words;
 
 use crate::files::write;
-use crate::live::{BackendWords, OpenOptions};
+use crate::live::{BackendWords, OpenOptions, warn_if_late};
 use crate::outcome::Usage;
 use crate::output::tell;
 use crate::table::{self, Column};
@@ -139,12 +139,7 @@ fn single_rate(workload: &Workload) -> Result<&OpenLoop, Usage> {
 /// Says where the generator itself may have moved the figures, and what was cut short.
 fn warn(run: &Measured) {
     let Summary { policy, arrivals, late_p99_ms, mean_ms, .. } = &run.summary;
-    if *late_p99_ms > 0.05 * mean_ms {
-        tell(format_args!(
-            "warning: {policy}, {arrivals}: one request in a hundred was handed over \
-             {late_p99_ms:.3} ms late or more, which its latency counts: the machine is too busy"
-        ));
-    }
+    warn_if_late(&format!("{policy}, {arrivals}"), *late_p99_ms, *mean_ms);
     if run.is_cut {
         tell(format_args!(
             "warning: {policy}, {arrivals}: cut short, there were too many requests"
@@ -174,7 +169,7 @@ fn print(args: &Args, runs: &[Measured]) -> anyhow::Result<()> {
     let load = if is_one_load { format!(" · {}", args.arrivals[0].words) } else { String::new() };
     table::print(&format!("{backend}{load} · seed {} · real time, this machine", args.seed))?;
     table::print(&table::text(&columns, key_len, &summaries))?;
-    if args.sweep {
+    if summaries.iter().any(|row| row.is_knee == Some(true)) {
         table::print("knee: the rate with the most throughput for its mean latency")?;
     }
     for Summary { policy, arrivals, full, offered, .. } in

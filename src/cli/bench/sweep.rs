@@ -3,12 +3,14 @@
 //! The knee is the rate with the most "power", throughput over mean latency: below it more load
 //! costs little latency, beyond it latency rises faster than throughput. Source: L. Kleinrock,
 //! "Power and deterministic rules of thumb for probabilistic problems in computer communications",
-//! ICC 1979.
+//! ICC 1979. The first rate is none, for what is before it was not measured.
 
 use twinstream::sched::PolicySpec;
 use twinstream::sim::arrivals::{OpenLoop, Workload};
 
 use super::measure::{Bench, Measured};
+use crate::output::tell;
+use crate::table;
 use crate::words::Arrivals;
 
 /// From one rate to the next.
@@ -32,17 +34,25 @@ pub(super) fn sweep(
             OpenLoop::Uniform { .. } => ("uniform", OpenLoop::Uniform { rate_hz }),
             _ => ("poisson", OpenLoop::Poisson { rate_hz }),
         };
-        let words = format!("{kind}:{rate_hz:.0}");
+        let words = format!("{kind}:{rate_hz}");
         let found =
             bench.measure(&[policy], &Arrivals { words, workload: Workload::Open(open) })?;
         is_kept_up = found.iter().all(|run| keeps_up(bench, run));
         runs.extend(found);
-        rate_hz *= STEP;
+        // Words and figures have it in full.
+        rate_hz = table::round(rate_hz * STEP);
     }
     let power = |run: &Measured| run.summary.throughput_hz / run.summary.mean_ms.max(1e-9);
     let best = runs.iter().map(power).fold(0.0, f64::max);
-    for run in &mut runs {
-        run.summary.is_knee = Some(power(run) == best);
+    let knee = runs.iter().position(|run| power(run) == best).filter(|index| *index > 0);
+    for (index, run) in runs.iter_mut().enumerate() {
+        run.summary.is_knee = Some(Some(index) == knee);
+    }
+    if knee.is_none() {
+        let first_hz = first.rate_hz();
+        tell(format_args!(
+            "warning: {policy}: no knee from {first_hz}/s on: start the sweep lower"
+        ));
     }
     Ok(runs)
 }

@@ -31,6 +31,11 @@ impl LiveWorld {
         };
         Ok(Self { opened, device, batch_len_max })
     }
+
+    /// The backend in the words for it.
+    pub(crate) fn backend(&self) -> String {
+        self.opened.name()
+    }
 }
 
 impl Live for LiveWorld {

@@ -94,6 +94,10 @@ const NO_LIMIT: &str = "max";
 const NO_LENS: &str = "none";
 const IMAGES: &str = "IMAGES";
 const TIME: &str = "TIME";
+const PREFERRED: &str = "preferred=";
+
+/// Times are shorter than this, 31 years in nanoseconds: they are added to moments.
+const TIME_END_NS: f64 = 1e18;
 
 /// A parameter that is a field of a variant: how the field is written and read.
 macro_rules! parameter {
@@ -276,6 +280,19 @@ impl PolicySpec {
     pub fn list(words: &str) -> Result<Vec<Self>, PolicyError> {
         let mut policies: Vec<String> = Vec::new();
         for item in words.split(',') {
+            if item.trim().is_empty() {
+                return Err(PolicyError(format!(
+                    "`{words}`: a policy or parameter is empty; write one between commas, or \
+                     remove the comma"
+                )));
+            }
+            if let Some(policy) = policies.last_mut()
+                && policy.contains(PREFERRED)
+                && count(item).is_some()
+            {
+                *policy += &format!(",{item}");
+                continue;
+            }
             let is_setting = item.split(':').next().is_some_and(|before| before.contains('='));
             match policies.last_mut() {
                 Some(policy) if is_setting && !policy.contains(':') => {
@@ -334,6 +351,18 @@ impl FromStr for PolicySpec {
                 names.join(", ")
             ))
         })?;
+        if let Some(lens) = settings.and_then(apart) {
+            return Err(PolicyError(format!("`{words}`: lengths stand in one word; write {lens}")));
+        }
+        if settings.is_some_and(|settings| settings.split(',').any(|word| word.trim().is_empty())) {
+            let keys = found.keys();
+            return Err(PolicyError(match keys.is_empty() {
+                true => format!("`{words}`: nothing follows the colon; write {name} alone"),
+                false => format!(
+                    "`{words}`: a parameter of {name} is empty; it has {keys}, written KEY=VALUE"
+                ),
+            }));
+        }
         let mut policy = found.default;
         let mut seen = Vec::new();
         for setting in settings.into_iter().flat_map(|settings| settings.split(',')) {
@@ -357,17 +386,21 @@ impl FromStr for PolicySpec {
 }
 
 impl PolicyWords {
+    /// The keys of its parameters, as a list.
+    fn keys(&self) -> String {
+        self.parameters.iter().map(|parameter| parameter.key).collect::<Vec<_>>().join(", ")
+    }
+
     /// Reads `KEY=VALUE` into a policy of this name.
     fn read(&self, policy: &mut PolicySpec, setting: &str) -> Result<&Parameter, PolicyError> {
         let name = self.name;
-        let keys = || self.parameters.iter().map(|parameter| parameter.key);
         if self.parameters.is_empty() {
             return Err(PolicyError(format!("`{name}:{setting}`: {name} has no parameters")));
         }
         let (key, value) = setting.split_once('=').unwrap_or((setting, ""));
         let Some(parameter) = self.parameters.iter().find(|parameter| parameter.key == key) else {
-            let guess = did_you_mean(key, keys());
-            let keys = keys().collect::<Vec<_>>().join(", ");
+            let guess = did_you_mean(key, self.parameters.iter().map(|parameter| parameter.key));
+            let keys = self.keys();
             return Err(PolicyError(format!(
                 "`{setting}`: {name} has no such parameter; it has {keys}{guess}"
             )));
@@ -376,17 +409,31 @@ impl PolicyWords {
             return Ok(parameter);
         }
         let Parameter { key, form, .. } = parameter;
+        if *form == TIME && duration_ns(value).is_some() {
+            return Err(PolicyError(format!(
+                "`{setting}`: {key} {}",
+                if time(value).is_some() { "has to be above 0" } else { "has to be below 1e9s" }
+            )));
+        }
         Err(PolicyError(format!("`{setting}`: not a value of {key}; write {}", expected(form))))
     }
 }
 
 /// What a value of a form looks like.
-fn expected(form: &str) -> &'static str {
+fn expected(form: &str) -> String {
     match form {
-        IMAGES => "a whole number from 1",
-        TIME => "a time with its unit, such as 200us",
-        _ => "at most 16 lengths from 1 to 65535, such as 4/8/16",
+        IMAGES => format!("a whole number from 1 to {}", usize::MAX),
+        TIME => "a time with its unit, such as 200us".to_owned(),
+        _ => "at most 16 lengths from 1 to 65535, such as 4/8/16".to_owned(),
     }
+}
+
+/// Preferred lengths that commas separate, written as one word; none if they are not.
+fn apart(settings: &str) -> Option<String> {
+    let words: Vec<&str> = settings.split(',').map(str::trim).collect();
+    let first = words.iter().position(|word| word.starts_with(PREFERRED))?;
+    let len = words[first + 1..].iter().take_while(|word| count(word).is_some()).count();
+    (len > 0).then(|| words[first..=first + len].join("/"))
 }
 
 fn limit(word: &str) -> Option<usize> {
@@ -402,7 +449,7 @@ fn count_word(count: usize) -> String {
 }
 
 fn time(word: &str) -> Option<u64> {
-    duration_ns(word).map(|ns| ns.round() as u64)
+    duration_ns(word).filter(|ns| *ns < TIME_END_NS).map(|ns| ns.round() as u64)
 }
 
 /// A time above zero.
@@ -465,12 +512,20 @@ mod tests {
             ("fixed:lem=64", "`lem=64`", "did you mean `len`?"),
             ("fixed:len=0", "`len=0`", "whole number from 1"),
             ("fixed:len", "`len`", "whole number from 1"),
-            ("fixed:", "``", "it has len, delay, preferred"),
+            ("fixed:", "`fixed:`", "it has len, delay, preferred"),
+            ("fixed:len=4,,delay=1ms", "`fixed:len=4,,delay=1ms`", "is empty"),
+            ("jit:", "`jit:`", "write jit alone"),
+            ("", "``", "policies are serial"),
+            ("fixed:delay=99999999999s", "`delay=99999999999s`", "below 1e9s"),
+            ("fixed:len=99999999999999999999", "`len=99999999999999999999`", "from 1 to 184467"),
+            ("fixed:preferred=4,8,16,len=32", "lengths", "write preferred=4/8/16"),
+            ("aimd:bound=0s", "`bound=0s`", "bound has to be above 0"),
             ("fixed:delay=200", "`delay=200`", "200us"),
             ("fixed:len=4,len=5", "len", "given twice"),
             ("fixed:len=4,preferred=8", "preferred", "len=4"),
             ("fixed:preferred=4+8", "`preferred=4+8`", "4/8/16"),
-            ("adaptive:tick=0us", "`tick=0us`", "200us"),
+            ("adaptive:tick=0us", "`tick=0us`", "tick has to be above 0"),
+            ("adaptive:tick=0", "`tick=0`", "200us"),
             ("jit:len=4", "`jit:len=4`", "no parameters"),
             ("triton:len=4", "`triton`", "fixed"),
         ] {
@@ -487,7 +542,8 @@ mod tests {
         for (words, remedy) in [
             ("serial,fixed,len=64", "`fixed:len=64`"),
             ("len=64", "no policy is called `len=64`"),
-            ("serial,,jit", "no policy is called ``"),
+            ("serial,,jit", "`serial,,jit`: a policy or parameter is empty"),
+            ("serial,fixed:preferred=4,8,16,jit", "write preferred=4/8/16"),
             ("fixed:len=4,tick=3ms", "it has len, delay, preferred"),
         ] {
             let error = PolicySpec::list(words).unwrap_err().to_string();

@@ -80,10 +80,20 @@ impl LiveRun {
         Latencies::new(self.answers.iter().map(|(due_ns, end_ns)| end_ns - due_ns).collect())
     }
 
+    fn late_p99_ms(&self) -> f64 {
+        self.late_p99_ns as f64 * 1e-6
+    }
+
     fn throughput_hz(&self) -> f64 {
         let end_ns = self.answers.iter().map(|(_, end_ns)| *end_ns).max().unwrap_or(0);
         self.answers.len() as f64 * 1e9 / end_ns.max(1) as f64
     }
+}
+
+/// Whether requests were handed over so late that it shows in their mean latency: one in a hundred
+/// by more than a twentieth of it.
+pub fn is_late(late_p99_ms: f64, mean_ms: f64) -> bool {
+    late_p99_ms > 0.05 * mean_ms
 }
 
 /// How far an experiment in real time goes.
@@ -129,12 +139,14 @@ pub(super) fn over_time(
     let workload = course.workload(speed);
     progress.announce(SIDES.len());
     let (mut measured, mut simulated) = (Runs::new(), Runs::new());
+    let mut late_p99s_ms = Vec::new();
     for (policy, _) in SIDES {
         let setup = world(live, &workload, policy, (scale.seed, course.end_s()));
         let mut timeline = Timeline::default();
         let latencies = run(&setup, &mut timeline).latencies;
         simulated.push((timeline, latencies));
         let found = live.run(&setup)?;
+        late_p99s_ms.push(found.late_p99_ms());
         measured.push((found.timeline(), found.latencies()));
         progress.step();
     }
@@ -149,6 +161,7 @@ pub(super) fn over_time(
             "simulated_p99_ms",
             "simulated_peak_ms",
             "simulated_peak_change_percent",
+            "late_p99_ms",
         ],
         rows: Vec::new(),
     };
@@ -156,12 +169,15 @@ pub(super) fn over_time(
         let mut row = vec![policy.name().into()];
         row.extend(key_figures(&measured, index));
         row.extend(key_figures(&simulated, index));
+        row.push(value(late_p99s_ms[index]));
         table.rows.push(row);
     }
+    let means_ms = measured.iter().map(|(_, latencies)| latencies.mean_ns() * 1e-6);
+    let late = late_words(late_p99s_ms.into_iter().zip(means_ms));
     let caption = format!(
         "{} in real time; grey: the simulator's prediction; {}. Synchronous: one stream, \
          stages in series. Asynchronous: the next batch goes up just in time while one \
-         computes.{}{}",
+         computes.{}{}{late}",
         live.name(),
         course.words(speed),
         longest_words(&measured),
@@ -184,6 +200,21 @@ fn setting(live: &dyn Live, scale: &LiveScale) -> String {
     // How it is simulated is the caption's.
     let device = name.split(", ").next().unwrap_or_default();
     format!("live, beside its simulation · {device} · seed {}", scale.seed)
+}
+
+/// Says of how many runs, each with its lateness and mean latency in milliseconds, the latencies
+/// are those of a machine too busy; nothing if of none.
+fn late_words(runs: impl Iterator<Item = (f64, f64)>) -> String {
+    let are_late: Vec<bool> = runs.map(|(late_ms, mean_ms)| is_late(late_ms, mean_ms)).collect();
+    match are_late.iter().filter(|is_late| **is_late).count() {
+        0 => String::new(),
+        late_len => format!(
+            " In {late_len} of {} runs the machine was too busy: one request in a hundred was \
+             handed over later than due by more than 5 % of the mean latency, which counts it \
+             (late p99 in the table).",
+            are_late.len(),
+        ),
+    }
 }
 
 /// Says that the rates are not the paper's, if they are not.
@@ -233,7 +264,7 @@ pub(super) fn concurrency_latency(
         let found = live.run(&setup)?;
         let measured = Figures::new(&found.latencies(), found.throughput_hz());
         progress.step();
-        let late_p99_ms = found.late_p99_ns as f64 * 1e-6;
+        let late_p99_ms = found.late_p99_ms();
         Ok(Point { curve, rate_hz: rate_hz * speed, late_p99_ms, measured, simulated })
     };
     progress.announce(CURVES.len() * (RATES_HZ.len() + 1));
@@ -267,6 +298,7 @@ pub(super) fn concurrency_latency(
     caption.pop();
     caption += " images/s.";
     caption += &scaled(speed);
+    caption += &late_words(points.iter().map(|point| (point.late_p99_ms, point.measured.mean_ms)));
     Ok(Figure {
         name: "concurrency-latency",
         title: "Concurrency and latency",

@@ -18,7 +18,7 @@ mod tuned;
 
 use serde_json::Value;
 
-pub use live::{Live, LiveBatch, LiveError, LiveRun, LiveScale};
+pub use live::{Live, LiveBatch, LiveError, LiveRun, LiveScale, is_late};
 pub use parallel::Progress;
 
 /// How far an experiment goes.

@@ -313,13 +313,16 @@ pub(super) fn concurrency_latency(scale: &Scale, progress: &dyn Progress) -> Fig
         row.extend((1..CURVES.len()).map(|index| optional(change_percent(index, rate_hz))));
         table.rows.push(row);
     }
+    let runs = match seeds.clone().count() {
+        1 => "one run".to_owned(),
+        len => format!("the mean of {len} runs"),
+    };
     let percent = |index: usize| 100.0 * (capacities_hz[index] / capacities_hz[0] - 1.0);
     let caption = format!(
         "Profile gtx-1080ti, Poisson arrivals, batches of at most {BATCH_LEN_MAX}; each point is \
-         the mean of {} runs of 200 s. Capacity, measured at {SATURATING_HZ} arrivals a second: \
+         {runs} of 200 s. Capacity, measured at {SATURATING_HZ} arrivals a second: \
          serial {:.1}, jit {:.1} ({:+.1} %), stream {:.1} ({:+.1} %) images/s. Close to its \
          capacity a policy's queue still grows when a run ends.",
-        seeds.clone().count(),
         capacities_hz[0],
         capacities_hz[1],
         percent(1),
