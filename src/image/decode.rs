@@ -102,12 +102,19 @@ pub fn decode_with(bytes: &[u8], options: &DecodeOptions) -> Result<Rgb8> {
         Ok(ImageFormat::Jpeg) => jpeg::decode(bytes, pixels_max),
         Ok(ImageFormat::Png) => decode_png(bytes, pixels_max),
         Ok(ImageFormat::WebP) => decode_other(&as_in_pillow(bytes), WEBP, pixels_max),
-        Ok(ImageFormat::Bmp) => bmp::decode(bytes, pixels_max),
+        Ok(ImageFormat::Bmp) if !is_text(bytes) => bmp::decode(bytes, pixels_max),
         _ => Err(refuse_foreign(bytes)),
     });
     decoded.unwrap_or_else(|_| {
         Err(Error::new(Kind::Image, "malformed image data: the decoder panicked"))
     })
+}
+
+/// Whether a file that begins as a BMP is text all the same; a BMP's header, even cut, holds zeros.
+fn is_text(bytes: &[u8]) -> bool {
+    const HEADER_START_LEN: usize = 18;
+
+    foreign::is_text(&bytes[..bytes.len().min(HEADER_START_LEN)])
 }
 
 /// Says what a file is that is none of the formats that are read.
@@ -147,14 +154,42 @@ fn decode_png(bytes: &[u8], pixels_max: usize) -> Result<Rgb8> {
     decode_other(bytes, PNG, pixels_max)
 }
 
+const FETCH: &str = "the file is damaged: make or download it again";
+
+/// Says of data what the decoder said in its programmers' words, of which these tell the cause.
+fn refuse_damaged(name: &str, fault: &str) -> String {
+    // The png crate names a chunk as `ChunkType { type: IDAT, … }`.
+    let chunk = fault.split_once("ChunkType { type: ").and_then(|(_, rest)| rest.split_once(','));
+    let chunk = chunk.map(|(kind, _)| kind);
+    let cause = match chunk {
+        _ if fault.contains("CRC") => {
+            return format!("a chunk of the {name} data has a wrong checksum: {FETCH}");
+        }
+        _ if ["not have enough data", "InsufficientInput", "Not enough VP8"]
+            .iter()
+            .any(|words| fault.contains(words)) =>
+        {
+            return format!("truncated {name} data (too few for its pixels): {FETCH}");
+        }
+        Some(chunk) if fault.contains("Unrecognized critical") => {
+            &format!("chunk {chunk} is not known, yet marked as needed for the pixels")
+        }
+        Some(chunk) => &format!("chunk {chunk} stands at a wrong place, twice or too short"),
+        None if fault.contains("chunk is missing") => "no chunk with pixels",
+        None if fault.contains("deflate") => "the compressed pixels are wrong",
+        None if fault.contains("palette") => "no palette, or too short a one",
+        None if name == PNG.0 => "values in its header or chunks are wrong",
+        None => "its header or compressed pixels are wrong",
+    };
+    format!("malformed {name} data: {cause}: {FETCH}")
+}
+
 /// Decodes with the `image` crate.
 fn decode_other(
     bytes: &[u8],
     (name, format): (&str, ImageFormat),
     pixels_max: usize,
 ) -> Result<Rgb8> {
-    const FETCH: &str = "the file is damaged: make or download it again";
-
     let malformed = |error: ImageError| {
         let reason = match &error {
             ImageError::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
@@ -162,10 +197,7 @@ fn decode_other(
                 format!("truncated {name} data{end}: {FETCH}")
             }
             ImageError::Limits(_) => format!("{name} data ask for too much memory"),
-            error if error.to_string().contains("CRC") => {
-                format!("a chunk of the {name} data has a wrong checksum: {FETCH}")
-            }
-            _ => format!("malformed {name} data: {error}"),
+            error => refuse_damaged(name, &error.to_string()),
         };
         Error::new(Kind::Image, reason).with_source(error)
     };
