@@ -306,6 +306,8 @@ fn class_count_of_the_configuration() {
     for (text, culprit) in [
         (r#"{"num_classes": 1000}"#, "num_classes is 1000"),
         (r#"{"label_names": ["cat", "dog"]}"#, "label_names has 2"),
+        (r#"{"label_names": {"0": "cat", "3": "dog"}}"#, "up to that of class 3, without class 1"),
+        (r#"{"id2label": {"10": "a", "1": "b"}}"#, "up to that of class 10, without class 0"),
     ] {
         let config = ModelConfig::parse(text.as_bytes()).unwrap();
         let error = Model::from_bytes(NAME, file_bytes(), config).unwrap_err();
