@@ -174,7 +174,7 @@ impl TensorFile {
     }
 }
 
-/// The tensors without what a wrapper (DataParallel, Lightning, `torch.compile`, a module that holds
+/// The tensors without what a wrapper (DataParallel, Lightning, `torch.compile`, a module around
 /// the network) put before the names of all.
 fn strip_prefix(entries: BTreeMap<String, Entry>, path: &Path) -> BTreeMap<String, Entry> {
     let prefix = architecture::prefix(entries.keys().map(String::as_str)).map(str::to_owned);
