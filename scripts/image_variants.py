@@ -1,11 +1,14 @@
 """Small files of kinds that Pillow reads and does not write, for golden_image.py: BMP in every header and
-layout, PNG in every colour type, depth and transparency, interlaced and not.
+layout, PNG in every colour type, depth and transparency, interlaced and not, WebP that promises alpha or
+moves.
 """
 
+import io
 import struct
 import zlib
 
 import numpy as np
+from PIL import Image
 
 
 def bmp(width, height, bits, rows, header=40, compression=0, palette=b"", masks=b"", planes=1, colours=0, top_down=False, start=None, cut=0):
@@ -146,7 +149,41 @@ def webp_variants(files):
             yield f"{name}-flags-{flags}.webp", b"RIFF" + struct.pack("<I", len(body)) + body
 
 
+def animation_variants():
+    """Animations whose first frame is lossy or lossless, opaque or not, blended, disposed of, as large as the canvas or not."""
+    rng = np.random.default_rng(13)
+
+    def chunk(kind, data):
+        return struct.pack("<4sI", kind, len(data)) + data + b"\0" * (len(data) % 2)
+
+    def u24(*values):
+        return b"".join(int(value).to_bytes(3, "little") for value in values)
+
+    y, x = np.mgrid[0:18, 0:24]
+    pixels = np.stack([x * 5, y * 7, (x + y) * 3, (x // 9 + y // 7) % 3 * 127], -1)
+    pixels = np.clip(pixels + rng.integers(0, 9, pixels.shape), 0, 255).astype(np.uint8)
+    for size, (top, left, height, width) in {"full": (0, 0, 18, 24), "small": (4, 6, 11, 14)}.items():
+        for channels, cover in ((4, "alpha"), (3, "opaque")):
+            for lossless in (False, True):
+                buffer = io.BytesIO()
+                picture = Image.fromarray(np.ascontiguousarray(pixels[:height, :width, :channels]))
+                picture.save(buffer, "WEBP", quality=80, lossless=lossless, exact=True)
+                data, at, frame = buffer.getvalue(), 12, b""
+                while at < len(data):
+                    kind, length = struct.unpack_from("<4sI", data, at)
+                    if kind in (b"ALPH", b"VP8 ", b"VP8L"):
+                        frame += chunk(kind, data[at + 8 : at + 8 + length])
+                    at += 8 + length + length % 2
+                for flags in range(4):
+                    for promise in (0x02, 0x12):
+                        body = b"WEBP" + chunk(b"VP8X", bytes([promise, 0, 0, 0]) + u24(23, 17)) + chunk(b"ANIM", bytes([9, 99, 199, 255, 0, 0]))
+                        body += chunk(b"ANMF", u24(left // 2, top // 2, width - 1, height - 1, 100) + bytes([flags]) + frame)
+                        name = f"animated-{size}-{cover}-{'lossless' if lossless else 'lossy'}-{flags}-{promise}.webp"
+                        yield name, b"RIFF" + struct.pack("<I", len(body)) + body
+
+
 def variants(files):
     yield from bmp_variants()
     yield from png_variants()
     yield from webp_variants(files)
+    yield from animation_variants()

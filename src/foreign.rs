@@ -62,8 +62,6 @@ const BEGINNINGS: &[(usize, &[u8], &str, Remedy)] = &[
     (0, b"FUJIFILMCCD-RAW", "a camera's RAW image (RAF)", CONVERT),
     (0, b"FOVb", "a camera's RAW image (X3F)", CONVERT),
     (0, b"8BPS", "a Photoshop document", CONVERT),
-    (0, b"\0\0\x01\0", "a Windows icon", CONVERT),
-    (0, b"\0\0\x02\0", "a Windows cursor", CONVERT),
     (0, b"icns", "an Apple icon", CONVERT),
     (0, b"%PDF-", "a PDF document", CONVERT),
     (0, b"%!PS", "a PostScript document", CONVERT),
@@ -181,6 +179,22 @@ fn tell_binary(start: &[u8], end: &[u8]) -> Option<Foreign> {
         [0x80, 2..=5, b'\x95' | b'}' | b']' | b'(' | b'c' | b'K' | b'M' | b'X' | b'\x8a', ..] => {
             return foreign("a Python pickle", LOAD_PICKLE);
         }
+        // A map of few entries whose first key is a short text.
+        [0x81..=0x8f, text @ 0xa1..=0xbf, ref key @ ..]
+            if key.get(..usize::from(text - 0xa0)).is_some_and(is_text) =>
+        {
+            return foreign("a MessagePack file (Flax)", Remedy::ExportAnew);
+        }
+        // How many pictures there are follows; in a TGA these bytes are zero.
+        [0, 0, 1, 0, 1..=255, 0, ..] => return foreign("a Windows icon", CONVERT),
+        [0, 0, 2, 0, 1..=255, 0, ..] => return foreign("a Windows cursor", CONVERT),
+        // Kind of map and pixels, then the map's place; behind the sides, bits of a pixel.
+        [_, 0, 2 | 3 | 10 | 11, 0, 0, 0, 0, 0, _, _, _, _, _, _, _, _, bits, ..]
+        | [_, 1, 1 | 9, _, _, _, _, 15 | 16 | 24 | 32, _, _, _, _, _, _, _, _, bits, ..]
+            if [8, 15, 16, 24, 32].contains(&bits) =>
+        {
+            return foreign("a TGA image", CONVERT);
+        }
         // Protocol buffers: a version number, then the next field.
         [8, 1, 0x12, ..] => return foreign("a TensorFlow SavedModel", Remedy::ExportAnew),
         [8, 2..=30, 0x12 | 0x1a | 0x22 | 0x28 | 0x32 | 0x3a | 0x42, ..] => {
@@ -197,6 +211,10 @@ fn tell_binary(start: &[u8], end: &[u8]) -> Option<Foreign> {
             return foreign("a safetensors file (weights)", Remedy::NameAnother);
         }
         _ => {}
+    }
+    let is_text_pickle = |begin: &&[u8]| start.starts_with(begin) && end.ends_with(b".");
+    if [&b"(dp"[..], b"(lp", b"ccollections\n"].iter().any(is_text_pickle) {
+        return foreign("a Python pickle", LOAD_PICKLE);
     }
     if end.ends_with(TABLE_END) {
         return foreign("a TensorFlow checkpoint", Remedy::ExportAnew);
@@ -237,7 +255,7 @@ fn tell_text(start: &[u8]) -> Option<Foreign> {
 }
 
 /// Whether `text` is UTF-8 without control characters; it may end within a character.
-fn is_text(text: &[u8]) -> bool {
+pub(crate) fn is_text(text: &[u8]) -> bool {
     let is_whole = match std::str::from_utf8(text) {
         Ok(_) => true,
         Err(error) => error.error_len().is_none(),
@@ -277,6 +295,24 @@ mod tests {
             // What follows the box does not count.
             let file = [&size, &b"ftyp"[..], brands, b"avif"].concat();
             assert_eq!(name(&file), Some(expected), "{brands:?}");
+        }
+    }
+
+    #[test]
+    fn files_without_a_fixed_beginning_are_told() {
+        let tga = |start: [u8; 8], bits| [&start[..], &[0, 0, 0, 0, 4, 0, 4, 0, bits, 0]].concat();
+        for (bytes, expected) in [
+            (tga([0, 0, 2, 0, 0, 0, 0, 0], 24), Some("a TGA image")),
+            (tga([0, 0, 10, 0, 0, 0, 0, 0], 32), Some("a TGA image")),
+            (tga([0, 1, 1, 0, 0, 0, 1, 24], 8), Some("a TGA image")),
+            (tga([0, 0, 2, 0, 0, 0, 0, 0], 7), None),
+            (tga([0, 0, 1, 0, 3, 0, 16, 16], 0), Some("a Windows icon")),
+            (tga([0, 0, 2, 0, 1, 0, 32, 32], 0), Some("a Windows cursor")),
+            (b"(dp0\nVfc.weight\np1\nF0.5\ns.".to_vec(), Some("a Python pickle")),
+            (b"(dp is text)".to_vec(), Some("a text file")),
+            (b"\x81\xa6params\x82\xa2fc\x80".to_vec(), Some("a MessagePack file (Flax)")),
+        ] {
+            assert_eq!(name(&bytes), expected, "{bytes:?}");
         }
     }
 

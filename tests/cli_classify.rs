@@ -431,6 +431,21 @@ fn a_name_that_two_classes_have_is_refused() {
     assert!(stderr(&output).contains("crane: two classes have this name, 0 and 9"), "{output:?}");
 }
 
+/// Text shows them escaped, JSON has its own escapes.
+#[test]
+fn control_characters_in_names_are_not_obeyed() {
+    let config = scratch("control_characters").join("config.json");
+    let name = "a\n\u{1b}[31mé";
+    fs::write(&config, serde_json::json!({"label_names": vec![name; 10]}).to_string()).unwrap();
+    let (config, image) = (config.to_str().unwrap(), example("cifar-ship.png"));
+    let classify = |format: &[&str]| {
+        twinstream(&[&["classify", "--top", "1", "--config", config, &image], format].concat())
+    };
+    let output = classify(&[]);
+    assert!(stdout(&output).ends_with("%  a\\n\\u{1b}[31mé\n"), "{output:?}");
+    assert_eq!(objects(&classify(&["--json"]))[0]["top"][0]["class"], name);
+}
+
 #[test]
 fn a_reader_may_leave_early() {
     let image = example("cifar-ship.png");

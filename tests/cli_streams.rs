@@ -117,8 +117,12 @@ fn an_image_may_come_from_stdin() {
 
     for (line, status, words) in [
         ("cat $SHIP | $TWINSTREAM classify --top 1 -", 0, ""),
-        ("$TWINSTREAM classify - $CAT </dev/null", SOME_FAILED, "stdin: this is an empty file"),
-        ("$TWINSTREAM classify - <&-", FAILED, "stdin: this is an empty file"),
+        ("$TWINSTREAM classify - $CAT </dev/null", SOME_FAILED, "stdin: empty: send an image"),
+        ("$TWINSTREAM classify - <&-", FAILED, "stdin: empty: send an image"),
+        ("$TWINSTREAM classify --weights - $CAT", USAGE, "not read from stdin"),
+        ("$TWINSTREAM classify --config - $CAT", USAGE, "not read from stdin"),
+        ("$TWINSTREAM classify --pixels-max inf $CAT", USAGE, "up to 1000000"),
+        ("$TWINSTREAM classify --pixels-max 1e9 $CAT", USAGE, "up to 1000000"),
         (
             "echo no picture | $TWINSTREAM classify -",
             FAILED,

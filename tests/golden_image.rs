@@ -67,7 +67,7 @@ fn every_format_decodes_as_in_pillow() {
 }
 
 /// BMP with every header, layout and run length, PNG of every colour type, WebP that promises
-/// alpha.
+/// alpha or moves.
 #[test]
 fn unusual_files_decode_as_in_pillow_and_cut_ones_never_otherwise() {
     let unusual = std::fs::read(data("variants.safetensors")).unwrap();
@@ -101,7 +101,7 @@ fn unusual_files_decode_as_in_pillow_and_cut_ones_never_otherwise() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert_eq!(files_len, 205);
+    assert_eq!(files_len, 269);
 }
 
 /// Pillow misreads jumps, and drops the last pixel of a literal of odd length: see `image/bmp.rs`.
@@ -261,6 +261,7 @@ fn other_files_are_named_for_what_they_are() {
     for (bytes, reason) in [
         (&b""[..], "empty"),
         (b"hello, I am a text file", "not an image"),
+        (b"BMW makes cars, this is a text", "a text file"),
         (b"GIF89a\x01\0\x01\0\0\0\0", "a GIF image, which is not read: convert it"),
         (b"II*\0\x08\0\0\0", "a TIFF image"),
         (b"MM\0+", "a BigTIFF image"),
@@ -303,6 +304,37 @@ fn files_that_were_reported_are_refused_with_the_remedy() {
         for reason in reasons.iter().chain(&[file]) {
             assert!(error.to_string().contains(reason), "{error}, expected {reason}");
         }
+    }
+}
+
+#[test]
+fn damage_is_told_in_plain_words() {
+    let png = std::fs::read(data("rgb.png")).unwrap();
+    let pixels = png.windows(4).position(|kind| kind == b"IDAT").unwrap() - 4;
+    let chunk = |kind: &[u8; 4], data: &[u8]| {
+        let checked = [kind, data].concat();
+        [&(data.len() as u32).to_be_bytes()[..], &checked, &png_crc(&checked).to_be_bytes()]
+            .concat()
+    };
+    let with = |more: &[u8]| [&png[..pixels], more, &png[pixels..]].concat();
+    let short = chunk(b"IDAT", &png[pixels + 8..pixels + 200]);
+    // A whole stream of ten zeros.
+    let few = [&[0x78, 1, 1, 10, 0, 0xf5, 0xff][..], &[0; 10], &[0, 10, 0, 1]].concat();
+    let few = chunk(b"IDAT", &few);
+    let mut webp = std::fs::read(data("lossless.webp")).unwrap();
+    webp[25..60].fill(0xff);
+    for (bytes, reason) in [
+        (with(&chunk(b"QQQQ", b"")), "chunk QQQQ is not known"),
+        (with(&png[8..33]), "chunk IHDR"),
+        ([&png[..pixels], &short, &chunk(b"IEND", b"")].concat(), "truncated PNG data"),
+        ([&png[..pixels], &few, &chunk(b"IEND", b"")].concat(), "truncated PNG data"),
+        ([&png[..pixels], &chunk(b"IEND", b"")].concat(), "no chunk with pixels"),
+        (with(&chunk(b"IDAT", &[7; 99])), "the compressed pixels are wrong"),
+        (webp, "malformed WebP data"),
+    ] {
+        let error = image::decode(&bytes).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains(reason) && error.contains("download it again"), "{error}");
+        assert!(!error.contains("Format error") && !error.contains("ChunkType"), "{error}");
     }
 }
 

@@ -140,7 +140,7 @@ fn another_network() {
 #[test]
 fn prefixes_that_all_tensors_share_are_left_out() {
     let plain = load(&tensors()).unwrap().filter(1).unwrap();
-    for prefix in ["module.", "model.", "backbone.", "net.", "module.model._orig_mod."] {
+    for prefix in ["module.", "backbone.", "state_dict.", "trunk.0.", "module.model._orig_mod."] {
         let mut wrapped: BTreeMap<_, _> = tensors()
             .into_iter()
             .map(|(name, tensor)| (format!("{prefix}{name}"), tensor))
@@ -148,8 +148,37 @@ fn prefixes_that_all_tensors_share_are_left_out() {
         assert_eq!(load(&wrapped).unwrap().filter(1).unwrap(), plain, "{prefix}");
         let tensor = wrapped.remove(&format!("{prefix}fc.bias")).unwrap();
         wrapped.insert("fc.bias".into(), tensor);
-        assert!(load(&wrapped).unwrap_err().is_weights(), "{prefix}");
+        let error = load(&wrapped).unwrap_err();
+        assert!(error.is_weights(), "{prefix}");
+        let remedy = format!(r#"{{k.removeprefix("{prefix}"): v for"#);
+        assert_names(&error, &[&format!("prefix {prefix}"), "fc.bias (1 in all)", &remedy]);
     }
+}
+
+/// Averaged weights, and a network of which a part was wrapped.
+#[test]
+fn tensors_beside_a_network_are_named_with_the_remedy() {
+    let counter = || Tensor { dtype: Dtype::I64, shape: vec![], bytes: vec![0; 8] };
+    let wrap = |prefix: &str, is_wrapped: &dyn Fn(&str) -> bool| -> BTreeMap<String, Tensor> {
+        let rename = |name: String| match is_wrapped(&name) {
+            true => format!("{prefix}{name}"),
+            false => name,
+        };
+        tensors().into_iter().map(|(name, tensor)| (rename(name), tensor)).collect()
+    };
+    let mut averaged = wrap("module.", &|_| true);
+    averaged.insert("n_averaged".into(), counter());
+    let only = r#"state = {k.removeprefix("module."): v for k, v in state.items() if k.starts"#;
+    assert_names(&load(&averaged).unwrap_err(), &["n_averaged (1 in all)", only]);
+
+    let body = wrap("body.", &|name| !name.starts_with("fc."));
+    let all = r#"state = {k.removeprefix("body."): v for k, v in state.items()}"#;
+    assert_names(&load(&body).unwrap_err(), &["fc.bias (2 in all)", all]);
+
+    let mut both = tensors();
+    both.extend(wrap("ema.", &|_| true));
+    let culprits = [r#"state.pop("ema.bn1.bias")"#, "does not belong", "nor do"];
+    assert_names(&load(&both).unwrap_err(), &culprits);
 }
 
 #[test]
@@ -277,6 +306,8 @@ fn class_count_of_the_configuration() {
     for (text, culprit) in [
         (r#"{"num_classes": 1000}"#, "num_classes is 1000"),
         (r#"{"label_names": ["cat", "dog"]}"#, "label_names has 2"),
+        (r#"{"label_names": {"0": "cat", "3": "dog"}}"#, "up to that of class 3, without class 1"),
+        (r#"{"id2label": {"10": "a", "1": "b"}}"#, "up to that of class 10, without class 0"),
     ] {
         let config = ModelConfig::parse(text.as_bytes()).unwrap();
         let error = Model::from_bytes(NAME, file_bytes(), config).unwrap_err();

@@ -129,9 +129,20 @@ fn write_answer(
     }
     writeln!(output, "{}", path.display())?;
     for class in top {
-        writeln!(output, "{:8.2} %  {}", 100.0 * class.probability, model.label(class.index))?;
+        let label = without_controls(&model.label(class.index));
+        writeln!(output, "{:8.2} %  {label}", 100.0 * class.probability)?;
     }
     Ok(())
+}
+
+/// A name from a file as it may be shown: a terminal obeys control characters, and a line break
+/// would make two lines of one.
+fn without_controls(name: &str) -> String {
+    let shown = |letter: char| match letter.is_control() {
+        true => letter.escape_default().to_string(),
+        false => letter.to_string(),
+    };
+    name.chars().map(shown).collect()
 }
 
 /// Reports an input that could not be read: as a line of the JSON output, else on stderr.

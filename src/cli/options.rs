@@ -12,7 +12,7 @@ use twinstream::model::{Answer, Model};
 
 use crate::computer::{BackendOptions, Computer};
 use crate::outcome::Usage;
-use crate::reader::Preparation;
+use crate::reader::{Preparation, is_stdin};
 
 /// The network of the repository, used where none is named.
 const DEFAULT_WEIGHTS: &str = "models/resnet50-cifar10/model.safetensors";
@@ -42,6 +42,13 @@ impl ModelOptions {
             Some(weights) => weights.clone(),
             None => default_weights()?,
         };
+        for path in [Some(&weights), self.config.as_ref()].into_iter().flatten() {
+            if is_stdin(path) {
+                let message = "weights and configuration are not read from stdin: name a file, \
+                     such as ./- if it has this name";
+                return Err(Usage(message.to_owned()).into());
+            }
+        }
         Ok(Model::load(&weights, self.config.as_deref())?)
     }
 
@@ -134,11 +141,10 @@ pub fn parse_count(text: &str) -> Result<usize, &'static str> {
     }
 }
 
-/// Megapixels as a number of pixels.
+/// Megapixels as a number of pixels; of a million, the RGB values alone take 3 TB.
 pub fn parse_pixels(text: &str) -> Result<usize, &'static str> {
     match text.parse::<f64>() {
-        // The product may be beyond what memory holds; it is a bound and none of a size.
-        Ok(megapixels) if megapixels * 1e6 >= 1.0 => Ok((megapixels * 1e6) as usize),
-        _ => Err("expected a number of megapixels above 0, such as 200"),
+        Ok(megapixels) if (1e-6..=1e6).contains(&megapixels) => Ok((megapixels * 1e6) as usize),
+        _ => Err("expected a number of megapixels above 0 and up to 1000000, such as 200"),
     }
 }

@@ -92,6 +92,7 @@ pub fn is_stdin(path: &Path) -> bool {
 fn read_stdin() -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     io::stdin().take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).context("stdin")?;
+    ensure!(!bytes.is_empty(), "stdin: empty: send an image's bytes to it, such as with `< FILE`");
     ensure!(bytes.len() as u64 <= FILE_BYTES_MAX, "stdin: longer than {FILE_BYTES_MAX} bytes");
     Ok(bytes)
 }

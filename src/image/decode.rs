@@ -101,13 +101,20 @@ pub fn decode_with(bytes: &[u8], options: &DecodeOptions) -> Result<Rgb8> {
     let decoded = catch_unwind(|| match image::guess_format(bytes) {
         Ok(ImageFormat::Jpeg) => jpeg::decode(bytes, pixels_max),
         Ok(ImageFormat::Png) => decode_png(bytes, pixels_max),
-        Ok(ImageFormat::WebP) => decode_other(&without_false_alpha(bytes), WEBP, pixels_max),
-        Ok(ImageFormat::Bmp) => bmp::decode(bytes, pixels_max),
+        Ok(ImageFormat::WebP) => decode_other(&as_in_pillow(bytes), WEBP, pixels_max),
+        Ok(ImageFormat::Bmp) if !is_text(bytes) => bmp::decode(bytes, pixels_max),
         _ => Err(refuse_foreign(bytes)),
     });
     decoded.unwrap_or_else(|_| {
         Err(Error::new(Kind::Image, "malformed image data: the decoder panicked"))
     })
+}
+
+/// Whether a file that begins as a BMP is text all the same; a BMP's header, even cut, holds zeros.
+fn is_text(bytes: &[u8]) -> bool {
+    const HEADER_START_LEN: usize = 18;
+
+    foreign::is_text(&bytes[..bytes.len().min(HEADER_START_LEN)])
 }
 
 /// Says what a file is that is none of the formats that are read.
@@ -147,14 +154,42 @@ fn decode_png(bytes: &[u8], pixels_max: usize) -> Result<Rgb8> {
     decode_other(bytes, PNG, pixels_max)
 }
 
+const FETCH: &str = "the file is damaged: make or download it again";
+
+/// Says of data what the decoder said in its programmers' words, of which these tell the cause.
+fn refuse_damaged(name: &str, fault: &str) -> String {
+    // The png crate names a chunk as `ChunkType { type: IDAT, … }`.
+    let chunk = fault.split_once("ChunkType { type: ").and_then(|(_, rest)| rest.split_once(','));
+    let chunk = chunk.map(|(kind, _)| kind);
+    let cause = match chunk {
+        _ if fault.contains("CRC") => {
+            return format!("a chunk of the {name} data has a wrong checksum: {FETCH}");
+        }
+        _ if ["not have enough data", "InsufficientInput", "Not enough VP8"]
+            .iter()
+            .any(|words| fault.contains(words)) =>
+        {
+            return format!("truncated {name} data (too few for its pixels): {FETCH}");
+        }
+        Some(chunk) if fault.contains("Unrecognized critical") => {
+            &format!("chunk {chunk} is not known, yet marked as needed for the pixels")
+        }
+        Some(chunk) => &format!("chunk {chunk} stands at a wrong place, twice or too short"),
+        None if fault.contains("chunk is missing") => "no chunk with pixels",
+        None if fault.contains("deflate") => "the compressed pixels are wrong",
+        None if fault.contains("palette") => "no palette, or too short a one",
+        None if name == PNG.0 => "values in its header or chunks are wrong",
+        None => "its header or compressed pixels are wrong",
+    };
+    format!("malformed {name} data: {cause}: {FETCH}")
+}
+
 /// Decodes with the `image` crate.
 fn decode_other(
     bytes: &[u8],
     (name, format): (&str, ImageFormat),
     pixels_max: usize,
 ) -> Result<Rgb8> {
-    const FETCH: &str = "the file is damaged: make or download it again";
-
     let malformed = |error: ImageError| {
         let reason = match &error {
             ImageError::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
@@ -162,10 +197,7 @@ fn decode_other(
                 format!("truncated {name} data{end}: {FETCH}")
             }
             ImageError::Limits(_) => format!("{name} data ask for too much memory"),
-            error if error.to_string().contains("CRC") => {
-                format!("a chunk of the {name} data has a wrong checksum: {FETCH}")
-            }
-            _ => format!("malformed {name} data: {error}"),
+            error => refuse_damaged(name, &error.to_string()),
         };
         Error::new(Kind::Image, reason).with_source(error)
     };
@@ -180,32 +212,53 @@ fn decode_other(
     Rgb8::new(width as usize, height as usize, to_rgb8(decoded))
 }
 
-/// The file without the flag that promises alpha, where nothing in it has any: some writers set it
-/// always, and the decoder (image-webp 0.2.4) then looks for a chunk that is not there.
-fn without_false_alpha(webp: &[u8]) -> Cow<'_, [u8]> {
-    const CHUNKS: usize = 12;
+/// The file without what the decoder (image-webp 0.2.4) takes otherwise than Pillow.
+///
+/// A flag that promises alpha where nothing in the file has any: some writers set it always, and
+/// the decoder then looks for a chunk that is not there. And the blending of an animation's first
+/// frame: there is nothing beneath it, so its colours are taken as stored.
+fn as_in_pillow(webp: &[u8]) -> Cow<'_, [u8]> {
     const FLAGS: usize = 20;
     const ALPHA: u8 = 0x10;
     const ANIMATION: u8 = 0x02;
+    /// In the data of a frame.
+    const FRAME_FLAGS: usize = 15;
+    const DO_NOT_BLEND: u8 = 0x02;
 
-    let is_extended = webp.get(CHUNKS..).is_some_and(|chunks| chunks.starts_with(b"VP8X"));
+    let mut changed = Cow::Borrowed(webp);
+    let mut chunks = webp_chunks(webp);
+    let is_extended = chunks.next().is_some_and(|(kind, _)| kind == b"VP8X");
     let flags = webp.get(FLAGS).copied().unwrap_or_default();
-    if !is_extended || flags & ALPHA == 0 || flags & ANIMATION != 0 {
-        return Cow::Borrowed(webp);
+    if !is_extended {
+        return changed;
     }
-    let mut chunks = &webp[CHUNKS..];
-    while let Some((&[ref kind @ .., a, b, c, d], data)) = chunks.split_first_chunk::<8>() {
-        // Lossless data hold alpha themselves.
-        if kind == b"ALPH" || kind == b"VP8L" {
-            return Cow::Borrowed(webp);
+    if flags & ANIMATION != 0 {
+        let first_frame = chunks.find(|(kind, _)| *kind == b"ANMF");
+        let at = first_frame.map(|(_, data_at)| data_at + FRAME_FLAGS);
+        if let Some(at) = at.filter(|&at| at < webp.len()) {
+            changed.to_mut()[at] |= DO_NOT_BLEND;
         }
-        let data_len = u32::from_le_bytes([a, b, c, d]) as usize;
-        let padded_len = data_len.saturating_add(data_len % 2);
-        chunks = data.get(padded_len..).unwrap_or_default();
+    // Lossless data hold alpha themselves.
+    } else if flags & ALPHA != 0 && !chunks.any(|(kind, _)| kind == b"ALPH" || kind == b"VP8L") {
+        changed.to_mut()[FLAGS] &= !ALPHA;
     }
-    let mut opaque = webp.to_vec();
-    opaque[FLAGS] &= !ALPHA;
-    Cow::Owned(opaque)
+    changed
+}
+
+/// The kinds of a WebP's chunks, and where the data of each begin.
+fn webp_chunks(webp: &[u8]) -> impl Iterator<Item = (&[u8], usize)> {
+    const CHUNKS: usize = 12;
+    const HEADER_LEN: usize = 8;
+
+    let mut at = CHUNKS;
+    std::iter::from_fn(move || {
+        let header = webp.get(at..)?.first_chunk::<HEADER_LEN>()?;
+        let [_, _, _, _, a, b, c, d] = *header;
+        let data_len = u32::from_le_bytes([a, b, c, d]) as usize;
+        let data_at = at + HEADER_LEN;
+        at = data_at.saturating_add(data_len).saturating_add(data_len % 2);
+        Some((&header[..4], data_at))
+    })
 }
 
 /// Refuses a palette that ends within a colour, at which the png crate (0.18.1) panics.

@@ -7,8 +7,14 @@
 /// The channels that reach the last layer.
 const FEATURE_LEN: usize = 2048;
 
+/// What stands before the names of a network that something holds, such as `module.`: told by one
+/// tensor that every ResNet has.
+pub(super) fn prefix<'a>(mut names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    names.find_map(|name| name.strip_suffix("layer1.0.conv1.weight").filter(|p| p.ends_with('.')))
+}
+
 /// What the tensors are and what to do about it; none where they may be ResNet-50. `names` are all,
-/// without prefixes that they share, `shape` has the shape of one.
+/// without a prefix that they share, `shape` has the shape of one.
 pub(super) fn problem<'a, N: Iterator<Item = &'a str>>(
     names: impl Fn() -> N,
     shape: impl Fn(&str) -> Option<&'a [usize]>,
@@ -20,6 +26,11 @@ pub(super) fn problem<'a, N: Iterator<Item = &'a str>>(
              not read: export the network from torchvision or timm (docs/WEIGHTS.md)"
                 .to_owned(),
         );
+    }
+    if !has("layer1.0.conv1.weight")
+        && let Some(prefix) = prefix(names())
+    {
+        return Some(partly_prefixed(prefix, &names, &has));
     }
     if has("conv1.weight")
         && let Some(network) = relative(&names, &has, &shape)
@@ -40,6 +51,27 @@ pub(super) fn problem<'a, N: Iterator<Item = &'a str>>(
         return None;
     }
     Some(head(&names, &shape))
+}
+
+/// What to do about a network beside whose tensors there are others.
+fn partly_prefixed<'a, N: Iterator<Item = &'a str>>(
+    prefix: &str,
+    names: &impl Fn() -> N,
+    has: &impl Fn(&str) -> bool,
+) -> String {
+    let others = || names().filter(|name| !name.starts_with(prefix));
+    // The last layer may be among the others.
+    let keep = match has(&format!("{prefix}fc.weight")) {
+        true => format!(" if k.startswith(\"{prefix}\")"),
+        false => String::new(),
+    };
+    format!(
+        "the network's names carry the prefix {prefix}, but {} ({} in all) does not; before \
+         save_file:\n    \
+         state = {{k.removeprefix(\"{prefix}\"): v for k, v in state.items(){keep}}}",
+        others().next().unwrap_or_default(),
+        others().count()
+    )
 }
 
 /// The network that the tensors are in place of ResNet-50.

@@ -12,13 +12,9 @@ use memmap2::Mmap;
 use safetensors::tensor::Metadata;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
+use super::architecture;
 use crate::error::{Error, Kind, Result};
 use crate::foreign::{self, Foreign, Remedy};
-
-/// What wrappers put before every tensor's name: DataParallel, Lightning, `torch.compile`, and
-/// modules that hold the network.
-const PREFIXES: &[&str] =
-    &["module.", "model.", "backbone.", "net.", "network.", "encoder.", "_orig_mod."];
 
 /// Where the bytes are.
 enum Bytes {
@@ -97,7 +93,7 @@ impl TensorFile {
                 (name.to_owned(), entry)
             })
             .collect();
-        let entries = strip_prefixes(entries, &path);
+        let entries = strip_prefix(entries, &path);
         Ok(Self { path, bytes, entries })
     }
 
@@ -178,21 +174,17 @@ impl TensorFile {
     }
 }
 
-/// The tensors without the prefixes that all their names have in common.
-fn strip_prefixes(mut entries: BTreeMap<String, Entry>, path: &Path) -> BTreeMap<String, Entry> {
-    let mut stripped = String::new();
-    while let Some(&prefix) = PREFIXES
-        .iter()
-        .find(|&&prefix| !entries.is_empty() && entries.keys().all(|name| name.starts_with(prefix)))
-    {
-        let strip = |(name, entry): (String, Entry)| (name[prefix.len()..].to_owned(), entry);
-        entries = entries.into_iter().map(strip).collect();
-        stripped += prefix;
-    }
-    if !stripped.is_empty() {
-        log::info!("{}: every tensor's name has the prefix {stripped}: left out", path.display());
-    }
-    entries
+/// The tensors without what a wrapper (DataParallel, Lightning, `torch.compile`, a module around
+/// the network) put before the names of all.
+fn strip_prefix(entries: BTreeMap<String, Entry>, path: &Path) -> BTreeMap<String, Entry> {
+    let prefix = architecture::prefix(entries.keys().map(String::as_str)).map(str::to_owned);
+    let Some(prefix) = prefix.filter(|prefix| entries.keys().all(|name| name.starts_with(prefix)))
+    else {
+        return entries;
+    };
+    log::info!("{}: every tensor's name has the prefix {prefix}: left out", path.display());
+    let strip = |(name, entry): (String, Entry)| (name[prefix.len()..].to_owned(), entry);
+    entries.into_iter().map(strip).collect()
 }
 
 /// Why `bytes` are no safetensors file, and what to do about it.

@@ -198,12 +198,17 @@ impl Model {
                 expected.insert(format!("{}.{part}", batch_norm_name(&layer.name)));
             }
         }
-        match self.file.names().find(|&name| !expected.contains(name)) {
-            None => Ok(()),
-            Some(name) => Err(self.file.error(format!(
-                "tensor {name} does not belong to ResNet-50: expected torchvision's names only"
-            ))),
-        }
+        let extra = || self.file.names().filter(|&name| !expected.contains(name));
+        let Some(first) = extra().next() else { return Ok(()) };
+        let others = match extra().count() - 1 {
+            0 => String::new(),
+            others_len => format!(", nor do {others_len} others"),
+        };
+        Err(self.file.error(format!(
+            "tensor {first} does not belong to ResNet-50{others}: expected torchvision's names \
+             only; leave out before save_file what is no part of the network:\n    \
+             state.pop(\"{first}\")"
+        )))
     }
 }
 

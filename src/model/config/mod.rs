@@ -155,17 +155,23 @@ impl ModelConfig {
                 ),
             ));
         }
-        if !self.label_names.is_empty() && self.label_names.len() != class_count {
-            return Err(Error::new(
-                Kind::Config,
-                format!(
-                    "label_names has {} names, but fc.weight in the weights has {class_count} \
-                     rows: name every class, or none (labels and id2label count as label_names)",
-                    self.label_names.len()
-                ),
-            ));
+        let names_len = self.label_names.len();
+        if names_len == 0 || names_len == class_count {
+            return Ok(());
         }
-        Ok(())
+        let is_unnamed = |(index, name): &(usize, &String)| **name == unnamed(*index);
+        let found = match self.label_names.iter().enumerate().find(is_unnamed) {
+            Some((missing, _)) => {
+                format!("has names up to that of class {}, without class {missing}", names_len - 1)
+            }
+            None => format!("has {names_len} names"),
+        };
+        let message = format!(
+            "label_names {found}, but fc.weight in the weights has {class_count} rows: name every \
+             class from 0 to {}, or none (labels and id2label count as label_names)",
+            class_count - 1
+        );
+        Err(Error::new(Kind::Config, message))
     }
 }
 
