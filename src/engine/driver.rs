@@ -490,8 +490,9 @@ impl Driver<'_> {
         stats.late += u64::from(tells_ns > entry.deadline_ns);
     }
 
-    /// Ends a request, once, and tells its caller from `tells_ns` on; returns when that was over. The
-    /// clock is read where code of others ran: what else there is to do is shorter than its reading.
+    /// Ends a request, once, and tells its caller from `tells_ns` on; returns when that was over.
+    /// The clock is read where code of others ran: what else there is to do is shorter than its
+    /// reading.
     fn finish(
         &mut self,
         tells_ns: u64,
