@@ -278,6 +278,14 @@ fn bounds_that_do_not_apply_are_null() {
 }
 
 #[test]
+fn a_mean_below_its_bound_is_accounted_for() {
+    let device = "up=12us+6us,compute=500us+25us,down=10us+100ns";
+    let words = format!("simulate --device {device} --policies stream --arrivals poisson:100");
+    let printed = String::from_utf8(twinstream(&words).stdout).unwrap();
+    assert!(printed.contains("mean below the bound: stream; uploads in flight"), "{printed}");
+}
+
+#[test]
 fn a_plan_gives_a_rate_for_each_policy() {
     let plans =
         objects("plan --device gtx-1080ti --latency-bound 200ms --policies serial,stream --json");

@@ -199,8 +199,8 @@ fn in_virtual_time(args: &Args) -> anyhow::Result<()> {
         text: format!(
             "Everything here is simulated: the scheduler is the one that serves, the devices and \
              arrivals are models. Latency counts from the scheduled arrival to the result on the \
-             host. Dashed lines are bounds or references. Seed {}, {} requests a point at most, but \
-             for concurrency-latency, which has runs of 200 s.",
+             host. Dashed lines are bounds or references. Seed {}, {} requests a point at most, \
+             but for concurrency-latency, which has runs of 200 s.",
             scale.seed, scale.request_len,
         ),
         facts: facts(),

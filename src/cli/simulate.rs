@@ -143,10 +143,13 @@ fn print(args: &Args, bounds: &Bounds, summaries: &[Summary]) -> anyhow::Result<
         unit(bounds.goodput_hz, "/s"),
     ))?;
     let is_below = |row: &&Summary| row.bound_mean_ms.is_some_and(|bound| row.mean_ms < bound);
-    for Summary { policy, .. } in summaries.iter().filter(is_below) {
+    let below: Vec<&str> =
+        summaries.iter().filter(is_below).map(|row| row.policy.as_str()).collect();
+    if !below.is_empty() {
         table::print(&format!(
-            "{policy}: a mean below its bound: uploads in flight tell a little of the future, and \
-             so\n  may the arrivals of one seed (docs/SIMULATION.md, Bounds)"
+            "mean below the bound: {}; uploads in flight tell a little of the\nfuture, and one \
+             seed's arrivals may be kinder than most (docs/SIMULATION.md, Bounds)",
+            below.join(", ")
         ))?;
     }
     for Summary { policy, full, offered, .. } in summaries.iter().filter(|row| row.full > 0) {

@@ -138,9 +138,9 @@ pub(super) fn robustness(scale: &Scale, progress: &dyn Progress) -> Figure {
     }];
     let caption = format!(
         "Device {DEVICE} with one fault at a time, Poisson arrivals, {SEED_LEN} runs of {} \
-         requests a point. The default is held against the best of serial, fixed-eager and jit, which \
-         hardly look at the cost model, and against itself with a true first fit. Loads count the \
-         outliers' time. The table has standard errors: outliers leave much to chance.",
+         requests a point. The default is held against the best of serial, fixed-eager and jit, \
+         which hardly look at the cost model, and against itself with a true first fit. Loads \
+         count the outliers' time. The table has standard errors: outliers leave much to chance.",
         scale.request_len / SEED_LEN,
     );
     let title = "A wrong or moving cost model";
