@@ -198,6 +198,7 @@ fn a_sweep_ends_and_names_a_knee() {
     let folder = folder("sweep");
     let words = "--policies serial,stream --arrivals poisson:250.4 --duration 300ms --sweep";
     let runs = bench(&format!("--backend {DEVICE} {words} --out {}", folder.display()));
+    let (mut knee_len, mut is_curve) = (0, false);
     for policy in ["serial", "stream"] {
         let runs: Vec<&Value> = runs.iter().filter(|run| run["policy"] == policy).collect();
         let rates_hz: Vec<f64> = runs.iter().map(|run| number(run, "rate_hz")).collect();
@@ -205,7 +206,14 @@ fn a_sweep_ends_and_names_a_knee() {
         assert!(rates_hz.windows(2).all(|pair| (pair[1] / pair[0] - 1.25).abs() < 1e-4));
         // The device computes 2,000 images a second at most, so that it was left behind.
         assert!(runs.len() <= 12, "{rates_hz:?}");
-        assert_eq!(runs.iter().filter(|run| run["is_knee"] == true).count(), 1);
+        // On a busy machine the first rate may be the best already, and then is no knee.
+        let power = |run: &Value| number(run, "throughput_hz") / number(run, "mean_ms");
+        let first = power(runs[0]);
+        let is_first_best = runs.iter().all(|run| power(run) <= first * 1.001);
+        let len = runs.iter().filter(|run| run["is_knee"] == true).count();
+        assert!(len == 1 || (len == 0 && is_first_best), "{runs:?}");
+        knee_len += len;
+        is_curve |= runs.len() > 1;
         // The words and the seed give the same arrivals again.
         for run in runs {
             assert_eq!(run["arrivals"], format!("poisson:{}", number(run, "rate_hz")));
@@ -223,20 +231,25 @@ fn a_sweep_ends_and_names_a_knee() {
     };
     let widths: Vec<usize> = csv.lines().map(width).collect();
     assert!(widths.iter().all(|&commas| commas == widths[0]), "{csv}");
-    for (chart, words) in [
-        ("latency.svg", ["latency (ms)", "share of answers", "stream"]),
-        ("load-latency.svg", ["arrival rate (images/s)", "p99 latency", "stream, simulated"]),
-        ("load-latency.svg", ["knee: the rate with", "live, in real time", "seed 1"]),
-    ] {
+    let holds = |chart: &str, words: &[&str]| {
         let svg = fs::read_to_string(folder.join(chart)).unwrap();
         for word in words {
             assert!(svg.contains(word), "{chart} lacks {word}");
         }
+    };
+    holds("latency.svg", &["latency (ms)", "share of answers", "stream"]);
+    if is_curve {
+        let chart = "load-latency.svg";
+        holds(chart, &["arrival rate (images/s)", "p99 latency", "stream, simulated"]);
+        holds(chart, &["live, in real time", "seed 1"]);
+        // Knees are ringed where they were measured, in two panels.
+        let points = fs::read_to_string(folder.join("load-latency.csv")).unwrap();
+        let ringed = points.lines().filter(|line| line.contains("knee: ")).count();
+        assert_eq!(ringed, 2 * knee_len);
+        if knee_len > 0 {
+            holds(chart, &["knee: the rate with"]);
+        }
     }
-    // Both policies' knees are ringed where they were measured.
-    let points = fs::read_to_string(folder.join("load-latency.csv")).unwrap();
-    let ringed = |line: &&str| line.contains("knee: ");
-    assert_eq!(points.lines().filter(ringed).count(), 4, "two policies in two panels");
     assert!(fs::read_to_string(folder.join("latency.csv")).unwrap().lines().count() > 50);
     fs::remove_dir_all(folder).unwrap();
 }
