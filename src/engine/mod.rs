@@ -38,8 +38,7 @@ pub use lease::Lease;
 pub use metrics::prometheus;
 pub use options::{EngineOptions, Failure, Refused, RequestOptions};
 pub use stats::{Refusals, Stats};
-pub(crate) use ticket::spin_until;
-pub use ticket::{Answer, Handler, Output, Ticket};
+pub use ticket::{Answer, Handler, Output, Ticket, spin_until};
 
 use crate::backend::{Backend, Fault, Geometry};
 use crate::error::{Error, Kind, Result};
@@ -132,8 +131,9 @@ impl Engine {
         lease.commit(options)
     }
 
-    /// Counts a refusal that the engine did not see itself, and hands it on.
-    pub(crate) fn refused(&self, refused: Refused) -> Refused {
+    /// Counts a refusal that the engine did not see itself, and hands it on: for interfaces around it
+    /// that check and limit too.
+    pub fn refused(&self, refused: Refused) -> Refused {
         self.shared.count(refused)
     }
 

@@ -149,8 +149,9 @@ impl Ticket {
     }
 }
 
-/// Spins until there is an answer, no longer than `spin`.
-pub(crate) fn spin_until(is_ended: impl Fn() -> bool, spin: Duration) {
+/// Spins until `is_ended` says so, no longer than `spin`: what [`Ticket::wait`] does before it sleeps,
+/// for interfaces with requests of their own.
+pub fn spin_until(is_ended: impl Fn() -> bool, spin: Duration) {
     if spin.is_zero() {
         return;
     }

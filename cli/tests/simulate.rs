@@ -1,11 +1,13 @@
 //! The commands `simulate`, `plan` and `experiment` as a user runs them: output, seeds, bad words.
-#![cfg(feature = "cli")]
+#[path = "../../tests/common/mod.rs"]
+mod common;
 
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use common::repository;
 use serde_json::Value;
 
 /// Fields that every object of `simulate --json` has as numbers, for a stable open loop.
@@ -196,11 +198,11 @@ fn the_build_is_told() {
     assert_eq!(short, concat!("twinstream ", env!("CARGO_PKG_VERSION"), "\n").as_bytes());
     assert_eq!(twinstream("--verbose").status.code(), Some(2));
     // Git may keep no log of HEAD, and these sources may be no checkout.
-    let repository = env!("CARGO_MANIFEST_DIR");
+    let repository = repository("");
     let head =
-        Command::new("git").args(["rev-parse", "HEAD"]).current_dir(repository).output().ok();
+        Command::new("git").args(["rev-parse", "HEAD"]).current_dir(&repository).output().ok();
     if let (Some(head), Some(commit)) = (head, twinstream::BUILD_INFO.commit)
-        && PathBuf::from(repository).join(".git").exists()
+        && repository.join(".git").exists()
         && head.status.success()
     {
         assert_eq!(String::from_utf8(head.stdout).unwrap().trim(), commit);

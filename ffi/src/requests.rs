@@ -14,15 +14,17 @@ use std::time::{Duration, Instant};
 
 use crossbeam_queue::ArrayQueue;
 
-use super::completions::Completions;
-use super::fence::{check_may_block, in_callback};
-use super::layout::Callback;
-use super::status::{Failed, Outcome, Status};
-use crate::engine::{Answer, Engine, Failure, Lease, Refused, RequestOptions, Ticket, spin_until};
+use crate::completions::Completions;
+use crate::fence::{check_may_block, in_callback};
+use crate::layout::Callback;
+use crate::status::{Failed, Outcome, Status};
+use twinstream::engine::{
+    Answer, Engine, Failure, Lease, Refused, RequestOptions, Ticket, spin_until,
+};
 
 /// How an answer is announced; user data is opaque to us, so its address is all that is kept.
 #[derive(Clone, Copy)]
-pub(super) enum Notice {
+pub(crate) enum Notice {
     None,
     Callback { callback: Callback, user_data: usize },
     Queue { user_data: usize },
@@ -55,7 +57,7 @@ struct Life {
 }
 
 /// See the module.
-pub(super) struct Requests {
+pub(crate) struct Requests {
     places: Box<[Place]>,
     free: ArrayQueue<u32>,
     completions: Completions,
@@ -83,7 +85,7 @@ impl Wake for Answered {
 impl Requests {
     /// Room for `place_len` requests at a time; also a waker for each, to be kept outside, as they
     /// keep this alive.
-    pub(super) fn new(
+    pub(crate) fn new(
         place_len: usize,
         engine_mark: u16,
         spin: Duration,
@@ -100,12 +102,12 @@ impl Requests {
         Ok((requests, wakers))
     }
 
-    pub(super) fn completions(&self) -> &Completions {
+    pub(crate) fn completions(&self) -> &Completions {
         &self.completions
     }
 
     /// A new request, and where its image goes.
-    pub(super) fn lease(&self, engine: &Engine) -> Outcome<(u64, *mut u8)> {
+    pub(crate) fn lease(&self, engine: &Engine) -> Outcome<(u64, *mut u8)> {
         let mut lease = engine.lease()?;
         let place = self.free.pop().ok_or_else(|| engine.refused(Refused::Full))?;
         let image = lease.as_mut_ptr();
@@ -115,7 +117,7 @@ impl Requests {
     }
 
     /// Hands the image over. Refused for good, that is its answer.
-    pub(super) fn commit(
+    pub(crate) fn commit(
         &self,
         request: u64,
         (options, notice): (RequestOptions, Notice),
@@ -148,7 +150,7 @@ impl Requests {
     }
 
     /// The answer; `timeout` of none: for ever.
-    pub(super) fn wait(&self, request: u64, timeout: Option<Duration>) -> Outcome<*const f32> {
+    pub(crate) fn wait(&self, request: u64, timeout: Option<Duration>) -> Outcome<*const f32> {
         match self.poll(request) {
             Err(Failed { status: Status::Pending, .. }) => {}
             answered => return answered,
@@ -183,7 +185,7 @@ impl Requests {
     }
 
     /// The answer, if it is there.
-    pub(super) fn poll(&self, request: u64) -> Outcome<*const f32> {
+    pub(crate) fn poll(&self, request: u64) -> Outcome<*const f32> {
         let (_, life) = self.find(request)?;
         match &life.held {
             Held::Answer(Ok(output)) => Ok(output.as_ptr()),
@@ -195,7 +197,7 @@ impl Requests {
         }
     }
 
-    pub(super) fn cancel(&self, request: u64) -> Outcome<()> {
+    pub(crate) fn cancel(&self, request: u64) -> Outcome<()> {
         let (_, life) = self.find(request)?;
         match &life.held {
             Held::Ticket(ticket) => ticket.cancel(),
@@ -208,7 +210,7 @@ impl Requests {
     }
 
     /// Ends a request's life; its place is free again.
-    pub(super) fn release(&self, request: u64) -> Outcome<()> {
+    pub(crate) fn release(&self, request: u64) -> Outcome<()> {
         let (index, mut life) = self.find(request)?;
         if !matches!(life.notice, Notice::None) && !life.is_announced {
             let text = "the request's answer was not announced yet: cancel it and wait for that";
@@ -230,7 +232,7 @@ impl Requests {
     }
 
     /// The next answered request with [`Notice::Queue`], and its user data.
-    pub(super) fn next(&self) -> Option<(u64, usize)> {
+    pub(crate) fn next(&self) -> Option<(u64, usize)> {
         let request = self.completions.pop()?;
         let (_, mut life) = self.find(request).expect("what is queued cannot be released");
         life.is_announced = true;
@@ -241,7 +243,7 @@ impl Requests {
     }
 
     /// Lets everything go that the requests hold: the engine has ended.
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         for place in &self.places {
             let held = std::mem::replace(&mut place.lock().held, Held::Nothing);
             drop(held);

@@ -2,7 +2,7 @@
 //!
 //! Knows nothing of what is done with them.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::Context;
@@ -11,6 +11,7 @@ use twinstream::image::{DecodeOptions, Preprocess};
 use twinstream::model::{Answer, Model};
 
 use crate::computer::{BackendOptions, Computer};
+use crate::files::of_repository;
 use crate::outcome::Usage;
 use crate::reader::{Preparation, is_stdin};
 
@@ -40,7 +41,9 @@ impl ModelOptions {
     pub fn load(&self) -> anyhow::Result<Model> {
         let weights = match &self.weights {
             Some(weights) => weights.clone(),
-            None => default_weights()?,
+            None => of_repository(DEFAULT_WEIGHTS).with_context(|| {
+                format!("no {DEFAULT_WEIGHTS} here: name a model with --weights")
+            })?,
         };
         for path in [Some(&weights), self.config.as_ref()].into_iter().flatten() {
             if is_stdin(path) {
@@ -66,15 +69,6 @@ impl ModelOptions {
         let config = model.config();
         self.size.unwrap_or(Size { height: config.height, width: config.width })
     }
-}
-
-/// Looked for from the current folder, then where this program was built.
-fn default_weights() -> anyhow::Result<PathBuf> {
-    [Path::new(""), Path::new(env!("CARGO_MANIFEST_DIR"))]
-        .into_iter()
-        .map(|folder| folder.join(DEFAULT_WEIGHTS))
-        .find(|weights| weights.exists())
-        .with_context(|| format!("no {DEFAULT_WEIGHTS} here: name a model with --weights"))
 }
 
 /// A network that is ready to run, and the way of an image into it.

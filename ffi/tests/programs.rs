@@ -2,10 +2,11 @@
 //!
 //! Goal: the header is clean in every dialect that it promises, exports are those that are listed,
 //! each mistake gets its status, the examples do what they say. Method: compiles the programs of
-//! `tests/capi` and `ffi/examples` with the system's compilers and runs them; each C program is
+//! `ffi/tests/programs` and `ffi/examples` with the system's compilers and runs them; each C program is
 //! C++ as well. `CC` and `CXX` choose the compilers. `scripts/c-api.sh` adds installation and
 //! valgrind.
 
+#[path = "../../tests/common/mod.rs"]
 mod common;
 
 use std::fs;
@@ -43,9 +44,9 @@ enum Link {
 const PROGRAM_DIALECTS: [Dialect; 2] = [Dialect::C11, Dialect::Cpp17];
 const LINKS: [Link; 2] = [Link::Shared, Link::Static];
 
-/// Where cargo put the libraries that this test was built with.
-fn built() -> PathBuf {
-    std::env::current_exe().unwrap().parent().unwrap().to_owned()
+/// The library that this test was built with, shared (`so`) or static (`a`).
+fn built(kind: &str) -> PathBuf {
+    std::env::current_exe().unwrap().with_file_name(format!("libtwinstream_capi.{kind}"))
 }
 
 /// The name that programs ask the system for.
@@ -62,7 +63,7 @@ fn folder(test: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("capi").join(test);
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).unwrap();
-    let library = built().join("libtwinstream.so");
+    let library = built("so");
     symlink(&library, folder.join("libtwinstream.so")).unwrap();
     symlink(&library, folder.join(soname())).unwrap();
     folder
@@ -93,9 +94,7 @@ fn build(folder: &Path, dialect: Dialect, link: Link, sources: &[PathBuf]) -> Pa
     command.args(sources).args(["-x", "none", "-o"]).arg(&program);
     match link {
         Link::Shared => command.arg("-L").arg(folder).arg("-ltwinstream"),
-        Link::Static => {
-            command.arg(built().join("libtwinstream.a")).args(NATIVE_LIBS).args(EMULATED_LIBS)
-        }
+        Link::Static => command.arg(built("a")).args(NATIVE_LIBS).args(EMULATED_LIBS),
     };
     run(command.args(["-pthread", "-lm"]));
     program
@@ -108,12 +107,12 @@ fn launch(folder: &Path, program: &Path, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Builds and runs one of the programs of `tests/capi` in both languages with both libraries.
+/// Builds and runs one of the programs of `ffi/tests/programs` in both languages with both libraries.
 fn check(name: &str, others: &[&str]) {
     let folder = folder(name);
     let files = std::iter::once(&name).chain(others);
     let sources: Vec<_> =
-        files.map(|file| repository("tests/capi").join(format!("{file}.c"))).collect();
+        files.map(|file| repository("ffi/tests/programs").join(format!("{file}.c"))).collect();
     for dialect in PROGRAM_DIALECTS {
         for link in LINKS {
             let program = build(&folder, dialect, link, &sources);
@@ -149,7 +148,7 @@ fn requests_survive_many_threads() {
 #[test]
 fn the_gpu_answers_as_the_processor_does() {
     let folder = folder("cuda");
-    let source = [repository("tests/capi/cuda.c")];
+    let source = [repository("ffi/tests/programs/cuda.c")];
     let model = cifar_model();
     for (dialect, link) in [(Dialect::C11, Link::Shared), (Dialect::Cpp17, Link::Static)] {
         let program = build(&folder, dialect, link, &source);
@@ -170,7 +169,7 @@ fn engines_share_a_scrape_and_refusals_are_counted() {
 
 #[test]
 fn the_shared_library_stays_loaded() {
-    let output = run(Command::new("readelf").arg("-d").arg(built().join("libtwinstream.so")));
+    let output = run(Command::new("readelf").arg("-d").arg(built("so")));
     let output = String::from_utf8(output.stdout).unwrap();
     assert!(output.contains("NODELETE"), "{output}");
 }
@@ -182,7 +181,7 @@ fn requests_allocate_nothing() {
 
 #[test]
 fn exports_are_those_that_are_listed_and_declared() {
-    let library = built().join("libtwinstream.so");
+    let library = built("so");
     let output = run(Command::new("nm").args(["-D", "--defined-only"]).arg(&library));
     let output = String::from_utf8(output.stdout).unwrap();
     let mut exported: Vec<_> =

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 use twinstream::image::{self, Preprocess};
 
+use crate::files::of_repository;
+
 /// The images of the repository, sent where no others are named.
 const DEFAULT_FOLDER: &str = "examples/images";
 /// Different images sent at most: enough that no cache holds them, few enough to be in memory.
@@ -15,7 +17,8 @@ const IMAGE_LEN_MAX: usize = 256;
 pub(super) fn read(folder: Option<&Path>, preprocess: Preprocess) -> anyhow::Result<Vec<Vec<u8>>> {
     let folder = match folder {
         Some(folder) => folder.to_path_buf(),
-        None => default_folder()?,
+        None => of_repository(DEFAULT_FOLDER)
+            .with_context(|| format!("no {DEFAULT_FOLDER} here: name a folder with --images"))?,
     };
     let entries =
         fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()));
@@ -32,13 +35,4 @@ pub(super) fn read(folder: Option<&Path>, preprocess: Preprocess) -> anyhow::Res
 /// Noise, for a device that does not look at it.
 pub(super) fn noise(image_bytes: usize) -> Vec<Vec<u8>> {
     vec![(0..image_bytes).map(|byte| (byte * 31 % 251) as u8).collect()]
-}
-
-/// Looked for from the current folder, then where this program was built.
-fn default_folder() -> anyhow::Result<PathBuf> {
-    [Path::new(""), Path::new(env!("CARGO_MANIFEST_DIR"))]
-        .into_iter()
-        .map(|folder| folder.join(DEFAULT_FOLDER))
-        .find(|folder| folder.is_dir())
-        .with_context(|| format!("no {DEFAULT_FOLDER} here: name a folder with --images"))
 }

@@ -10,8 +10,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use twinstream::backend::cuda::devices;
+
 use super::common::{repository, run, skip};
-use super::device::is_there;
 
 /// The headers that the build found; without them the program has no ranges.
 const HEADERS: Option<&str> = option_env!("TWINSTREAM_NVTX_HEADERS");
@@ -101,7 +102,7 @@ fn profile(headers: &Path) -> Trace {
     let mut compile = Command::new(compiler);
     compile.args(["-std=c11", "-D_GNU_SOURCE", "-shared", "-fPIC"]);
     compile.args(["-Wall", "-Wextra", "-Werror", "-pedantic", "-isystem"]).arg(headers);
-    compile.arg(repository("tests/emulated/nvtx_injection.c")).arg("-o").arg(&injection);
+    compile.arg(repository("cli/tests/gpu/nvtx_injection.c")).arg("-o").arg(&injection);
     run(&mut compile);
 
     let mut program = Command::new(env!("CARGO_BIN_EXE_twinstream"));
@@ -129,7 +130,8 @@ fn headers(check: &str) -> Option<PathBuf> {
 fn stages_are_ranges_and_streams_have_names() {
     const CHECK: &str = "ranges and names that profilers see";
     let Some(headers) = headers(CHECK) else { return };
-    if !is_there(CHECK) {
+    if devices().map_or(true, |list| list.is_empty()) {
+        skip("gpu", CHECK, "there is no device");
         return;
     }
     let trace = profile(&headers);

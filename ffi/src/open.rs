@@ -9,17 +9,17 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-use super::layout::{self, Options};
-use super::requests::Requests;
-use super::status::{Failed, Outcome, Status};
-use crate::backend::cpu::{Cpu, CpuDevice, CpuOptions};
+use crate::layout::{self, Options};
+use crate::requests::Requests;
+use crate::status::{Failed, Outcome, Status};
+use twinstream::backend::cpu::{Cpu, CpuDevice, CpuOptions};
 #[cfg(feature = "cuda")]
-use crate::backend::cuda::{CudaDevice, CudaOptions, Tuning};
-use crate::backend::{Backend, Geometry, Null};
-use crate::engine::{Engine, EngineOptions};
-use crate::model::{Answer, Model};
-use crate::ring::Memory;
-use crate::sched::PolicySpec;
+use twinstream::backend::cuda::{CudaDevice, CudaOptions, Tuning};
+use twinstream::backend::{Backend, Geometry, Null};
+use twinstream::engine::{Engine, EngineOptions};
+use twinstream::model::{Answer, Model};
+use twinstream::ring::Memory;
+use twinstream::sched::PolicySpec;
 
 /// A core that stands for none.
 const NO_CORE: i32 = -1;
@@ -31,28 +31,28 @@ const NULL_IMAGE_BYTES_MAX: u64 = 1 << 28;
 const NULL_RESULT_LEN_MAX: u64 = 1 << 20;
 
 /// A running engine with all that C is told of it.
-pub(super) struct Live {
-    pub(super) engine: Engine,
-    pub(super) requests: Arc<Requests>,
+pub(crate) struct Live {
+    pub(crate) engine: Engine,
+    pub(crate) requests: Arc<Requests>,
     /// By place of `requests`; not in there, as they keep it alive.
-    pub(super) wakers: Box<[Waker]>,
-    pub(super) geometry: layout::Geometry,
-    pub(super) labels: Vec<CString>,
+    pub(crate) wakers: Box<[Waker]>,
+    pub(crate) geometry: layout::Geometry,
+    pub(crate) labels: Vec<CString>,
 }
 
 /// Texts of the options, read while they hold.
 #[derive(Default)]
-pub(super) struct Texts<'a> {
-    pub(super) weights_path: Option<&'a CStr>,
-    pub(super) config_path: Option<&'a CStr>,
-    pub(super) policy: Option<&'a CStr>,
+pub(crate) struct Texts<'a> {
+    pub(crate) weights_path: Option<&'a CStr>,
+    pub(crate) config_path: Option<&'a CStr>,
+    pub(crate) policy: Option<&'a CStr>,
     #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "the GPU's"))]
-    pub(super) device: Option<&'a CStr>,
+    pub(crate) device: Option<&'a CStr>,
     #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "the GPU's"))]
-    pub(super) tuning_path: Option<&'a CStr>,
+    pub(crate) tuning_path: Option<&'a CStr>,
 }
 
-pub(super) fn default_options() -> Options {
+pub(crate) fn default_options() -> Options {
     let engine = EngineOptions::default();
     Options {
         struct_size: size_of::<Options>() as u32,
@@ -81,7 +81,7 @@ pub(super) fn default_options() -> Options {
 }
 
 /// Starts the engine that the options describe. `mark` tells its requests from those of others.
-pub(super) fn open(options: &Options, texts: &Texts<'_>, mark: u16) -> Outcome<Live> {
+pub(crate) fn open(options: &Options, texts: &Texts<'_>, mark: u16) -> Outcome<Live> {
     let engine_options = engine_options(options, texts)?;
     match options.backend {
         layout::BACKEND_CPU => cpu(options, texts, &engine_options, mark),
@@ -153,7 +153,7 @@ fn null(options: &Options, engine_options: &EngineOptions, mark: u16) -> Outcome
 impl Live {
     /// Starts an engine on `backend`, whose images have this height and width and whose classes
     /// have these names.
-    pub(super) fn start(
+    pub(crate) fn start(
         backend: impl Backend + 'static,
         options: &EngineOptions,
         mark: u16,
@@ -190,7 +190,7 @@ fn engine_options(options: &Options, texts: &Texts<'_>) -> Outcome<EngineOptions
         Some(name) => name
             .to_string_lossy()
             .parse()
-            .map_err(|error: crate::sched::PolicyError| argument(error.to_string()))?,
+            .map_err(|error: twinstream::sched::PolicyError| argument(error.to_string()))?,
     };
     Ok(EngineOptions {
         policy,
@@ -210,7 +210,7 @@ fn engine_options(options: &Options, texts: &Texts<'_>) -> Outcome<EngineOptions
 }
 
 /// None for zero.
-pub(super) fn duration(ns: u64) -> Option<Duration> {
+pub(crate) fn duration(ns: u64) -> Option<Duration> {
     (ns > 0).then(|| Duration::from_nanos(ns))
 }
 

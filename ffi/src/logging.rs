@@ -8,9 +8,9 @@ use std::ffi::c_void;
 use std::fmt::Write;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use super::fence::{Text, in_callback};
-use super::layout::LogCallback;
-use super::status::{Failed, Outcome, Status};
+use crate::fence::{Text, in_callback};
+use crate::layout::LogCallback;
+use crate::status::{Failed, Outcome, Status};
 
 struct Target {
     callback: LogCallback,
@@ -30,7 +30,7 @@ thread_local! {
 }
 
 /// Sends messages up to `level` to `callback`.
-pub(super) fn set(
+pub(crate) fn set(
     level: i32,
     callback: Option<LogCallback>,
     user_data: *mut c_void,

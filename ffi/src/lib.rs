@@ -2,7 +2,10 @@
 //!
 //! Invariant: nothing leaves an exported function but a status: panics are caught, pointers are
 //! checked for NULL, engines and requests are looked up by name and never dereferenced. Refuses to
-//! know how requests are served; everything here is done with the engine's public interface.
+//! know how requests are served; everything here is done with the library's public interface. Rust
+//! programs use the library itself: this package has nothing for them.
+
+#![cfg(all(unix, target_pointer_width = "64"))]
 
 mod calls;
 mod completions;

@@ -3,17 +3,17 @@
 use std::ffi::CStr;
 use std::time::Duration;
 
-use super::fence::{check_may_block, fence, in_callback, last_error};
-use super::open::Live;
-use super::requests::Notice;
-use super::status::{Failed, Status};
-use super::{layout, registry};
-use crate::backend::{Attachment, Backend, Completion, Fault, Geometry, Null, ResultSlot};
-use crate::engine::{EngineOptions, RequestOptions};
-use crate::error::Result;
-use crate::ring::Slot;
+use crate::fence::{check_may_block, fence, in_callback, last_error};
+use crate::open::Live;
+use crate::requests::Notice;
+use crate::status::{Failed, Status};
+use crate::{layout, registry};
+use twinstream::Result;
+use twinstream::backend::{Attachment, Backend, Completion, Fault, Geometry, Null, ResultSlot};
+use twinstream::engine::{EngineOptions, RequestOptions};
+use twinstream::ring::Slot;
 
-const HEADER: &str = include_str!("../../ffi/twinstream.h");
+const HEADER: &str = include_str!("../twinstream.h");
 
 fn last_text() -> String {
     // SAFETY: a text of this thread that ends with a zero.
@@ -43,9 +43,9 @@ fn the_header_has_our_values() {
         ("TWINSTREAM_NOTICE_NONE", layout::NOTICE_NONE),
         ("TWINSTREAM_NOTICE_CALLBACK", layout::NOTICE_CALLBACK),
         ("TWINSTREAM_NOTICE_QUEUE", layout::NOTICE_QUEUE),
-        ("TWINSTREAM_MEMORY_CUDA", crate::ring::Memory::Cuda as i32),
-        ("TWINSTREAM_MEMORY_LOCKED", crate::ring::Memory::Locked as i32),
-        ("TWINSTREAM_MEMORY_PLAIN", crate::ring::Memory::Plain as i32),
+        ("TWINSTREAM_MEMORY_CUDA", twinstream::ring::Memory::Cuda as i32),
+        ("TWINSTREAM_MEMORY_LOCKED", twinstream::ring::Memory::Locked as i32),
+        ("TWINSTREAM_MEMORY_PLAIN", twinstream::ring::Memory::Plain as i32),
         ("TWINSTREAM_LOG_ERROR", log::LevelFilter::Error as i32),
         ("TWINSTREAM_LOG_TRACE", log::LevelFilter::Trace as i32),
     ];
@@ -192,7 +192,7 @@ fn break_device(is_panic: bool, expected: &str) {
     let engine =
         registry::create(|mark| Live::start(device, &options, mark, ((0, 0), Vec::new()))).unwrap();
     let status =
-        |call: &dyn Fn(&Live) -> super::status::Outcome<()>| fence(|| registry::with(engine, call));
+        |call: &dyn Fn(&Live) -> crate::status::Outcome<()>| fence(|| registry::with(engine, call));
     let handling = (RequestOptions::default(), Notice::None);
     let answered = status(&|live| {
         let (request, _) = live.requests.lease(&live.engine)?;
@@ -203,7 +203,7 @@ fn break_device(is_panic: bool, expected: &str) {
     assert_eq!(answered, Status::DeviceLost as i32, "{}", last_text());
     let leased = status(&|live| live.requests.lease(&live.engine).map(|_| ()));
     assert_eq!(leased, Status::DeviceLost as i32);
-    let health = super::calls::twinstream_engine_health(engine);
+    let health = crate::calls::twinstream_engine_health(engine);
     assert_eq!(health, Status::DeviceLost as i32);
     assert!(last_text().contains(expected), "{}", last_text());
     assert_eq!(fence(|| registry::destroy(engine)), Status::Ok as i32);

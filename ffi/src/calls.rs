@@ -7,15 +7,15 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use std::slice;
 use std::time::{Duration, Instant};
 
-use super::fence::{self, check_may_block, fence};
-use super::layout::{self, LogCallback, not_null, put};
-use super::logging;
-use super::open::{self, Live, Texts};
-use super::registry::{self, EngineName};
-use super::requests::Notice;
-use super::status::{Failed, Outcome, Status};
-use crate::engine::{self, LatencyHistogram, Refused, RequestOptions};
-use crate::sched::{Line, Priority, Reason};
+use crate::fence::{self, check_may_block, fence};
+use crate::layout::{self, LogCallback, not_null, put};
+use crate::logging;
+use crate::open::{self, Live, Texts};
+use crate::registry::{self, EngineName};
+use crate::requests::Notice;
+use crate::status::{Failed, Outcome, Status};
+use twinstream::engine::{self, LatencyHistogram, Refused, RequestOptions};
+use twinstream::sched::{Line, Priority, Reason};
 
 /// `TWINSTREAM_FOREVER`.
 const FOREVER_NS: u64 = u64::MAX;
@@ -142,7 +142,7 @@ fn timeout(timeout_ns: u64) -> Option<Duration> {
 }
 
 #[unsafe(no_mangle)]
-pub(super) extern "C" fn twinstream_engine_health(engine: *mut EngineName) -> i32 {
+pub(crate) extern "C" fn twinstream_engine_health(engine: *mut EngineName) -> i32 {
     fence(|| {
         registry::with(engine, |live| match (live.engine.refusal(), live.engine.fault()) {
             (None, _) => Ok(()),

@@ -4,8 +4,7 @@
 //! Goal: right classes on the example images, output that scripts can rely on, and for every bad
 //! input a message that names it while the other inputs are answered.
 
-#![cfg(feature = "cli")]
-
+#[path = "../../tests/common/mod.rs"]
 mod common;
 
 use std::fs;

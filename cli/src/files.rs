@@ -1,14 +1,22 @@
-//! Figures as files: tables and points as CSV.
+//! Files that the command reads and writes by itself: the repository's own, and figures as CSV.
 
 use std::fmt::Write;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use serde_json::Value;
 use twinstream::sim::experiment::{Figure, Table};
 
 use crate::table;
+
+/// A file or folder of the repository: looked for from the current folder, then where this program
+/// was built.
+pub(crate) fn of_repository(path: &str) -> Option<PathBuf> {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folders = [Path::new(""), package.parent().unwrap_or(package)];
+    folders.into_iter().map(|folder| folder.join(path)).find(|path| path.exists())
+}
 
 /// Writes a file; the error names it.
 pub(crate) fn write(path: &Path, text: &str) -> anyhow::Result<()> {

@@ -7,32 +7,32 @@ use std::ffi::{c_char, c_void};
 use std::mem::{offset_of, size_of};
 use std::ptr;
 
-use super::status::{Failed, Outcome, Status};
+use crate::status::{Failed, Outcome, Status};
 
 /// `TWINSTREAM_ABI_VERSION` of the header.
-pub(super) const ABI_VERSION: u32 = 1;
+pub(crate) const ABI_VERSION: u32 = 1;
 
 /// `twinstream_callback`.
-pub(super) type Callback = unsafe extern "C" fn(*mut c_void, u64, i32, *const f32);
+pub(crate) type Callback = unsafe extern "C" fn(*mut c_void, u64, i32, *const f32);
 /// `twinstream_log_callback`.
-pub(super) type LogCallback = unsafe extern "C" fn(*mut c_void, i32, *const c_char);
+pub(crate) type LogCallback = unsafe extern "C" fn(*mut c_void, i32, *const c_char);
 
 /// `TWINSTREAM_BACKEND_`.
-pub(super) const BACKEND_CPU: i32 = 1;
-pub(super) const BACKEND_CUDA: i32 = 2;
-pub(super) const BACKEND_NULL: i32 = 3;
+pub(crate) const BACKEND_CPU: i32 = 1;
+pub(crate) const BACKEND_CUDA: i32 = 2;
+pub(crate) const BACKEND_NULL: i32 = 3;
 
 /// `TWINSTREAM_NOTICE_`.
-pub(super) const NOTICE_NONE: i32 = 0;
-pub(super) const NOTICE_CALLBACK: i32 = 1;
-pub(super) const NOTICE_QUEUE: i32 = 2;
+pub(crate) const NOTICE_NONE: i32 = 0;
+pub(crate) const NOTICE_CALLBACK: i32 = 1;
+pub(crate) const NOTICE_QUEUE: i32 = 2;
 
 /// A struct of the header that opens with `struct_size`.
 ///
 /// # Safety
 /// The type is `repr(C)`, opens with a `u32` that is its `struct_size`, and any bytes make a value
 /// of it.
-pub(super) unsafe trait Versioned: Sized {
+pub(crate) unsafe trait Versioned: Sized {
     /// Size of its first version: the least that any caller has.
     const FIRST_BYTES: usize;
 }
@@ -40,42 +40,42 @@ pub(super) unsafe trait Versioned: Sized {
 /// `twinstream_options`.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub(super) struct Options {
-    pub(super) struct_size: u32,
-    pub(super) abi_version: u32,
-    pub(super) backend: i32,
-    pub(super) memory_weakest: i32,
-    pub(super) weights_path: *const c_char,
-    pub(super) config_path: *const c_char,
-    pub(super) policy: *const c_char,
-    pub(super) device: *const c_char,
-    pub(super) tuning_path: *const c_char,
-    pub(super) height: u32,
-    pub(super) width: u32,
-    pub(super) thread_len: u32,
-    pub(super) top_k: u32,
-    pub(super) null_image_bytes: u64,
-    pub(super) null_result_len: u64,
-    pub(super) slot_len: u64,
-    pub(super) batch_len_max: u64,
-    pub(super) latency_bound_ns: u64,
-    pub(super) spin_ns: u64,
-    pub(super) stall_timeout_ns: u64,
-    pub(super) core: i32,
-    pub(super) reserved: u32,
+pub(crate) struct Options {
+    pub(crate) struct_size: u32,
+    pub(crate) abi_version: u32,
+    pub(crate) backend: i32,
+    pub(crate) memory_weakest: i32,
+    pub(crate) weights_path: *const c_char,
+    pub(crate) config_path: *const c_char,
+    pub(crate) policy: *const c_char,
+    pub(crate) device: *const c_char,
+    pub(crate) tuning_path: *const c_char,
+    pub(crate) height: u32,
+    pub(crate) width: u32,
+    pub(crate) thread_len: u32,
+    pub(crate) top_k: u32,
+    pub(crate) null_image_bytes: u64,
+    pub(crate) null_result_len: u64,
+    pub(crate) slot_len: u64,
+    pub(crate) batch_len_max: u64,
+    pub(crate) latency_bound_ns: u64,
+    pub(crate) spin_ns: u64,
+    pub(crate) stall_timeout_ns: u64,
+    pub(crate) core: i32,
+    pub(crate) reserved: u32,
 }
 
 /// `twinstream_request_options`.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub(super) struct RequestOptions {
-    pub(super) struct_size: u32,
-    pub(super) priority: i32,
-    pub(super) deadline_after_ns: u64,
-    pub(super) notice: i32,
-    pub(super) reserved: u32,
-    pub(super) callback: Option<Callback>,
-    pub(super) user_data: *mut c_void,
+pub(crate) struct RequestOptions {
+    pub(crate) struct_size: u32,
+    pub(crate) priority: i32,
+    pub(crate) deadline_after_ns: u64,
+    pub(crate) notice: i32,
+    pub(crate) reserved: u32,
+    pub(crate) callback: Option<Callback>,
+    pub(crate) user_data: *mut c_void,
 }
 
 impl Default for RequestOptions {
@@ -95,62 +95,62 @@ impl Default for RequestOptions {
 /// `twinstream_geometry`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Geometry {
-    pub(super) struct_size: u32,
-    pub(super) height: u32,
-    pub(super) width: u32,
-    pub(super) reserved: u32,
-    pub(super) image_bytes: u64,
-    pub(super) result_len: u64,
-    pub(super) batch_len_max: u64,
+pub(crate) struct Geometry {
+    pub(crate) struct_size: u32,
+    pub(crate) height: u32,
+    pub(crate) width: u32,
+    pub(crate) reserved: u32,
+    pub(crate) image_bytes: u64,
+    pub(crate) result_len: u64,
+    pub(crate) batch_len_max: u64,
 }
 
 /// `twinstream_stats`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Stats {
-    pub(super) struct_size: u32,
-    pub(super) reserved: u32,
-    pub(super) accepted: u64,
-    pub(super) completed: u64,
-    pub(super) rejected: u64,
-    pub(super) expired: u64,
-    pub(super) cancelled: u64,
-    pub(super) failed: u64,
-    pub(super) device_lost: u64,
-    pub(super) shut_down: u64,
-    pub(super) alive: u64,
-    pub(super) waiting: u64,
-    pub(super) arrival_rate_hz: f64,
-    pub(super) upload: [f64; 2],
-    pub(super) compute: [f64; 2],
-    pub(super) download: [f64; 2],
-    pub(super) batches: [u64; 5],
-    pub(super) batch_len_mean: f64,
-    pub(super) batch_len_max: u64,
-    pub(super) latency_mean_ns: f64,
-    pub(super) latency_p50_ns: u64,
-    pub(super) latency_p99_ns: u64,
-    pub(super) latency_p999_ns: u64,
-    pub(super) latency_max_ns: u64,
-    pub(super) uploaded_bytes: u64,
-    pub(super) downloaded_bytes: u64,
-    pub(super) late: u64,
-    pub(super) refused: [u64; 4],
-    pub(super) slots_in_use: u64,
-    pub(super) slot_len: u64,
-    pub(super) waiting_time: Latency,
-    pub(super) computing_time: Latency,
-    pub(super) notifying_time: Latency,
-    pub(super) callback_ns: u64,
+pub(crate) struct Stats {
+    pub(crate) struct_size: u32,
+    pub(crate) reserved: u32,
+    pub(crate) accepted: u64,
+    pub(crate) completed: u64,
+    pub(crate) rejected: u64,
+    pub(crate) expired: u64,
+    pub(crate) cancelled: u64,
+    pub(crate) failed: u64,
+    pub(crate) device_lost: u64,
+    pub(crate) shut_down: u64,
+    pub(crate) alive: u64,
+    pub(crate) waiting: u64,
+    pub(crate) arrival_rate_hz: f64,
+    pub(crate) upload: [f64; 2],
+    pub(crate) compute: [f64; 2],
+    pub(crate) download: [f64; 2],
+    pub(crate) batches: [u64; 5],
+    pub(crate) batch_len_mean: f64,
+    pub(crate) batch_len_max: u64,
+    pub(crate) latency_mean_ns: f64,
+    pub(crate) latency_p50_ns: u64,
+    pub(crate) latency_p99_ns: u64,
+    pub(crate) latency_p999_ns: u64,
+    pub(crate) latency_max_ns: u64,
+    pub(crate) uploaded_bytes: u64,
+    pub(crate) downloaded_bytes: u64,
+    pub(crate) late: u64,
+    pub(crate) refused: [u64; 4],
+    pub(crate) slots_in_use: u64,
+    pub(crate) slot_len: u64,
+    pub(crate) waiting_time: Latency,
+    pub(crate) computing_time: Latency,
+    pub(crate) notifying_time: Latency,
+    pub(crate) callback_ns: u64,
 }
 
 /// Mean and 99th percentile of a part of the latency.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Latency {
-    pub(super) mean_ns: f64,
-    pub(super) p99_ns: u64,
+pub(crate) struct Latency {
+    pub(crate) mean_ns: f64,
+    pub(crate) p99_ns: u64,
 }
 
 const _: () = {
@@ -182,7 +182,7 @@ unsafe impl Versioned for Stats {
 }
 
 /// The caller's `struct_size`, if it is a version that is known.
-pub(super) fn known_bytes<T: Versioned>(struct_size: usize) -> Outcome<usize> {
+pub(crate) fn known_bytes<T: Versioned>(struct_size: usize) -> Outcome<usize> {
     let (first, last) = (T::FIRST_BYTES, size_of::<T>());
     if !(first..=last).contains(&struct_size) {
         let text = format!("struct_size is {struct_size}: expected from {first} to {last}");
@@ -192,7 +192,7 @@ pub(super) fn known_bytes<T: Versioned>(struct_size: usize) -> Outcome<usize> {
 }
 
 /// `pointer`, unless it is NULL.
-pub(super) fn not_null<T>(pointer: *const T, name: &'static str) -> Outcome<()> {
+pub(crate) fn not_null<T>(pointer: *const T, name: &'static str) -> Outcome<()> {
     match pointer.is_null() {
         true => Err(Failed::new(Status::Null, name)),
         false => Ok(()),
@@ -203,7 +203,7 @@ pub(super) fn not_null<T>(pointer: *const T, name: &'static str) -> Outcome<()> 
 ///
 /// # Safety
 /// `source` is NULL, or points to a struct whose `struct_size` says how much of it there is.
-pub(super) unsafe fn read<T: Versioned>(source: *const T, mut missing: T) -> Outcome<T> {
+pub(crate) unsafe fn read<T: Versioned>(source: *const T, mut missing: T) -> Outcome<T> {
     not_null(source, "a struct of options is NULL")?;
     // SAFETY: every version has a `struct_size`, and no more bytes than it says are read, nor
     // more than `missing` has.
@@ -218,7 +218,7 @@ pub(super) unsafe fn read<T: Versioned>(source: *const T, mut missing: T) -> Out
 ///
 /// # Safety
 /// As for [`read`]; nobody else reads or writes the struct meanwhile.
-pub(super) unsafe fn write<T: Versioned>(target: *mut T, value: &T) -> Outcome<()> {
+pub(crate) unsafe fn write<T: Versioned>(target: *mut T, value: &T) -> Outcome<()> {
     not_null(target, "a struct to fill is NULL")?;
     // SAFETY: every version has a `struct_size`, which is the caller's word on its room.
     unsafe {
@@ -233,7 +233,7 @@ pub(super) unsafe fn write<T: Versioned>(target: *mut T, value: &T) -> Outcome<(
 ///
 /// # Safety
 /// There is room for them, and `value` has as many; nobody else uses the struct meanwhile.
-pub(super) unsafe fn fill<T: Versioned>(target: *mut T, bytes: usize, value: &T) {
+pub(crate) unsafe fn fill<T: Versioned>(target: *mut T, bytes: usize, value: &T) {
     let source = ptr::from_ref(value).cast::<u8>();
     // SAFETY: the caller's word.
     unsafe { ptr::copy_nonoverlapping(source, target.cast::<u8>(), bytes) };
@@ -243,7 +243,7 @@ pub(super) unsafe fn fill<T: Versioned>(target: *mut T, bytes: usize, value: &T)
 ///
 /// # Safety
 /// `target` is NULL, or may be written.
-pub(super) unsafe fn put<T>(target: *mut T, value: T) {
+pub(crate) unsafe fn put<T>(target: *mut T, value: T) {
     if !target.is_null() {
         // SAFETY: the caller's word.
         unsafe { target.write(value) };

@@ -4,8 +4,9 @@
 //! Goal: no panic, no lost answer, and an exit status that tells what happened. Method: the shell
 //! sets the streams up; each command runs, since each prints in its own way.
 
-#![cfg(all(feature = "cli", target_os = "linux"))]
+#![cfg(target_os = "linux")]
 
+#[path = "../../tests/common/mod.rs"]
 mod common;
 
 use std::path::Path;
@@ -27,7 +28,7 @@ fn shell(line: &str) -> Output {
     command.env("TWINSTREAM", env!("CARGO_BIN_EXE_twinstream")).env("EMPTY", empty);
     command.env("CAT", repository("examples/images/cifar-cat.png"));
     command.env("SHIP", repository("examples/images/cifar-ship.png"));
-    command.current_dir(env!("CARGO_MANIFEST_DIR")).args(["-c", line]).output().unwrap()
+    command.current_dir(repository("")).args(["-c", line]).output().unwrap()
 }
 
 fn stdout(output: &Output) -> &str {

@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Mutex, PoisonError};
 
 /// See the module.
-pub(super) struct Completions {
+pub(crate) struct Completions {
     queued: Mutex<VecDeque<u64>>,
     /// None where the system has none.
     event: Option<File>,
@@ -21,15 +21,15 @@ impl Completions {
     ///
     /// # Errors
     /// When the process may not open another descriptor.
-    pub(super) fn new(capacity: usize) -> io::Result<Self> {
+    pub(crate) fn new(capacity: usize) -> io::Result<Self> {
         Ok(Self { queued: Mutex::new(VecDeque::with_capacity(capacity)), event: event()? })
     }
 
-    pub(super) fn descriptor(&self) -> Option<RawFd> {
+    pub(crate) fn descriptor(&self) -> Option<RawFd> {
         self.event.as_ref().map(AsRawFd::as_raw_fd)
     }
 
-    pub(super) fn push(&self, request: u64) {
+    pub(crate) fn push(&self, request: u64) {
         let mut queued = self.queued.lock().unwrap_or_else(PoisonError::into_inner);
         debug_assert!(queued.len() < queued.capacity());
         queued.push_back(request);
@@ -38,7 +38,7 @@ impl Completions {
         }
     }
 
-    pub(super) fn pop(&self) -> Option<u64> {
+    pub(crate) fn pop(&self) -> Option<u64> {
         let mut queued = self.queued.lock().unwrap_or_else(PoisonError::into_inner);
         let request = queued.pop_front()?;
         if queued.is_empty() {

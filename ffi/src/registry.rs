@@ -8,17 +8,17 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
-use super::fence::check_may_block;
-use super::open::Live;
-use super::status::{Failed, Outcome, Status};
-use crate::engine::Refused;
-use crate::ring;
+use crate::fence::check_may_block;
+use crate::open::Live;
+use crate::status::{Failed, Outcome, Status};
+use twinstream::engine::Refused;
+use twinstream::ring;
 
 /// Engines at a time, one for each bit of [`CLAIMED`].
 const ENGINE_LEN_MAX: usize = u64::BITS as usize;
 
 /// `twinstream_engine`: never looked into.
-pub(super) struct EngineName;
+pub(crate) struct EngineName;
 
 struct Place {
     /// Counts the lives of the place; 0 before the first.
@@ -56,7 +56,7 @@ impl Drop for Claim {
 }
 
 /// Opens an engine and names it. `open` is given a mark for its requests.
-pub(super) fn create(open: impl FnOnce(u16) -> Outcome<Live>) -> Outcome<*mut EngineName> {
+pub(crate) fn create(open: impl FnOnce(u16) -> Outcome<Live>) -> Outcome<*mut EngineName> {
     let claim = Claim::new()?;
     FORK_COUNTS[claim.0].store(ring::fork_count(), Ordering::Relaxed);
     let place = &PLACES[claim.0];
@@ -72,7 +72,7 @@ pub(super) fn create(open: impl FnOnce(u16) -> Outcome<Live>) -> Outcome<*mut En
 }
 
 /// Calls with the engine of that name; it stays meanwhile.
-pub(super) fn with<T>(
+pub(crate) fn with<T>(
     engine: *const EngineName,
     call: impl FnOnce(&Live) -> Outcome<T>,
 ) -> Outcome<T> {
@@ -91,7 +91,7 @@ pub(super) fn with<T>(
 }
 
 /// Ends an engine.
-pub(super) fn destroy(engine: *const EngineName) -> Outcome<()> {
+pub(crate) fn destroy(engine: *const EngineName) -> Outcome<()> {
     check_may_block()?;
     // Ends every request, so that whoever waits for one leaves.
     with(engine, |live| {

@@ -6,21 +6,21 @@
 use std::borrow::Cow;
 use std::ffi::CStr;
 
-use crate::engine::{Failure, Refused};
-use crate::error::Error;
+use twinstream::Error;
+use twinstream::engine::{Failure, Refused};
 
 macro_rules! statuses {
     ($($variant:ident = $value:literal $name:literal,)*) => {
         /// See the header.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(i32)]
-        pub(super) enum Status {
+        pub(crate) enum Status {
             $($variant = $value,)*
         }
 
         impl Status {
             /// Every status with its name in C.
-            pub(super) const ALL: &'static [(Self, &'static CStr)] =
+            pub(crate) const ALL: &'static [(Self, &'static CStr)] =
                 &[$((Self::$variant, $name),)*];
         }
     };
@@ -57,7 +57,7 @@ statuses! {
 
 impl Status {
     /// The name of a value, which may be none of ours.
-    pub(super) fn name(value: i32) -> &'static CStr {
+    pub(crate) fn name(value: i32) -> &'static CStr {
         let named = Self::ALL.iter().find(|(status, _)| *status as i32 == value);
         named.map_or(c"unknown status", |(_, name)| name)
     }
@@ -65,17 +65,17 @@ impl Status {
 
 /// Why a call does not return [`Status::Ok`].
 #[derive(Debug)]
-pub(super) struct Failed {
-    pub(super) status: Status,
+pub(crate) struct Failed {
+    pub(crate) status: Status,
     /// For people. Static on the request path, where nothing may be allocated.
-    pub(super) text: Cow<'static, str>,
+    pub(crate) text: Cow<'static, str>,
 }
 
 /// What a call comes to.
-pub(super) type Outcome<T> = Result<T, Failed>;
+pub(crate) type Outcome<T> = Result<T, Failed>;
 
 impl Failed {
-    pub(super) fn new(status: Status, text: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn new(status: Status, text: impl Into<Cow<'static, str>>) -> Self {
         Self { status, text: text.into() }
     }
 }

@@ -1,8 +1,6 @@
 //! The command `bench` as a user runs it, and experiments in real time: every backend and kind of
 //! arrivals, books that balance, seeds, files, bad words. Claims about time are loose enough for a
 //! busy machine; docs/BENCH.md has the commands that measure.
-#![cfg(feature = "cli")]
-
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};

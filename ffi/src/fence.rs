@@ -8,29 +8,29 @@ use std::ffi::{CStr, c_char};
 use std::fmt::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::status::{Failed, Outcome, Status};
+use crate::status::{Failed, Outcome, Status};
 
 /// Bytes of a text at most, its closing zero among them.
 const TEXT_BYTES: usize = 1024;
 
 /// A text for C in a place of fixed size; what does not fit is cut off.
-pub(super) struct Text {
+pub(crate) struct Text {
     /// All zero from `len` on.
     bytes: [u8; TEXT_BYTES],
     len: usize,
 }
 
 impl Text {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { bytes: [0; TEXT_BYTES], len: 0 }
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.bytes[..self.len].fill(0);
         self.len = 0;
     }
 
-    pub(super) fn as_c_str(&self) -> &CStr {
+    pub(crate) fn as_c_str(&self) -> &CStr {
         CStr::from_bytes_until_nul(&self.bytes).expect("a text ends with a zero")
     }
 }
@@ -50,12 +50,12 @@ thread_local! {
 }
 
 /// The text of the last failure on this thread; it stays where it is as long as the thread lives.
-pub(super) fn last_error() -> *const c_char {
+pub(crate) fn last_error() -> *const c_char {
     LAST_ERROR.with_borrow(|text| text.as_c_str().as_ptr())
 }
 
 /// Runs a call for C.
-pub(super) fn fence(call: impl FnOnce() -> Outcome<()>) -> i32 {
+pub(crate) fn fence(call: impl FnOnce() -> Outcome<()>) -> i32 {
     let failed = match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(())) => return Status::Ok as i32,
         Ok(Err(failed)) => failed,
@@ -75,14 +75,14 @@ pub(super) fn fence(call: impl FnOnce() -> Outcome<()>) -> i32 {
 }
 
 /// Runs a callback of the caller.
-pub(super) fn in_callback(callback: impl FnOnce()) {
+pub(crate) fn in_callback(callback: impl FnOnce()) {
     let before = IS_IN_CALLBACK.replace(true);
     callback();
     IS_IN_CALLBACK.set(before);
 }
 
 /// Refuses what would block in a callback.
-pub(super) fn check_may_block() -> Outcome<()> {
+pub(crate) fn check_may_block() -> Outcome<()> {
     match IS_IN_CALLBACK.get() {
         true => Err(Failed::new(Status::InCallback, "this call blocks; callbacks must not")),
         false => Ok(()),
