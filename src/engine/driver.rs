@@ -188,7 +188,9 @@ fn prepare(
     backend.attach(Attachment {
         images: Arc::new(shared.images.clone()),
         slot_len: options.slot_len,
+        stride_bytes: shared.images.stride_bytes(),
         batch_len_max,
+        depth: Scheduler::DEPTH,
         waker: Waker::from(Arc::new(Unpark(thread::current()))),
     })?;
     // After the backend has started its threads, which would inherit it.
