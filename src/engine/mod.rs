@@ -4,6 +4,7 @@
 //! the start the request path allocates nothing. Joins ring, scheduler and backend; which device
 //! computes and how batches are chosen it refuses to know. `docs/ENGINE.md` describes the protocol.
 
+mod answer;
 mod arrivals;
 mod calibrate;
 mod cell;
@@ -17,38 +18,31 @@ mod pin;
 mod shared;
 mod silence;
 mod stats;
+mod sync;
 mod ticket;
-
-/// What the cell is made of; its model check puts other things in their place.
-mod sync {
-    pub(super) use std::sync::atomic::{AtomicBool, Ordering};
-    pub(super) use std::sync::{Mutex, MutexGuard, PoisonError};
-    pub(super) use std::thread::Thread;
-}
 
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU64};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+pub use answer::{Answer, Handler, Output};
 pub use histogram::{LatencyHistogram, LengthHistogram};
 pub use lease::Lease;
 pub use metrics::prometheus;
 pub use options::{EngineOptions, Failure, Refused, RequestOptions};
 pub use stats::{Refusals, Stats};
+pub use ticket::Ticket;
 pub(crate) use ticket::spin_until;
-pub use ticket::{Answer, Handler, Output, Ticket};
 
 use crate::backend::{Backend, Fault, Geometry};
 use crate::error::{Error, Kind, Result};
-use crate::ring::{self, Consumer, Ring, RingOptions};
+use crate::ring::{self, Ring, RingOptions};
 use cell::Cell;
-use shared::{NEVER_NS, Request, Shared, Status};
-
-/// Slots at most: their results, twice as many, fit the largest ring.
-const SLOT_LEN_MAX: usize = 32_768;
+use options::SLOT_LEN_MAX;
+use shared::{NEVER_NS, Receivers, Shared, Status};
 
 /// A running engine. All calls may be made from any thread; to share it, wrap it in an `Arc`.
 ///
@@ -64,12 +58,6 @@ pub struct Engine {
     shared: Arc<Shared>,
     geometry: Geometry,
     thread: Option<JoinHandle<()>>,
-}
-
-/// What the scheduling thread alone holds.
-struct Receivers {
-    images: Consumer<Request>,
-    cancels: Receiver<u32>,
 }
 
 impl Engine {

@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 use crate::ring::Memory;
 use crate::sched::{PolicySpec, Priority};
 
+/// Slots at most: their results, twice as many, fit the largest ring.
+pub(super) const SLOT_LEN_MAX: usize = 32_768;
+
 /// How an [`Engine`](super::Engine) runs.
 #[derive(Clone, Copy, Debug)]
 pub struct EngineOptions {
