@@ -25,7 +25,7 @@ use super::stats::Stats;
 use crate::backend::{Attachment, Backend, Completion, Fault, Geometry, ResultSlot};
 use crate::error::{Error, Kind, Result};
 use crate::ring::{Consumer, Slot};
-use crate::sched::{self, Action, Config, Line, Outcome, Refusal, Scheduler};
+use crate::sched::{self, Action, Config, Line, Outcome, Policy, Refusal, Scheduler};
 use crate::sched::{Stage, Stages};
 
 /// How much later than asked for a sleeping thread wakes on a common system.
@@ -115,7 +115,7 @@ struct Driver<'a> {
 
 /// Serves until it is stopped or the device is lost. Reports once to `started`.
 pub(super) fn serve(
-    mut backend: Box<dyn Backend>,
+    (mut backend, policy): (Box<dyn Backend>, Box<dyn Policy>),
     shared: &Shared,
     receivers: Receivers,
     options: &EngineOptions,
@@ -150,7 +150,7 @@ pub(super) fn serve(
         backend,
         images,
         cancels,
-        scheduler: Scheduler::new(&config),
+        scheduler: Scheduler::with_policy(&config, policy),
         entries: (0..options.slot_len).map(|_| None).collect(),
         slot_of_cell: vec![NO_SLOT; shared.cells.len()],
         slots: Vec::with_capacity(batch_len_max),

@@ -40,6 +40,7 @@ pub(crate) use ticket::spin_until;
 use crate::backend::{Backend, Fault, Geometry};
 use crate::error::{Error, Kind, Result};
 use crate::ring::{self, Ring, RingOptions};
+use crate::sched::Policy;
 use cell::Cell;
 use options::SLOT_LEN_MAX;
 use shared::{NEVER_NS, Receivers, Shared, Status};
@@ -69,6 +70,44 @@ impl Engine {
     /// device fails during calibration, `is_io` when the thread cannot be started; and what
     /// attaching the backend reports.
     pub fn start(backend: impl Backend + 'static, options: &EngineOptions) -> Result<Self> {
+        Self::start_with_policy(backend, options, options.policy.policy())
+    }
+
+    /// As [`Engine::start`], with a policy of the caller's own in place of `options.policy`.
+    ///
+    /// The scheduling thread asks it, between two things that it does: what takes long or blocks
+    /// there delays every request, and a panic in it loses the device.
+    ///
+    /// ```
+    /// use twinstream::backend::{Geometry, Null};
+    /// use twinstream::engine::{Engine, EngineOptions, RequestOptions};
+    /// use twinstream::sched::{Decision, Policy, Reason, View};
+    ///
+    /// /// No batch is longer than two.
+    /// #[derive(Debug)]
+    /// struct Pairs;
+    ///
+    /// impl Policy for Pairs {
+    ///     fn upload(&self, view: &View<'_>) -> Decision {
+    ///         Decision::Go { len: view.batch_len().min(2), reason: Reason::Idle }
+    ///     }
+    /// }
+    ///
+    /// let backend = Null::new(Geometry { image_bytes: 12, result_len: 10, batch_len_max: 8 });
+    /// let options = EngineOptions::default();
+    /// let engine = Engine::start_with_policy(backend, &options, Box::new(Pairs))?;
+    /// let result = engine.submit(&[0; 12], RequestOptions::default())?.wait()?;
+    /// assert_eq!(result.len(), 10);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`Engine::start`].
+    pub fn start_with_policy(
+        backend: impl Backend + 'static,
+        options: &EngineOptions,
+        policy: Box<dyn Policy>,
+    ) -> Result<Self> {
         let geometry = backend.geometry();
         check(options, geometry)?;
         let mut built = None;
@@ -80,7 +119,8 @@ impl Engine {
         let thread = thread::Builder::new()
             .name("twinstream".to_owned())
             .spawn(move || {
-                driver::serve(Box::new(backend), &for_thread, receivers, &options, &started);
+                let backend = Box::new(backend);
+                driver::serve((backend, policy), &for_thread, receivers, &options, &started);
             })
             .map_err(|error| {
                 Error::new(Kind::Io, format!("cannot start the scheduling thread: {error}"))
