@@ -21,9 +21,6 @@ use twinstream::sim::device::{Device, DeviceSpec};
 
 use super::clock::{EARLY, sharpen_timers};
 
-/// Work under way by the backend's contract: an upload, a batch, four downloads.
-const WORK_LEN: usize = 6;
-
 /// One of the three engines: what it works on, oldest first.
 #[derive(Debug)]
 struct Work {
@@ -40,7 +37,7 @@ struct Job {
 
 impl Work {
     fn new(now: Instant) -> Self {
-        Self { jobs: VecDeque::with_capacity(WORK_LEN), free: now }
+        Self { jobs: VecDeque::new(), free: now }
     }
 
     /// The oldest job, if it is over.
@@ -100,6 +97,11 @@ impl Backend for SimulatedDevice {
     fn attach(&mut self, attachment: Attachment) -> twinstream::Result<()> {
         self.uploading.reserve(attachment.batch_len_max);
         self.downloading.reserve(attachment.slot_len);
+        self.engines.upload.jobs.reserve(1);
+        self.engines.compute.jobs.reserve(1);
+        self.engines.download.jobs.reserve(attachment.depth);
+        // An upload, a batch, and the downloads.
+        self.alarm.reserve(2 + attachment.depth);
         self.alarm.shared.waker.get_or_init(|| attachment.waker);
         Ok(())
     }
@@ -154,7 +156,7 @@ struct Shared {
 impl Alarm {
     fn new() -> anyhow::Result<Self> {
         let shared = Arc::new(Shared {
-            moments: Mutex::new(Vec::with_capacity(WORK_LEN)),
+            moments: Mutex::default(),
             waker: OnceLock::new(),
             is_over: AtomicBool::new(false),
         });
@@ -164,6 +166,11 @@ impl Alarm {
             .spawn(move || for_thread.ring())
             .context("cannot start the simulated device's thread")?;
         Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Makes room for so many moments.
+    fn reserve(&self, len: usize) {
+        self.shared.moments.lock().unwrap_or_else(PoisonError::into_inner).reserve(len);
     }
 
     /// Called by whoever polls.
