@@ -4,6 +4,7 @@
  *
  *     stress [ROUNDS [SEED]]
  */
+#include "../../../cuda/emulator/split_mix.h"
 #include "check.h"
 
 #include <sched.h>
@@ -21,12 +22,8 @@ static twinstream_engine *engine;
 static long rounds = 20000;
 static int is_done;
 
-/* SplitMix64. */
 static uint64_t random_below(uint64_t *state, uint64_t limit) {
-    uint64_t z = (*state += UINT64_C(0x9e3779b97f4a7c15));
-    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return (z ^ (z >> 31)) % limit;
+    return twinstream_split_mix(state) % limit;
 }
 
 static int is_answer(int32_t status) {
