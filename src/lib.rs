@@ -21,6 +21,7 @@ pub mod lower;
 pub mod model;
 pub mod ring;
 pub mod sched;
+mod setters;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod words;

@@ -124,7 +124,7 @@ impl Computer {
     ) -> anyhow::Result<(Self, usize)> {
         let Size { height, width } = size;
         let class_count = model.class_count();
-        let mut cpu = CpuOptions { height, width, ..CpuOptions::for_model(model) };
+        let mut cpu = CpuOptions::for_model(model).height(height).width(width);
         cpu.threads = options.threads.unwrap_or(cpu.threads);
         let (device, answer) = match options.backend {
             // To rank them costs nothing beside the network.
@@ -199,7 +199,7 @@ fn open_gpu(
     let cuda = CudaOptions { answer, ..options.gpu.options(size)? };
     let device = CudaDevice::new(model, &cuda)?;
     let (slot_len, batch_len_max) = (options.batch, options.batch);
-    let options = EngineOptions { slot_len, batch_len_max, ..EngineOptions::default() };
+    let options = EngineOptions::default().slot_len(slot_len).batch_len_max(batch_len_max);
     Ok(Engine::start(device, &options)?)
 }
 

@@ -192,21 +192,20 @@ fn engine_options(options: &Options, texts: &Texts<'_>) -> Outcome<EngineOptions
             .parse()
             .map_err(|error: twinstream::sched::PolicyError| argument(error.to_string()))?,
     };
-    Ok(EngineOptions {
-        policy,
-        slot_len: size(options.slot_len, "slot_len")?,
-        batch_len_max: size(options.batch_len_max, "batch_len_max")?,
-        latency_bound: duration(options.latency_bound_ns),
-        spin: Duration::from_nanos(options.spin_ns),
-        core: match options.core {
+    Ok(EngineOptions::default()
+        .policy(policy)
+        .slot_len(size(options.slot_len, "slot_len")?)
+        .batch_len_max(size(options.batch_len_max, "batch_len_max")?)
+        .latency_bound(duration(options.latency_bound_ns))
+        .spin(Duration::from_nanos(options.spin_ns))
+        .core(match options.core {
             NO_CORE => None,
             core => Some(usize::try_from(core).map_err(|_| argument(format!("no core {core}")))?),
-        },
-        stall_timeout: Duration::from_nanos(options.stall_timeout_ns),
-        memory_weakest: memory.ok_or_else(|| {
+        })
+        .stall_timeout(Duration::from_nanos(options.stall_timeout_ns))
+        .memory_weakest(memory.ok_or_else(|| {
             argument(format!("{} is no TWINSTREAM_MEMORY_", options.memory_weakest))
-        })?,
-    })
+        })?))
 }
 
 /// None for zero.
@@ -221,11 +220,10 @@ fn model(options: &Options, texts: &Texts<'_>) -> Outcome<(Model, CpuOptions)> {
     let model = Model::load(weights, texts.config_path.map(path))?;
     let own = CpuOptions::for_model(&model);
     let or = |value: u32, own| if value > 0 { value as usize } else { own };
-    let cpu_options = CpuOptions {
-        threads: or(options.thread_len, own.threads),
-        height: or(options.height, own.height),
-        width: or(options.width, own.width),
-    };
+    let cpu_options = CpuOptions::for_model(&model)
+        .threads(or(options.thread_len, own.threads))
+        .height(or(options.height, own.height))
+        .width(or(options.width, own.width));
     Ok((model, cpu_options))
 }
 

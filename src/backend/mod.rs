@@ -60,6 +60,7 @@ impl<T: Send> Images for Ring<T> {
 }
 
 /// What a backend is given before its first work.
+#[non_exhaustive]
 pub struct Attachment {
     /// Where the images of slots are read.
     pub images: Arc<dyn Images>,
@@ -76,9 +77,29 @@ pub struct Attachment {
     pub waker: Waker,
 }
 
+impl Attachment {
+    /// Of the images in a ring. `batch_len_max`, `depth` and `waker` are as the fields say.
+    pub fn new<T: Send + 'static>(
+        images: &Ring<T>,
+        batch_len_max: usize,
+        depth: usize,
+        waker: Waker,
+    ) -> Self {
+        Self {
+            slot_len: images.slot_len() as usize,
+            stride_bytes: images.stride_bytes(),
+            images: Arc::new(images.clone()),
+            batch_len_max,
+            depth,
+            waker,
+        }
+    }
+}
+
 /// Why a stage did not complete.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
+#[non_exhaustive]
 pub struct Fault {
     /// The device is gone for good; otherwise only this piece of work is.
     pub is_lost: bool,

@@ -115,7 +115,7 @@ impl OpenOptions {
             BackendWords::Cpu => {
                 let model = self.model.load()?;
                 let Size { height, width } = self.model.size(&model);
-                let mut options = CpuOptions { height, width, ..CpuOptions::for_model(&model) };
+                let mut options = CpuOptions::for_model(&model).height(height).width(width);
                 options.threads = self.threads.unwrap_or(options.threads);
                 let images = self.read_images(&model)?;
                 let kind = Kind::Cpu { model: Box::new(model), options };
@@ -170,7 +170,7 @@ impl Opened {
             Kind::Cuda { model, options } => Box::new(CudaDevice::new(model, options)?),
         };
         let (watched, batches) = Watched::new(backend);
-        let engine = Engine::start(watched, &EngineOptions { core: self.core, ..*options })?;
+        let engine = Engine::start(watched, &options.core(self.core))?;
         // Calibration is not part of any run.
         batches.lock().expect("nothing panics while it notes").clear();
         Ok((engine, batches))
