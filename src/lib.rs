@@ -12,6 +12,8 @@
 
 pub mod backend;
 mod build_info;
+#[cfg(feature = "sim")]
+pub mod clock;
 pub mod engine;
 mod error;
 mod foreign;

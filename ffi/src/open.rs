@@ -1,6 +1,6 @@
 //! From the options of the header to a running engine.
 //!
-//! Invariant: an engine stands complete or not at all. The one place that knows the backends.
+//! Invariant: an engine stands complete or not at all. Knows which backends C has, not how one is opened.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
@@ -12,10 +12,9 @@ use std::time::Duration;
 use crate::layout::{self, Options};
 use crate::requests::Requests;
 use crate::status::{Failed, Outcome, Status};
-use twinstream::backend::cpu::{Cpu, CpuDevice, CpuOptions};
 #[cfg(feature = "cuda")]
-use twinstream::backend::cuda::{CudaDevice, CudaOptions, Tuning};
-use twinstream::backend::{Backend, Geometry, Null};
+use twinstream::backend::cuda::Tuning;
+use twinstream::backend::{Backend, BackendSpec, Geometry, OpenOptions};
 use twinstream::engine::{Engine, EngineOptions};
 use twinstream::model::{Answer, Model};
 use twinstream::ring::Memory;
@@ -84,54 +83,59 @@ pub(crate) fn default_options() -> Options {
 pub(crate) fn open(options: &Options, texts: &Texts<'_>, mark: u16) -> Outcome<Live> {
     let engine_options = engine_options(options, texts)?;
     match options.backend {
-        layout::BACKEND_CPU => cpu(options, texts, &engine_options, mark),
-        layout::BACKEND_CUDA => cuda(options, texts, &engine_options, mark),
+        layout::BACKEND_CPU => network(&BackendSpec::Cpu, options, texts, &engine_options, mark),
+        layout::BACKEND_CUDA => {
+            let spec = BackendSpec::Cuda { index: None };
+            network(&spec, options, texts, &engine_options, mark)
+        }
         layout::BACKEND_NULL => null(options, &engine_options, mark),
         other => Err(argument(format!("backend {other} is no TWINSTREAM_BACKEND_"))),
     }
 }
 
-fn cpu(
+fn network(
+    spec: &BackendSpec,
     options: &Options,
     texts: &Texts<'_>,
     engine_options: &EngineOptions,
     mark: u16,
 ) -> Outcome<Live> {
-    let (model, cpu_options) = model(options, texts)?;
+    if !spec.is_built() {
+        let text = "this library was built without the CUDA backend";
+        return Err(Failed::new(Status::Unsupported, text));
+    }
+    let weights = texts.weights_path.map(path).ok_or_else(|| {
+        Failed::new(Status::Null, "weights_path is NULL: name a safetensors file")
+    })?;
+    let model = Model::load(weights, texts.config_path.map(path))?;
     let labels = (0..model.class_count()).map(|index| model.label(index)).collect();
-    let size = (cpu_options.height, cpu_options.width);
-    let device = CpuDevice::answering(Cpu::new(&model, &cpu_options)?, answer(options))?;
-    Live::start(device, engine_options, mark, (size, labels))
+    let given = |value: u32| (value > 0).then_some(value as usize);
+    let height = given(options.height).unwrap_or(model.config().height);
+    let width = given(options.width).unwrap_or(model.config().width);
+    let open = OpenOptions::default()
+        .size(Some((height, width)))
+        .threads(given(options.thread_len))
+        .answer(answer(options));
+    let open = match spec {
+        BackendSpec::Cuda { .. } => with_gpu(open, texts)?,
+        _ => open,
+    };
+    let backend = spec.open(Some(&model), &open)?;
+    Live::start(backend, engine_options, mark, ((height, width), labels))
 }
 
 #[cfg(feature = "cuda")]
-fn cuda(
-    options: &Options,
-    texts: &Texts<'_>,
-    engine_options: &EngineOptions,
-    mark: u16,
-) -> Outcome<Live> {
-    let (model, sizes) = model(options, texts)?;
-    let labels = (0..model.class_count()).map(|index| model.label(index)).collect();
-    let size = (sizes.height, sizes.width);
-    let own = CudaOptions::for_model(&model);
-    let cuda_options = CudaOptions {
-        device: texts.device.map_or(Ok(own.device), |text| text.to_string_lossy().parse())?,
-        tuning: texts.tuning_path.map_or_else(Tuning::stored, |file| Tuning::load(path(file)))?,
-        height: sizes.height,
-        width: sizes.width,
-        answer: answer(options),
-        ..own
-    };
-    let device = CudaDevice::new(&model, &cuda_options)?;
-    Live::start(device, engine_options, mark, (size, labels))
+fn with_gpu(open: OpenOptions, texts: &Texts<'_>) -> Outcome<OpenOptions> {
+    let device = texts.device.map(|text| text.to_string_lossy().parse()).transpose()?;
+    let device = device.unwrap_or(open.device);
+    let tuning = texts.tuning_path.map_or_else(Tuning::stored, |file| Tuning::load(path(file)))?;
+    Ok(open.device(device).tuning(tuning))
 }
 
 /// Not in this build.
 #[cfg(not(feature = "cuda"))]
-fn cuda(_: &Options, _: &Texts<'_>, _: &EngineOptions, _: u16) -> Outcome<Live> {
-    let text = "this library was built without the CUDA backend";
-    Err(Failed::new(Status::Unsupported, text))
+fn with_gpu(open: OpenOptions, _: &Texts<'_>) -> Outcome<OpenOptions> {
+    Ok(open)
 }
 
 fn null(options: &Options, engine_options: &EngineOptions, mark: u16) -> Outcome<Live> {
@@ -141,13 +145,14 @@ fn null(options: &Options, engine_options: &EngineOptions, mark: u16) -> Outcome
             options.top_k
         )));
     }
-    let device = Null::new(Geometry {
+    let open = OpenOptions::default().geometry(Geometry {
         image_bytes: null_size(options.null_image_bytes, NULL_IMAGE_BYTES_MAX, "null_image_bytes")?,
         result_len: null_size(options.null_result_len, NULL_RESULT_LEN_MAX, "null_result_len")?,
         batch_len_max: engine_options.batch_len_max,
     });
+    let backend = BackendSpec::Null.open(None, &open)?;
     let labels = (0..options.null_result_len).map(|index| format!("class {index}")).collect();
-    Live::start(device, engine_options, mark, ((0, 0), labels))
+    Live::start(backend, engine_options, mark, ((0, 0), labels))
 }
 
 impl Live {
@@ -211,20 +216,6 @@ fn engine_options(options: &Options, texts: &Texts<'_>) -> Outcome<EngineOptions
 /// None for zero.
 pub(crate) fn duration(ns: u64) -> Option<Duration> {
     (ns > 0).then(|| Duration::from_nanos(ns))
-}
-
-fn model(options: &Options, texts: &Texts<'_>) -> Outcome<(Model, CpuOptions)> {
-    let weights = texts.weights_path.map(path).ok_or_else(|| {
-        Failed::new(Status::Null, "weights_path is NULL: name a safetensors file")
-    })?;
-    let model = Model::load(weights, texts.config_path.map(path))?;
-    let own = CpuOptions::for_model(&model);
-    let or = |value: u32, own| if value > 0 { value as usize } else { own };
-    let cpu_options = CpuOptions::for_model(&model)
-        .threads(or(options.thread_len, own.threads))
-        .height(or(options.height, own.height))
-        .width(or(options.width, own.width));
-    Ok((model, cpu_options))
 }
 
 fn answer(options: &Options) -> Answer {

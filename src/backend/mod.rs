@@ -9,12 +9,18 @@ pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 mod null;
+mod open;
+#[cfg(feature = "sim")]
+mod simulated;
 
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::task::Waker;
 
 pub use null::Null;
+pub use open::{BackendSpec, OpenOptions};
+#[cfg(feature = "sim")]
+pub use simulated::SimulatedDevice;
 
 use crate::error::Result;
 use crate::ring::{Lease, Ring, Run, Slot};
@@ -168,4 +174,46 @@ pub trait Backend: Send {
     /// The thread that polls is about to sleep and wants to be woken when work ends, as by a waker
     /// of [`Attachment`]. A backend that wakes it at every end has nothing to do.
     fn before_sleep(&mut self) {}
+}
+
+impl<B: Backend + ?Sized> Backend for Box<B> {
+    fn geometry(&self) -> Geometry {
+        (**self).geometry()
+    }
+
+    fn with_host_memory(&self, make: &mut dyn FnMut()) {
+        (**self).with_host_memory(make);
+    }
+
+    fn attach(&mut self, attachment: Attachment) -> Result<()> {
+        (**self).attach(attachment)
+    }
+
+    fn upload(&mut self, slots: &mut Vec<Slot>) {
+        (**self).upload(slots);
+    }
+
+    fn compute(&mut self, slots: &[u32]) {
+        (**self).compute(slots);
+    }
+
+    fn download(&mut self, slots: &[u32], results: &mut Vec<ResultSlot>) {
+        (**self).download(slots, results);
+    }
+
+    fn poll_upload(&mut self, slots: &mut Vec<Slot>) -> Option<Completion> {
+        (**self).poll_upload(slots)
+    }
+
+    fn poll_compute(&mut self) -> Option<Completion> {
+        (**self).poll_compute()
+    }
+
+    fn poll_download(&mut self, results: &mut Vec<ResultSlot>) -> Option<Completion> {
+        (**self).poll_download(results)
+    }
+
+    fn before_sleep(&mut self) {
+        (**self).before_sleep();
+    }
 }

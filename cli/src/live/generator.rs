@@ -11,10 +11,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure};
+use twinstream::clock::{EARLY, sharpen_timers, wait_until};
 use twinstream::engine::{Engine, Handler, LatencyHistogram, Lease, Refused, RequestOptions};
 use twinstream::sim::arrivals::{ClosedLoop, OpenLoop, Workload};
 
-use super::clock::{EARLY, sharpen_timers, wait_until};
 use super::recorder::{Answered, End, Played, Recorder};
 
 /// Requests of a run at most, 16 bytes each.
