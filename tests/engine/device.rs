@@ -90,6 +90,7 @@ pub struct Device {
     plan: Plan,
     random: Random,
     attached: Option<(Arc<dyn Images>, Vec<Place>)>,
+    depth: usize,
     uploads: VecDeque<Job>,
     computes: VecDeque<Job>,
     downloads: VecDeque<Job>,
@@ -106,6 +107,7 @@ impl Device {
             plan,
             random: Random::new(seed),
             attached: None,
+            depth: 0,
             uploads: VecDeque::new(),
             computes: VecDeque::new(),
             downloads: VecDeque::new(),
@@ -173,6 +175,7 @@ impl Backend for Device {
     fn attach(&mut self, attachment: Attachment) -> Result<()> {
         let places = vec![Place::Poisoned; attachment.slot_len];
         self.attached = Some((attachment.images, places));
+        self.depth = attachment.depth;
         let (waker, is_silent) = (attachment.waker, Arc::clone(&self.is_silent));
         // Stands in for the interrupts of a device.
         std::thread::spawn(move || {
@@ -205,7 +208,7 @@ impl Backend for Device {
     }
 
     fn download(&mut self, slots: &[u32], results: &mut Vec<ResultSlot>) {
-        assert!(self.downloads.len() < 4 && slots.len() == results.len());
+        assert!(self.downloads.len() < self.depth && slots.len() == results.len());
         let job = self.job(slots.to_vec(), Vec::new(), std::mem::take(results));
         self.downloads.push_back(job);
     }
