@@ -104,8 +104,7 @@ mod cuda {
         (
             "cuda/ring/ring.h",
             "src/ring/ffi.rs",
-            "//! The C functions of the ring, made by bindgen from `cuda/ring/ring.h`; contracts are \
-             the header's.",
+            "//! The C functions of the ring, made by bindgen from `cuda/ring/ring.h`.",
         ),
     ];
     const NVTX_HEADER: &str = "nvtx3/nvToolsExt.h";
@@ -305,7 +304,8 @@ mod cuda {
         let opening = format!(
             "{opening}\n\
              //!\n\
-             //! Invariant: equals the header; build.rs compares the two wherever it finds libclang.\n\
+             //! Invariant: equals the header; build.rs compares the two wherever it finds \
+             libclang.\n\
              \n\
              #![allow(dead_code, non_camel_case_types, non_upper_case_globals)]"
         );

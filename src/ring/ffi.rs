@@ -1,4 +1,4 @@
-//! The C functions of the ring, made by bindgen from `cuda/ring/ring.h`; contracts are the header's.
+//! The C functions of the ring, made by bindgen from `cuda/ring/ring.h`.
 //!
 //! Invariant: equals the header; build.rs compares the two wherever it finds libclang.
 

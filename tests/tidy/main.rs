@@ -1,33 +1,54 @@
-//! House rules that no compiler checks: which module may import which, file and line lengths, where
-//! `unsafe` may stand.
+//! House rules that no compiler checks: which module may import which, circles between modules,
+//! lengths of files and functions, words, where `unsafe` may stand.
+//!
+//! The rules are in this folder's other files, each tested there on small samples; here is what the
+//! repository's files must keep.
 
+mod functions;
+mod imports;
+mod rules;
+mod source;
+mod words;
+
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-const LINE_WIDTH_MAX: usize = 100;
-const FILE_LINES_MAX: usize = 600;
+use imports::Crate;
+use rules::{in_code, mentions};
+use source::{C, File, Problem, RUST, SCRIPTS, files, rust_files};
 
-/// The library's modules and which others of them their files may mention: those that
-/// docs/ARCHITECTURE.md names. The first that holds a file counts.
+/// The library's modules from the bottom up, and which of those below them each may import: those
+/// that docs/ARCHITECTURE.md names.
 const IMPORTS: &[(&str, &[&str])] = &[
-    ("src/lib.rs", &[]),
-    ("src/build_info.rs", &[]),
-    ("src/error.rs", &[]),
-    ("src/foreign.rs", &[]),
-    ("src/words.rs", &[]),
-    ("src/model", &["error", "foreign", "model"]),
-    ("src/lower", &["lower", "model"]),
-    ("src/image", &["error", "foreign", "image", "model"]),
-    ("src/sched", &["sched", "words"]),
-    ("src/ring", &["error", "ring"]),
-    ("src/backend/cpu", &["backend", "error", "lower", "model", "ring"]),
-    ("src/backend/cuda", &["backend", "error", "lower", "model", "ring"]),
-    ("src/backend", &["backend", "error", "ring"]),
-    ("src/engine", &["backend", "build_info", "engine", "error", "ring", "sched"]),
-    ("src/sim", &["error", "sched", "sim", "words"]),
+    ("build_info", &[]),
+    ("error", &[]),
+    ("foreign", &[]),
+    ("words", &[]),
+    ("model", &["error", "foreign"]),
+    ("lower", &["model"]),
+    ("image", &["error", "foreign", "model"]),
+    ("sched", &["words"]),
+    ("ring", &["error"]),
+    ("backend", &["error", "lower", "model", "ring"]),
+    ("engine", &["backend", "build_info", "error", "ring", "sched"]),
+    ("sim", &["error", "sched", "words"]),
 ];
 
-/// A module under `src` and what else its files must not mention.
+/// Parts of modules that may import less than the whole.
+const PARTS: &[(&str, &[&str])] =
+    &[("src/backend/mod.rs", &["error", "ring"]), ("src/backend/null.rs", &["error", "ring"])];
+
+/// The packages' sources.
+const CRATES: &[&str] = &["src", "cli/src", "ffi/src"];
+
+/// Circles that are still there, as [`Crate::circles`] tells them, and in which package.
+const CIRCLES: &[(&str, &[&str])] = &[
+    ("src", &["backend::cuda: choice, plan"]),
+    ("cli/src", &[": charts, html", ": computer, options"]),
+];
+
+/// A file or folder and what its code must not mention.
 const FORBIDDEN: &[(&str, &[&str])] = &[
     (
         "src/sched",
@@ -82,98 +103,91 @@ const UNSAFE_FILES: &[&str] = &[
     "tests/loom_ring.rs",
 ];
 
-fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
+/// The crates of which a few files alone know.
+const FENCES: &[(&str, &[&str])] = &[
+    ("gemm_f32", &["src/backend/cpu/kernel.rs"]),
+    ("cust", &["src/backend/cuda"]),
+    ("rustix", &["cli/src/live/clock.rs", "ffi/src/completions.rs", "src/engine/pin.rs"]),
+];
 
-/// Every Rust file of the package, relative to the repository.
-fn rust_files() -> Vec<PathBuf> {
-    fn collect(folder: &Path, found: &mut Vec<PathBuf>) {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                collect(&path, found);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                found.push(path.strip_prefix(repository()).unwrap().to_path_buf());
-            }
-        }
-    }
-    let mut found = Vec::new();
-    for folder in ["src", "tests", "benches", "examples", "cli", "ffi"] {
-        if repository().join(folder).is_dir() {
-            collect(&repository().join(folder), &mut found);
-        }
-    }
-    found.sort();
-    assert!(found.len() > 20, "too few files found: {found:?}");
-    found
-}
-
-/// Runs `check` on every line of code (comments cut off) and fails with all that it reports.
-fn check_lines(check: impl Fn(&Path, &str) -> Option<String>) {
-    let mut problems = Vec::new();
-    for path in rust_files() {
-        let text = fs::read_to_string(repository().join(&path)).unwrap();
-        for (number, line) in text.lines().enumerate() {
-            let code = line.split("//").next().unwrap_or_default();
-            if let Some(problem) = check(&path, code) {
-                problems.push(format!("{}:{}: {problem}", path.display(), number + 1));
-            }
-        }
-    }
+/// Fails with all that `rule` finds in the files.
+fn check(files: &[File], rule: impl Fn(&File) -> Vec<Problem>) {
+    let told = |file: &File| {
+        let told = |(line, problem)| format!("{}:{line}: {problem}", file.path);
+        rule(file).into_iter().map(told).collect::<Vec<_>>()
+    };
+    let problems: Vec<String> = files.iter().flat_map(told).collect();
     assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
 
-/// Whether `word` stands in `line` with no letter, digit or underscore before it.
-fn mentions(line: &str, word: &str) -> bool {
-    line.match_indices(word).any(|(at, _)| {
-        let before = line[..at].chars().next_back();
-        let after = line[at + word.len()..].chars().next();
-        let part_of_name = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
-        !part_of_name(before) && !part_of_name(after)
-    })
-}
-
-/// What follows `crate::` in `line`: a module's name, or what else stands there.
-fn imports(line: &str) -> impl Iterator<Item = &str> {
-    line.split("crate::").skip(1).map(|rest| {
-        let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
-        if end == 0 { rest } else { &rest[..end] }
-    })
+/// All that people write by the rules on form.
+fn sources() -> Vec<File> {
+    files(&[RUST, C, SCRIPTS].concat())
 }
 
 #[test]
 fn modules_import_only_what_they_may() {
-    check_lines(|path, line| {
-        if !path.starts_with("src") {
-            return None;
+    for (index, (module, may)) in IMPORTS.iter().enumerate() {
+        let below: Vec<&str> = IMPORTS[..index].iter().map(|(module, _)| *module).collect();
+        let above = may.iter().find(|other| !below.contains(other));
+        assert_eq!(above, None, "{module} may not import what is not below it");
+    }
+    let files = rust_files();
+    let library = Crate::new(&files, "src");
+    let mut unused: BTreeSet<(&str, &str)> = IMPORTS
+        .iter()
+        .flat_map(|(module, may)| may.iter().map(|other| (*module, *other)))
+        .collect();
+    let mut problems = Vec::new();
+    for (path, other) in library.imports() {
+        let file = File::new(path, "");
+        if path == "src/lib.rs" {
+            continue;
         }
-        let Some((_, modules)) = IMPORTS.iter().find(|(module, _)| path.starts_with(module)) else {
-            return Some("no rule says what this may import".into());
+        let is_of = |module: &str| {
+            file.is_in(&format!("src/{module}")) || file.is_in(&format!("src/{module}.rs"))
         };
-        let module = imports(line).find(|module| !modules.contains(module))?;
-        Some(format!("crate::{module} may not be used here"))
-    });
-    check_lines(|path, line| {
-        let words = FORBIDDEN.iter().filter(|(module, _)| path.starts_with(module));
-        let word = words.flat_map(|(_, words)| *words).find(|word| mentions(line, word))?;
-        Some(format!("{word} may not be used here"))
+        let Some((module, may)) = IMPORTS.iter().find(|(module, _)| is_of(module)) else {
+            problems.push(format!("{path}: no rule says what this may import"));
+            continue;
+        };
+        let part = PARTS.iter().find(|(part, _)| file.is_in(part));
+        if !part.map_or(*may, |(_, may)| *may).contains(&other.as_str()) {
+            problems.push(format!("{path}: may not import {other}"));
+        }
+        unused.retain(|(user, used)| user != module || *used != other);
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+    assert!(unused.is_empty(), "may be imported, but is not: {unused:?}");
+}
+
+#[test]
+fn modules_lie_in_no_circles() {
+    let files = rust_files();
+    for folder in CRATES {
+        let known = CIRCLES.iter().find(|(of, _)| of == folder).map_or(&[][..], |(_, all)| all);
+        assert_eq!(Crate::new(&files, folder).circles(), known, "in {folder}");
+    }
+}
+
+#[test]
+fn modules_know_only_what_they_may() {
+    check(&rust_files(), |file| {
+        let words = FORBIDDEN.iter().filter(|(path, _)| file.is_in(path));
+        words.flat_map(|(_, words)| rules::no_mention(file, words)).collect()
     });
 }
 
 #[test]
 fn foreign_crates_stay_behind_their_fences() {
-    let fences: [(&str, &[&str]); 3] = [
-        ("gemm_f32", &["src/backend/cpu/kernel.rs"]),
-        ("cust", &["src/backend/cuda"]),
-        ("rustix", &["cli/src/live/clock.rs", "ffi/src/completions.rs", "src/engine/pin.rs"]),
-    ];
-    for (name, homes) in fences {
-        check_lines(|path, line| {
-            let used =
-                mentions(line, &format!("{name}::")) || mentions(line, &format!("use {name}"));
-            let is_home = homes.iter().any(|home| path.starts_with(home));
-            (used && !is_home).then(|| format!("{name} belongs in {homes:?}"))
+    for (name, homes) in FENCES {
+        check(&rust_files(), |file| match homes.iter().any(|home| file.is_in(home)) {
+            true => Vec::new(),
+            false => in_code(file, |line| {
+                let is_used =
+                    mentions(line, &format!("{name}::")) || mentions(line, &format!("use {name}"));
+                is_used.then(|| format!("{name} belongs in {homes:?}"))
+            }),
         });
     }
 }
@@ -182,67 +196,60 @@ fn foreign_crates_stay_behind_their_fences() {
 #[test]
 fn the_command_prints_through_one_place() {
     let ways = ["print!", "println!", "eprint!", "eprintln!", "dbg!", "io::stdout", "io::stderr"];
-    check_lines(|path, line| {
-        let may_print = !path.starts_with("cli/src") || path.ends_with("output.rs");
-        let way = ways.iter().find(|way| !may_print && mentions(line, way))?;
-        Some(format!("{way} stands in cli/src/output.rs alone"))
+    check(&rust_files(), |file| match file.is_in("cli/src") && !file.path.ends_with("output.rs") {
+        true => rules::no_mention(file, &ways),
+        false => Vec::new(),
     });
 }
 
 #[test]
 fn unsafe_stands_where_it_may() {
-    check_lines(|path, line| {
-        let allowed = UNSAFE_FILES.iter().any(|file| path == Path::new(file));
-        let found = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern"]
-            .iter()
-            .any(|form| line.contains(form));
-        (found && !allowed && !path.ends_with("tidy.rs"))
-            .then(|| "unsafe may not stand here".into())
+    let files = rust_files();
+    check(&files, |file| match UNSAFE_FILES.contains(&file.path.as_str()) {
+        true => Vec::new(),
+        false => rules::no_unsafe(file),
     });
+    let is_needed = |path: &&&str| {
+        files.iter().any(|file| file.path == **path && !rules::no_unsafe(file).is_empty())
+    };
+    let idle: Vec<_> = UNSAFE_FILES.iter().filter(|path| !is_needed(path)).collect();
+    assert!(idle.is_empty(), "may hold `unsafe`, but hold none: {idle:?}");
 }
 
 #[test]
 fn files_are_short_and_say_what_they_are() {
-    for path in rust_files() {
-        let text = fs::read_to_string(repository().join(&path)).unwrap();
-        assert!(text.starts_with("//!"), "{}: opens without saying what it is", path.display());
-        let lines = text.lines().count();
-        assert!(lines <= FILE_LINES_MAX, "{}: {lines} lines", path.display());
-        for (number, line) in text.lines().enumerate() {
-            let width = line.chars().count();
-            assert!(width <= LINE_WIDTH_MAX, "{}:{}: {width} wide", path.display(), number + 1);
-            assert_eq!(line, line.trim_end(), "{}:{}: trailing space", path.display(), number + 1);
-        }
-    }
+    check(&sources(), |file| {
+        let rules = [rules::files_are_short, rules::files_say_what_they_are];
+        rules.iter().flat_map(|rule| rule(file)).collect()
+    });
 }
 
 #[test]
-fn c_files_are_short_and_say_what_they_are() {
-    for folder in ["cli/tests/gpu", "ffi", "ffi/examples", "ffi/tests/programs"] {
-        let mut len = 0;
-        for entry in fs::read_dir(repository().join(folder)).unwrap() {
-            let path = entry.unwrap().path();
-            let is_source = ["h", "c", "cpp"].map(|name| path.extension() == Some(name.as_ref()));
-            if !is_source.contains(&true) {
-                continue;
-            }
-            len += 1;
-            let text = fs::read_to_string(&path).unwrap();
-            let says = text.starts_with("// ") || text.starts_with("/* ");
-            assert!(says, "{}: opens without saying what it is", path.display());
-            assert!(text.lines().count() <= FILE_LINES_MAX, "{}: too long", path.display());
-            let wide = text.lines().find(|line| line.chars().count() > LINE_WIDTH_MAX);
-            assert_eq!(wide, None, "{}", path.display());
-        }
-        assert!(len > 0, "{folder}: nothing to look at");
-    }
+fn lines_are_narrow() {
+    check(&sources(), rules::lines_are_narrow);
+}
+
+#[test]
+fn functions_are_short() {
+    check(&files(&[RUST, C].concat()), rules::functions_are_short);
 }
 
 #[test]
 fn nothing_is_left_unfinished() {
-    let marks = [concat!("todo", "!("), concat!("unimplemented", "!("), concat!("#[igno", "re")];
-    check_lines(|_, line| {
-        let mark = marks.iter().find(|mark| line.contains(**mark))?;
-        Some(format!("{mark} marks unfinished work"))
+    check(&rust_files(), rules::nothing_is_left_unfinished);
+}
+
+#[test]
+fn words_are_those_of_the_glossary() {
+    let glossary = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/GLOSSARY.md");
+    let bans = words::bans(&fs::read_to_string(glossary).unwrap());
+    assert!(!bans.is_empty(), "the table of banned words is not found");
+    assert_eq!(words::missing_folders(&bans), [""; 0]);
+    let may_say = ["docs/GLOSSARY.md", "tests/tidy"];
+    check(&files(&[RUST, C, SCRIPTS, &["md"]].concat()), |file| {
+        match may_say.iter().any(|path| file.is_in(path)) {
+            true => Vec::new(),
+            false => words::banned_words(file, &bans),
+        }
     });
 }
