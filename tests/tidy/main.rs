@@ -253,3 +253,20 @@ fn words_are_those_of_the_glossary() {
         }
     });
 }
+
+/// The workflow of the forge runs every step of `.ci/run`, once.
+#[test]
+fn the_workflow_runs_every_step() {
+    let read =
+        |path: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+    let (script, workflow) = (read(".ci/run"), read(".github/workflows/ci.yml"));
+    let functions = script.lines().filter_map(|line| line.strip_prefix("step_"));
+    let mut steps: Vec<&str> = functions.filter_map(|name| name.split("() (").next()).collect();
+    let rows = workflow.split("steps:\n").nth(2).unwrap_or_default().lines();
+    let rows = rows.map_while(|row| row.trim_start().strip_prefix("- "));
+    let mut named: Vec<&str> = rows.flat_map(str::split_whitespace).collect();
+    steps.sort();
+    named.sort();
+    assert!(steps.len() > 10, "{steps:?}");
+    assert_eq!(named, steps);
+}
