@@ -1,5 +1,5 @@
-// Entry points of the convolution, one a tile of tiles.inc. All tiles fit the shared memory of every
-// target; docs/KERNELS.md lists how many blocks a multiprocessor holds.
+// Entry points of the convolution, one a tile of tiles.inc. All tiles fit the shared memory of
+// every target; docs/KERNELS.md lists how many blocks a multiprocessor holds.
 
 #include "conv_block.cuh"
 

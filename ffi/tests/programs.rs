@@ -2,9 +2,9 @@
 //!
 //! Goal: the header is clean in every dialect that it promises, exports are those that are listed,
 //! each mistake gets its status, the examples do what they say. Method: compiles the programs of
-//! `ffi/tests/programs` and `ffi/examples` with the system's compilers and runs them; each C program is
-//! C++ as well. `CC` and `CXX` choose the compilers. `scripts/c-api.sh` adds installation and
-//! valgrind.
+//! `ffi/tests/programs` and `ffi/examples` with the system's compilers and runs them; each C
+//! program is C++ as well. `CC` and `CXX` choose the compilers. `scripts/c-api.sh` adds
+//! installation and valgrind.
 
 #[path = "../../tests/common/mod.rs"]
 mod common;
@@ -107,7 +107,8 @@ fn launch(folder: &Path, program: &Path, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Builds and runs one of the programs of `ffi/tests/programs` in both languages with both libraries.
+/// Builds and runs one of the programs of `ffi/tests/programs` in both languages with both
+/// libraries.
 fn check(name: &str, others: &[&str]) {
     let folder = folder(name);
     let files = std::iter::once(&name).chain(others);

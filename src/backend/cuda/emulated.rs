@@ -19,7 +19,7 @@ pub struct Behaviour {
     pub late_copies: u32,
     /// One launch in so many is refused; 0: none.
     pub refuse_launch_one_in: u32,
-    /// The device is lost at the so-manieth piece of work from now; 0: never.
+    /// The device is lost at the n-th piece of work from now; 0: never.
     pub lose_after: u32,
     /// Compute capability that the kernels are as if compiled for, ten times it; below 90 they do
     /// not wait for the kernel before.
