@@ -15,7 +15,7 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
 for target in ${*:-80 86 89 90a}; do
-    for source in cuda/*.cu; do
+    for source in cuda/*.cu cuda/sm*/*.cu; do
         name=$(basename "$source" .cu)
         nvcc -std=c++17 -arch="sm_$target" -Werror all-warnings -Xptxas -v,--warn-on-spills -Icuda \
             -cubin -o "$folder/$name.cubin" "$source" 2>"$folder/$name.log" ||

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cinttypes>
 
-#include "../tile.cuh"
+#include "../sm80/tile.cuh"
 #include "check.hpp"
 #include "tests.hpp"
 

@@ -4,7 +4,7 @@
 
 #include <set>
 
-#include "../conv_block.cuh"
+#include "../sm80/conv_block.cuh"
 #include "../stem.cuh"
 #include "check.hpp"
 #include "tests.hpp"

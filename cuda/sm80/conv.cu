@@ -12,6 +12,6 @@ namespace twinstream::kernels {
         TWINSTREAM_SHARED(shared);                                                                \
         ConvBlock<Tile_##NAME>(p, shared).run();                                                  \
     }
-#include "tiles.inc"
+#include "../tiles.inc"
 
 } // namespace twinstream::kernels
