@@ -106,7 +106,7 @@ mod cuda {
     /// Compiled for unless `TWINSTREAM_CUDA_TARGETS` says otherwise; the newest as PTX too, for
     /// devices that are newer still.
     const TARGETS: &str = "80,86,89,90a";
-    const BINDINGS: &str = "src/backend/cuda/launch.rs";
+    const BINDINGS: &str = "src/backend/cuda/kernels/abi.rs";
     const NVTX_HEADER: &str = "nvtx3/nvToolsExt.h";
 
     /// Says what is wrong and ends the build.

@@ -7,12 +7,14 @@
 
 use std::sync::Arc;
 
-use super::context::Context;
-use super::driver::Code;
-use super::executor::{Executor, Weights};
-use super::memory::PinnedMemory;
-use super::plan::{BUCKETS, Plan};
-use super::stream::{Priority, Stream};
+use crate::backend::cuda::executor::Executor;
+use crate::backend::cuda::plan::{BUCKETS, Plan};
+use crate::backend::cuda::sizes::Slots;
+use crate::backend::cuda::sys::context::Context;
+use crate::backend::cuda::sys::driver::Code;
+use crate::backend::cuda::sys::memory::PinnedMemory;
+use crate::backend::cuda::sys::stream::{Priority, Stream};
+use crate::backend::cuda::weights::Weights;
 use crate::error::{Error, Kind, Result};
 use crate::lower::Steps;
 use crate::model::{Answer, Model};
@@ -21,7 +23,7 @@ use crate::model::{Answer, Model};
 ///
 /// # Errors
 /// `is_argument` when a batch is empty or longer than the longest bucket.
-pub(super) fn buckets(batch_lens: &[usize]) -> Result<Vec<usize>> {
+pub(crate) fn buckets(batch_lens: &[usize]) -> Result<Vec<usize>> {
     let bucket_of = |&batch_len: &usize| {
         let bucket = BUCKETS.into_iter().find(|&bucket| (1..=bucket).contains(&batch_len));
         bucket.ok_or_else(|| {
@@ -36,7 +38,7 @@ pub(super) fn buckets(batch_lens: &[usize]) -> Result<Vec<usize>> {
 }
 
 /// See the module. The context is current while it is used.
-pub(super) struct Rig {
+pub(crate) struct Rig {
     context: Arc<Context>,
     executor: Executor,
     /// As many as the longest batch holds, as far apart as in the ring.
@@ -46,16 +48,16 @@ pub(super) struct Rig {
 
 impl Rig {
     /// Makes room for the plans, which ascend, and for twice the longest batch's images.
-    pub(super) fn new(
+    pub(crate) fn new(
         context: &Arc<Context>,
         model: &Model,
         (steps, plans): (Steps, Vec<Plan>),
     ) -> Result<Self> {
         let batch_len_max = plans.last().map_or(0, |plan| plan.batch_len);
         let image_bytes = steps.input_shape().value_len();
-        let weights = (Weights::new(context, model, &steps)?, model.config());
-        let lens = (Answer::Logits, 2 * batch_len_max);
-        let executor = Executor::new(context, weights, (steps, plans), lens)?;
+        let weights = (Weights::new(context, model, &steps, &plans)?, model.config());
+        let room = (Answer::Logits, Slots::new(&steps, 2 * batch_len_max));
+        let executor = Executor::new(context, weights, (steps, plans), room)?;
         let word_len = batch_len_max * executor.stride_bytes() / size_of::<u32>();
         let mut images = PinnedMemory::new(context, word_len)
             .map_err(|code| code.error("page-locked memory for images"))?;
@@ -63,29 +65,29 @@ impl Rig {
         Ok(Self { context: Arc::clone(context), executor, images, image_bytes })
     }
 
-    pub(super) fn context(&self) -> &Arc<Context> {
+    pub(crate) fn context(&self) -> &Arc<Context> {
         &self.context
     }
 
-    pub(super) fn executor(&self) -> &Executor {
+    pub(crate) fn executor(&self) -> &Executor {
         &self.executor
     }
 
     /// Images of a batch with the gaps between them, page-locked.
-    pub(super) fn images(&self, batch_len: usize) -> &[u8] {
+    pub(crate) fn images(&self, batch_len: usize) -> &[u8] {
         let bytes: &[u8] = bytemuck::cast_slice(self.images.words());
         &bytes[..batch_len * self.executor.stride_bytes()]
     }
 
     /// The same images without gaps.
-    pub(super) fn pixels(&self, batch_len: usize) -> Vec<u8> {
+    pub(crate) fn pixels(&self, batch_len: usize) -> Vec<u8> {
         let images = self.images(batch_len).chunks_exact(self.executor.stride_bytes());
         images.flat_map(|image| &image[..self.image_bytes]).copied().collect()
     }
 
     /// Uploads the images of a plan's full batch to the first slots, and describes it. Nothing is
     /// under way.
-    pub(super) fn prepare(&mut self, plan: usize) -> std::result::Result<(), Code> {
+    pub(crate) fn prepare(&mut self, plan: usize) -> std::result::Result<(), Code> {
         let batch_len = self.executor.plans()[plan].batch_len;
         let slots: Vec<u32> = (0..batch_len as u32).collect();
         self.executor.describe(0, &slots);
