@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use super::choice::Chooser;
-use super::executor::Executor;
+use super::executor::{Executor, Slots};
 use super::plan::{BUCKETS, batch_len_limit, plans};
-use super::sizes::{RESULT_LEN, Slots};
+use super::sizes::RESULT_LEN;
 use super::sys::context::Context;
 use super::sys::driver::Code;
 use super::sys::info::{DeviceId, DeviceInfo};
@@ -24,7 +24,7 @@ use super::sys::waiter::Waiter;
 use super::tuning::Tuning;
 use super::weights::Weights;
 use crate::backend::{Attachment, Backend, Completion, Fault, Geometry, Images, ResultSlot};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::lower::{DType, Steps};
 use crate::model::{Answer, Model, ModelConfig};
 use crate::ring::Slot;
@@ -410,7 +410,13 @@ impl Backend for CudaDevice {
     }
 
     fn attach(&mut self, attachment: Attachment) -> Result<()> {
-        let Attachment { images, slot_len, batch_len_max, waker } = attachment;
+        let Attachment { images, slot_len, stride_bytes, batch_len_max, depth, waker } = attachment;
+        if depth > RESULT_LEN {
+            let message = format!(
+                "{depth} batches in flight: the GPU has result buffers for at most {RESULT_LEN}"
+            );
+            return Err(Error::new(Kind::Argument, message));
+        }
         let context = &self.context;
         // The calling thread makes all calls from now on.
         context.stay().map_err(|code| code.error("using the device's context"))?;
@@ -418,7 +424,7 @@ impl Backend for CudaDevice {
         let size = (self.options.height, self.options.width);
         let chooser = Chooser::new(context.info(), size, Some(&self.options.tuning));
         let plans = plans(&steps, batch_len_max, &chooser)?;
-        let room = (self.options.answer, Slots::new(&steps, slot_len));
+        let room = (self.options.answer, Slots { len: slot_len, stride_bytes });
         let executor = Executor::new(context, (weights, &config), (steps, plans), room)?;
         let stage_stream = |name, priority, event_len| {
             StageStream::new(context, name, priority, event_len, &waker)

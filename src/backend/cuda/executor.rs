@@ -9,7 +9,7 @@ use super::kernels::family::{Arguments, Choice};
 use super::kernels::launch::{Launch, Params};
 use super::kernels::{abi, describe, top_k};
 use super::plan::Plan;
-use super::sizes::{Buffers, RESULT_LEN, Sizes, Slots};
+use super::sizes::{Buffers, RESULT_LEN, Sizes};
 use super::sys::context::{Context, Function};
 use super::sys::driver::Code;
 use super::sys::memory::{DeviceMemory, PinnedMemory, no_room};
@@ -21,6 +21,14 @@ use crate::model::{Answer, ModelConfig};
 
 /// Words of a batch's description: its length, its result buffer and the slots.
 const BATCH_WORD_LEN: usize = size_of::<abi::twinstream_batch>() / size_of::<u32>();
+
+/// The input ring, on the device as on the host.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Slots {
+    pub(super) len: usize,
+    /// From one image to the next.
+    pub(super) stride_bytes: usize,
+}
 
 /// A launch whose kernel is on the device.
 pub(super) struct Loaded {
@@ -39,9 +47,9 @@ pub(super) struct Executor {
     answer: Answer,
     scale: [f32; 3],
     shift: [f32; 3],
-    slots: Slots,
     buffers: Buffers,
     images: DeviceMemory,
+    stride_bytes: usize,
     arena: DeviceMemory,
     partials: DeviceMemory,
     arrivals: DeviceMemory,
@@ -66,7 +74,7 @@ impl Executor {
         (steps, plans): (Steps, Vec<Plan>),
         (answer, slots): (Answer, Slots),
     ) -> Result<Self> {
-        let buffers = Buffers::new(&steps, &plans, answer, slots);
+        let buffers = Buffers::new(&steps, &plans, answer, slots.len * slots.stride_bytes);
         let room = |bytes| DeviceMemory::new(context, bytes);
         let allocate = || {
             let arrivals = room(buffers.arrivals)?;
@@ -96,9 +104,9 @@ impl Executor {
             shift: std::array::from_fn(|c| -config.mean[c] / config.std[c]),
             steps,
             plans: Vec::new(),
-            slots,
             buffers,
             images,
+            stride_bytes: slots.stride_bytes,
             arena,
             partials,
             arrivals,
@@ -125,7 +133,7 @@ impl Executor {
 
     /// From one image of the input ring to the next.
     pub(super) fn stride_bytes(&self) -> usize {
-        self.slots.stride_bytes
+        self.stride_bytes
     }
 
     /// The result buffers.
@@ -251,7 +259,7 @@ impl Executor {
             (0..self.steps.list.len()).map(|step| self.output(step, batch_len)).collect();
         let arguments = Arguments {
             images: self.images.address(),
-            image_stride_bytes: self.slots.stride_bytes as u64,
+            image_stride_bytes: self.stride_bytes as u64,
             scale: self.scale,
             shift: self.shift,
             batch: self.batch.address(),

@@ -12,24 +12,6 @@ use crate::model::Answer;
 
 /// Buffers that results alternate between: so many batches await or undergo their download.
 pub(super) const RESULT_LEN: usize = abi::TWINSTREAM_RESULT_LEN as usize;
-/// Images lie a multiple of this apart in the ring, on the device as on the host.
-const IMAGE_ALIGN_BYTES: usize = 64;
-
-/// The input ring, on the device as on the host.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Slots {
-    pub(super) len: usize,
-    /// From one image to the next.
-    pub(super) stride_bytes: usize,
-}
-
-impl Slots {
-    /// Room for so many images of the network's size.
-    pub(super) fn new(steps: &Steps, len: usize) -> Self {
-        let image_bytes = steps.input_shape().value_len();
-        Self { len, stride_bytes: image_bytes.next_multiple_of(IMAGE_ALIGN_BYTES) }
-    }
-}
 
 /// Bytes of each buffer, the weights' apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,8 +29,8 @@ pub(super) struct Buffers {
 }
 
 impl Buffers {
-    /// For the images of `slots` and the longest of the plans' batches.
-    pub(super) fn new(steps: &Steps, plans: &[Plan], answer: Answer, slots: Slots) -> Self {
+    /// For the longest of the plans' batches, beside an input ring of `images` bytes.
+    pub(super) fn new(steps: &Steps, plans: &[Plan], answer: Answer, images: usize) -> Self {
         let batch_len = plans.iter().map(|plan| plan.batch_len).max().unwrap_or(0);
         let workspaces = plans.iter().map(|plan| plan.workspace);
         let workspace = workspaces.fold(Workspace::default(), Workspace::max);
@@ -57,7 +39,7 @@ impl Buffers {
             Answer::TopK(count) => count,
         };
         Self {
-            images: slots.len * slots.stride_bytes,
+            images,
             arena: batch_len * steps.arena_bytes(),
             partials: workspace.partials_bytes,
             arrivals: workspace.arrival_len * size_of::<u32>(),

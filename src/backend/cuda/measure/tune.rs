@@ -10,7 +10,7 @@ use crate::backend::cuda::device::CudaOptions;
 use crate::backend::cuda::executor::Executor;
 use crate::backend::cuda::kernels::family::Choice;
 use crate::backend::cuda::plan::{BUCKETS, Plan, plans};
-use crate::backend::cuda::sizes::{Buffers, Sizes, Slots};
+use crate::backend::cuda::sizes::{Buffers, Sizes};
 use crate::backend::cuda::sys::context::Context;
 use crate::backend::cuda::sys::driver::Code;
 use crate::backend::cuda::sys::info::DeviceInfo;
@@ -69,7 +69,7 @@ pub fn plan_summaries(network: &Network, device: &DeviceInfo, tuning: &Tuning) -
     let chooser = Chooser::new(device, (shape.height, shape.width), Some(tuning));
     let summary = |plan: Plan| {
         let of_plan = std::slice::from_ref(&plan);
-        let buffers = Buffers::new(&steps, of_plan, Answer::Logits, Slots::new(&steps, 0));
+        let buffers = Buffers::new(&steps, of_plan, Answer::Logits, 0);
         let sizes = Sizes::new(&Layout::new(&steps, of_plan), &buffers);
         PlanSummary {
             batch_len: plan.batch_len,
