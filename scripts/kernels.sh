@@ -18,8 +18,8 @@ run() {
     for source in fiber block memory ptx mma launch table; do
         $compiler $2 -c "emulator/$source.cpp" -o "$folder/$1/device_$source.o"
     done
-    for source in *.cu; do
-        $compiler $3 -x c++ -c "$source" -o "$folder/$1/kernel_$source.o"
+    for source in *.cu sm*/*.cu; do
+        $compiler $3 -x c++ -c "$source" -o "$folder/$1/kernel_$(basename "$source").o"
     done
     for source in tests/*.cpp; do
         $compiler $3 -c "$source" -o "$folder/$1/$(basename "$source" .cpp).o"

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Takes one barrier or wait out of the CUDA kernels at a time and shows that the tests notice.
 
-Every `__syncthreads()` and `copy_async_wait` in cuda/*.cu and cuda/*.cuh is removed in a copy of
+Every `__syncthreads()` and `copy_async_wait` in the kernels below cuda/ is removed in a copy of
 the folder, and the kernel tests run on the emulated device: threads in order, in orders drawn from
 seeds, at last with ThreadSanitizer looking for races. Prints what noticed each removal first and
 fails if one went unnoticed. Needs g++ alone. Argument, optional: random convolutions in a run.
@@ -48,7 +48,7 @@ class Build:
             compile_file(device_flags, cuda / f"emulator/{source}.cpp", self.folder / f"{source}.o")
         for source in sorted(cuda.glob("tests/*.cpp")):
             compile_file(self.flags, source, self.folder / f"test_{source.stem}.o")
-        self.compile_kernels(sorted(cuda.glob("*.cu")))
+        self.compile_kernels(kernel_files(cuda, ".cu"))
 
     def compile_kernels(self, sources):
         for source in sources:
@@ -81,10 +81,16 @@ class Build:
         return lines[-1] if lines else f"exit status {done.returncode}"
 
 
+def kernel_files(cuda, *suffixes):
+    """The kernels' sources: of cuda/ itself and of its folders by architecture."""
+    found = [path for folder in ("", "sm*/") for path in cuda.glob(folder + "*")]
+    return sorted(path for path in found if path.suffix in suffixes)
+
+
 def dependants(cuda, changed):
     """The kernel files that include the changed one."""
     found = []
-    for source in sorted(cuda.glob("*.cu")):
+    for source in kernel_files(cuda, ".cu"):
         text = subprocess.run(
             [*COMPILER, "-MM", "-x", "c++", source], check=True, text=True, capture_output=True
         ).stdout
@@ -116,7 +122,7 @@ def main():
             if report:
                 sys.exit(f"the unchanged kernels fail in order {order}: {report}")
         unnoticed = 0
-        for path in sorted([*cuda.glob("*.cu"), *cuda.glob("*.cuh")]):
+        for path in kernel_files(cuda, ".cu", ".cuh"):
             text = path.read_text()
             lines = text.split("\n")
             for number, line in enumerate(lines):

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cinttypes>
 
-#include "../tile.cuh"
+#include "../sm80/tile.cuh"
 #include "check.hpp"
 #include "tests.hpp"
 
@@ -20,7 +20,8 @@ struct Entry {
 };
 
 constexpr Entry entries[] = {
-#define TWINSTREAM_TILE(NAME, M, N, WARPS_M, WARPS_N, STAGES, BLOCKS_MIN, SHARED_BYTES) \
+#define TWINSTREAM_CONV_TILE(NAME, ARCH, DTYPE, M, N, WARPS_M, WARPS_N, STAGES, BLOCKS_MIN, \
+                             SHARED_BYTES)                                                 \
     {#NAME, M, N, Tile<M, N, WARPS_M, WARPS_N, STAGES>::THREADS, SHARED_BYTES},
 #include "../tiles.inc"
 };

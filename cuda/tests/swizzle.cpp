@@ -4,7 +4,7 @@
 
 #include <set>
 
-#include "../conv_block.cuh"
+#include "../sm80/conv_block.cuh"
 #include "../stem.cuh"
 #include "check.hpp"
 #include "tests.hpp"
@@ -63,7 +63,7 @@ void test_results() {
 
 void test_swizzle() {
     test_operands();
-#define TWINSTREAM_TILE(NAME, M, N, WARPS_M, WARPS_N, STAGES, ...) \
+#define TWINSTREAM_CONV_TILE(NAME, ARCH, DTYPE, M, N, WARPS_M, WARPS_N, STAGES, ...) \
     test_results<Tile<M, N, WARPS_M, WARPS_N, STAGES>>();
 #include "../tiles.inc"
     // The stem; of its pixels, groups of eight that go on in the next row do share banks.
