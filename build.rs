@@ -1,7 +1,7 @@
-//! Compiles the C++ ring and names the shared library, which needs a C++17 compiler and nothing else;
-//! with feature `cuda` also the kernels, the driver's loader and the NVTX shim: with nvcc for a GPU,
-//! or, where `TWINSTREAM_CUDA=emulated`, with the host's compiler for the emulated device. It also
-//! finds where the commit of the sources stands.
+//! Compiles the C++ ring, which needs a C++17 compiler and nothing else; with feature `cuda` also
+//! the kernels, the driver's loader and the NVTX shim: with nvcc for a GPU, or, where
+//! `TWINSTREAM_CUDA=emulated`, with the host's compiler for the emulated device. It also finds where
+//! the commit of the sources stands.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -11,7 +11,6 @@ fn main() {
     println!("cargo::rustc-check-cfg=cfg(loom)");
     println!("cargo::rustc-check-cfg=cfg(twinstream_emulated)");
     ring();
-    name_library();
     name_build();
     #[cfg(feature = "cuda")]
     cuda::build();
@@ -34,18 +33,6 @@ fn ring() {
         build.define("TWINSTREAM_RING_CUDA", None);
     }
     build.compile("twinstream_ring");
-}
-
-/// Programs linked with the shared library ask for a compatible one: while the major version is 0,
-/// that is one with the same minor version.
-fn name_library() {
-    if env::var("CARGO_CFG_TARGET_OS").is_ok_and(|system| system == "linux") {
-        let major = env!("CARGO_PKG_VERSION_MAJOR");
-        let minor = env!("CARGO_PKG_VERSION_MINOR");
-        println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libtwinstream.so.{major}.{minor}");
-        // Threads have destructors of ours, and forks a handler: neither may lose its code.
-        println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
-    }
 }
 
 /// Tells `src/build_info.rs` the target, and the file whose last line ends with the commit: git's
@@ -139,6 +126,8 @@ mod cuda {
     /// Kernels, emulator and the driver's double, all by the host's compiler.
     fn emulated() {
         println!("cargo::rustc-cfg=twinstream_emulated");
+        // For the build scripts of packages that use this one.
+        println!("cargo::metadata=emulated=1");
         let kernels = files("cuda", "cu");
         let hosts = [files("cuda/emulator", "cpp"), files("cuda/emulator/driver", "cpp")].concat();
         let mut build = cc::Build::new();
@@ -251,8 +240,8 @@ mod cuda {
         match headers {
             Some(folder) => {
                 println!("cargo::rerun-if-changed={}", folder.join(NVTX_HEADER).display());
-                // From this the test of the ranges knows that there are any.
-                println!("cargo::rustc-env=TWINSTREAM_NVTX_HEADERS={}", folder.display());
+                // From this the test of the ranges, in another package, knows that there are any.
+                println!("cargo::metadata=nvtx_headers={}", folder.display());
                 build.define("TWINSTREAM_NVTX", None).include(folder);
             }
             None if variable("TWINSTREAM_CUDA").is_none() => println!(

@@ -54,14 +54,14 @@ check_memory() {
 for language in c c++; do
     for link in shared static; do
         echo "== $language, $link library"
-        "$(build $language $link tests/capi/header.c tests/capi/other_unit.c)"
-        "$(build $language $link tests/capi/no_allocation.c)"
+        "$(build $language $link ffi/tests/programs/header.c ffi/tests/programs/other_unit.c)"
+        "$(build $language $link ffi/tests/programs/no_allocation.c)"
         for test in guards requests scrape; do
-            program=$(build $language $link tests/capi/$test.c)
+            program=$(build $language $link ffi/tests/programs/$test.c)
             "$program"
             check_memory "$program"
         done
-        stress=$(build $language $link tests/capi/stress.c)
+        stress=$(build $language $link ffi/tests/programs/stress.c)
         "$stress"
         check_memory "$stress" 300
         classify=$(build $language $link ffi/examples/classify.c)
@@ -81,7 +81,7 @@ for link in shared static; do
     "$service" $model 50 250 2
 done
 echo '== the network under valgrind'
-check_memory "$(build c static tests/capi/network.c)" $model
+check_memory "$(build c static ffi/tests/programs/network.c)" $model
 echo '== CMake package'
 if command -v cmake >/dev/null; then
     cmake -S ffi/examples -B "$folder/cmake" -DCMAKE_PREFIX_PATH="$folder/prefix" >"$folder/cmake.log" ||

@@ -3,7 +3,7 @@
 #
 #     scripts/install-c.sh PREFIX [CARGO OPTION ...]
 #
-# Builds in release mode without the command; options such as `--features cuda` go to cargo. With
+# Builds in release mode; options such as `--features cuda` go to cargo. With
 # DESTDIR, files go below that folder, for packages; PREFIX is still what programs will see.
 set -eu
 if [ $# -lt 1 ]; then
@@ -23,7 +23,7 @@ target=$(echo "$package" | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 version=$(echo "$package" | sed 's/.*"name":"twinstream","version":"\([^"]*\)".*/\1/')
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-cargo rustc --locked --release --lib --no-default-features --crate-type cdylib,staticlib "$@" -- \
+cargo rustc --locked --release --package twinstream-capi --lib --crate-type cdylib,staticlib "$@" -- \
     --print native-static-libs 2>"$log" || { cat "$log" >&2; exit 1; }
 # With feature cuda the crate `cust` asks for the driver too, which the library finds by itself when it
 # runs (cuda/driver/loader.cpp): users need not have it.
@@ -37,10 +37,10 @@ fi
 root=${DESTDIR:-}$prefix
 mkdir -p "$root/include" "$root/lib/pkgconfig" "$root/lib/cmake/Twinstream"
 install -m 644 ffi/twinstream.h "$root/include/"
-install -m 644 "$target/release/libtwinstream.a" "$root/lib/"
+install -m 644 "$target/release/libtwinstream_capi.a" "$root/lib/"
 # The linker finds the plain name, programs ask for the SONAME, the file has the whole version.
 soname=libtwinstream.so.${version%.*}
-install -m 755 "$target/release/libtwinstream.so" "$root/lib/libtwinstream.so.$version"
+install -m 755 "$target/release/libtwinstream_capi.so" "$root/lib/libtwinstream.so.$version"
 ln -sf "libtwinstream.so.$version" "$root/lib/$soname"
 ln -sf "$soname" "$root/lib/libtwinstream.so"
 cmake_libs=$(echo "$native_libs" | sed 's/ /;/g')

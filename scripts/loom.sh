@@ -4,7 +4,7 @@
 # worth optimising, which takes longer than it saves with the others.
 set -eu
 cd "$(dirname "$0")/.."
-RUSTFLAGS="--cfg loom" exec cargo test --no-default-features --target-dir target/loom \
+RUSTFLAGS="--cfg loom" exec cargo test --package twinstream --no-default-features --target-dir target/loom \
     --config 'profile.dev.package."*".opt-level=0' --config profile.dev.package.loom.opt-level=3 \
     --config profile.dev.package.generator.opt-level=3 \
     --test loom_ring --test loom_ticket "$@"

@@ -25,7 +25,6 @@ impl BuildInfo {
     /// The package's features that were compiled in, by name.
     pub fn features(&self) -> impl Iterator<Item = &'static str> {
         let features = [
-            ("cli", cfg!(feature = "cli")),
             ("cuda", cfg!(feature = "cuda")),
             ("image", cfg!(feature = "image")),
             ("sim", cfg!(feature = "sim")),

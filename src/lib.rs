@@ -8,13 +8,10 @@
 //! - [`sched`]: chooses each batch and when its upload starts; a deterministic state machine.
 //! - [`engine`]: serves requests from any thread through one scheduling thread.
 //! - [`ring`]: page-locked slots that many threads fill with images, without a copy on the host.
-//! - `capi`: the C interface of `ffi/twinstream.h`, on 64-bit Unix; only for C.
 //! - `image` and `sim` (features): image files to pixels; the scheduler in virtual time.
 
 pub mod backend;
 mod build_info;
-#[cfg(all(unix, target_pointer_width = "64"))]
-mod capi;
 pub mod engine;
 mod error;
 mod foreign;

@@ -7,6 +7,8 @@
 use std::cell::Cell;
 use std::time::SystemTime;
 
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use twinstream::sched::{
     BatchLens, Config, Decision, Line, Outcome, Policy, PolicySpec, Reason, Stage, Stages, View,
 };
@@ -15,24 +17,15 @@ use twinstream::sim::check::Checker;
 use twinstream::sim::device::{DeviceSpec, Outliers};
 use twinstream::sim::{Event, Mix, Observer, Setup, run, run_with_policy};
 
-/// SplitMix64: a few lines that turn a seed into draws.
-struct Draw(u64);
+struct Draw(SplitMix64);
 
 impl Draw {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = self.0;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        word ^ (word >> 31)
-    }
-
     fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
+        self.0.next_u64() % limit
     }
 
     fn share(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+        (self.0.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
     /// Evenly spread over the logarithm.
@@ -91,7 +84,7 @@ fn workload(draw: &mut Draw, capacity_hz: f64) -> Workload {
 }
 
 fn world(seed: u64) -> Setup {
-    let mut draw = Draw(seed);
+    let mut draw = Draw(SplitMix64::seed_from_u64(seed));
     let lines = Stages {
         upload: draw.line(12_000.0, 6_000.0),
         compute: draw.line(500_000.0, 25_000.0),

@@ -24,7 +24,6 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("src/backend/cuda", &["backend", "error", "lower", "model", "ring"]),
     ("src/backend", &["backend", "error", "ring"]),
     ("src/engine", &["backend", "build_info", "engine", "error", "ring", "sched"]),
-    ("src/capi", &["backend", "capi", "engine", "error", "model", "ring", "sched"]),
     ("src/sim", &["error", "sched", "sim", "words"]),
 ];
 
@@ -46,12 +45,17 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("src/ring", &["std::time", "std::thread", "Instant"]),
     ("src/engine", &["crate::backend::cpu", "crate::backend::cuda"]),
     ("src/sim", &["Instant", "SystemTime"]),
-    // Its own modules are `crate::`; the library's come from outside.
-    ("src/cli", &["crate::model", "crate::sched", "crate::sim", "crate::backend", "unsafe"]),
+    ("cli", &["unsafe"]),
+    ("ffi", &["twinstream::image", "twinstream::sim"]),
 ];
 
 /// The files that may hold `unsafe`: fences around foreign code and shared buffers.
 const UNSAFE_FILES: &[&str] = &[
+    "ffi/src/calls.rs",
+    "ffi/src/layout.rs",
+    "ffi/src/logging.rs",
+    "ffi/src/requests.rs",
+    "ffi/src/tests.rs",
     "src/backend/cpu/conv.rs",
     "src/backend/cpu/kernel.rs",
     "src/backend/cpu/mod.rs",
@@ -68,11 +72,6 @@ const UNSAFE_FILES: &[&str] = &[
     "src/backend/cuda/rig.rs",
     "src/backend/cuda/stream.rs",
     "src/backend/cuda/timer.rs",
-    "src/capi/calls.rs",
-    "src/capi/layout.rs",
-    "src/capi/logging.rs",
-    "src/capi/requests.rs",
-    "src/capi/tests.rs",
     "src/model/tensor_file.rs",
     "src/ring/ffi.rs",
     "src/ring/lease.rs",
@@ -100,7 +99,7 @@ fn rust_files() -> Vec<PathBuf> {
         }
     }
     let mut found = Vec::new();
-    for folder in ["src", "tests", "benches", "examples"] {
+    for folder in ["src", "tests", "benches", "examples", "cli", "ffi"] {
         if repository().join(folder).is_dir() {
             collect(&repository().join(folder), &mut found);
         }
@@ -146,7 +145,7 @@ fn imports(line: &str) -> impl Iterator<Item = &str> {
 #[test]
 fn modules_import_only_what_they_may() {
     check_lines(|path, line| {
-        if !path.starts_with("src") || path.starts_with("src/cli") {
+        if !path.starts_with("src") {
             return None;
         }
         let Some((_, modules)) = IMPORTS.iter().find(|(module, _)| path.starts_with(module)) else {
@@ -163,19 +162,11 @@ fn modules_import_only_what_they_may() {
 }
 
 #[test]
-fn the_c_interface_is_for_c_alone() {
-    check_lines(|path, line| {
-        let is_inside = path.starts_with("src/capi") || path.ends_with("tidy.rs");
-        (mentions(line, "capi::") && !is_inside).then(|| "only C may use src/capi".into())
-    });
-}
-
-#[test]
 fn foreign_crates_stay_behind_their_fences() {
     let fences: [(&str, &[&str]); 3] = [
         ("gemm_f32", &["src/backend/cpu/kernel.rs"]),
         ("cust", &["src/backend/cuda"]),
-        ("rustix", &["src/capi/completions.rs", "src/engine/pin.rs", "src/cli/live/clock.rs"]),
+        ("rustix", &["cli/src/live/clock.rs", "ffi/src/completions.rs", "src/engine/pin.rs"]),
     ];
     for (name, homes) in fences {
         check_lines(|path, line| {
@@ -192,9 +183,9 @@ fn foreign_crates_stay_behind_their_fences() {
 fn the_command_prints_through_one_place() {
     let ways = ["print!", "println!", "eprint!", "eprintln!", "dbg!", "io::stdout", "io::stderr"];
     check_lines(|path, line| {
-        let may_print = !path.starts_with("src/cli") || path.ends_with("output.rs");
+        let may_print = !path.starts_with("cli/src") || path.ends_with("output.rs");
         let way = ways.iter().find(|way| !may_print && mentions(line, way))?;
-        Some(format!("{way} stands in src/cli/output.rs alone"))
+        Some(format!("{way} stands in cli/src/output.rs alone"))
     });
 }
 
@@ -227,7 +218,7 @@ fn files_are_short_and_say_what_they_are() {
 
 #[test]
 fn c_files_are_short_and_say_what_they_are() {
-    for folder in ["ffi", "ffi/examples", "tests/capi", "tests/emulated"] {
+    for folder in ["cli/tests/gpu", "ffi", "ffi/examples", "ffi/tests/programs"] {
         let mut len = 0;
         for entry in fs::read_dir(repository().join(folder)).unwrap() {
             let path = entry.unwrap().path();

@@ -9,6 +9,8 @@
 #include <map>
 #include <new>
 
+#include "split_mix.h"
+
 namespace twinstream::emulator {
 
 __thread Block *current_block = nullptr;
@@ -19,12 +21,9 @@ namespace {
 // Enough for 128-byte swizzles, which repeat every 1,024 bytes.
 constexpr std::size_t shared_align_bytes = 1024;
 
-// SplitMix64: neighbouring numbers give unrelated ones; never zero.
+// Neighbouring numbers give unrelated ones; never zero.
 std::uint64_t mix(std::uint64_t value) {
-    value += 0x9e3779b97f4a7c15u;
-    value = (value ^ value >> 30) * 0xbf58476d1ce4e5b9u;
-    value = (value ^ value >> 27) * 0x94d049bb133111ebu;
-    value ^= value >> 31;
+    value = twinstream_split_mix(&value);
     return value == 0 ? 1 : value;
 }
 

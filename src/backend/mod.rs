@@ -65,8 +65,12 @@ pub struct Attachment {
     pub images: Arc<dyn Images>,
     /// Slots, on the host as on the device: numbers run from 0 to below it.
     pub slot_len: usize,
+    /// From the start of one slot's image to the next one's.
+    pub stride_bytes: usize,
     /// Longest batch that will be asked for, at most the backend's own longest.
     pub batch_len_max: usize,
+    /// The most batches between the start of their computing and the end of their download.
+    pub depth: usize,
     /// Wakes the thread that polls. A backend wakes it after each completion, unless the thread
     /// has not slept since ([`Backend::before_sleep`]).
     pub waker: Waker,
@@ -127,7 +131,7 @@ pub trait Backend: Send {
 
     /// Copies results to the host; takes all of `results`, the n-th for the n-th of `slots`, and
     /// keeps them until [`Backend::poll_download`] hands them back. `slots` are those of the oldest
-    /// batch that was computed and is not downloaded; up to four batches await or undergo it.
+    /// batch that was computed and is not downloaded; at most [`Attachment::depth`] await or undergo it.
     fn download(&mut self, slots: &[u32], results: &mut Vec<ResultSlot>);
 
     /// Reports the upload if it ended since, and appends its slots to `slots`.

@@ -45,7 +45,7 @@ impl Backend for Null {
     fn attach(&mut self, attachment: Attachment) -> Result<()> {
         self.uploaded.reserve(attachment.batch_len_max);
         self.downloaded.reserve(attachment.slot_len);
-        self.downloads.reserve(attachment.slot_len);
+        self.downloads.reserve(attachment.depth);
         Ok(())
     }
 

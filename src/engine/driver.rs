@@ -12,21 +12,20 @@ use std::task::{Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
+use super::answer::Handler;
 use super::arrivals::Arrivals;
 use super::calibrate::calibrate;
 use super::cell::Finished;
 use super::contain::contain;
-use super::options::{EngineOptions, Failure};
+use super::options::{EngineOptions, Failure, SLOT_LEN_MAX};
 use super::pin;
-use super::shared::{Answered, NEVER_NS, Request, Shared, Status};
+use super::shared::{Answered, NEVER_NS, Receivers, Request, Shared, Status};
 use super::silence::Silence;
 use super::stats::Stats;
-use super::ticket::Handler;
-use super::{Receivers, SLOT_LEN_MAX};
 use crate::backend::{Attachment, Backend, Completion, Fault, Geometry, ResultSlot};
 use crate::error::{Error, Kind, Result};
 use crate::ring::{Consumer, Slot};
-use crate::sched::{self, Action, Config, Line, Outcome, Refusal, Scheduler};
+use crate::sched::{self, Action, Config, Line, Outcome, Policy, Refusal, Scheduler};
 use crate::sched::{Stage, Stages};
 
 /// How much later than asked for a sleeping thread wakes on a common system.
@@ -116,7 +115,7 @@ struct Driver<'a> {
 
 /// Serves until it is stopped or the device is lost. Reports once to `started`.
 pub(super) fn serve(
-    mut backend: Box<dyn Backend>,
+    (mut backend, policy): (Box<dyn Backend>, Box<dyn Policy>),
     shared: &Shared,
     receivers: Receivers,
     options: &EngineOptions,
@@ -151,7 +150,7 @@ pub(super) fn serve(
         backend,
         images,
         cancels,
-        scheduler: Scheduler::new(&config),
+        scheduler: Scheduler::with_policy(&config, policy),
         entries: (0..options.slot_len).map(|_| None).collect(),
         slot_of_cell: vec![NO_SLOT; shared.cells.len()],
         slots: Vec::with_capacity(batch_len_max),
@@ -188,7 +187,9 @@ fn prepare(
     backend.attach(Attachment {
         images: Arc::new(shared.images.clone()),
         slot_len: options.slot_len,
+        stride_bytes: shared.images.stride_bytes(),
         batch_len_max,
+        depth: Scheduler::DEPTH,
         waker: Waker::from(Arc::new(Unpark(thread::current()))),
     })?;
     // After the backend has started its threads, which would inherit it.

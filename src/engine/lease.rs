@@ -8,10 +8,11 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::task::Waker;
 
+use super::answer::Handler;
 use super::cell::Waiter;
 use super::options::{Refused, RequestOptions};
 use super::shared::{Request, Shared};
-use super::ticket::{Handler, Ticket};
+use super::ticket::Ticket;
 use crate::backend::ResultSlot;
 use crate::ring;
 

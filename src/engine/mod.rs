@@ -4,6 +4,7 @@
 //! the start the request path allocates nothing. Joins ring, scheduler and backend; which device
 //! computes and how batches are chosen it refuses to know. `docs/ENGINE.md` describes the protocol.
 
+mod answer;
 mod arrivals;
 mod calibrate;
 mod cell;
@@ -17,38 +18,31 @@ mod pin;
 mod shared;
 mod silence;
 mod stats;
+mod sync;
 mod ticket;
-
-/// What the cell is made of; its model check puts other things in their place.
-mod sync {
-    pub(super) use std::sync::atomic::{AtomicBool, Ordering};
-    pub(super) use std::sync::{Mutex, MutexGuard, PoisonError};
-    pub(super) use std::thread::Thread;
-}
 
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU64};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+pub use answer::{Answer, Handler, Output};
 pub use histogram::{LatencyHistogram, LengthHistogram};
 pub use lease::Lease;
 pub use metrics::prometheus;
 pub use options::{EngineOptions, Failure, Refused, RequestOptions};
 pub use stats::{Refusals, Stats};
-pub(crate) use ticket::spin_until;
-pub use ticket::{Answer, Handler, Output, Ticket};
+pub use ticket::{Ticket, spin_until};
 
 use crate::backend::{Backend, Fault, Geometry};
 use crate::error::{Error, Kind, Result};
-use crate::ring::{self, Consumer, Ring, RingOptions};
+use crate::ring::{self, Ring, RingOptions};
+use crate::sched::Policy;
 use cell::Cell;
-use shared::{NEVER_NS, Request, Shared, Status};
-
-/// Slots at most: their results, twice as many, fit the largest ring.
-const SLOT_LEN_MAX: usize = 32_768;
+use options::SLOT_LEN_MAX;
+use shared::{NEVER_NS, Receivers, Shared, Status};
 
 /// A running engine. All calls may be made from any thread; to share it, wrap it in an `Arc`.
 ///
@@ -66,12 +60,6 @@ pub struct Engine {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What the scheduling thread alone holds.
-struct Receivers {
-    images: Consumer<Request>,
-    cancels: Receiver<u32>,
-}
-
 impl Engine {
     /// Makes the rings, attaches the backend, measures two batch sizes and starts to serve.
     ///
@@ -81,6 +69,44 @@ impl Engine {
     /// device fails during calibration, `is_io` when the thread cannot be started; and what
     /// attaching the backend reports.
     pub fn start(backend: impl Backend + 'static, options: &EngineOptions) -> Result<Self> {
+        Self::start_with_policy(backend, options, options.policy.policy())
+    }
+
+    /// As [`Engine::start`], with a policy of the caller's own in place of `options.policy`.
+    ///
+    /// The scheduling thread asks it, between two things that it does: what takes long or blocks
+    /// there delays every request, and a panic in it loses the device.
+    ///
+    /// ```
+    /// use twinstream::backend::{Geometry, Null};
+    /// use twinstream::engine::{Engine, EngineOptions, RequestOptions};
+    /// use twinstream::sched::{Decision, Policy, Reason, View};
+    ///
+    /// /// No batch is longer than two.
+    /// #[derive(Debug)]
+    /// struct Pairs;
+    ///
+    /// impl Policy for Pairs {
+    ///     fn upload(&self, view: &View<'_>) -> Decision {
+    ///         Decision::Go { len: view.batch_len().min(2), reason: Reason::Idle }
+    ///     }
+    /// }
+    ///
+    /// let backend = Null::new(Geometry { image_bytes: 12, result_len: 10, batch_len_max: 8 });
+    /// let options = EngineOptions::default();
+    /// let engine = Engine::start_with_policy(backend, &options, Box::new(Pairs))?;
+    /// let result = engine.submit(&[0; 12], RequestOptions::default())?.wait()?;
+    /// assert_eq!(result.len(), 10);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`Engine::start`].
+    pub fn start_with_policy(
+        backend: impl Backend + 'static,
+        options: &EngineOptions,
+        policy: Box<dyn Policy>,
+    ) -> Result<Self> {
         let geometry = backend.geometry();
         check(options, geometry)?;
         let mut built = None;
@@ -92,7 +118,8 @@ impl Engine {
         let thread = thread::Builder::new()
             .name("twinstream".to_owned())
             .spawn(move || {
-                driver::serve(Box::new(backend), &for_thread, receivers, &options, &started);
+                let backend = Box::new(backend);
+                driver::serve((backend, policy), &for_thread, receivers, &options, &started);
             })
             .map_err(|error| {
                 Error::new(Kind::Io, format!("cannot start the scheduling thread: {error}"))
@@ -132,8 +159,9 @@ impl Engine {
         lease.commit(options)
     }
 
-    /// Counts a refusal that the engine did not see itself, and hands it on.
-    pub(crate) fn refused(&self, refused: Refused) -> Refused {
+    /// Counts a refusal that the engine did not see itself, and hands it on: for interfaces around it
+    /// that check and limit too.
+    pub fn refused(&self, refused: Refused) -> Refused {
         self.shared.count(refused)
     }
 

@@ -7,10 +7,14 @@ use std::time::{Duration, Instant};
 use crate::ring::Memory;
 use crate::sched::{PolicySpec, Priority};
 
+/// Slots at most: their results, twice as many, fit the largest ring.
+pub(super) const SLOT_LEN_MAX: usize = 32_768;
+
 /// How an [`Engine`](super::Engine) runs.
 #[derive(Clone, Copy, Debug)]
 pub struct EngineOptions {
-    /// How batches are chosen.
+    /// How batches are chosen, unless [`Engine::start_with_policy`](super::Engine::start_with_policy)
+    /// says otherwise.
     pub policy: PolicySpec,
     /// The most requests alive at a time, 1 to 32,768; so many images have a place on the host and
     /// one on the device. There are twice as many places for results, which are in use until the

@@ -3,17 +3,17 @@
 //! Invariant: `status` only moves forward. Knows nothing of scheduling.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::{Receiver, SyncSender};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
+use super::answer::{Answer, Handler, Output};
 use super::cell::Cell;
 use super::options::{Failure, Refused};
 use super::stats::{Refusals, Stats};
-use super::ticket::{Answer, Handler, Output};
 use crate::backend::{Fault, ResultSlot};
-use crate::ring::{self, Ring};
+use crate::ring::{self, Consumer, Ring};
 use crate::sched::Priority;
 
 /// No stop was asked for.
@@ -42,6 +42,12 @@ impl Answered {
         self.outcome?;
         Ok(Output::new(self.slot.expect("a completed request has its result")))
     }
+}
+
+/// What the scheduling thread alone holds.
+pub(super) struct Receivers {
+    pub(super) images: Consumer<Request>,
+    pub(super) cancels: Receiver<u32>,
 }
 
 /// See [`Shared::status`].

@@ -5,67 +5,20 @@
 
 use std::fmt;
 use std::future::Future;
-use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::answer::Answer;
 use super::cell::Waiter;
 use super::options::Failure;
 use super::shared::Shared;
-use crate::backend::ResultSlot;
-
-/// How a request ended.
-pub type Answer = std::result::Result<Output, Failure>;
 
 /// Looks for an answer, about a microsecond of them, before the processor is offered to others
 /// between two looks: where threads share one, the answer may be waiting for it.
 const LOOKS: usize = 32;
-
-/// A result: dereferences to the network's output values, in the memory that they were downloaded
-/// to. That memory is in use until this is dropped.
-pub struct Output {
-    slot: ResultSlot,
-}
-
-impl Output {
-    pub(super) fn new(slot: ResultSlot) -> Self {
-        Self { slot }
-    }
-}
-
-impl Deref for Output {
-    type Target = [f32];
-
-    fn deref(&self) -> &[f32] {
-        // Slots begin on cache lines and hold whole values.
-        bytemuck::cast_slice(&self.slot)
-    }
-}
-
-impl fmt::Debug for Output {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Output").field(&&**self).finish()
-    }
-}
-
-/// Takes answers in place of a ticket.
-///
-/// Called once a request, on the scheduling thread: what takes long here delays every other
-/// request, and waiting for a ticket here would never end. It may lease and commit further
-/// requests. A panic in it is caught and logged.
-pub trait Handler: Send + Sync {
-    /// The request that was committed with `tag` has ended.
-    fn answered(&self, tag: u64, answer: Answer);
-}
-
-impl<F: Fn(u64, Answer) + Send + Sync> Handler for F {
-    fn answered(&self, tag: u64, answer: Answer) {
-        self(tag, answer);
-    }
-}
 
 /// An accepted request. Blocks with [`Ticket::wait`], or is a `Future` for any executor.
 ///
@@ -149,8 +102,9 @@ impl Ticket {
     }
 }
 
-/// Spins until there is an answer, no longer than `spin`.
-pub(crate) fn spin_until(is_ended: impl Fn() -> bool, spin: Duration) {
+/// Spins until `is_ended` says so, no longer than `spin`: what [`Ticket::wait`] does before it sleeps,
+/// for interfaces with requests of their own.
+pub fn spin_until(is_ended: impl Fn() -> bool, spin: Duration) {
     if spin.is_zero() {
         return;
     }

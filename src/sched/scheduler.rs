@@ -17,9 +17,8 @@ use super::policy::{FinishedBatch, Policy, Reason};
 use super::queue::{Priority, Queue};
 use super::rate::ArrivalRate;
 
-/// Batches between the start of computing and the end of the download: one in each of the two
-/// stages, and two so that a slow download does not stop the compute engine at once.
-const BATCHES_IN_FLIGHT: u64 = 4;
+/// As a batch's number counts.
+const DEPTH: u64 = Scheduler::DEPTH as u64;
 /// A request without a deadline is ordered as if it had one so long after its arrival: requests
 /// with deadlines can't keep it waiting for ever.
 const PATIENCE_NS: u64 = 1_000_000_000;
@@ -93,7 +92,7 @@ pub struct Scheduler {
     chunk: Work,
     is_uploading: bool,
     /// Batches by number, a ring: number n lies at n modulo its length.
-    batches: [Work; BATCHES_IN_FLIGHT as usize],
+    batches: [Work; Scheduler::DEPTH],
     started: u64,
     computed: u64,
     download_asked: u64,
@@ -109,6 +108,11 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
+    /// The most batches between the start of their computing and the end of their download: one in
+    /// each of the two stages, and two so that a slow download does not stop the compute engine at
+    /// once.
+    pub const DEPTH: usize = 4;
+
     /// An idle scheduler.
     ///
     /// # Panics
@@ -237,7 +241,7 @@ impl Scheduler {
             }
             Stage::Compute => {
                 // Nothing of it is left to download, but it keeps its place in the ring.
-                let batch = self.computed % BATCHES_IN_FLIGHT;
+                let batch = self.computed % DEPTH;
                 for i in 0..self.batches[batch as usize].slots.len() {
                     self.end(self.batches[batch as usize].slots[i], Outcome::Failed);
                 }
@@ -292,12 +296,12 @@ impl Scheduler {
                 reason: self.chunk.reason,
             },
             Step::Compute => {
-                let batch = &self.batches[((self.started - 1) % BATCHES_IN_FLIGHT) as usize];
+                let batch = &self.batches[((self.started - 1) % DEPTH) as usize];
                 let reason = batch.reason;
                 Action::Start { stage: Stage::Compute, slots: &batch.slots, reason }
             }
             Step::Download(number) => {
-                let batch = &self.batches[(number % BATCHES_IN_FLIGHT) as usize];
+                let batch = &self.batches[(number % DEPTH) as usize];
                 let reason = batch.reason;
                 Action::Start { stage: Stage::Download, slots: &batch.slots, reason }
             }
@@ -330,7 +334,7 @@ impl Scheduler {
 
     fn computing(&self) -> Option<&Work> {
         let is_computing = self.started > self.computed;
-        is_computing.then(|| &self.batches[(self.computed % BATCHES_IN_FLIGHT) as usize])
+        is_computing.then(|| &self.batches[(self.computed % DEPTH) as usize])
     }
 
     fn compute_free_ns(&self, now_ns: u64) -> u64 {
@@ -348,8 +352,8 @@ impl Scheduler {
     fn oldest(&self, stage: Stage) -> &Work {
         match stage {
             Stage::Upload => &self.chunk,
-            Stage::Compute => &self.batches[(self.computed % BATCHES_IN_FLIGHT) as usize],
-            Stage::Download => &self.batches[(self.downloaded % BATCHES_IN_FLIGHT) as usize],
+            Stage::Compute => &self.batches[(self.computed % DEPTH) as usize],
+            Stage::Download => &self.batches[(self.downloaded % DEPTH) as usize],
         }
     }
 
@@ -372,7 +376,7 @@ impl Scheduler {
 
     /// Ends the batch whose download is over, and those behind it whose computing failed.
     fn end_batch(&mut self, outcome: Outcome) {
-        let batch = (self.downloaded % BATCHES_IN_FLIGHT) as usize;
+        let batch = (self.downloaded % DEPTH) as usize;
         for i in 0..self.batches[batch].slots.len() {
             let slot = self.batches[batch].slots[i];
             let is_cancelled = self.slots[slot as usize].is_cancelled;

@@ -8,14 +8,12 @@
 use std::collections::BTreeSet;
 
 use super::event::{Event, Observer};
-use crate::sched::{Config, Outcome, Priority, Stage};
+use crate::sched::{Config, Outcome, Priority, Scheduler, Stage};
 
 /// Without a deadline a request is ordered as if it had one so long after its arrival.
 const PATIENCE_NS: u64 = 1_000_000_000;
 /// A priority that waits is owed at least one place in so many.
 const SHARE: usize = 8;
-/// Batches between the start of computing and the end of the download.
-const BATCHES_IN_FLIGHT: usize = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -172,7 +170,7 @@ impl Checker {
         let depth = |stage: Stage| self.in_flight[stage as usize].len();
         let (uploads, computes) = (depth(Stage::Upload), depth(Stage::Compute));
         let batches = computes + depth(Stage::Download);
-        self.require(uploads <= 1 && computes <= 1 && batches <= BATCHES_IN_FLIGHT, || {
+        self.require(uploads <= 1 && computes <= 1 && batches <= Scheduler::DEPTH, || {
             format!("{uploads} uploads, {computes} computing, {batches} batches in flight")
         });
     }

@@ -10,9 +10,11 @@ use std::process::{Command, Output};
 use safetensors::SafeTensors;
 use twinstream::model::Model;
 
-/// A file or folder of the repository.
+/// A file or folder of the repository, whichever of its packages is tested.
 pub fn repository(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = package.ancestors().find(|folder| folder.join("models").is_dir());
+    root.expect("packages lie in the repository").join(path)
 }
 
 /// The CIFAR-10 model that the repository carries.

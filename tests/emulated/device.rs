@@ -9,6 +9,7 @@ use twinstream::backend::cuda::{CudaDevice, CudaOptions, DeviceId, devices};
 use twinstream::backend::{Attachment, Backend, Completion, ResultSlot};
 use twinstream::model::{Answer, Model};
 use twinstream::ring::{Consumer, Memory, Ring, RingOptions, Slot};
+use twinstream::sched::Scheduler;
 
 use super::common::{self, cifar_model, f32_tensor, u8_tensor};
 
@@ -78,7 +79,9 @@ impl Bench {
             .attach(Attachment {
                 images: Arc::new(images.clone()),
                 slot_len: slot_len as usize,
+                stride_bytes: images.stride_bytes(),
                 batch_len_max: slot_len as usize,
+                depth: Scheduler::DEPTH,
                 waker: Waker::noop().clone(),
             })
             .unwrap();

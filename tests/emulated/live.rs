@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use twinstream::backend::cuda::emulated::{Behaviour, configure};
 use twinstream::engine::{Engine, EngineOptions, Failure, RequestOptions};
 use twinstream::ring::Memory;
@@ -20,15 +22,6 @@ const BATCH_LEN_MAX: usize = 4;
 /// One launch in four is refused, and an attempt makes ten or more: so many without a refusal come
 /// once in 10^20 times.
 const ATTEMPT_LEN_MAX: u64 = 16;
-
-/// SplitMix64.
-fn next(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = *state;
-    z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ z >> 31
-}
 
 fn seed() -> u64 {
     let given = std::env::var("TWINSTREAM_SEED").ok().map(|seed| seed.parse().unwrap());
@@ -66,10 +59,10 @@ fn serve(
     (seed, round_len): (u64, u64),
 ) -> (usize, usize) {
     let produce = |producer: u64| {
-        let mut state = seed ^ producer;
+        let mut random = SplitMix64::seed_from_u64(seed ^ producer);
         let (mut completed_len, mut failed_len) = (0, 0);
         for _ in 0..round_len {
-            let images = (0..1 + next(&mut state) % 5).map(|_| next(&mut state) as usize);
+            let images = (0..1 + random.next_u64() % 5).map(|_| random.next_u64() as usize);
             let images: Vec<usize> = images.map(|image| image % IMAGE_LEN).collect();
             let tickets = images.iter().map(|&image| {
                 let pixels = &pixels[image * IMAGE_BYTES..][..IMAGE_BYTES];

@@ -1,9 +1,7 @@
-//! Backend `cuda`, kernels and all: against PyTorch, behind the live engine, on devices that fail,
-//! and as a profiler sees it.
+//! Backend `cuda`, kernels and all: against PyTorch, behind the live engine, on devices that fail.
 //!
 //! `TWINSTREAM_CUDA=emulated cargo test --features cuda` runs all of it on the emulated device. In
-//! a build for real devices only the comparisons and the profiler run, and where there is no device
-//! they say so.
+//! a build for real devices only the comparisons run, and where there is no device they say so.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -13,5 +11,3 @@ mod faults;
 mod golden;
 #[cfg(twinstream_emulated)]
 mod live;
-#[cfg(feature = "cli")]
-mod profiling;

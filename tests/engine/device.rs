@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use twinstream::Result;
 use twinstream::backend::{Attachment, Backend, Completion, Fault, Geometry, Images, ResultSlot};
 use twinstream::ring::Slot;
@@ -16,16 +18,15 @@ use twinstream::ring::Slot;
 /// Results are a checksum in pieces of 16 bits, which an f32 holds exactly.
 pub const RESULT_LEN: usize = 4;
 
-/// SplitMix64.
-pub struct Random(pub u64);
+pub struct Random(SplitMix64);
 
 impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(SplitMix64::seed_from_u64(seed))
+    }
+
     pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
+        self.0.next_u64()
     }
 
     pub fn below(&mut self, limit: u64) -> u64 {
@@ -89,6 +90,7 @@ pub struct Device {
     plan: Plan,
     random: Random,
     attached: Option<(Arc<dyn Images>, Vec<Place>)>,
+    depth: usize,
     uploads: VecDeque<Job>,
     computes: VecDeque<Job>,
     downloads: VecDeque<Job>,
@@ -103,8 +105,9 @@ impl Device {
         Self {
             geometry: Geometry { image_bytes, result_len: RESULT_LEN, batch_len_max },
             plan,
-            random: Random(seed),
+            random: Random::new(seed),
             attached: None,
+            depth: 0,
             uploads: VecDeque::new(),
             computes: VecDeque::new(),
             downloads: VecDeque::new(),
@@ -172,6 +175,7 @@ impl Backend for Device {
     fn attach(&mut self, attachment: Attachment) -> Result<()> {
         let places = vec![Place::Poisoned; attachment.slot_len];
         self.attached = Some((attachment.images, places));
+        self.depth = attachment.depth;
         let (waker, is_silent) = (attachment.waker, Arc::clone(&self.is_silent));
         // Stands in for the interrupts of a device.
         std::thread::spawn(move || {
@@ -204,7 +208,7 @@ impl Backend for Device {
     }
 
     fn download(&mut self, slots: &[u32], results: &mut Vec<ResultSlot>) {
-        assert!(self.downloads.len() < 4 && slots.len() == results.len());
+        assert!(self.downloads.len() < self.depth && slots.len() == results.len());
         let job = self.job(slots.to_vec(), Vec::new(), std::mem::take(results));
         self.downloads.push_back(job);
     }

@@ -6,5 +6,6 @@ mod cpu;
 mod device;
 mod metrics;
 mod panics;
+mod policy;
 mod requests;
 mod soak;

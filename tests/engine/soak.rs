@@ -94,7 +94,7 @@ fn draw(random: &mut Random) -> (Plan, EngineOptions, usize) {
 }
 
 fn play(seed: u64, request_len: u64) -> Stats {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let (plan, options, batch_len_max) = draw(&mut random);
     let device = Device::new(IMAGE_BYTES, batch_len_max, plan, seed);
     let engine = Engine::start(device, &options).unwrap();
@@ -106,7 +106,7 @@ fn play(seed: u64, request_len: u64) -> Stats {
         for producer in 0..PRODUCERS {
             let (engine, seen, answered) = (&engine, &seen, &answered);
             let numbers = (producer..request_len).step_by(PRODUCERS as usize);
-            let random = Random(seed ^ (producer + 1) << 32);
+            let random = Random::new(seed ^ (producer + 1) << 32);
             scope.spawn(move || produce(engine, seen, answered, numbers, random));
         }
         if drains {
@@ -186,7 +186,7 @@ fn produce(
             }
         };
         let Ok(mut lease) = lease else { break };
-        let mut content = Random(random.next());
+        let mut content = Random::new(random.next());
         lease.fill_with(|| content.next() as u8);
         let expected = checksum(&lease);
         if random.chance(50) {

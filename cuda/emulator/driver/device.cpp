@@ -42,14 +42,6 @@ constexpr Attribute ATTRIBUTES[] = {
 
 }  // namespace
 
-uint64_t Random::next() {
-    state_ += 0x9e3779b97f4a7c15;
-    uint64_t z = state_;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-    z = (z ^ z >> 27) * 0x94d049bb133111eb;
-    return z ^ z >> 31;
-}
-
 std::mutex &mutex() {
     // Never destroyed: streams of forgotten devices live to the end of the process.
     static auto *const lock = new std::mutex;

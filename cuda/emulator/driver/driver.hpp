@@ -22,17 +22,17 @@
 #include <vector>
 
 #include "../../driver/results.hpp"
+#include "../split_mix.h"
 #include "options.h"
 
 namespace twinstream::driver {
 
 using Bytes = std::vector<uint8_t>;
 
-// SplitMix64.
 class Random {
    public:
     explicit Random(uint64_t seed) : state_(seed) {}
-    uint64_t next();
+    uint64_t next() { return twinstream_split_mix(&state_); }
     bool chance(uint32_t one_in) { return one_in > 0 && next() % one_in == 0; }
 
    private:

@@ -20,8 +20,6 @@ use crate::ring::Slot;
 
 /// Images that are computed at a time at most: beyond, the processor gains nothing.
 const BATCH_LEN_MAX: usize = 64;
-/// Downloads that may be under way, by the trait's contract.
-const DOWNLOAD_LEN: usize = 4;
 
 /// What one slot of the device holds.
 struct Place {
@@ -188,7 +186,7 @@ impl Backend for CpuDevice {
     }
 
     fn attach(&mut self, attachment: Attachment) -> Result<()> {
-        let Attachment { images, slot_len, batch_len_max, waker } = attachment;
+        let Attachment { images, slot_len, batch_len_max, depth, waker, .. } = attachment;
         let Geometry { image_bytes, result_len, .. } = self.geometry;
         let place =
             || Place { image: vec![0; image_bytes].into(), answer: vec![0.0; result_len].into() };
@@ -205,7 +203,7 @@ impl Backend for CpuDevice {
                 1,
                 compute(Arc::clone(&memory), cpu, self.answer, batch_len_max),
             )?,
-            download: start("twinstream-down", DOWNLOAD_LEN, download(memory))?,
+            download: start("twinstream-down", depth, download(memory))?,
         });
         Ok(())
     }

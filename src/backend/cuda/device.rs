@@ -13,14 +13,14 @@ use std::task::Waker;
 use super::choice::{Chooser, Tuning};
 use super::context::{Context, DeviceId, DeviceInfo};
 use super::driver::Code;
-use super::executor::{Executor, RESULT_LEN, Weights};
+use super::executor::{Executor, RESULT_LEN, Slots, Weights};
 use super::memory::PinnedMemory;
 use super::nvtx;
 use super::plan::{BUCKETS, Plan, batch_len_limit};
 use super::stream::{Event, Graph, Priority, Stream};
 use super::waiter::Waiter;
 use crate::backend::{Attachment, Backend, Completion, Fault, Geometry, Images, ResultSlot};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::lower::Steps;
 use crate::model::{Answer, Model, ModelConfig};
 use crate::ring::Slot;
@@ -409,7 +409,13 @@ impl Backend for CudaDevice {
     }
 
     fn attach(&mut self, attachment: Attachment) -> Result<()> {
-        let Attachment { images, slot_len, batch_len_max, waker } = attachment;
+        let Attachment { images, slot_len, stride_bytes, batch_len_max, depth, waker } = attachment;
+        if depth > RESULT_LEN {
+            let message = format!(
+                "{depth} batches in flight: the GPU has result buffers for at most {RESULT_LEN}"
+            );
+            return Err(Error::new(Kind::Argument, message));
+        }
         let context = &self.context;
         // The calling thread makes all calls from now on.
         context.stay().map_err(|code| code.error("using the device's context"))?;
@@ -417,8 +423,8 @@ impl Backend for CudaDevice {
         let size = (self.options.height, self.options.width);
         let chooser = Chooser::new(context.info(), size, Some(&self.options.tuning));
         let plans = plans(&steps, batch_len_max, &chooser);
-        let lens = (self.options.answer, slot_len);
-        let executor = Executor::new(context, (weights, &config), (steps, plans), lens)?;
+        let room = (self.options.answer, Slots { len: slot_len, stride_bytes });
+        let executor = Executor::new(context, (weights, &config), (steps, plans), room)?;
         let stage_stream = |name, priority, event_len| {
             StageStream::new(context, name, priority, event_len, &waker)
         };

@@ -19,8 +19,6 @@ use crate::model::{Answer, Model, ModelConfig};
 
 /// Buffers that results alternate between: so many batches await or undergo their download.
 pub(super) const RESULT_LEN: usize = abi::TWINSTREAM_RESULT_LEN as usize;
-/// Images lie a multiple of this apart in the ring, on the device as on the host.
-const IMAGE_ALIGN_BYTES: usize = 64;
 /// What starts at a multiple of this suits every kernel.
 const ALIGN_BYTES: usize = 256;
 /// Words of a batch's description: its length, its result buffer and the slots.
@@ -103,6 +101,14 @@ fn no_room(code: Code, what: std::fmt::Arguments) -> Error {
     Error::new(Kind::Memory, format!("the device has no room for {what}: {free} bytes are free"))
 }
 
+/// The input ring, on the device as on the host.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Slots {
+    pub(super) len: usize,
+    /// From one image to the next.
+    pub(super) stride_bytes: usize,
+}
+
 /// Bytes of device memory that an engine needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Sizes {
@@ -116,7 +122,8 @@ pub(super) struct Sizes {
 }
 
 impl Sizes {
-    pub(super) fn new(steps: &Steps, plans: &[Plan], answer: Answer, slot_len: usize) -> Self {
+    /// Of these plans, beside an input ring of `images` bytes.
+    pub(super) fn new(steps: &Steps, plans: &[Plan], answer: Answer, images: usize) -> Self {
         let batch_len = plans.iter().map(|plan| plan.batch_len).max().unwrap_or(0);
         let filters = steps.list.iter().map(|step| {
             let (weight_len, bias_len) = filter_len(step);
@@ -125,7 +132,7 @@ impl Sizes {
         });
         Self {
             weights: filters.sum(),
-            images: slot_len * stride_bytes(steps),
+            images,
             activations: steps.arena_len * VALUE_BYTES * batch_len,
             workspace: partials_bytes(plans) + arrival_len(plans) * size_of::<u32>(),
             results: RESULT_LEN * batch_len * (logits_bytes(steps) + best_bytes(answer)),
@@ -143,11 +150,6 @@ fn partials_bytes(plans: &[Plan]) -> usize {
 
 fn arrival_len(plans: &[Plan]) -> usize {
     plans.iter().map(|plan| plan.arrival_len).max().unwrap_or(0)
-}
-
-/// From one image to the next in the rings.
-fn stride_bytes(steps: &Steps) -> usize {
-    steps.input_shape().value_len().next_multiple_of(IMAGE_ALIGN_BYTES)
 }
 
 /// Of one image's logits.
@@ -208,6 +210,7 @@ pub(super) struct Executor {
     scale: [f32; 3],
     shift: [f32; 3],
     images: DeviceMemory,
+    stride_bytes: usize,
     arena: DeviceMemory,
     partials: DeviceMemory,
     arrivals: DeviceMemory,
@@ -224,15 +227,15 @@ pub(super) struct Executor {
 unsafe impl Send for Executor {}
 
 impl Executor {
-    /// Makes room for `slot_len` images and the longest of the plans' batches. The context is
+    /// Makes room for the images of `slots` and the longest of the plans' batches. The context is
     /// current.
     pub(super) fn new(
         context: &Arc<Context>,
         (weights, config): (Weights, &ModelConfig),
         (steps, plans): (Steps, Vec<Plan>),
-        (answer, slot_len): (Answer, usize),
+        (answer, slots): (Answer, Slots),
     ) -> Result<Self> {
-        let sizes = Sizes::new(&steps, &plans, answer, slot_len);
+        let sizes = Sizes::new(&steps, &plans, answer, slots.len * slots.stride_bytes);
         let batch_len_max = plans.last().map_or(0, |plan| plan.batch_len);
         let room = |bytes| DeviceMemory::new(context, bytes);
         let allocate = || {
@@ -262,6 +265,7 @@ impl Executor {
             batch_len_max,
             plans: Vec::new(),
             images,
+            stride_bytes: slots.stride_bytes,
             arena,
             partials,
             arrivals,
@@ -295,7 +299,7 @@ impl Executor {
 
     /// From one image of the input ring to the next.
     pub(super) fn stride_bytes(&self) -> usize {
-        stride_bytes(&self.steps)
+        self.stride_bytes
     }
 
     /// The result buffers.
@@ -482,7 +486,7 @@ impl Executor {
             weights,
             bias,
             output: self.activation(step, images as usize),
-            image_bytes: stride_bytes(&self.steps) as u64,
+            image_bytes: self.stride_bytes as u64,
             scale: self.scale,
             shift: self.shift,
             height: input_shape.height as u32,

@@ -169,7 +169,7 @@ impl<'a> Bench<'a> {
             upload_ns,
             saturated_ns,
             launches: launches.collect::<std::result::Result<_, _>>()?,
-            images: self.rig.pixels(self.batch_len),
+            images: self.rig.images(self.batch_len).to_vec(),
             logits,
         })
     }

@@ -7,9 +7,12 @@
 
 use std::sync::Arc;
 
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
+
 use super::context::Context;
 use super::driver::Code;
-use super::executor::{Executor, Weights};
+use super::executor::{Executor, Slots, Weights};
 use super::memory::PinnedMemory;
 use super::plan::{BUCKETS, Plan};
 use super::stream::{Priority, Stream};
@@ -39,9 +42,8 @@ pub(super) fn buckets(batch_lens: &[usize]) -> Result<Vec<usize>> {
 pub(super) struct Rig {
     context: Arc<Context>,
     executor: Executor,
-    /// As many as the longest batch holds, as far apart as in the ring.
+    /// As many as the longest batch holds, side by side.
     images: PinnedMemory,
-    image_bytes: usize,
 }
 
 impl Rig {
@@ -54,13 +56,13 @@ impl Rig {
         let batch_len_max = plans.last().map_or(0, |plan| plan.batch_len);
         let image_bytes = steps.input_shape().value_len();
         let weights = (Weights::new(context, model, &steps)?, model.config());
-        let lens = (Answer::Logits, 2 * batch_len_max);
-        let executor = Executor::new(context, weights, (steps, plans), lens)?;
-        let word_len = batch_len_max * executor.stride_bytes() / size_of::<u32>();
+        let slots = Slots { len: 2 * batch_len_max, stride_bytes: image_bytes };
+        let executor = Executor::new(context, weights, (steps, plans), (Answer::Logits, slots))?;
+        let word_len = (batch_len_max * image_bytes).div_ceil(size_of::<u32>());
         let mut images = PinnedMemory::new(context, word_len)
             .map_err(|code| code.error("page-locked memory for images"))?;
         fill_with_noise(images.words_mut());
-        Ok(Self { context: Arc::clone(context), executor, images, image_bytes })
+        Ok(Self { context: Arc::clone(context), executor, images })
     }
 
     pub(super) fn context(&self) -> &Arc<Context> {
@@ -71,16 +73,10 @@ impl Rig {
         &self.executor
     }
 
-    /// Images of a batch with the gaps between them, page-locked.
+    /// Images of a batch, page-locked.
     pub(super) fn images(&self, batch_len: usize) -> &[u8] {
         let bytes: &[u8] = bytemuck::cast_slice(self.images.words());
         &bytes[..batch_len * self.executor.stride_bytes()]
-    }
-
-    /// The same images without gaps.
-    pub(super) fn pixels(&self, batch_len: usize) -> Vec<u8> {
-        let images = self.images(batch_len).chunks_exact(self.executor.stride_bytes());
-        images.flat_map(|image| &image[..self.image_bytes]).copied().collect()
     }
 
     /// Uploads the images of a plan's full batch to the first slots, and describes it. Nothing is
@@ -99,15 +95,10 @@ impl Rig {
     }
 }
 
-/// Numbers of the generator SplitMix64, from a fixed seed.
+/// Pseudorandom numbers from a fixed seed.
 fn fill_with_noise(words: &mut [u32]) {
-    let mut state = 0u64;
-    for word in words {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        *word = (mixed ^ (mixed >> 31)) as u32;
-    }
+    let mut random = SplitMix64::seed_from_u64(0);
+    words.fill_with(|| random.next_u64() as u32);
 }
 
 #[cfg(test)]
@@ -122,7 +113,7 @@ mod tests {
         }
     }
 
-    /// Goal: the generator is the published one, and uses all bits.
+    /// Goal: the generator stays the same, and all bits are used.
     #[test]
     fn noise_is_noise() {
         let mut words = [0; 4096];

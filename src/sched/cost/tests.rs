@@ -1,9 +1,12 @@
 //! The cost model against known truths: lines, staircases, outliers, drift, a wrong start; and
 //! over millions of batches, after which the lengths not in use must be known as well.
 
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
+
 use super::*;
 
-const TRUTH: Line = Line::new(500_000.0, 25_000.0);
+pub(super) const TRUTH: Line = Line::new(500_000.0, 25_000.0);
 
 /// Batch lengths 1 to 64 in a scattered, repeatable order.
 fn batch_lens(len: usize) -> impl Iterator<Item = usize> {
@@ -185,16 +188,15 @@ fn nothing_overflows() {
     }
 }
 
-/// SplitMix64.
-struct Draw(u64);
+pub(super) struct Draw(SplitMix64);
 
 impl Draw {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = self.0;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        word ^ (word >> 31)
+    pub(super) fn new(seed: u64) -> Self {
+        Self(SplitMix64::seed_from_u64(seed))
+    }
+
+    pub(super) fn next(&mut self) -> u64 {
+        self.0.next_u64()
     }
 
     /// Between 0 and 1, neither included.
@@ -203,7 +205,7 @@ impl Draw {
     }
 
     /// Of mean 0 and deviation 1, near enough to normal.
-    fn normal(&mut self) -> f64 {
+    pub(super) fn normal(&mut self) -> f64 {
         (0..12).map(|_| self.share()).sum::<f64>() - 6.0
     }
 }
@@ -236,7 +238,7 @@ fn serve(
     allowed: impl Fn(usize) -> f64,
 ) {
     const BATCHES: usize = 1_000_000;
-    let mut draw = Draw(1);
+    let mut draw = Draw::new(1);
     for len in ALL_LENS.repeat(30) {
         model.observe(len, (truth(len) * noise(&mut draw)) as u64);
     }
@@ -332,7 +334,7 @@ fn what_comes_and_goes_leaves_nothing_behind() {
         ("load", slow_at_first, |i| if i % 1_000 < 500 { 1 } else { 64 }),
     ];
     for (name, factor, batch_len) in cases {
-        let mut draw = Draw(2);
+        let mut draw = Draw::new(2);
         let mut model = model(TRUTH);
         for len in ALL_LENS.repeat(30) {
             model.observe(len, TRUTH.at_ns(len) as u64);

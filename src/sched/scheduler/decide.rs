@@ -3,7 +3,7 @@
 //!
 //! Whatever the policy answers, no batch is empty or longer than the longest allowed.
 
-use super::{BATCHES_IN_FLIGHT, Priority, Scheduler, Stage, State, Step};
+use super::{DEPTH, Priority, Scheduler, Stage, State, Step};
 use crate::sched::policy::{Decision, View};
 
 impl Scheduler {
@@ -15,7 +15,7 @@ impl Scheduler {
         if self.download_asked < self.computed {
             let number = self.download_asked;
             self.download_asked += 1;
-            let batch = &self.batches[(number % BATCHES_IN_FLIGHT) as usize];
+            let batch = &self.batches[(number % DEPTH) as usize];
             if batch.slots.is_empty() {
                 // Its computing failed. Downloads end in order, so it waits for those before it.
                 self.skip_failed();
@@ -26,7 +26,7 @@ impl Scheduler {
         }
         self.hold_until_ns = None;
         if self.started == self.computed
-            && self.started - self.downloaded < BATCHES_IN_FLIGHT
+            && self.started - self.downloaded < DEPTH
             && self.resident.len() > 0
             && self.start_compute(now_ns)
         {
@@ -60,7 +60,7 @@ impl Scheduler {
                 return false;
             }
         }
-        let batch = &mut self.batches[(self.started % BATCHES_IN_FLIGHT) as usize];
+        let batch = &mut self.batches[(self.started % DEPTH) as usize];
         batch.slots.clear();
         self.resident.take(batch_len, &mut batch.slots);
         for &slot in &batch.slots {

@@ -1,0 +1,144 @@
+//! Options that several subcommands share, and what they open: model and way of the images.
+//!
+//! Knows nothing of what is done with them.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use anyhow::Context;
+use clap::Args;
+use twinstream::image::{DecodeOptions, Preprocess};
+use twinstream::model::{Answer, Model};
+
+use crate::computer::{BackendOptions, Computer};
+use crate::files::of_repository;
+use crate::outcome::Usage;
+use crate::reader::{Preparation, is_stdin};
+
+/// The network of the repository, used where none is named.
+const DEFAULT_WEIGHTS: &str = "models/resnet50-cifar10/model.safetensors";
+
+/// What commands for a GPU say in a build without one.
+#[cfg(not(feature = "cuda"))]
+pub const NO_GPU: &str = "this build has no GPU backend: build with --features cuda";
+
+/// Which network, at which input size.
+#[derive(Args)]
+pub struct ModelOptions {
+    /// Weights with torchvision's or timm's names, as a safetensors file [default: the CIFAR-10
+    /// classifier in models/resnet50-cifar10]
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
+    /// Configuration in timm's form [default: config.json beside the weights, else ImageNet's]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Input size, height x width, such as 224x224 [default: the configuration's]
+    #[arg(long, value_name = "HxW")]
+    size: Option<Size>,
+}
+
+impl ModelOptions {
+    pub fn load(&self) -> anyhow::Result<Model> {
+        let weights = match &self.weights {
+            Some(weights) => weights.clone(),
+            None => of_repository(DEFAULT_WEIGHTS).with_context(|| {
+                format!("no {DEFAULT_WEIGHTS} here: name a model with --weights")
+            })?,
+        };
+        for path in [Some(&weights), self.config.as_ref()].into_iter().flatten() {
+            if is_stdin(path) {
+                let message = "weights and configuration are not read from stdin: name a file, \
+                     such as ./- if it has this name";
+                return Err(Usage(message.to_owned()).into());
+            }
+        }
+        Ok(Model::load(&weights, self.config.as_deref())?)
+    }
+
+    /// Its options, and whether they were given.
+    pub fn given(&self) -> [Given; 3] {
+        [
+            ("--weights", self.weights.is_some()),
+            ("--config", self.config.is_some()),
+            ("--size", self.size.is_some()),
+        ]
+    }
+
+    /// The input size that was asked for, or the model's own.
+    pub fn size(&self, model: &Model) -> Size {
+        let config = model.config();
+        self.size.unwrap_or(Size { height: config.height, width: config.width })
+    }
+}
+
+/// A network that is ready to run, and the way of an image into it.
+pub struct Classifier {
+    pub model: Model,
+    pub computer: Computer,
+    pub preprocess: Preparation,
+    pub threads: usize,
+}
+
+impl Classifier {
+    pub fn open(
+        options: &ModelOptions,
+        backend: &BackendOptions,
+        answer: Answer,
+    ) -> anyhow::Result<Self> {
+        backend.check()?;
+        let model = options.load()?;
+        let size = options.size(&model);
+        let (computer, threads) = Computer::open(&model, size, answer, backend)?;
+        let Size { height, width } = size;
+        let crop = Preprocess { height, width, ..Preprocess::for_model(model.config()) };
+        let decode = backend.pixels_max.map_or_else(DecodeOptions::default, |pixels_max| {
+            DecodeOptions::default().pixels_max(pixels_max)
+        });
+        let preprocess = Preparation { decode, crop };
+        Ok(Self { computer, preprocess, threads, model })
+    }
+}
+
+/// Height and width of the network's input in pixels.
+#[derive(Clone, Copy)]
+pub struct Size {
+    pub height: usize,
+    pub width: usize,
+}
+
+impl FromStr for Size {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let sides = text.split_once('x').and_then(|(height, width)| {
+            Some(Self { height: height.parse().ok()?, width: width.parse().ok()? })
+        });
+        sides.ok_or("expected HEIGHTxWIDTH in pixels, such as 224x224")
+    }
+}
+
+/// An option by its name, and whether it was given.
+pub type Given = (&'static str, bool);
+
+/// Refuses options that change nothing where the backend is the one that `choice` names.
+pub fn refuse_unused(choice: &str, options: impl IntoIterator<Item = Given>) -> Result<(), Usage> {
+    match options.into_iter().find(|(_, is_given)| *is_given) {
+        Some((option, _)) => Err(Usage(format!("{option} changes nothing {choice}; leave it out"))),
+        None => Ok(()),
+    }
+}
+
+pub fn parse_count(text: &str) -> Result<usize, &'static str> {
+    match text.parse() {
+        Ok(count) if count > 0 => Ok(count),
+        _ => Err("expected a whole number from 1"),
+    }
+}
+
+/// Megapixels as a number of pixels; of a million, the RGB values alone take 3 TB.
+pub fn parse_pixels(text: &str) -> Result<usize, &'static str> {
+    match text.parse::<f64>() {
+        Ok(megapixels) if (1e-6..=1e6).contains(&megapixels) => Ok((megapixels * 1e6) as usize),
+        _ => Err("expected a number of megapixels above 0 and up to 1000000, such as 200"),
+    }
+}

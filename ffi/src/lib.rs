@@ -1,0 +1,20 @@
+//! The C interface, `ffi/twinstream.h`: the header is the contract, this is its other side.
+//!
+//! Invariant: nothing leaves an exported function but a status: panics are caught, pointers are
+//! checked for NULL, engines and requests are looked up by name and never dereferenced. Refuses to
+//! know how requests are served; everything here is done with the library's public interface. Rust
+//! programs use the library itself: this package has nothing for them.
+
+#![cfg(all(unix, target_pointer_width = "64"))]
+
+mod calls;
+mod completions;
+mod fence;
+mod layout;
+mod logging;
+mod open;
+mod registry;
+mod requests;
+mod status;
+#[cfg(test)]
+mod tests;
