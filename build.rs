@@ -1,7 +1,7 @@
 //! Compiles the C++ ring, which needs a C++17 compiler and nothing else; with feature `cuda` also
 //! the kernels, the driver's loader and the NVTX shim: with nvcc for a GPU, or, where
-//! `TWINSTREAM_CUDA=emulated`, with the host's compiler for the emulated device. It also finds where
-//! the commit of the sources stands.
+//! `TWINSTREAM_CUDA=emulated`, with the host's compiler for the emulated device. It also finds
+//! where the commit of the sources stands.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -93,7 +93,20 @@ mod cuda {
     /// Compiled for unless `TWINSTREAM_CUDA_TARGETS` says otherwise; the newest as PTX too, for
     /// devices that are newer still.
     const TARGETS: &str = "80,86,89,90a";
-    const BINDINGS: &str = "src/backend/cuda/launch.rs";
+    /// A C header, the Rust file that binds it, and how that file opens.
+    const BINDINGS: [(&str, &str, &str); 2] = [
+        (
+            "cuda/launch.h",
+            "src/backend/cuda/kernels/abi.rs",
+            "//! Parameter structs and launch sizes of the kernels, made by bindgen from \
+             `cuda/launch.h`.",
+        ),
+        (
+            "cuda/ring/ring.h",
+            "src/ring/ffi.rs",
+            "//! The C functions of the ring, made by bindgen from `cuda/ring/ring.h`.",
+        ),
+    ];
     const NVTX_HEADER: &str = "nvtx3/nvToolsExt.h";
 
     /// Says what is wrong and ends the build.
@@ -112,7 +125,9 @@ mod cuda {
 
     pub fn build() {
         println!("cargo::rerun-if-changed=cuda");
-        compare_bindings();
+        for (header, file, opening) in BINDINGS {
+            compare_bindings(header, file, opening);
+        }
         nvtx();
         match variable("TWINSTREAM_CUDA").as_deref() {
             None => real(),
@@ -128,12 +143,12 @@ mod cuda {
         println!("cargo::rustc-cfg=twinstream_emulated");
         // For the build scripts of packages that use this one.
         println!("cargo::metadata=emulated=1");
-        let kernels = files("cuda", "cu");
+        let kernels = kernels();
         let hosts = [files("cuda/emulator", "cpp"), files("cuda/emulator/driver", "cpp")].concat();
         let mut build = cc::Build::new();
         build
             .cpp(true)
-            .std("c++20")
+            .std("c++17")
             .opt_level(2)
             // The suffix .cu means nothing to a host compiler.
             .flags(["-x", "c++", "-Wpedantic", "-Wshadow", "-fvisibility=hidden"])
@@ -162,7 +177,7 @@ mod cuda {
             // The host looks a kernel up in the module that is called as its file.
             format!("({name:?}, include_bytes!({fatbin:?})),\n")
         };
-        let list: String = files("cuda", "cu").into_iter().map(compile).collect();
+        let list: String = kernels().into_iter().map(compile).collect();
         let all = folder.join("fatbins.rs");
         fs::write(&all, format!("&[{list}]"))
             .unwrap_or_else(|error| fail(&format!("{}: {error}", all.display())));
@@ -198,14 +213,27 @@ mod cuda {
         }
     }
 
+    /// The kernels' sources: of `cuda` itself and of its folders by architecture.
+    fn kernels() -> Vec<PathBuf> {
+        let is_architecture = |name: &OsStr| name.as_encoded_bytes().starts_with(b"sm");
+        let folders = entries("cuda").into_iter().filter(|path| path.is_dir());
+        let folders = folders.filter(|path| path.file_name().is_some_and(is_architecture));
+        std::iter::once(PathBuf::from("cuda")).chain(folders).flat_map(|f| files(f, "cu")).collect()
+    }
+
     /// The files of `folder` with this suffix, in order.
-    fn files(folder: &str, suffix: &str) -> Vec<PathBuf> {
-        let entries =
-            fs::read_dir(folder).unwrap_or_else(|error| fail(&format!("{folder}: {error}")));
-        let mut found: Vec<PathBuf> = entries
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter(|path| path.extension() == Some(OsStr::new(suffix)))
-            .collect();
+    fn files(folder: impl AsRef<Path>, suffix: &str) -> Vec<PathBuf> {
+        let mut found = entries(folder);
+        found.retain(|path| path.extension() == Some(OsStr::new(suffix)));
+        found
+    }
+
+    /// What lies in `folder`, in order.
+    fn entries(folder: impl AsRef<Path>) -> Vec<PathBuf> {
+        let folder = folder.as_ref();
+        let entries = fs::read_dir(folder)
+            .unwrap_or_else(|error| fail(&format!("{}: {error}", folder.display())));
+        let mut found: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
         found.sort();
         found
     }
@@ -228,7 +256,7 @@ mod cuda {
             .or_else(|| ["/usr/local/cuda", TOOLKIT].iter().find_map(|home| below(Path::new(home))))
     }
 
-    /// NVTX's headers come with the toolkit; without them there are no ranges, and the build says so.
+    /// NVTX's headers come with the toolkit; without them there are no ranges, as the build says.
     fn nvtx() {
         let homes = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(variable);
         let homes = homes.map(PathBuf::from).chain(["/usr/local/cuda", TOOLKIT].map(PathBuf::from));
@@ -253,14 +281,14 @@ mod cuda {
         build.compile("twinstream_nvtx");
     }
 
-    /// Fails where the checked-in bindings are not those of the header; passes them over where there
-    /// is no libclang to read it, unless they are to be written or checked in any case.
-    fn compare_bindings() {
+    /// Fails where the checked-in bindings are not those of the header; passes them over where
+    /// there is no libclang to read it, unless they are to be written or checked in any case.
+    fn compare_bindings(header: &str, file: &str, opening: &str) {
         variable("LIBCLANG_PATH");
         let wanted = variable("TWINSTREAM_BINDINGS");
         // bindgen panics where it finds none.
         std::panic::set_hook(Box::new(|_| {}));
-        let made = std::panic::catch_unwind(bindings);
+        let made = std::panic::catch_unwind(|| bindings(header, opening));
         let _ = std::panic::take_hook();
         let Ok(made) = made else {
             if let Some(wanted) = wanted {
@@ -271,33 +299,35 @@ mod cuda {
             }
             return;
         };
-        let found = fs::read_to_string(BINDINGS).unwrap_or_default();
+        let found = fs::read_to_string(file).unwrap_or_default();
         if found == made {
             return;
         }
         if wanted.as_deref() == Some("write") {
-            fs::write(BINDINGS, made).unwrap_or_else(|error| fail(&format!("{BINDINGS}: {error}")));
+            fs::write(file, made).unwrap_or_else(|error| fail(&format!("{file}: {error}")));
             return;
         }
         fail(&format!(
-            "{BINDINGS} does not match cuda/launch.h\n\
+            "{file} does not match {header}\n\
              make it anew: TWINSTREAM_BINDINGS=write cargo build --features cuda"
         ));
     }
 
-    fn bindings() -> String {
-        let header = "//! Parameter structs and launch sizes of the kernels, made by bindgen from \
-                      `cuda/launch.h`.\n\
-                      //!\n\
-                      //! Invariant: equals the header; build.rs compares the two wherever it finds \
-                      libclang.\n\
-                      \n\
-                      #![allow(dead_code, non_camel_case_types, non_upper_case_globals)]";
+    fn bindings(header: &str, opening: &str) -> String {
+        let opening = format!(
+            "{opening}\n\
+             //!\n\
+             //! Invariant: equals the header; build.rs compares the two wherever it finds \
+             libclang.\n\
+             \n\
+             #![allow(dead_code, non_camel_case_types, non_upper_case_globals)]"
+        );
         bindgen::Builder::default()
-            .header("cuda/launch.h")
+            .header(header)
             .allowlist_type("twinstream_.*")
             .allowlist_var("TWINSTREAM_.*")
-            .raw_line(header)
+            .allowlist_function("twinstream_.*")
+            .raw_line(opening)
             .disable_header_comment()
             .formatter(bindgen::Formatter::Prettyplease)
             .rust_target(bindgen::RustTarget::stable(85, 0).unwrap_or_else(|_| unreachable!()))

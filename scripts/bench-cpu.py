@@ -12,7 +12,6 @@ import argparse
 import json
 import pathlib
 import subprocess
-import tempfile
 import time
 
 import numpy as np
@@ -37,7 +36,9 @@ class Graph:
         self.nodes, self.constants = [], []
 
     def constant(self, name, value):
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value, np.float32), name))
+        self.constants.append(
+            numpy_helper.from_array(np.ascontiguousarray(value, np.float32), name)
+        )
         return name
 
     def node(self, op, inputs, **attributes):
@@ -116,7 +117,9 @@ def peer(model, threads, side, batch, seconds=1.0):
 
 def bench_binary():
     command = ["cargo", "bench", "--bench", "cpu", "--no-run", "--message-format=json"]
-    lines = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout.splitlines()
+    lines = subprocess.run(
+        command, cwd=ROOT, check=True, stdout=subprocess.PIPE
+    ).stdout.splitlines()
     messages = [json.loads(line) for line in lines if line.startswith(b"{")]
     (binary,) = [m["executable"] for m in messages if m.get("target", {}).get("kind") == ["bench"]]
     return binary

@@ -34,8 +34,8 @@ build() {
     name=$folder/${name%.*}-$language-$link
     [ "$link" = shared ] && libraries=("${shared[@]}") || libraries=("${static[@]}")
     case $language in
-    c) compiler=("${CC:-gcc}" -std=c11 -x c) ;;
-    c++) compiler=("${CXX:-g++}" -std=c++17 -x c++) ;;
+        c) compiler=("${CC:-gcc}" -std=c11 -x c) ;;
+        c++) compiler=("${CXX:-g++}" -std=c++17 -x c++) ;;
     esac
     "${compiler[@]}" -O2 -g -Wall -Wextra -Werror -pedantic -D_GNU_SOURCE "${flags[@]}" "$@" \
         -x none "${libraries[@]}" -pthread -lm -o "$name"
@@ -85,7 +85,10 @@ check_memory "$(build c static ffi/tests/programs/network.c)" $model
 echo '== CMake package'
 if command -v cmake >/dev/null; then
     cmake -S ffi/examples -B "$folder/cmake" -DCMAKE_PREFIX_PATH="$folder/prefix" >"$folder/cmake.log" ||
-        { cat "$folder/cmake.log" >&2; exit 1; }
+        {
+            cat "$folder/cmake.log" >&2
+            exit 1
+        }
     cmake --build "$folder/cmake" >/dev/null
     for program in classify classify_static; do
         "$folder/cmake/$program" $model ffi/examples/cat.ppm | sed -n 2p | grep -q cat

@@ -77,9 +77,7 @@ def main():
         for answers in (ranked, found)
     )
     worst_ranked = worst(
-        abs(one - other)
-        for tops in zip(*probabilities)
-        for one, other in zip(*tops, strict=True)
+        abs(one - other) for tops in zip(*probabilities) for one, other in zip(*tops, strict=True)
     )
     result = {"image_len": len(expected), "worst_relative": worst_relative}
     result |= {"changed_len": changed, "worst_ranked": worst_ranked}

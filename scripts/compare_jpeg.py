@@ -44,7 +44,9 @@ def write_with_pillow(folder, number, side_max):
     pixels = {"L": values[..., 0], "RGB": values[..., :3], "CMYK": values}[mode]
     options = {"quality": random.randint(1, 100), "progressive": random.random() < 0.4}
     if mode == "RGB":
-        options |= random.choice([{"keep_rgb": True}] + 3 * [{"subsampling": kind} for kind in range(3)])
+        options |= random.choice(
+            [{"keep_rgb": True}] + 3 * [{"subsampling": kind} for kind in range(3)]
+        )
     if random.random() < 0.3:
         options["restart_marker_blocks"] = random.randint(1, 9)
     if random.random() < 0.3:
@@ -54,7 +56,9 @@ def write_with_pillow(folder, number, side_max):
 
 
 def cargo_test(test, **variables):
-    environment = os.environ | {f"TWINSTREAM_JPEG_{key}": str(value) for key, value in variables.items()}
+    environment = os.environ | {
+        f"TWINSTREAM_JPEG_{key}": str(value) for key, value in variables.items()
+    }
     command = ["cargo", "test", "--test", "jpeg", test, "--", "--nocapture"]
     subprocess.run(command, cwd=REPOSITORY, env=environment, check=True)
 

@@ -7,7 +7,10 @@ cd "$(dirname "$0")/.."
 folder=${1:-target/probes}
 toolkit=target/cuda-toolkit/bin
 [ -x "$toolkit/nvcc" ] && PATH=$PWD/$toolkit:$PATH
-command -v nvcc >/dev/null || { echo "$0: no nvcc; see scripts/cuda-toolkit.sh" >&2; exit 1; }
+command -v nvcc >/dev/null || {
+    echo "$0: no nvcc; see scripts/cuda-toolkit.sh" >&2
+    exit 1
+}
 mkdir -p "$folder"
 for source in cuda/probes/*.cu; do
     nvcc -std=c++17 -O2 -Werror all-warnings -cudart static \

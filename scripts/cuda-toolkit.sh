@@ -17,8 +17,14 @@ nvidia-cuda-cuobjdump==13.5.37 nvidia-cuda-nvdisasm==13.5.37 libclang==18.1.1'
 mkdir -p "$folder"
 folder=$(cd "$folder" && pwd)
 if [ "$(cat "$folder/installed" 2>/dev/null)" != "$wheels" ]; then
-    command -v python3 >/dev/null || { echo "$0: python3 is not in PATH" >&2; exit 1; }
-    python3 -m pip --version >/dev/null 2>&1 || { echo "$0: python3 has no pip" >&2; exit 1; }
+    command -v python3 >/dev/null || {
+        echo "$0: python3 is not in PATH" >&2
+        exit 1
+    }
+    python3 -m pip --version >/dev/null 2>&1 || {
+        echo "$0: python3 has no pip" >&2
+        exit 1
+    }
     rm -rf "$folder/wheels" "$folder/installed"
     # shellcheck disable=SC2086 # one word a wheel
     python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore \
@@ -34,13 +40,19 @@ if [ "$(cat "$folder/installed" 2>/dev/null)" != "$wheels" ]; then
 fi
 
 check() { # check FILE WHAT
-    [ -e "$folder/$1" ] || { echo "$0: $folder/$1 is missing ($2)" >&2; exit 1; }
+    [ -e "$folder/$1" ] || {
+        echo "$0: $folder/$1 is missing ($2)" >&2
+        exit 1
+    }
 }
 check include/cuda.h 'driver header'
 check include/nvtx3/nvToolsExt.h 'NVTX header'
 check lib64/libcudart_static.a 'static runtime'
 check libclang/libclang.so "bindgen's libclang"
-"$folder/bin/nvcc" --version | grep -q 'release 13\.0,' || { echo "$0: nvcc is not 13.0" >&2; exit 1; }
+"$folder/bin/nvcc" --version | grep -q 'release 13\.0,' || {
+    echo "$0: nvcc is not 13.0" >&2
+    exit 1
+}
 "$folder/bin/cuobjdump" --version >/dev/null
 "$folder/bin/nvdisasm" --version >/dev/null
 echo "$wheels" >"$folder/installed"

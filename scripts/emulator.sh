@@ -2,6 +2,7 @@
 # Compiles and runs the emulated device's self tests: plain, then under AddressSanitizer and
 # UndefinedBehaviorSanitizer, then with ThreadSanitizer looking for races between emulated threads.
 # Argument, optional: the seed of the random parts.
+# shellcheck disable=SC2086 # flags are words
 set -eu
 cd "$(dirname "$0")/../cuda/emulator"
 folder=$(mktemp -d)

@@ -47,11 +47,16 @@ def write_png16(path, values):
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
 
     def chunk(name, data):
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
 
     header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
     path.write_bytes(
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
     )
 
 
@@ -139,23 +144,38 @@ def main():
     for path in sorted(OUT.glob("*.*")):
         if path.suffix != ".safetensors":
             expected[f"decoded/{path.name}"] = decode(path)
-    cases = [("rgb.png", (20, 20), 0.875), ("rgb.png", (64, 64), 1.0), ("rgb.png", (34, 34), 1.0),
-             ("rgb.png", (16, 40), 0.95), ("rgb.png", (3, 3), 0.9), ("tall.png", (32, 32), 0.95),
-             ("tall.png", (2, 2), 1.0), ("wide.png", (32, 32), 0.875), ("wide.png", (4, 9), 1.0)]
+    cases = [
+        ("rgb.png", (20, 20), 0.875),
+        ("rgb.png", (64, 64), 1.0),
+        ("rgb.png", (34, 34), 1.0),
+        ("rgb.png", (16, 40), 0.95),
+        ("rgb.png", (3, 3), 0.9),
+        ("tall.png", (32, 32), 0.95),
+        ("tall.png", (2, 2), 1.0),
+        ("wide.png", (32, 32), 0.875),
+        ("wide.png", (4, 9), 1.0),
+    ]
     for name, size, crop_pct in cases:
         image = Image.open(OUT / name).convert("RGB")
         for filter_name, resample in FILTERS.items():
             key = f"cropped/{name}/{filter_name}/{size[0]}x{size[1]}/{crop_pct}"
             expected[key] = np.asarray(crop(image, size, crop_pct, resample))
     expected = {key: np.ascontiguousarray(value) for key, value in expected.items()}
-    save_file(expected, OUT / "expected.safetensors", metadata={"made_by": f"Pillow {PIL.__version__}"})
+    save_file(
+        expected, OUT / "expected.safetensors", metadata={"made_by": f"Pillow {PIL.__version__}"}
+    )
 
     unusual = {}
-    plain = {name: (OUT / f"{name}.webp").read_bytes() for name in ("lossy", "lossless", "lossless-alpha")}
+    plain = {
+        name: (OUT / f"{name}.webp").read_bytes()
+        for name in ("lossy", "lossless", "lossless-alpha")
+    }
     for name, data in variants(plain):
         unusual[f"file/{name}"] = np.frombuffer(data, np.uint8)
         unusual[f"decoded/{name}"] = np.ascontiguousarray(decode(io.BytesIO(data)))
-    save_file(unusual, OUT / "variants.safetensors", metadata={"made_by": f"Pillow {PIL.__version__}"})
+    save_file(
+        unusual, OUT / "variants.safetensors", metadata={"made_by": f"Pillow {PIL.__version__}"}
+    )
 
 
 if __name__ == "__main__":

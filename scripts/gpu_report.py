@@ -48,8 +48,10 @@ def peers(results):
         if "mode" not in result:
             continue
         name = result["mode"] + (", folded" if result["folded"] else "")
-        cells = (f"{result[key]:.1f}" if key in result else result.get("error", "-")[:60]
-                 for key in ("elapsed_us", "back_to_back_us"))
+        cells = (
+            f"{result[key]:.1f}" if key in result else result.get("error", "-")[:60]
+            for key in ("elapsed_us", "back_to_back_us")
+        )
         rows.append((name, result["batch_len"], *cells))
     table("PyTorch", ("mode", "batch", "one µs", "back to back µs"), rows)
     return best
@@ -83,8 +85,17 @@ def batches(results, step, best):
             )
         )
     header = (
-        "batch", "one µs", "launches µs", "back to back µs", "images/s", "of the bound",
-        "upload µs", "with upload µs", "hidden", "PyTorch's best / ours, one", "back to back",
+        "batch",
+        "one µs",
+        "launches µs",
+        "back to back µs",
+        "images/s",
+        "of the bound",
+        "upload µs",
+        "with upload µs",
+        "hidden",
+        "PyTorch's best / ours, one",
+        "back to back",
         "logits off",
     )
     table(step, header, rows)
@@ -178,8 +189,11 @@ def main():
     results = list(lines(sys.argv[1]))
     numerics(results)
     best = peers(results)
-    steps = [step for step in ("profile-model", "profile-tuned")
-             if any(result["step"] == step for result in results)]
+    steps = [
+        step
+        for step in ("profile-model", "profile-tuned")
+        if any(result["step"] == step for result in results)
+    ]
     for step in steps:
         batches(results, step, best)
     for step in steps[-1:]:

@@ -13,8 +13,8 @@ fi
 prefix=$1
 shift
 case $prefix in
-/*) ;;
-*) prefix=$PWD/$prefix ;;
+    /*) ;;
+    *) prefix=$PWD/$prefix ;;
 esac
 cd "$(dirname "$0")/.."
 
@@ -24,7 +24,10 @@ version=$(echo "$package" | sed 's/.*"name":"twinstream","version":"\([^"]*\)".*
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 cargo rustc --locked --release --package twinstream-capi --lib --crate-type cdylib,staticlib "$@" -- \
-    --print native-static-libs 2>"$log" || { cat "$log" >&2; exit 1; }
+    --print native-static-libs 2>"$log" || {
+    cat "$log" >&2
+    exit 1
+}
 # With feature cuda the crate `cust` asks for the driver too, which the library finds by itself when it
 # runs (cuda/driver/loader.cpp): users need not have it.
 native_libs=$(sed -n 's/.*native-static-libs: //p' "$log" | tail -n 1 | sed 's/-lcuda //')

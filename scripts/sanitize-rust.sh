@@ -10,7 +10,10 @@ sanitizer=${1:-address}
 case $sanitizer in
     address) build_std='' ;;
     thread) build_std='-Zbuild-std' ;;
-    *) echo "$0: $sanitizer is neither address nor thread" >&2; exit 2 ;;
+    *)
+        echo "$0: $sanitizer is neither address nor thread" >&2
+        exit 2
+        ;;
 esac
 if [ -n "$build_std" ] && ! [ -d "$(rustc --print sysroot)/lib/rustlib/src/rust/library" ]; then
     echo "$0: thread needs the source of the standard library: rustup component add rust-src" >&2

@@ -1,7 +1,8 @@
 //! Configurations as people have them, with this repository's network.
 //!
 //! Goal: each gives the right preprocessing and names, or one error that names the culprit. Method:
-//! small files after public reports, in tests/data/config. The forms and values that no file has are unit tests of the parser.
+//! small files after public reports, in tests/data/config. The forms and values that no file has
+//! are unit tests of the parser.
 
 mod common;
 

@@ -1,4 +1,4 @@
-// Which thread of a block goes on, barriers, warp instructions and the report of a standstill.
+// Which thread of a block goes on, barriers, warp instructions and the report of a deadlock.
 
 #include "block.hpp"
 
@@ -94,7 +94,7 @@ void Block::go_on() {
     order_release(this);
     current_thread = choose();
     if (current_thread == nullptr) {
-        report_standstill();
+        report_deadlock();
     } else {
         switch_fiber(host_, current_thread->context);
     }
@@ -220,7 +220,7 @@ void Block::suspend() {
         return;
     }
     if (next == nullptr) {
-        report_standstill();
+        report_deadlock();
         switch_fiber(self->context, host_);
         std::abort();
     }
@@ -458,7 +458,7 @@ std::string Block::whereabouts(const Thread &thread) const {
     return "exited";
 }
 
-void Block::report_standstill() {
+void Block::report_deadlock() {
     std::map<std::string, std::uint32_t> places;
     for (std::uint32_t i = 0; i < threads_len_; ++i) {
         places[whereabouts(threads_[i])] += 1;

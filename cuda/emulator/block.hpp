@@ -179,7 +179,7 @@ class Block {
     std::string place() const;
     std::string whereabouts(const Thread &thread) const;
     void report(const char *what);
-    void report_standstill();
+    void report_deadlock();
 
     Stacks stacks_{block_threads_max};
     std::vector<Thread> threads_;

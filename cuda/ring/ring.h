@@ -27,7 +27,6 @@
 #ifndef TWINSTREAM_RING_H
 #define TWINSTREAM_RING_H
 
-#include <stddef.h>
 #include <stdint.h>
 
 #ifdef __cplusplus
@@ -85,8 +84,8 @@ typedef struct {
 
 /* Makes a ring of slot_len zeroed slots of slot_bytes each and stores it in *ring.
  * Asks for the strongest memory there is and falls back, but never below memory_weakest (one of
- * TWINSTREAM_MEMORY_*). ARGUMENT: a size is 0, above the limit or overflows, or the pointer is NULL.
- * MEMORY: as the status says. */
+ * TWINSTREAM_MEMORY_*). ARGUMENT: a size is 0, above the limit or overflows, or the pointer is
+ * NULL. MEMORY: as the status says. */
 int32_t twinstream_ring_create(uint32_t slot_len, uint64_t slot_bytes, uint32_t memory_weakest,
                                twinstream_ring **ring);
 
@@ -112,8 +111,8 @@ int32_t twinstream_ring_commit(twinstream_ring *ring, uint32_t slot, uint32_t *c
  * committed. Also works after close. The consumer alone. */
 void twinstream_ring_take(twinstream_ring *ring, uint32_t len_max, twinstream_run *run);
 
-/* Frees slots that the caller leased or took, in any order. ARGUMENT: beyond the last slot, or empty.
- * MISUSE: one of them was free already. Any thread. */
+/* Frees slots that the caller leased or took, in any order. ARGUMENT: beyond the last slot, or
+ * empty. MISUSE: one of them was free already. Any thread. */
 int32_t twinstream_ring_release(twinstream_ring *ring, twinstream_run run);
 
 /* Announces that the consumer is about to block. Returns 1: nothing is committed, and every commit

@@ -23,8 +23,8 @@ struct Storage {
 };
 
 // Zeroed memory of at least len_bytes, of the strongest kind that is to be had and no weaker than
-// memory_weakest; base is nullptr where there is none. Memory is registered with CUDA where a context
-// is current on the calling thread.
+// memory_weakest; base is nullptr where there is none. Memory is registered with CUDA where a
+// context is current on the calling thread.
 Storage allocate_storage(size_t len_bytes, uint32_t memory_weakest);
 
 void free_storage(const Storage &storage);

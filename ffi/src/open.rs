@@ -1,6 +1,7 @@
 //! From the options of the header to a running engine.
 //!
-//! Invariant: an engine stands complete or not at all. Knows which backends C has, not how one is opened.
+//! Invariant: an engine stands complete or not at all. Knows which backends C has, not how one is
+//! opened.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
@@ -45,10 +46,17 @@ pub(crate) struct Texts<'a> {
     pub(crate) weights_path: Option<&'a CStr>,
     pub(crate) config_path: Option<&'a CStr>,
     pub(crate) policy: Option<&'a CStr>,
+}
+
+/// Which backend, and what it is opened with.
+pub(crate) enum BackendOptions<'a> {
+    Cpu(layout::CpuOptions),
     #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "the GPU's"))]
-    pub(crate) device: Option<&'a CStr>,
-    #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "the GPU's"))]
-    pub(crate) tuning_path: Option<&'a CStr>,
+    Cuda {
+        device: Option<&'a CStr>,
+        tuning_path: Option<&'a CStr>,
+    },
+    Null(layout::NullOptions),
 }
 
 pub(crate) fn default_options() -> Options {
@@ -61,97 +69,90 @@ pub(crate) fn default_options() -> Options {
         weights_path: std::ptr::null(),
         config_path: std::ptr::null(),
         policy: std::ptr::null(),
-        device: std::ptr::null(),
-        tuning_path: std::ptr::null(),
+        cpu: std::ptr::null(),
+        cuda: std::ptr::null(),
+        null: std::ptr::null(),
         height: 0,
         width: 0,
-        thread_len: 0,
         top_k: 0,
-        null_image_bytes: NULL_IMAGE_BYTES,
-        null_result_len: NULL_RESULT_LEN,
+        core: engine.core.map_or(NO_CORE, |core| core as i32),
         slot_len: engine.slot_len as u64,
         batch_len_max: engine.batch_len_max as u64,
         latency_bound_ns: 0,
         spin_ns: engine.spin.as_nanos() as u64,
         stall_timeout_ns: engine.stall_timeout.as_nanos() as u64,
-        core: engine.core.map_or(NO_CORE, |core| core as i32),
-        reserved: 0,
     }
 }
 
 /// Starts the engine that the options describe. `mark` tells its requests from those of others.
-pub(crate) fn open(options: &Options, texts: &Texts<'_>, mark: u16) -> Outcome<Live> {
-    let engine_options = engine_options(options, texts)?;
-    match options.backend {
-        layout::BACKEND_CPU => network(&BackendSpec::Cpu, options, texts, &engine_options, mark),
-        layout::BACKEND_CUDA => {
-            let spec = BackendSpec::Cuda { index: None };
-            network(&spec, options, texts, &engine_options, mark)
-        }
-        layout::BACKEND_NULL => null(options, &engine_options, mark),
-        other => Err(argument(format!("backend {other} is no TWINSTREAM_BACKEND_"))),
-    }
-}
-
-fn network(
-    spec: &BackendSpec,
+pub(crate) fn open(
     options: &Options,
+    backend: &BackendOptions<'_>,
     texts: &Texts<'_>,
-    engine_options: &EngineOptions,
     mark: u16,
 ) -> Outcome<Live> {
+    let engine_options = engine_options(options, texts)?;
+    let (spec, open) = match backend {
+        BackendOptions::Null(null_options) => {
+            return null(options, null_options, &engine_options, mark);
+        }
+        BackendOptions::Cpu(cpu) => {
+            let threads = (cpu.thread_len > 0).then_some(cpu.thread_len as usize);
+            (BackendSpec::Cpu, OpenOptions::default().threads(threads))
+        }
+        BackendOptions::Cuda { .. } => (BackendSpec::Cuda { index: None }, OpenOptions::default()),
+    };
     if !spec.is_built() {
         let text = "this library was built without the CUDA backend";
         return Err(Failed::new(Status::Unsupported, text));
     }
-    let weights = texts.weights_path.map(path).ok_or_else(|| {
-        Failed::new(Status::Null, "weights_path is NULL: name a safetensors file")
-    })?;
-    let model = Model::load(weights, texts.config_path.map(path))?;
-    let labels = (0..model.class_count()).map(|index| model.label(index)).collect();
-    let given = |value: u32| (value > 0).then_some(value as usize);
-    let height = given(options.height).unwrap_or(model.config().height);
-    let width = given(options.width).unwrap_or(model.config().width);
-    let open = OpenOptions::default()
-        .size(Some((height, width)))
-        .threads(given(options.thread_len))
-        .answer(answer(options));
-    let open = match spec {
-        BackendSpec::Cuda { .. } => with_gpu(open, texts)?,
-        _ => open,
-    };
+    let (model, size) = model(options, texts)?;
+    let open = with_gpu(open.size(Some(size)).answer(answer(options)), backend)?;
     let backend = spec.open(Some(&model), &open)?;
-    Live::start(backend, engine_options, mark, ((height, width), labels))
+    Live::start(backend, &engine_options, mark, (size, labels(&model)))
 }
 
 #[cfg(feature = "cuda")]
-fn with_gpu(open: OpenOptions, texts: &Texts<'_>) -> Outcome<OpenOptions> {
-    let device = texts.device.map(|text| text.to_string_lossy().parse()).transpose()?;
-    let device = device.unwrap_or(open.device);
-    let tuning = texts.tuning_path.map_or_else(Tuning::stored, |file| Tuning::load(path(file)))?;
+fn with_gpu(open: OpenOptions, backend: &BackendOptions<'_>) -> Outcome<OpenOptions> {
+    let BackendOptions::Cuda { device, tuning_path } = backend else { return Ok(open) };
+    let device = device.map_or(Ok(open.device), |text| text.to_string_lossy().parse())?;
+    let tuning = tuning_path.map_or_else(Tuning::stored, |file| Tuning::load(path(file)))?;
     Ok(open.device(device).tuning(tuning))
 }
 
 /// Not in this build.
 #[cfg(not(feature = "cuda"))]
-fn with_gpu(open: OpenOptions, _: &Texts<'_>) -> Outcome<OpenOptions> {
+fn with_gpu(open: OpenOptions, _: &BackendOptions<'_>) -> Outcome<OpenOptions> {
     Ok(open)
 }
 
-fn null(options: &Options, engine_options: &EngineOptions, mark: u16) -> Outcome<Live> {
+fn null(
+    options: &Options,
+    null_options: &layout::NullOptions,
+    engine_options: &EngineOptions,
+    mark: u16,
+) -> Outcome<Live> {
     if options.top_k != 0 {
         return Err(argument(format!(
             "top_k is {}: the null backend ranks nothing",
             options.top_k
         )));
     }
-    let open = OpenOptions::default().geometry(Geometry {
-        image_bytes: null_size(options.null_image_bytes, NULL_IMAGE_BYTES_MAX, "null_image_bytes")?,
-        result_len: null_size(options.null_result_len, NULL_RESULT_LEN_MAX, "null_result_len")?,
+    let geometry = Geometry {
+        image_bytes: null_size(
+            null_options.image_bytes,
+            (NULL_IMAGE_BYTES, NULL_IMAGE_BYTES_MAX),
+            "image_bytes",
+        )?,
+        result_len: null_size(
+            null_options.result_len,
+            (NULL_RESULT_LEN, NULL_RESULT_LEN_MAX),
+            "result_len",
+        )?,
         batch_len_max: engine_options.batch_len_max,
-    });
-    let backend = BackendSpec::Null.open(None, &open)?;
-    let labels = (0..options.null_result_len).map(|index| format!("class {index}")).collect();
+    };
+    let labels = (0..geometry.result_len).map(|index| format!("class {index}")).collect();
+    let backend = BackendSpec::Null.open(None, &OpenOptions::default().geometry(geometry))?;
     Live::start(backend, engine_options, mark, ((0, 0), labels))
 }
 
@@ -218,6 +219,26 @@ pub(crate) fn duration(ns: u64) -> Option<Duration> {
     (ns > 0).then(|| Duration::from_nanos(ns))
 }
 
+/// The network, and height and width of its images.
+fn model(options: &Options, texts: &Texts<'_>) -> Outcome<(Model, (usize, usize))> {
+    let weights = texts.weights_path.map(path).ok_or_else(|| {
+        Failed::new(Status::Null, "weights_path is NULL: name a safetensors file")
+    })?;
+    let model = Model::load(weights, texts.config_path.map(path))?;
+    let config = model.config();
+    let size = (or(options.height, config.height), or(options.width, config.width));
+    Ok((model, size))
+}
+
+fn labels(model: &Model) -> Vec<String> {
+    (0..model.class_count()).map(|index| model.label(index)).collect()
+}
+
+/// `own` for zero.
+fn or(value: u32, own: usize) -> usize {
+    if value > 0 { value as usize } else { own }
+}
+
 fn answer(options: &Options) -> Answer {
     match options.top_k {
         0 => Answer::Logits,
@@ -233,11 +254,12 @@ fn size(value: u64, name: &str) -> Outcome<usize> {
     usize::try_from(value).map_err(|_| argument(format!("{name} is {value}: too large")))
 }
 
-fn null_size(value: u64, max: u64, name: &str) -> Outcome<usize> {
-    if !(1..=max).contains(&value) {
-        return Err(argument(format!("{name} is {value}: must be from 1 to {max}")));
+/// A size of the null backend, the default for zero.
+fn null_size(value: u64, (default, max): (u64, u64), name: &str) -> Outcome<usize> {
+    if value > max {
+        return Err(argument(format!("{name} is {value}: must be at most {max}")));
     }
-    size(value, name)
+    size(if value > 0 { value } else { default }, name)
 }
 
 fn argument(text: String) -> Failed {

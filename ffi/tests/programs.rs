@@ -2,9 +2,9 @@
 //!
 //! Goal: the header is clean in every dialect that it promises, exports are those that are listed,
 //! each mistake gets its status, the examples do what they say. Method: compiles the programs of
-//! `ffi/tests/programs` and `ffi/examples` with the system's compilers and runs them; each C program is
-//! C++ as well. `CC` and `CXX` choose the compilers. `scripts/c-api.sh` adds installation and
-//! valgrind.
+//! `ffi/tests/programs` and `ffi/examples` with the system's compilers and runs them; each C
+//! program is C++ as well. `CC` and `CXX` choose the compilers. `scripts/c-api.sh` adds
+//! installation and valgrind.
 
 #[path = "../../tests/common/mod.rs"]
 mod common;
@@ -107,7 +107,8 @@ fn launch(folder: &Path, program: &Path, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Builds and runs one of the programs of `ffi/tests/programs` in both languages with both libraries.
+/// Builds and runs one of the programs of `ffi/tests/programs` in both languages with both
+/// libraries.
 fn check(name: &str, others: &[&str]) {
     let folder = folder(name);
     let files = std::iter::once(&name).chain(others);
@@ -269,7 +270,8 @@ fn the_bench_example_measures_both_sides() {
 }
 
 /// How late an answer may be is for a quiet machine to show: `scripts/c-api.sh`. Here: that the
-/// service turns away what is too much, and answers the rest.
+/// service turns away what is too much, and answers the rest. It measures what is too much, which
+/// other work on the machine can spoil: then it is asked again.
 #[test]
 fn the_service_example_turns_away_what_is_too_much() {
     let folder = folder("service");
@@ -278,14 +280,18 @@ fn the_service_example_turns_away_what_is_too_much() {
     for link in LINKS {
         let program = build(&folder, Dialect::Cpp17, link, &source);
         let arguments = [model.path().to_str().unwrap(), "100", "60000", "1", "20"];
-        let output = launch(&folder, &program, &arguments);
-        let count = |name: &str| -> u64 {
-            let words: Vec<_> = output.split([' ', ',', '\n']).collect();
-            let at = words.iter().position(|word| *word == name).unwrap();
-            words[at + 1].parse().unwrap()
+        let turns_away = |_| {
+            let output = launch(&folder, &program, &arguments);
+            let count = |name: &str| -> u64 {
+                let words: Vec<_> = output.split([' ', ',', '\n']).collect();
+                let at = words.iter().position(|word| *word == name).unwrap();
+                words[at + 1].parse().unwrap()
+            };
+            assert!(count("answered") > 0, "{output}");
+            assert_eq!(count("failed"), 0, "{output}");
+            println!("{output}");
+            count("rejected") + count("expired") + count("full") > 0
         };
-        assert!(count("answered") > 0, "{output}");
-        assert!(count("rejected") + count("expired") + count("full") > 0, "{output}");
-        assert_eq!(count("failed"), 0, "{output}");
+        assert!((0..3).any(turns_away), "{link:?}: all was answered");
     }
 }

@@ -158,7 +158,8 @@ pub trait Backend: Send {
 
     /// Copies results to the host; takes all of `results`, the n-th for the n-th of `slots`, and
     /// keeps them until [`Backend::poll_download`] hands them back. `slots` are those of the oldest
-    /// batch that was computed and is not downloaded; at most [`Attachment::depth`] await or undergo it.
+    /// batch that was computed and is not downloaded; at most [`Attachment::depth`] await or
+    /// undergo it.
     fn download(&mut self, slots: &[u32], results: &mut Vec<ResultSlot>);
 
     /// Reports the upload if it ended since, and appends its slots to `slots`.

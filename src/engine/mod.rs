@@ -159,8 +159,8 @@ impl Engine {
         lease.commit(options)
     }
 
-    /// Counts a refusal that the engine did not see itself, and hands it on: for interfaces around it
-    /// that check and limit too.
+    /// Counts a refusal that the engine did not see itself, and hands it on: for interfaces around
+    /// it that check and limit too.
     pub fn refused(&self, refused: Refused) -> Refused {
         self.shared.count(refused)
     }

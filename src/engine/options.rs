@@ -23,8 +23,8 @@ pub(super) const SLOT_LEN_MAX: usize = 32_768;
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct EngineOptions {
-    /// How batches are chosen, unless [`Engine::start_with_policy`](super::Engine::start_with_policy)
-    /// says otherwise.
+    /// How batches are chosen, unless
+    /// [`Engine::start_with_policy`](super::Engine::start_with_policy) says otherwise.
     pub policy: PolicySpec,
     /// The most requests alive at a time, 1 to 32,768; so many images have a place on the host and
     /// one on the device. There are twice as many places for results, which are in use until the

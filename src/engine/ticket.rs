@@ -102,8 +102,8 @@ impl Ticket {
     }
 }
 
-/// Spins until `is_ended` says so, no longer than `spin`: what [`Ticket::wait`] does before it sleeps,
-/// for interfaces with requests of their own.
+/// Spins until `is_ended` says so, no longer than `spin`: what [`Ticket::wait`] does before it
+/// sleeps, for interfaces with requests of their own.
 pub fn spin_until(is_ended: impl Fn() -> bool, spin: Duration) {
     if spin.is_zero() {
         return;

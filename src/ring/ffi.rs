@@ -1,70 +1,125 @@
-//! The C functions of `cuda/ring/ring.h`, bound by hand; names and contracts are the header's.
+//! The C functions of the ring, made by bindgen from `cuda/ring/ring.h`.
 //!
-//! Invariant: sizes and offsets equal those that `cuda/ring/ring.cpp` asserts on its side.
+//! Invariant: equals the header; build.rs compares the two wherever it finds libclang.
 
-use std::marker::{PhantomData, PhantomPinned};
-use std::mem::{align_of, offset_of, size_of};
+#![allow(dead_code, non_camel_case_types, non_upper_case_globals)]
 
-pub(super) const OK: i32 = 0;
-pub(super) const ARGUMENT: i32 = 1;
-pub(super) const MEMORY: i32 = 2;
-pub(super) const FULL: i32 = 3;
-pub(super) const CLOSED: i32 = 4;
-
-pub(super) const SLOT_LEN_MAX: u32 = 65_536;
-
-/// `twinstream_ring`: never looked into from here.
+pub const TWINSTREAM_RING_SLOT_LEN_MAX: u32 = 65536;
+pub const TWINSTREAM_RING_SLOT_ALIGN_BYTES: u32 = 64;
 #[repr(C)]
-pub(super) struct Ring {
-    opaque: [u8; 0],
-    marker: PhantomData<(*mut u8, PhantomPinned)>,
+#[derive(Debug, Copy, Clone)]
+pub struct twinstream_ring {
+    _unused: [u8; 0],
 }
-
+pub const TWINSTREAM_RING_OK: _bindgen_ty_1 = 0;
+pub const TWINSTREAM_RING_ARGUMENT: _bindgen_ty_1 = 1;
+pub const TWINSTREAM_RING_MEMORY: _bindgen_ty_1 = 2;
+pub const TWINSTREAM_RING_FULL: _bindgen_ty_1 = 3;
+pub const TWINSTREAM_RING_CLOSED: _bindgen_ty_1 = 4;
+pub const TWINSTREAM_RING_MISUSE: _bindgen_ty_1 = 5;
+pub type _bindgen_ty_1 = ::std::os::raw::c_uint;
+pub const TWINSTREAM_MEMORY_CUDA: _bindgen_ty_2 = 1;
+pub const TWINSTREAM_MEMORY_LOCKED: _bindgen_ty_2 = 2;
+pub const TWINSTREAM_MEMORY_PLAIN: _bindgen_ty_2 = 3;
+pub type _bindgen_ty_2 = ::std::os::raw::c_uint;
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Run {
-    pub(super) first: u32,
-    pub(super) len: u32,
+#[derive(Debug, Copy, Clone)]
+pub struct twinstream_run {
+    pub first: u32,
+    pub len: u32,
 }
-
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Layout {
-    pub(super) base: *mut u8,
-    pub(super) stride_bytes: u64,
-    pub(super) slot_len: u32,
-    pub(super) memory: u32,
-}
-
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    assert!(size_of::<Run>() == 8 && align_of::<Run>() == 4);
-    assert!(offset_of!(Run, len) == 4);
-    assert!(size_of::<Layout>() == 24 && align_of::<Layout>() == 8);
-    assert!(offset_of!(Layout, stride_bytes) == 8);
-    assert!(offset_of!(Layout, slot_len) == 16);
-    assert!(offset_of!(Layout, memory) == 20);
+    ["Size of twinstream_run"][::std::mem::size_of::<twinstream_run>() - 8usize];
+    ["Alignment of twinstream_run"][::std::mem::align_of::<twinstream_run>() - 4usize];
+    [
+        "Offset of field: twinstream_run::first",
+    ][::std::mem::offset_of!(twinstream_run, first) - 0usize];
+    [
+        "Offset of field: twinstream_run::len",
+    ][::std::mem::offset_of!(twinstream_run, len) - 4usize];
 };
-
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct twinstream_ring_layout {
+    pub base: *mut u8,
+    pub stride_bytes: u64,
+    pub slot_len: u32,
+    pub memory: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    [
+        "Size of twinstream_ring_layout",
+    ][::std::mem::size_of::<twinstream_ring_layout>() - 24usize];
+    [
+        "Alignment of twinstream_ring_layout",
+    ][::std::mem::align_of::<twinstream_ring_layout>() - 8usize];
+    [
+        "Offset of field: twinstream_ring_layout::base",
+    ][::std::mem::offset_of!(twinstream_ring_layout, base) - 0usize];
+    [
+        "Offset of field: twinstream_ring_layout::stride_bytes",
+    ][::std::mem::offset_of!(twinstream_ring_layout, stride_bytes) - 8usize];
+    [
+        "Offset of field: twinstream_ring_layout::slot_len",
+    ][::std::mem::offset_of!(twinstream_ring_layout, slot_len) - 16usize];
+    [
+        "Offset of field: twinstream_ring_layout::memory",
+    ][::std::mem::offset_of!(twinstream_ring_layout, memory) - 20usize];
+};
 unsafe extern "C" {
-    pub(super) fn twinstream_ring_create(
+    pub fn twinstream_ring_create(
         slot_len: u32,
         slot_bytes: u64,
         memory_weakest: u32,
-        ring: *mut *mut Ring,
+        ring: *mut *mut twinstream_ring,
     ) -> i32;
-    pub(super) fn twinstream_ring_destroy(ring: *mut Ring);
-    pub(super) fn twinstream_ring_describe(ring: *const Ring, layout: *mut Layout);
-    pub(super) fn twinstream_ring_lease(ring: *mut Ring, slot: *mut u32) -> i32;
-    pub(super) fn twinstream_ring_used_len(ring: *const Ring) -> u32;
-    pub(super) fn twinstream_ring_commit(
-        ring: *mut Ring,
+}
+unsafe extern "C" {
+    pub fn twinstream_ring_destroy(ring: *mut twinstream_ring);
+}
+unsafe extern "C" {
+    pub fn twinstream_ring_describe(
+        ring: *const twinstream_ring,
+        layout: *mut twinstream_ring_layout,
+    );
+}
+unsafe extern "C" {
+    pub fn twinstream_ring_lease(ring: *mut twinstream_ring, slot: *mut u32) -> i32;
+}
+unsafe extern "C" {
+    pub fn twinstream_ring_used_len(ring: *const twinstream_ring) -> u32;
+}
+unsafe extern "C" {
+    pub fn twinstream_ring_commit(
+        ring: *mut twinstream_ring,
         slot: u32,
         consumer_sleeps: *mut u32,
     ) -> i32;
-    pub(super) fn twinstream_ring_take(ring: *mut Ring, len_max: u32, run: *mut Run);
-    pub(super) fn twinstream_ring_release(ring: *mut Ring, run: Run) -> i32;
-    pub(super) fn twinstream_ring_sleep(ring: *mut Ring) -> i32;
-    pub(super) fn twinstream_ring_wake(ring: *mut Ring);
-    pub(super) fn twinstream_ring_close(ring: *mut Ring);
-    pub(super) safe fn twinstream_ring_fork_count() -> u32;
+}
+unsafe extern "C" {
+    pub fn twinstream_ring_take(
+        ring: *mut twinstream_ring,
+        len_max: u32,
+        run: *mut twinstream_run,
+    );
+}
+unsafe extern "C" {
+    pub fn twinstream_ring_release(
+        ring: *mut twinstream_ring,
+        run: twinstream_run,
+    ) -> i32;
+}
+unsafe extern "C" {
+    pub fn twinstream_ring_sleep(ring: *mut twinstream_ring) -> i32;
+}
+unsafe extern "C" {
+    pub fn twinstream_ring_wake(ring: *mut twinstream_ring);
+}
+unsafe extern "C" {
+    pub fn twinstream_ring_close(ring: *mut twinstream_ring);
+}
+unsafe extern "C" {
+    pub fn twinstream_ring_fork_count() -> u32;
 }

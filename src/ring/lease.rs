@@ -7,7 +7,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use super::ffi::Run;
+use super::ffi::twinstream_run as Run;
 use super::shared::Shared;
 
 /// A leased slot: a buffer for one image, in the very memory that is copied to the device.

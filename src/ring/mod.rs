@@ -5,6 +5,7 @@
 //! Knows neither time nor devices, nor what a request is. The protocol is C++ (`cuda/ring`);
 //! `docs/RING.md` argues it.
 
+#[rustfmt::skip]
 mod ffi;
 mod lease;
 mod shared;
@@ -60,7 +61,7 @@ pub struct Ring<T> {
 pub struct Consumer<T> {
     ring: Ring<T>,
     /// Taken from the ring, not yet handed out.
-    run: ffi::Run,
+    run: ffi::twinstream_run,
 }
 
 /// A taken slot, until it is handed to [`Ring::release`]; forgotten, it is lost to the ring.
@@ -85,7 +86,8 @@ pub struct Run<'a> {
 /// How many forks lie between this process and the one that loaded the library: it tells a process
 /// that was forked off from its parent. Costs no system call.
 pub fn fork_count() -> u32 {
-    ffi::twinstream_ring_fork_count()
+    // SAFETY: may be called by any thread at any time.
+    unsafe { ffi::twinstream_ring_fork_count() }
 }
 
 impl<T> Ring<T> {
@@ -95,7 +97,8 @@ impl<T> Ring<T> {
     /// `is_argument` when a size is out of range, `is_memory` when there is no memory of that kind.
     pub fn new(options: &RingOptions) -> Result<(Self, Consumer<T>)> {
         let ring = Self { shared: Arc::new(Shared::new(options)?) };
-        let consumer = Consumer { ring: ring.clone(), run: ffi::Run::default() };
+        let consumer =
+            Consumer { ring: ring.clone(), run: ffi::twinstream_run { first: 0, len: 0 } };
         Ok((ring, consumer))
     }
 
@@ -140,7 +143,7 @@ impl<T> Ring<T> {
     pub fn bytes<'a>(&'a self, slot: &'a Slot) -> &'a [u8] {
         self.check(slot);
         // SAFETY: the slot was taken from this ring, and cannot be released while borrowed.
-        unsafe { self.shared.bytes(ffi::Run { first: slot.index, len: 1 }) }
+        unsafe { self.shared.bytes(ffi::twinstream_run { first: slot.index, len: 1 }) }
     }
 
     /// `slots` gathered into runs wherever one follows its neighbour in the storage: the copies
@@ -151,7 +154,7 @@ impl<T> Ring<T> {
     pub fn runs<'a>(&'a self, slots: &'a [Slot]) -> impl Iterator<Item = Run<'a>> {
         slots.chunk_by(|one, next| one.index + 1 == next.index).map(|slots| {
             slots.iter().for_each(|slot| self.check(slot));
-            let run = ffi::Run { first: slots[0].index, len: slots.len() as u32 };
+            let run = ffi::twinstream_run { first: slots[0].index, len: slots.len() as u32 };
             // SAFETY: the slots were taken from this ring, and cannot be released while borrowed.
             Run { first: run.first, len: run.len, bytes: unsafe { self.shared.bytes(run) } }
         })
@@ -163,7 +166,7 @@ impl<T> Ring<T> {
     /// # Panics
     /// When a slot is another ring's.
     pub fn release(&self, slots: impl IntoIterator<Item = Slot>) {
-        let mut run = ffi::Run::default();
+        let mut run = ffi::twinstream_run { first: 0, len: 0 };
         for slot in slots {
             self.check(&slot);
             if run.len > 0 && slot.index == run.first + run.len {
@@ -171,12 +174,12 @@ impl<T> Ring<T> {
                 continue;
             }
             self.release_run(run);
-            run = ffi::Run { first: slot.index, len: 1 };
+            run = ffi::twinstream_run { first: slot.index, len: 1 };
         }
         self.release_run(run);
     }
 
-    fn release_run(&self, run: ffi::Run) {
+    fn release_run(&self, run: ffi::twinstream_run) {
         if run.len > 0 {
             // SAFETY: the run was gathered from taken slots, which `release` consumed.
             unsafe { self.shared.release(run) };

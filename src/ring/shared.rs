@@ -8,7 +8,7 @@ use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::ffi::{self, Run};
+use super::ffi::{self, twinstream_run as Run};
 use super::{Memory, RingOptions};
 use crate::error::{Error, Kind, Result};
 
@@ -16,8 +16,8 @@ use crate::error::{Error, Kind, Result};
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
 pub(super) struct Shared<T> {
-    ring: NonNull<ffi::Ring>,
-    layout: ffi::Layout,
+    ring: NonNull<ffi::twinstream_ring>,
+    layout: ffi::twinstream_ring_layout,
     slot_bytes: usize,
     pub(super) id: u64,
     requests: Box<[Request<T>]>,
@@ -48,24 +48,28 @@ impl<T> Shared<T> {
             )
         };
         let sizes = format!("ring of {slot_len} slots of {slot_bytes} bytes");
-        let ring = match (status, NonNull::new(ring)) {
-            (ffi::OK, Some(ring)) => ring,
-            (ffi::ARGUMENT, _) => {
+        let ring = match (status.cast_unsigned(), NonNull::new(ring)) {
+            (ffi::TWINSTREAM_RING_OK, Some(ring)) => ring,
+            (ffi::TWINSTREAM_RING_ARGUMENT, _) => {
                 let message = format!(
                     "{sizes}: both must be positive, the slots at most {}, and all bytes \
                      addressable",
-                    ffi::SLOT_LEN_MAX
+                    ffi::TWINSTREAM_RING_SLOT_LEN_MAX
                 );
                 return Err(Error::new(Kind::Argument, message));
             }
             _ => {
-                debug_assert_eq!(status, ffi::MEMORY);
+                debug_assert_eq!(status.cast_unsigned(), ffi::TWINSTREAM_RING_MEMORY);
                 let message = format!("{sizes}: no memory of kind {memory_weakest:?} or better");
                 return Err(Error::new(Kind::Memory, message));
             }
         };
-        let mut layout =
-            ffi::Layout { base: ptr::null_mut(), stride_bytes: 0, slot_len: 0, memory: 0 };
+        let mut layout = ffi::twinstream_ring_layout {
+            base: ptr::null_mut(),
+            stride_bytes: 0,
+            slot_len: 0,
+            memory: 0,
+        };
         // SAFETY: the ring was just made; `layout` is a place to store one in.
         unsafe { ffi::twinstream_ring_describe(ring.as_ptr(), &mut layout) };
         let requests = (0..slot_len).map(|_| Request(UnsafeCell::new(None))).collect();
@@ -108,8 +112,13 @@ impl<T> Shared<T> {
         let mut slot = 0;
         // SAFETY: the ring lives; any thread may lease.
         let status = unsafe { ffi::twinstream_ring_lease(self.ring.as_ptr(), &mut slot) };
-        debug_assert!(status == ffi::OK || status == ffi::FULL);
-        (status == ffi::OK).then_some(slot)
+        match status.cast_unsigned() {
+            ffi::TWINSTREAM_RING_OK => Some(slot),
+            status => {
+                debug_assert_eq!(status, ffi::TWINSTREAM_RING_FULL);
+                None
+            }
+        }
     }
 
     /// Commits a slot with its request: whether the consumer must be woken, or the request back
@@ -125,12 +134,12 @@ impl<T> Shared<T> {
         // SAFETY: the ring lives, and the caller leased the slot.
         let status =
             unsafe { ffi::twinstream_ring_commit(self.ring.as_ptr(), slot, &mut consumer_sleeps) };
-        if status == ffi::CLOSED {
+        if status.cast_unsigned() == ffi::TWINSTREAM_RING_CLOSED {
             // SAFETY: the slot is still the caller's.
             let request = unsafe { (*place).take() };
             return Err(request.expect("the request was just stored"));
         }
-        debug_assert_eq!(status, ffi::OK);
+        debug_assert_eq!(status.cast_unsigned(), ffi::TWINSTREAM_RING_OK);
         Ok(consumer_sleeps != 0)
     }
 
@@ -139,7 +148,7 @@ impl<T> Shared<T> {
     /// # Safety
     /// No other thread takes, sleeps, wakes or closes at the same time.
     pub(super) unsafe fn take(&self, len_max: u32) -> Run {
-        let mut run = Run::default();
+        let mut run = Run { first: 0, len: 0 };
         // SAFETY: the ring lives; the caller is the consumer.
         unsafe { ffi::twinstream_ring_take(self.ring.as_ptr(), len_max, &mut run) };
         run
@@ -161,7 +170,7 @@ impl<T> Shared<T> {
     pub(super) unsafe fn release(&self, run: Run) {
         // SAFETY: the ring lives; any thread may release what it owns.
         let status = unsafe { ffi::twinstream_ring_release(self.ring.as_ptr(), run) };
-        debug_assert_eq!(status, ffi::OK, "{run:?}");
+        debug_assert_eq!(status.cast_unsigned(), ffi::TWINSTREAM_RING_OK, "{run:?}");
     }
 
     /// # Safety

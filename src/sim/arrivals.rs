@@ -12,7 +12,7 @@ use super::random::{Random, Stream};
 use super::words::{count, did_you_mean, duration_ns, rate_hz, refuse};
 use crate::error::{Error, Kind, Result};
 
-/// The words for workloads, with what each means.
+/// The specs for workloads, with what each means.
 pub const WORDS: [(&str, &str); 6] = [
     ("poisson:RATE", "independent arrivals"),
     ("uniform:RATE", "evenly spaced arrivals"),
@@ -22,15 +22,15 @@ pub const WORDS: [(&str, &str); 6] = [
     ("trace:FILE", "recorded: nanoseconds, one arrival a line"),
 ];
 
-/// An error that lists the words.
-fn unknown(words: &str, what: &str) -> Error {
+/// An error that lists the specs.
+fn unknown(spec: &str, what: &str) -> Error {
     let kinds = WORDS.iter().filter_map(|(form, _)| Some(form.split_once(':')?.0));
-    let kind = words.split(':').next().unwrap_or_default();
+    let kind = spec.split(':').next().unwrap_or_default();
     let (guess, forms) = (did_you_mean(kind, kinds), WORDS.map(|(form, _)| form).join(", "));
-    refuse(words, format!("{what}; workloads are {forms}{guess}"))
+    refuse(spec, format!("{what}; workloads are {forms}{guess}"))
 }
 
-/// A workload, as described by words; see `docs/SIMULATION.md` for them.
+/// A workload, as described by a spec; see `docs/SIMULATION.md` for them.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Workload {
     /// Requests arrive whatever the system does.
@@ -208,8 +208,8 @@ impl Iterator for Arrivals {
 impl FromStr for Workload {
     type Err = Error;
 
-    fn from_str(words: &str) -> Result<Self> {
-        let (kind, rest) = words.split_once(':').ok_or_else(|| unknown(words, "not a workload"))?;
+    fn from_str(spec: &str) -> Result<Self> {
+        let (kind, rest) = spec.split_once(':').ok_or_else(|| unknown(spec, "not a workload"))?;
         let open = match kind {
             "poisson" => OpenLoop::Poisson { rate_hz: rate_hz(rest)? },
             "uniform" => OpenLoop::Uniform { rate_hz: rate_hz(rest)? },
@@ -235,7 +235,7 @@ impl FromStr for Workload {
     }
 }
 
-fn steps(words: &str) -> Result<Vec<Step>> {
+fn steps(spec: &str) -> Result<Vec<Step>> {
     let step = |word: &str| {
         let (rate, duration) = word
             .split_once('@')
@@ -246,12 +246,12 @@ fn steps(words: &str) -> Result<Vec<Step>> {
         }
         Ok(Step { rate_hz: rate_hz(rate)?, duration_ns })
     };
-    words.split(',').map(step).collect()
+    spec.split(',').map(step).collect()
 }
 
-fn closed(words: &str) -> Result<ClosedLoop> {
-    let (clients, think) = match words.split_once(',') {
-        None => (words, None),
+fn closed(spec: &str) -> Result<ClosedLoop> {
+    let (clients, think) = match spec.split_once(',') {
+        None => (spec, None),
         Some((clients, item)) => match item.strip_prefix("think=") {
             Some(think) => (clients, Some(think)),
             None => {

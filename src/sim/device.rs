@@ -13,7 +13,7 @@ use crate::sched::{Line, Stage, Stages};
 
 mod file;
 
-/// Profiles by name, with the words that each stands for.
+/// Profiles by name, with the spec that each stands for.
 ///
 /// - `gtx-1080ti`: a fit that reproduces the figures of Zhang et al., "A GPU Inference System
 ///   Scheduling Algorithm with Asynchronous Data Transfer", IPDPSW 2019 (ResNet-50, CIFAR-10);
@@ -27,7 +27,7 @@ const PROFILES: [(&str, &str); 2] = [
     ("h100", "up=8us+2740ns,compute=200us+25us,down=8us+73ns"),
 ];
 
-/// Items of a device's words, each `KEY=VALUE` with what it sets.
+/// Items of a device's spec, each `KEY=VALUE` with what it sets.
 pub const ITEMS: [(&str, &str); 7] = [
     ("up=FIXED+PER_IMAGE", "upload time"),
     ("compute=FIXED+PER_IMAGE", "compute time"),
@@ -73,13 +73,13 @@ pub struct Outliers {
     pub factor: f64,
 }
 
-/// A simulated device, as described by words or a file; see `docs/SIMULATION.md` for both.
+/// A simulated device, as described by a spec or a file; see `docs/SIMULATION.md` for both.
 ///
 /// Read one with [`str::parse`]: a profile name, a file, lines for the three stages, or one of the
 /// first two followed by items that override it (`h100,jitter=3%`).
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeviceSpec {
-    /// The words that it was read from.
+    /// The spec that it was read from.
     pub name: String,
     /// Cost of each stage.
     pub stages: Stages<StageSpec>,
@@ -164,8 +164,8 @@ impl DeviceSpec {
 impl FromStr for DeviceSpec {
     type Err = Error;
 
-    fn from_str(words: &str) -> Result<Self> {
-        let mut items = words.split(',').peekable();
+    fn from_str(text: &str) -> Result<Self> {
+        let mut items = text.split(',').peekable();
         let first = items.peek().copied().unwrap_or_default();
         let mut spec = if let Some((_, lines)) = PROFILES.iter().find(|(name, _)| *name == first) {
             items.next();
@@ -175,9 +175,9 @@ impl FromStr for DeviceSpec {
             file::read(Path::new(first))?
         } else {
             for stage in ["up=", "compute=", "down="] {
-                if first.contains('=') && !words.split(',').any(|item| item.starts_with(stage)) {
+                if first.contains('=') && !text.split(',').any(|item| item.starts_with(stage)) {
                     return Err(refuse(
-                        words,
+                        text,
                         format!("needs {stage}FIXED+PER_IMAGE; up, compute and down make a device"),
                     ));
                 }
@@ -188,9 +188,9 @@ impl FromStr for DeviceSpec {
             spec.apply(item)?;
         }
         if spec.stages.compute.mean_ns(1) <= 0.0 {
-            return Err(refuse(words, "computing takes no time; give compute a fixed cost"));
+            return Err(refuse(text, "computing takes no time; give compute a fixed cost"));
         }
-        spec.name = words.to_string();
+        spec.name = text.to_string();
         Ok(spec)
     }
 }

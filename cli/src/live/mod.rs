@@ -1,4 +1,4 @@
-//! What runs in real time: backends by their words, a load generator, and what it found.
+//! What runs in real time: backends by their specs, a load generator, and what it found.
 //!
 //! Knows nothing of tables, charts and files.
 

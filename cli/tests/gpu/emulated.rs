@@ -1,5 +1,5 @@
-//! The command on the emulated device: what a machine without a driver is told, and that options for
-//! the GPU reach it.
+//! The command on the emulated device: what a machine without a driver is told, and that options
+//! for the GPU reach it.
 
 use std::process::Command;
 

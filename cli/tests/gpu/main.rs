@@ -1,5 +1,5 @@
-//! The command on a GPU: what a profiler sees of it and, on the emulated device, what it answers and
-//! refuses.
+//! The command on a GPU: what a profiler sees of it and, on the emulated device, what it answers
+//! and refuses.
 
 #[path = "../../../tests/common/mod.rs"]
 mod common;

@@ -20,7 +20,7 @@ typedef struct {
     uint32_t late_copies;
     /* One launch in so many is refused with 701; 0: none. */
     uint32_t refuse_launch_one_in;
-    /* The device is lost, with 719, at the so-manieth piece of work from now; 0: never. */
+    /* The device is lost, with 719, at the n-th piece of work from now; 0: never. */
     uint32_t lose_after;
     /* Compute capability that the kernels are as if compiled for, ten times it; below 90 they do
      * not wait for the kernel before. */

@@ -77,7 +77,8 @@ int twinstream::driver::ready_beside_captures() {
             const bool is_own = stream->capture_thread == std::this_thread::get_id();
             const bool is_forbidden = is_own
                                           ? stream->capture_mode != RELAXED
-                                          : capture_mode == GLOBAL && stream->capture_mode == GLOBAL;
+                                          : capture_mode == GLOBAL &&
+                                                stream->capture_mode == GLOBAL;
             if (is_forbidden) return CAPTURE_UNSUPPORTED;
         }
     }

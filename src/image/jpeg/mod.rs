@@ -18,6 +18,7 @@ mod progressive;
 mod scan;
 mod standard;
 mod upsample;
+mod walk;
 
 use self::colour::ColourSpace;
 use self::markers::Headers;

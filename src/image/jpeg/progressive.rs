@@ -7,7 +7,7 @@ use multiversion::multiversion;
 
 use super::huffman::{Bits, Decoded, Table};
 use super::idct::Block;
-use super::scan::{Grid, Part, RUN_TOO_LONG, State, coefficient, difference, walk};
+use super::walk::{Grid, Part, RUN_TOO_LONG, State, coefficient, difference, walk};
 
 /// The coefficients of a scan, in zigzag order, and how many lower bits it leaves out.
 pub(super) struct Band {

@@ -278,12 +278,12 @@ impl PolicySpec {
     ///
     /// # Errors
     /// Those of the policy that cannot be read.
-    pub fn list(words: &str) -> Result<Vec<Self>, PolicyError> {
+    pub fn list(spec: &str) -> Result<Vec<Self>, PolicyError> {
         let mut policies: Vec<String> = Vec::new();
-        for item in words.split(',') {
+        for item in spec.split(',') {
             if item.trim().is_empty() {
                 return Err(PolicyError(format!(
-                    "`{words}`: a policy or parameter is empty; write one between commas, or \
+                    "`{spec}`: a policy or parameter is empty; write one between commas, or \
                      remove the comma"
                 )));
             }
@@ -339,10 +339,10 @@ pub struct PolicyError(String);
 impl FromStr for PolicySpec {
     type Err = PolicyError;
 
-    fn from_str(words: &str) -> Result<Self, PolicyError> {
-        let (name, settings) = match words.trim().split_once(':') {
+    fn from_str(spec: &str) -> Result<Self, PolicyError> {
+        let (name, settings) = match spec.trim().split_once(':') {
             Some((name, settings)) => (name, Some(settings)),
-            None => (words.trim(), None),
+            None => (spec.trim(), None),
         };
         let names = Self::ALL.map(|(name, _)| name);
         let found = Self::words(name).ok_or_else(|| {
@@ -353,14 +353,14 @@ impl FromStr for PolicySpec {
             ))
         })?;
         if let Some(lens) = settings.and_then(apart) {
-            return Err(PolicyError(format!("`{words}`: lengths stand in one word; write {lens}")));
+            return Err(PolicyError(format!("`{spec}`: lengths stand in one word; write {lens}")));
         }
         if settings.is_some_and(|settings| settings.split(',').any(|word| word.trim().is_empty())) {
             let keys = found.keys();
             return Err(PolicyError(match keys.is_empty() {
-                true => format!("`{words}`: nothing follows the colon; write {name} alone"),
+                true => format!("`{spec}`: nothing follows the colon; write {name} alone"),
                 false => format!(
-                    "`{words}`: a parameter of {name} is empty; it has {keys}, written KEY=VALUE"
+                    "`{spec}`: a parameter of {name} is empty; it has {keys}, written KEY=VALUE"
                 ),
             }));
         }
@@ -369,7 +369,7 @@ impl FromStr for PolicySpec {
         for setting in settings.into_iter().flat_map(|settings| settings.split(',')) {
             let parameter = found.read(&mut policy, setting.trim())?;
             if seen.contains(&parameter.key) {
-                return Err(PolicyError(format!("`{words}`: {} is given twice", parameter.key)));
+                return Err(PolicyError(format!("`{spec}`: {} is given twice", parameter.key)));
             }
             seen.push(parameter.key);
         }
@@ -378,7 +378,7 @@ impl FromStr for PolicySpec {
                 if preferred.iter().any(|len| len > batch_len) =>
             {
                 Err(PolicyError(format!(
-                    "`{words}`: a preferred length is above the longest batch, len={batch_len}"
+                    "`{spec}`: a preferred length is above the longest batch, len={batch_len}"
                 )))
             }
             _ => Ok(policy),

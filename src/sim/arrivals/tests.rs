@@ -1,4 +1,4 @@
-//! Workloads held against the counts and moments that their words promise.
+//! Workloads held against the counts and moments that their specs promise.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Device words and files, and stage times held against what they describe.
+//! Device specs and files, and stage times held against what they describe.
 
 use super::*;
 

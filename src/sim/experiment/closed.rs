@@ -77,15 +77,19 @@ pub(super) fn closed_loop(scale: &Scale, progress: &dyn Progress) -> Figure {
             value(point.throughput_hz / best_hz(job.1)),
         ]);
     }
+    let title = "Closed loop: clients that wait for their answers";
+    let setting = simulated(DEVICE, scale.seed);
+    let (name, caption) = ("closed-loop", caption());
+    Figure { name, title, setting, caption, panels, column_len: 2, table }
+}
+
+fn caption() -> String {
     let lines = device().lines();
     let crossover = (lines.compute.fixed_ns - lines.upload.fixed_ns - lines.download.fixed_ns)
         / (lines.upload.per_image_ns + lines.download.per_image_ns);
-    let caption = format!(
+    format!(
         "Device {DEVICE}; each client sends its next request when it has its answer. Up to about \
          (c_compute − c_upload − c_download) / (k_upload + k_download) = {crossover:.0} clients, \
          one batch of everybody does best; beyond, two batches that overlap do.",
-    );
-    let title = "Closed loop: clients that wait for their answers";
-    let setting = simulated(DEVICE, scale.seed);
-    Figure { name: "closed-loop", title, setting, caption, panels, column_len: 2, table }
+    )
 }

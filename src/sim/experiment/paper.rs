@@ -232,104 +232,147 @@ const RUN_NS: u64 = 200_000_000_000;
 /// Twice what the device can do: what comes out is its capacity under a policy.
 pub(super) const SATURATING_HZ: f64 = 1_200.0;
 
-pub(super) fn concurrency_latency(scale: &Scale, progress: &dyn Progress) -> Figure {
-    let device = device();
-    let world = |policy, rate_hz, seed: u64| -> Setup {
-        let mut setup = setup(&device, &poisson(rate_hz), policy, BATCH_LEN_MAX, seed);
-        setup.duration_ns = RUN_NS;
-        setup
-    };
-    let run_len = CURVES.len() * RATES_HZ.len();
-    progress.announce(CURVES.len() + run_len + RATES_HZ.len());
-    let announced = Announced(progress);
-    let capacities_hz = parallel::map(&CURVES, &announced, |&policy| {
-        run(&world(policy, SATURATING_HZ, scale.seed), ()).throughput_hz()
-    });
-    let seeds = scale.seed..scale.seed + (scale.request_len / 50_000).max(1);
-    let jobs: Vec<(usize, f64)> = RATES_HZ
-        .iter()
-        .flat_map(|&rate_hz| (0..CURVES.len()).map(move |curve| (curve, rate_hz)))
-        .filter(|&(curve, rate_hz)| rate_hz < capacities_hz[curve])
-        .collect();
-    // Beyond its capacity a policy is not run.
-    (jobs.len()..run_len).for_each(|_| progress.step());
-    let means_ms = parallel::map(&jobs, &announced, |&(curve, rate_hz)| {
-        let mean_ms =
-            |seed| run(&world(CURVES[curve], rate_hz, seed), ()).latencies.mean_ns() * 1e-6;
-        seeds.clone().map(mean_ms).sum::<f64>() / seeds.clone().count() as f64
-    });
-    let bounds_ms = parallel::map(&RATES_HZ, &announced, |&rate_hz| {
-        bounds::mean_ns(&device, BATCH_LEN_MAX, rate_hz).map(|mean_ns| mean_ns * 1e-6)
-    });
-    let mean_ms = |curve: usize, rate_hz: f64| {
-        jobs.iter().position(|job| *job == (curve, rate_hz)).map(|index| means_ms[index])
-    };
-    let curve = |curve: usize, y: &dyn Fn(f64) -> Option<f64>| {
-        let points = RATES_HZ.iter().filter_map(|&rate_hz| Some((rate_hz, y(rate_hz)?))).collect();
-        Series::new(CURVES[curve].name(), Style::Marked, points)
-    };
-    let mut latency: Vec<Series> =
-        (0..CURVES.len()).map(|index| curve(index, &|rate_hz| mean_ms(index, rate_hz))).collect();
-    let bound = RATES_HZ.iter().zip(&bounds_ms).filter_map(|(&rate, &ms)| Some((rate, ms?)));
-    latency.push(Series::new("bound", Style::Dashed, bound.collect()));
-    let change_percent = |index: usize, rate_hz: f64| {
-        Some(100.0 * (mean_ms(index, rate_hz)? / mean_ms(0, rate_hz)? - 1.0))
-    };
-    let change: Vec<Series> = (1..CURVES.len())
-        .map(|index| curve(index, &|rate_hz| change_percent(index, rate_hz)))
-        .collect();
-    let rate_axis = Axis::linear("arrival rate (images/s)", (0.0, 600.0));
-    let panels = vec![
-        Panel {
-            title: "mean latency".into(),
-            x: rate_axis.clone(),
-            y: Axis::log_around("ms", heights(&latency)),
-            series: latency,
-        },
-        Panel {
-            title: "change against synchronous (serial)".into(),
-            x: rate_axis,
-            y: Axis::linear("%", (-100.0, 0.0)),
-            series: change,
-        },
-    ];
-    let optional = |number: Option<f64>| number.map_or(Value::Null, value);
-    let mut table = Table {
-        columns: vec![
-            "rate_hz",
-            "serial_ms",
-            "jit_ms",
-            "stream_ms",
-            "bound_ms",
-            "jit_change_percent",
-            "stream_change_percent",
-        ],
-        rows: Vec::new(),
-    };
-    for (&rate_hz, &bound_ms) in RATES_HZ.iter().zip(&bounds_ms) {
-        let mut row = vec![value(rate_hz)];
-        row.extend((0..CURVES.len()).map(|index| optional(mean_ms(index, rate_hz))));
-        row.push(optional(bound_ms));
-        row.extend((1..CURVES.len()).map(|index| optional(change_percent(index, rate_hz))));
-        table.rows.push(row);
+/// What the paper's curves are drawn from.
+struct Curves {
+    capacities_hz: Vec<f64>,
+    /// By curve and rate, and the mean latency there.
+    means_ms: Vec<((usize, f64), f64)>,
+    /// By rate.
+    bounds_ms: Vec<Option<f64>>,
+    run_len: u64,
+}
+
+impl Curves {
+    fn measure(scale: &Scale, progress: &dyn Progress) -> Self {
+        let device = device();
+        let world = |policy, rate_hz, seed: u64| -> Setup {
+            let mut setup = setup(&device, &poisson(rate_hz), policy, BATCH_LEN_MAX, seed);
+            setup.duration_ns = RUN_NS;
+            setup
+        };
+        let run_len = CURVES.len() * RATES_HZ.len();
+        progress.announce(CURVES.len() + run_len + RATES_HZ.len());
+        let announced = Announced(progress);
+        let capacities_hz = parallel::map(&CURVES, &announced, |&policy| {
+            run(&world(policy, SATURATING_HZ, scale.seed), ()).throughput_hz()
+        });
+        let seed_len = (scale.request_len / 50_000).max(1);
+        let jobs: Vec<(usize, f64)> = RATES_HZ
+            .iter()
+            .flat_map(|&rate_hz| (0..CURVES.len()).map(move |curve| (curve, rate_hz)))
+            .filter(|&(curve, rate_hz)| rate_hz < capacities_hz[curve])
+            .collect();
+        // Beyond its capacity a policy is not run.
+        (jobs.len()..run_len).for_each(|_| progress.step());
+        let means_ms = parallel::map(&jobs, &announced, |&(curve, rate_hz)| {
+            let mean_ms =
+                |seed| run(&world(CURVES[curve], rate_hz, seed), ()).latencies.mean_ns() * 1e-6;
+            (scale.seed..scale.seed + seed_len).map(mean_ms).sum::<f64>() / seed_len as f64
+        });
+        let bounds_ms = parallel::map(&RATES_HZ, &announced, |&rate_hz| {
+            bounds::mean_ns(&device, BATCH_LEN_MAX, rate_hz).map(|mean_ns| mean_ns * 1e-6)
+        });
+        let means_ms = jobs.into_iter().zip(means_ms).collect();
+        Self { capacities_hz, means_ms, bounds_ms, run_len: seed_len }
     }
-    let runs = match seeds.clone().count() {
-        1 => "one run".to_owned(),
-        len => format!("the mean of {len} runs"),
-    };
-    let percent = |index: usize| 100.0 * (capacities_hz[index] / capacities_hz[0] - 1.0);
-    let caption = format!(
-        "Profile gtx-1080ti, Poisson arrivals, batches of at most {BATCH_LEN_MAX}; each point is \
-         {runs} of 200 s. Capacity, measured at {SATURATING_HZ} arrivals a second: \
-         serial {:.1}, jit {:.1} ({:+.1} %), stream {:.1} ({:+.1} %) images/s. Close to its \
-         capacity a policy's queue still grows when a run ends.",
-        capacities_hz[0],
-        capacities_hz[1],
-        percent(1),
-        capacities_hz[2],
-        percent(2),
-    );
-    let title = "Concurrency and latency";
-    let setting = simulated("gtx-1080ti", scale.seed);
-    Figure { name: "concurrency-latency", title, setting, caption, panels, column_len: 2, table }
+
+    fn mean_ms(&self, curve: usize, rate_hz: f64) -> Option<f64> {
+        let is_it = |(job, _): &&((usize, f64), f64)| *job == (curve, rate_hz);
+        self.means_ms.iter().find(is_it).map(|(_, mean_ms)| *mean_ms)
+    }
+
+    /// Against the first curve.
+    fn change_percent(&self, curve: usize, rate_hz: f64) -> Option<f64> {
+        Some(100.0 * (self.mean_ms(curve, rate_hz)? / self.mean_ms(0, rate_hz)? - 1.0))
+    }
+
+    fn panels(&self) -> Vec<Panel> {
+        let curve = |curve: usize, y: &dyn Fn(f64) -> Option<f64>| {
+            let points =
+                RATES_HZ.iter().filter_map(|&rate_hz| Some((rate_hz, y(rate_hz)?))).collect();
+            Series::new(CURVES[curve].name(), Style::Marked, points)
+        };
+        let mut latency: Vec<Series> = (0..CURVES.len())
+            .map(|index| curve(index, &|rate_hz| self.mean_ms(index, rate_hz)))
+            .collect();
+        let bound = RATES_HZ.iter().zip(&self.bounds_ms);
+        let bound = bound.filter_map(|(&rate, &ms)| Some((rate, ms?)));
+        latency.push(Series::new("bound", Style::Dashed, bound.collect()));
+        let change: Vec<Series> = (1..CURVES.len())
+            .map(|index| curve(index, &|rate_hz| self.change_percent(index, rate_hz)))
+            .collect();
+        let rate_axis = Axis::linear("arrival rate (images/s)", (0.0, 600.0));
+        vec![
+            Panel {
+                title: "mean latency".into(),
+                x: rate_axis.clone(),
+                y: Axis::log_around("ms", heights(&latency)),
+                series: latency,
+            },
+            Panel {
+                title: "change against synchronous (serial)".into(),
+                x: rate_axis,
+                y: Axis::linear("%", (-100.0, 0.0)),
+                series: change,
+            },
+        ]
+    }
+
+    fn table(&self) -> Table {
+        let optional = |number: Option<f64>| number.map_or(Value::Null, value);
+        let mut table = Table {
+            columns: vec![
+                "rate_hz",
+                "serial_ms",
+                "jit_ms",
+                "stream_ms",
+                "bound_ms",
+                "jit_change_percent",
+                "stream_change_percent",
+            ],
+            rows: Vec::new(),
+        };
+        for (&rate_hz, &bound_ms) in RATES_HZ.iter().zip(&self.bounds_ms) {
+            let mut row = vec![value(rate_hz)];
+            row.extend((0..CURVES.len()).map(|index| optional(self.mean_ms(index, rate_hz))));
+            row.push(optional(bound_ms));
+            let change = |index| optional(self.change_percent(index, rate_hz));
+            row.extend((1..CURVES.len()).map(change));
+            table.rows.push(row);
+        }
+        table
+    }
+
+    fn caption(&self) -> String {
+        let runs = match self.run_len {
+            1 => "one run".to_owned(),
+            len => format!("the mean of {len} runs"),
+        };
+        let capacities_hz = &self.capacities_hz;
+        let percent = |index: usize| 100.0 * (capacities_hz[index] / capacities_hz[0] - 1.0);
+        format!(
+            "Profile gtx-1080ti, Poisson arrivals, batches of at most {BATCH_LEN_MAX}; each point \
+             is {runs} of 200 s. Capacity, measured at {SATURATING_HZ} arrivals a second: \
+             serial {:.1}, jit {:.1} ({:+.1} %), stream {:.1} ({:+.1} %) images/s. Close to its \
+             capacity a policy's queue still grows when a run ends.",
+            capacities_hz[0],
+            capacities_hz[1],
+            percent(1),
+            capacities_hz[2],
+            percent(2),
+        )
+    }
+}
+
+pub(super) fn concurrency_latency(scale: &Scale, progress: &dyn Progress) -> Figure {
+    let curves = Curves::measure(scale, progress);
+    Figure {
+        name: "concurrency-latency",
+        title: "Concurrency and latency",
+        setting: simulated("gtx-1080ti", scale.seed),
+        caption: curves.caption(),
+        panels: curves.panels(),
+        column_len: 2,
+        table: curves.table(),
+    }
 }

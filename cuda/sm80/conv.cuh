@@ -1,0 +1,227 @@
+// Convolution as a matrix product that never forms its left operand: rows are output pixels,
+// columns output channels, K the taps times the input channels (launch.h: twinstream_conv_params).
+//
+// Every step of K is one tap and 64 channels, so a row of a stage is 128 contiguous bytes of one
+// input pixel. A table in shared memory gives each row its pixel and which taps see the image; it
+// is made once a block, so that the inner loop has no division and no comparison: it adds a uniform
+// offset and tests a bit. Padding and rows beyond the batch are filled with zeros by the copy
+// itself. The blocks of K run over channels outside and taps inside, so that the nine reads of a
+// pixel follow one another.
+#pragma once
+
+#include "../common.cuh"
+#include "../ptx/ld_st.cuh"
+#include "tile.cuh"
+
+namespace twinstream {
+
+// Where a row of the tile begins in an input.
+struct ConvRow {
+    // Distance from the input's first value to the pixel under tap (0, 0), which may lie outside,
+    // in chunks.
+    int32_t offset;
+    // Bit t: the t-th tap in use sees the image.
+    uint32_t valid;
+};
+
+// Shared memory of a block: the stages, the rows' places in the input and in the shortcut's, the
+// bias, and a word that the last of the blocks of a tile is announced in.
+template <class Tile>
+struct ConvShared {
+    static constexpr unsigned ROWS = Tile::STAGES * Tile::STAGE_BYTES;
+    static constexpr unsigned BIAS = ROWS + 2 * Tile::M * sizeof(ConvRow);
+    static constexpr unsigned ANNOUNCEMENT = BIAS + Tile::N * sizeof(float);
+    static constexpr unsigned BYTES = ANNOUNCEMENT + CHUNK_BYTES;
+};
+
+// The tile's place in the output.
+struct ConvPlace {
+    uint32_t first_pixel;
+    uint32_t first_channel;
+    // Pixels of the batch.
+    uint32_t pixels;
+
+    // Blocks that run together take all channels of few pixels: each input is then read from device
+    // memory once, and the weights, which all blocks share, stay in the L2 cache.
+    template <class Tile>
+    static TWINSTREAM_DEVICE ConvPlace of_block(const twinstream_conv_params &p) {
+        const uint32_t index = blockIdx.y * gridDim.x + blockIdx.x;
+        const uint32_t len = ptx::load_past_l1(&global<const twinstream_batch>(p.batch)->len);
+        return {index / gridDim.y * Tile::M, index % gridDim.y * Tile::N,
+                len * p.output_height * p.output_width};
+    }
+};
+
+TWINSTREAM_DEVICE ConvRow locate_in_input(const twinstream_conv_params &p, uint32_t image,
+                                          uint32_t output_y, uint32_t output_x) {
+    const int32_t y = static_cast<int32_t>(output_y * p.stride) - static_cast<int32_t>(p.padding);
+    const int32_t x = static_cast<int32_t>(output_x * p.stride) - static_cast<int32_t>(p.padding);
+    uint32_t columns = 0, valid = 0;
+    for (uint32_t i = 0; i < p.tap_columns; ++i) {
+        const uint32_t seen = static_cast<uint32_t>(x) + p.tap_column_first + i < p.input_width;
+        columns |= seen << i;
+    }
+    for (uint32_t i = 0; i < p.tap_rows; ++i)
+        if (static_cast<uint32_t>(y) + p.tap_row_first + i < p.input_height)
+            valid |= columns << i * p.tap_columns;
+    const int32_t pixel =
+        (static_cast<int32_t>(image * p.input_height) + y) * static_cast<int32_t>(p.input_width)
+        + x;
+    return {pixel * static_cast<int32_t>(p.channels / CHUNK_LEN), valid};
+}
+
+TWINSTREAM_DEVICE ConvRow locate_in_shortcut(const twinstream_conv_params &p, uint32_t image,
+                                             uint32_t output_y, uint32_t output_x) {
+    const uint32_t pixel =
+        (image * p.shortcut_height + output_y * p.shortcut_stride) * p.shortcut_width
+        + output_x * p.shortcut_stride;
+    return {static_cast<int32_t>(pixel * (p.shortcut_channels / CHUNK_LEN)), 1};
+}
+
+// Fills both tables of rows; the second one only where there is a shortcut.
+template <class Tile>
+TWINSTREAM_DEVICE void locate_rows(ConvRow *rows, const twinstream_conv_params &p,
+                                   const ConvPlace &place) {
+    for (uint32_t row = threadIdx.x; row < Tile::M; row += Tile::THREADS) {
+        const uint32_t pixel = place.first_pixel + row;
+        ConvRow in_input{0, 0}, in_shortcut{0, 0};
+        if (pixel < place.pixels) {
+            const uint32_t line = pixel / p.output_width, x = pixel % p.output_width;
+            const uint32_t image = line / p.output_height, y = line % p.output_height;
+            in_input = locate_in_input(p, image, y, x);
+            if (p.shortcut_channels != 0)
+                in_shortcut = locate_in_shortcut(p, image, y, x);
+        }
+        rows[row] = in_input;
+        rows[Tile::M + row] = in_shortcut;
+    }
+}
+
+// Copies the steps of K one after another into stages: a thread always the same chunk of every
+// ROW_STEP-th row.
+template <class Tile>
+class ConvCopier {
+public:
+    // Stands before step `begin`.
+    TWINSTREAM_DEVICE ConvCopier(const twinstream_conv_params &params, const ConvPlace &place,
+                                 const ConvRow *row_table, uint32_t begin)
+        : p(params), table(row_table + threadIdx.x / ROW_CHUNKS),
+          to(operand_offset(threadIdx.x / ROW_CHUNKS, threadIdx.x % ROW_CHUNKS)) {
+        const uint32_t input_steps = p.tap_rows * p.tap_columns * (p.channels / STEP_LEN);
+        block_bytes = (input_steps + p.shortcut_channels / STEP_LEN) * STEP_BYTES;
+        weights = global<const unsigned char>(p.weights)
+                  + static_cast<uint64_t>(place.first_channel / BLOCK_LEN) * block_bytes
+                  + begin * STEP_BYTES + place.first_channel % BLOCK_LEN * ROW_BYTES
+                  + threadIdx.x * CHUNK_BYTES;
+        if (begin < input_steps)
+            enter_input(begin, input_steps);
+        else
+            enter_shortcut(begin - input_steps);
+    }
+
+    // The weights of the next step; each step is copied by one call of either function.
+    TWINSTREAM_DEVICE void copy_weights(uint32_t stage) {
+        TWINSTREAM_UNROLL
+        for (unsigned row = 0; row < Tile::N; row += ROW_STEP)
+            ptx::copy_async_16(stage + Tile::LEFT_BYTES + to + row * ROW_BYTES,
+                               weights + static_cast<uint64_t>(row / BLOCK_LEN) * block_bytes
+                                   + row % BLOCK_LEN * ROW_BYTES,
+                               CHUNK_BYTES);
+        weights += STEP_BYTES;
+    }
+
+    // The input values of the next step.
+    TWINSTREAM_DEVICE void copy_input(uint32_t stage) {
+        // All places first: copies are ordered, and each would wait for its own place to arrive.
+        ConvRow places[Tile::M / ROW_STEP];
+        TWINSTREAM_UNROLL
+        for (unsigned i = 0; i < Tile::M / ROW_STEP; ++i)
+            places[i] = rows[i * ROW_STEP];
+        TWINSTREAM_UNROLL
+        for (unsigned i = 0; i < Tile::M / ROW_STEP; ++i)
+            ptx::copy_async_16(stage + to + i * ROW_STEP * ROW_BYTES,
+                               input + static_cast<int64_t>(places[i].offset) * CHUNK_BYTES,
+                               places[i].valid & tap ? CHUNK_BYTES : 0);
+        advance();
+    }
+
+private:
+    static constexpr unsigned ROW_STEP = Tile::THREADS / ROW_CHUNKS;
+    // Output channels whose weights lie together, and the bytes of a step of them.
+    static constexpr unsigned BLOCK_LEN = 64;
+    static constexpr unsigned STEP_BYTES = BLOCK_LEN * ROW_BYTES;
+
+    TWINSTREAM_DEVICE void enter_input(uint32_t step, uint32_t step_len) {
+        const uint32_t taps = p.tap_rows * p.tap_columns;
+        const int32_t width = static_cast<int32_t>(p.input_width);
+        const int32_t pixel_bytes = static_cast<int32_t>(p.channels * sizeof(f16));
+        rows = table;
+        tap_rows = p.tap_rows;
+        tap_columns = p.tap_columns;
+        tap = 1u << step % taps;
+        tap_row = step % taps / tap_columns;
+        tap_column = step % taps % tap_columns;
+        to_column = pixel_bytes;
+        to_row = (width - static_cast<int32_t>(tap_columns)) * pixel_bytes;
+        to_block = ROW_BYTES - static_cast<int32_t>(tap_rows) * width * pixel_bytes;
+        input = global<const unsigned char>(p.input) + threadIdx.x % ROW_CHUNKS * CHUNK_BYTES
+                + (p.tap_row_first + tap_row) * p.input_width * pixel_bytes
+                + (p.tap_column_first + tap_column) * pixel_bytes + step / taps * ROW_BYTES;
+        steps_left = step_len - step;
+    }
+
+    TWINSTREAM_DEVICE void enter_shortcut(uint32_t step) {
+        rows = table + Tile::M;
+        tap_rows = tap_columns = 1;
+        tap = 1;
+        tap_row = tap_column = 0;
+        to_column = ROW_BYTES;
+        to_row = to_block = 0;
+        input = global<const unsigned char>(p.shortcut) + threadIdx.x % ROW_CHUNKS * CHUNK_BYTES
+                + step * ROW_BYTES;
+        steps_left = p.shortcut_channels / STEP_LEN - step;
+    }
+
+    // To the next tap, behind the last one to the next 64 channels, behind these to the shortcut.
+    TWINSTREAM_DEVICE void advance() {
+        input += to_column;
+        tap <<= 1;
+        if (++tap_column == tap_columns) {
+            tap_column = 0;
+            input += to_row;
+            if (++tap_row == tap_rows) {
+                tap_row = 0;
+                tap = 1;
+                input += to_block;
+            }
+        }
+        if (--steps_left == 0)
+            enter_shortcut(0);
+    }
+
+    const twinstream_conv_params &p;
+    // The row of this thread's first copy, in the table of the input; the shortcut's follows.
+    const ConvRow *table;
+    // The same in the table in use.
+    const ConvRow *rows;
+    // Offset of the thread's first chunk in a stage.
+    uint32_t to;
+    const unsigned char *weights;
+    // Bytes of all weights of BLOCK_LEN output channels.
+    uint32_t block_bytes;
+    // Where a row with offset 0 has its values of the next step.
+    const unsigned char *input;
+    // Bytes from tap to tap; what a new row of taps and a new block of channels add.
+    int32_t to_column;
+    int32_t to_row;
+    int32_t to_block;
+    uint32_t steps_left;
+    // The bit of the tap in ConvRow::valid.
+    uint32_t tap;
+    uint32_t tap_row;
+    uint32_t tap_column;
+    uint32_t tap_rows;
+    uint32_t tap_columns;
+};
+
+} // namespace twinstream

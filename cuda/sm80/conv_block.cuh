@@ -1,0 +1,262 @@
+// What a block of a convolution does from start to end: fill the pipeline, multiply step after
+// step, add up slices of K where several blocks share a tile, add bias and residual, store.
+//
+// The pipeline keeps STAGES - 1 steps in flight. The tile of the residual is copied as if it were
+// one step more, so that it arrives while the last steps are multiplied; in the same place the
+// results are then put together, each value read and replaced by one thread, and leave in whole
+// rows.
+#pragma once
+
+#include "../ptx/mma.cuh"
+#include "../ptx/pdl.cuh"
+#include "conv.cuh"
+
+namespace twinstream {
+
+// Byte offset of a chunk in the tile of residuals and results, M rows of N f16 values: permuted so
+// that the 4-byte accesses of a warp's sums (eight rows, one chunk) touch every bank once.
+template <class Tile>
+constexpr TWINSTREAM_DEVICE unsigned result_offset(unsigned row, unsigned chunk) {
+    constexpr unsigned CHUNKS = Tile::N / CHUNK_LEN;
+    constexpr unsigned PERMUTED = CHUNKS < ROW_CHUNKS ? CHUNKS : ROW_CHUNKS;
+    // Rows that share a line of all banks differ by their place in it already.
+    return (row * CHUNKS + (chunk ^ row / (ROW_CHUNKS / PERMUTED) % PERMUTED)) * CHUNK_BYTES;
+}
+
+// Slice `index` of `len` of K: its first step.
+TWINSTREAM_DEVICE uint32_t slice_begin(const twinstream_conv_params &p, uint32_t index) {
+    const uint32_t steps =
+        (p.tap_rows * p.tap_columns * p.channels + p.shortcut_channels) / STEP_LEN;
+    return steps * index / p.split_len;
+}
+
+template <class Tile>
+class ConvBlock {
+public:
+    TWINSTREAM_DEVICE ConvBlock(const twinstream_conv_params &params, unsigned char *shared_memory)
+        : p(params), shared(shared_memory), stages(ptx::shared_address(shared_memory)),
+          place(ConvPlace::of_block<Tile>(params)) {}
+
+    TWINSTREAM_DEVICE void run() {
+        if (place.first_pixel >= place.pixels) {
+            ptx::wait_for_previous_kernel();
+            return;
+        }
+        const uint32_t begin = slice_begin(p, blockIdx.z);
+        const uint32_t step_len = slice_begin(p, blockIdx.z + 1) - begin;
+        ConvRow *const rows = reinterpret_cast<ConvRow *>(shared + ConvShared<Tile>::ROWS);
+        locate_rows<Tile>(rows, p, place);
+        ConvCopier<Tile> copier(p, place, rows, begin);
+        fill(copier, step_len);
+        Sums<Tile> sums{};
+        const uint32_t result_stage = multiply(sums, copier, step_len);
+        if (p.split_len > 1 && !reduce(sums))
+            return;
+        finish(sums, result_stage);
+        store(result_stage);
+    }
+
+private:
+    // Starts the first STAGES - 1 copies: weights and bias, which no kernel writes, before all
+    // else.
+    TWINSTREAM_DEVICE void fill(ConvCopier<Tile> &copier, uint32_t step_len) {
+        if (threadIdx.x < Tile::N * sizeof(float) / CHUNK_BYTES)
+            ptx::copy_async_16(stages + ConvShared<Tile>::BIAS + threadIdx.x * CHUNK_BYTES,
+                               global<const float>(p.bias) + place.first_channel + threadIdx.x * 4,
+                               CHUNK_BYTES);
+        TWINSTREAM_ROLL
+        for (uint32_t step = 0; step < Tile::STAGES - 1 && step < step_len; ++step)
+            copier.copy_weights(stages + step * Tile::STAGE_BYTES);
+        ptx::wait_for_previous_kernel();
+        ptx::allow_next_kernel();
+        __syncthreads();
+        TWINSTREAM_ROLL
+        for (uint32_t step = 0; step < Tile::STAGES - 1; ++step) {
+            if (step < step_len)
+                copier.copy_input(stages + step * Tile::STAGE_BYTES);
+            else if (step == step_len)
+                copy_residual(stages + step * Tile::STAGE_BYTES);
+            ptx::copy_async_commit();
+        }
+    }
+
+    // Multiplies all steps; returns the stage that holds the residual and is free for the results.
+    TWINSTREAM_DEVICE uint32_t multiply(Sums<Tile> &sums, ConvCopier<Tile> &copier,
+                                        uint32_t step_len) {
+        constexpr unsigned PARTS = STEP_LEN / MULTIPLY_LEN;
+        const Multiplier<Tile> multiplier;
+        Fragments<Tile> fragments[2];
+        uint32_t stage = stages, freed = stages + (Tile::STAGES - 1) * Tile::STAGE_BYTES;
+        ptx::copy_async_wait<Tile::STAGES - 2>();
+        __syncthreads();
+        multiplier.load(fragments[0], stage, 0);
+        TWINSTREAM_ROLL
+        for (uint32_t step = 0; step < step_len; ++step) {
+            TWINSTREAM_UNROLL
+            for (unsigned part = 0; part < PARTS; ++part) {
+                // The operands of the next part load while this one is multiplied.
+                if (part + 1 < PARTS) {
+                    multiplier.load(fragments[(part + 1) % 2], stage, part + 1);
+                } else {
+                    freed = stage;
+                    stage = next(stage);
+                    ptx::copy_async_wait<Tile::STAGES - 2>();
+                    __syncthreads();
+                    if (step + 1 < step_len)
+                        multiplier.load(fragments[0], stage, 0);
+                }
+                multiply_add(sums, fragments[part % 2]);
+                if (part == 0)
+                    copy_next(copier, step + Tile::STAGES - 1, step_len, freed);
+            }
+        }
+        return stage;
+    }
+
+    TWINSTREAM_DEVICE uint32_t next(uint32_t stage) const {
+        const bool last = stage == stages + (Tile::STAGES - 1) * Tile::STAGE_BYTES;
+        return last ? stages : stage + Tile::STAGE_BYTES;
+    }
+
+    // Starts the copies of a step into the stage that all warps have left, and closes their group.
+    TWINSTREAM_DEVICE void copy_next(ConvCopier<Tile> &copier, uint32_t step, uint32_t step_len,
+                                     uint32_t stage) {
+        if (step < step_len) {
+            copier.copy_input(stage);
+            copier.copy_weights(stage);
+        } else if (step == step_len) {
+            copy_residual(stage);
+        }
+        ptx::copy_async_commit();
+    }
+
+    static constexpr unsigned RESULT_CHUNKS = Tile::N / CHUNK_LEN;
+    static constexpr unsigned RESULT_ROW_STEP = Tile::THREADS / RESULT_CHUNKS;
+    static_assert(Tile::M * Tile::N * sizeof(f16) <= Tile::STAGE_BYTES, "results fit into a stage");
+
+    // Distance from the output's first value to this thread's first chunk of the tile.
+    TWINSTREAM_DEVICE uint64_t output_index() const {
+        return static_cast<uint64_t>(place.first_pixel + threadIdx.x / RESULT_CHUNKS)
+                   * p.output_channels
+               + place.first_channel + threadIdx.x % RESULT_CHUNKS * CHUNK_LEN;
+    }
+
+    TWINSTREAM_DEVICE void copy_residual(uint32_t stage) const {
+        if (p.residual == 0)
+            return;
+        const f16 *from = global<const f16>(p.residual) + output_index();
+        TWINSTREAM_UNROLL
+        for (unsigned i = 0; i < Tile::M / RESULT_ROW_STEP; ++i) {
+            const unsigned row = threadIdx.x / RESULT_CHUNKS + i * RESULT_ROW_STEP;
+            const bool inside = place.first_pixel + row < place.pixels;
+            ptx::copy_async_16(stage + result_offset<Tile>(row, threadIdx.x % RESULT_CHUNKS), from,
+                               inside ? CHUNK_BYTES : 0);
+            from += RESULT_ROW_STEP * p.output_channels;
+        }
+    }
+
+    // Leaves this block's sums to the block that comes last to the tile. In that block, replaces
+    // them by the total over all slices, added in the slices' order whoever comes last, and returns
+    // true.
+    TWINSTREAM_DEVICE bool reduce(Sums<Tile> &sums) const {
+        constexpr unsigned QUADS = Tile::MULTIPLIES_M * Tile::MULTIPLIES_N;
+        const uint32_t tile = blockIdx.y * gridDim.x + blockIdx.x;
+        float4 *const slices = global<float4>(p.partials)
+                               + static_cast<uint64_t>(tile) * p.split_len * QUADS * Tile::THREADS
+                               + threadIdx.x;
+        float4 *const mine = slices + static_cast<uint64_t>(blockIdx.z) * QUADS * Tile::THREADS;
+        TWINSTREAM_UNROLL
+        for (unsigned quad = 0; quad < QUADS; ++quad) {
+            const float(&from)[4] =
+                sums.values[quad / Tile::MULTIPLIES_N][quad % Tile::MULTIPLIES_N];
+            mine[quad * Tile::THREADS] = make_float4(from[0], from[1], from[2], from[3]);
+        }
+        if (!is_last(global<uint32_t>(p.arrivals) + tile))
+            return false;
+        sums = Sums<Tile>{};
+        // So many quads at a time as registers hold while they are on their way.
+        constexpr unsigned AT_ONCE = QUADS < 8 ? QUADS : 8;
+        TWINSTREAM_UNROLL
+        for (unsigned first = 0; first < QUADS; first += AT_ONCE) {
+            TWINSTREAM_UNROLL_BY(2)
+            for (uint32_t slice = 0; slice < p.split_len; ++slice) {
+                const float4 *const from =
+                    slices + (static_cast<uint64_t>(slice) * QUADS + first) * Tile::THREADS;
+                TWINSTREAM_UNROLL
+                for (unsigned i = 0; i < AT_ONCE; ++i) {
+                    const float4 part = ptx::load_shared_with_blocks(from + i * Tile::THREADS);
+                    const unsigned quad = first + i;
+                    float(&to)[4] =
+                        sums.values[quad / Tile::MULTIPLIES_N][quad % Tile::MULTIPLIES_N];
+                    to[0] += part.x;
+                    to[1] += part.y;
+                    to[2] += part.z;
+                    to[3] += part.w;
+                }
+            }
+        }
+        return true;
+    }
+
+    // Whether all other blocks of the tile have come here before; if so, sets the counter back.
+    TWINSTREAM_DEVICE bool is_last(uint32_t *arrivals) const {
+        uint32_t *const announcement =
+            reinterpret_cast<uint32_t *>(shared + ConvShared<Tile>::ANNOUNCEMENT);
+        __syncthreads();
+        if (threadIdx.x == 0) {
+            const bool last = ptx::arrive(arrivals) == p.split_len - 1;
+            if (last)
+                *arrivals = 0;
+            *announcement = last;
+        }
+        __syncthreads();
+        return *announcement != 0;
+    }
+
+    // Turns sums into results: bias, residual, ReLU, in f32 and rounded once.
+    TWINSTREAM_DEVICE void finish(const Sums<Tile> &sums, uint32_t result_stage) const {
+        const Multiplier<Tile> multiplier;
+        const unsigned lane = threadIdx.x % WARP_LEN, group = lane / 4, pair = lane % 4;
+        const float *const bias = reinterpret_cast<const float *>(shared + ConvShared<Tile>::BIAS);
+        unsigned char *const results = shared + (result_stage - stages);
+        const float lowest = p.relu ? 0.0f : -INFINITY;
+        TWINSTREAM_UNROLL
+        for (unsigned j = 0; j < Tile::MULTIPLIES_N; ++j) {
+            const unsigned column = multiplier.column + j * 8;
+            const float2 shift = *reinterpret_cast<const float2 *>(bias + column + 2 * pair);
+            TWINSTREAM_UNROLL
+            for (unsigned i = 0; i < Tile::MULTIPLIES_M * 2; ++i) {
+                const unsigned row = multiplier.row + i * 8 + group;
+                const float *const sum = sums.values[i / 2][j] + i % 2 * 2;
+                uint32_t *const result = reinterpret_cast<uint32_t *>(
+                    results + result_offset<Tile>(row, column / CHUNK_LEN) + pair * 4);
+                const uint32_t added = p.residual == 0 ? 0 : *result;
+                const float low = sum[0] + shift.x + ptx::unpack_f16(added);
+                const float high = sum[1] + shift.y + ptx::unpack_f16(added >> 16);
+                *result = ptx::pack_f16x2(fmaxf(low, lowest), fmaxf(high, lowest));
+            }
+        }
+    }
+
+    TWINSTREAM_DEVICE void store(uint32_t result_stage) const {
+        __syncthreads();
+        const unsigned char *const results = shared + (result_stage - stages);
+        f16 *to = global<f16>(p.output) + output_index();
+        TWINSTREAM_UNROLL
+        for (unsigned i = 0; i < Tile::M / RESULT_ROW_STEP; ++i) {
+            const unsigned row = threadIdx.x / RESULT_CHUNKS + i * RESULT_ROW_STEP;
+            if (place.first_pixel + row < place.pixels)
+                *reinterpret_cast<uint4 *>(to) = *reinterpret_cast<const uint4 *>(
+                    results + result_offset<Tile>(row, threadIdx.x % RESULT_CHUNKS));
+            to += RESULT_ROW_STEP * p.output_channels;
+        }
+    }
+
+    const twinstream_conv_params &p;
+    unsigned char *shared;
+    // Shared address of the first stage.
+    uint32_t stages;
+    ConvPlace place;
+};
+
+} // namespace twinstream

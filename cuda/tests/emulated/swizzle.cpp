@@ -1,0 +1,90 @@
+// Shared memory without bank conflicts, by counting: for every access pattern of the kernels, the
+// lanes that the hardware serves at a time touch each bank once. A bank is 4 bytes wide and there
+// are 32; of a 16-byte access eight lanes are served at a time, of a 4-byte access all 32.
+
+#include <set>
+
+#include "../../sm80/conv_block.cuh"
+#include "../../stem.cuh"
+#include "../check.hpp"
+#include "../tests.hpp"
+
+namespace twinstream::tests {
+
+namespace {
+
+// Fails where two of the accesses, each of `bytes` at its offset, share a bank.
+template <class Offset>
+void require_free(const char *what, unsigned accesses, unsigned bytes, Offset offset) {
+    std::set<unsigned> banks;
+    for (unsigned i = 0; i < accesses; ++i) {
+        const unsigned first = offset(i) / 4;
+        for (unsigned word = 0; word < bytes / 4; ++word)
+            if (!banks.insert((first + word) % 32).second)
+                fail(std::string("bank conflict: ") + what);
+    }
+}
+
+void test_operands() {
+    for (unsigned row = 0; row < 256; row += 8)
+        for (unsigned chunk = 0; chunk < ROW_CHUNKS; ++chunk)
+            require_free("ldmatrix of eight rows", 8, 16,
+                         [&](unsigned i) { return operand_offset(row + i, chunk); });
+    for (unsigned row = 0; row < 256; ++row)
+        require_free("copy of a row", 8, 16, [&](unsigned i) { return operand_offset(row, i); });
+    // What Multiplier::load assumes: a step along K flips bits of the offset, whatever the row.
+    for (unsigned row = 0; row < 256; ++row)
+        for (unsigned half = 0; half < 2; ++half)
+            for (unsigned part = 0; part < STEP_LEN / MULTIPLY_LEN; ++part)
+                if (operand_offset(row, 2 * part + half)
+                    != (operand_offset(row, half) ^ part * 2 * CHUNK_BYTES))
+                    fail("a step along K does not commute with the permutation");
+}
+
+template <class Tile>
+void test_results() {
+    constexpr unsigned CHUNKS = Tile::N / CHUNK_LEN;
+    for (unsigned row = 0; row < Tile::M; row += 8)
+        for (unsigned chunk = 0; chunk < CHUNKS; ++chunk)
+            require_free("sums of a warp", 32, 4, [&](unsigned lane) {
+                return result_offset<Tile>(row + lane / 4, chunk) + lane % 4 * 4;
+            });
+    std::set<unsigned> all;
+    for (unsigned i = 0; i < Tile::M * CHUNKS; i += 8)
+        require_free("chunks of results", 8, 16, [&](unsigned lane) {
+            const unsigned offset = result_offset<Tile>((i + lane) / CHUNKS, (i + lane) % CHUNKS);
+            if (offset >= Tile::M * Tile::N * sizeof(f16) || !all.insert(offset).second)
+                fail("two chunks of results share a place");
+            return offset;
+        });
+}
+
+void test_all() {
+    test_operands();
+#define TWINSTREAM_CONV_TILE(NAME, ARCH, DTYPE, M, N, WARPS_M, WARPS_N, STAGES, ...) \
+    test_results<Tile<M, N, WARPS_M, WARPS_N, STAGES>>();
+#include "../../tiles.inc"
+    // The stem; of its pixels, groups of eight that go on in the next row do share banks.
+    using namespace stem_layout;
+    for (unsigned row = 0; row < CONV_HEIGHT; ++row)
+        for (unsigned column = 0; column + 8 <= CONV_WIDTH; ++column)
+            require_free("pixels of the stem", 8, 16, [&](unsigned i) {
+                return pixel_offset(row * CONV_WIDTH + column + i);
+            });
+    require_free("weights of the stem", 8, 16, [](unsigned i) { return i * FILTER_STRIDE; });
+    require_free("sums of the stem", 32, 4,
+                 [](unsigned i) { return i / 4 * RESULT_STRIDE + i % 4 * 4; });
+}
+
+} // namespace
+
+void test_swizzle() {
+    Subject subject("shared memory without bank conflicts");
+    subject.attempt([] {
+        test_all();
+        return 0.0;
+    });
+    subject.report();
+}
+
+} // namespace twinstream::tests

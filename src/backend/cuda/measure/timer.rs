@@ -1,0 +1,87 @@
+//! Times single launches of an executor's steps, as they run within a batch's graph.
+//!
+//! Invariant: what is timed is the device's work alone: launches follow one another inside a graph,
+//! so that the host's pace does not count. A launch reads what the steps before it make of the
+//! images in the ring.
+
+use std::cell::Cell;
+
+use super::fixture::Rig;
+use crate::backend::cuda::executor::{Executor, Loaded};
+use crate::backend::cuda::sys::driver::Code;
+use crate::backend::cuda::sys::stream::{Event, Priority, Stream};
+use crate::lower::{Step, Work};
+
+/// See the module.
+pub(crate) struct LaunchTimer<'a> {
+    // Before the executor, whose memory its work uses.
+    stream: Stream,
+    start: Event,
+    end: Event,
+    repeat_len: usize,
+    executor: &'a Executor,
+    /// Those of the plan.
+    launches: Vec<Loaded>,
+    /// So many steps, the first ones, have left their outputs where they belong.
+    done_len: Cell<usize>,
+}
+
+impl<'a> LaunchTimer<'a> {
+    /// Times the mean of `repeat_len` launches, at least one, of the batch that was prepared for
+    /// this plan.
+    pub(crate) fn new(rig: &'a Rig, plan: usize, repeat_len: usize) -> Result<Self, Code> {
+        let (context, executor) = (rig.context(), rig.executor());
+        let plan = &executor.plans()[plan];
+        let choices = plan.choices.iter().enumerate();
+        let launches = choices.map(|(step, &choice)| executor.launch(step, choice, plan.batch_len));
+        Ok(Self {
+            stream: Stream::new(context, Priority::Usual)?,
+            start: Event::new(context)?,
+            end: Event::new(context)?,
+            repeat_len: repeat_len.max(1),
+            executor,
+            launches: launches.collect::<Result<_, _>>()?,
+            done_len: Cell::new(0),
+        })
+    }
+
+    /// Nanoseconds of a step's launch behind others of its kind, with what it reads in the level-2
+    /// cache where it fits.
+    pub(crate) fn launch_ns(&self, step: usize, launch: &Loaded) -> Result<f64, Code> {
+        self.make_inputs(step)?;
+        let graph = self.stream.capture(|| {
+            (0..self.repeat_len).try_for_each(|_| {
+                // SAFETY: the executor outlives the stream's work, which is waited for below.
+                unsafe { self.executor.enqueue_launch(launch, &self.stream) }
+            })
+        })?;
+        // SAFETY: as above.
+        let replay = || unsafe { self.stream.replay(&graph) };
+        // One to warm up.
+        replay()?;
+        self.start.record(&self.stream)?;
+        replay()?;
+        self.end.record(&self.stream)?;
+        self.stream.synchronize()?;
+        Ok(self.end.elapsed_ns(&self.start)? as f64 / self.repeat_len as f64)
+    }
+
+    /// Has the steps before this one run, unless they have.
+    fn make_inputs(&self, step: usize) -> Result<(), Code> {
+        // The step itself may have run too: its output lies apart from its inputs.
+        if !(step..=step + 1).contains(&self.done_len.get()) {
+            for launch in &self.launches[..step] {
+                // SAFETY: the executor outlives the stream's work, which the caller waits for.
+                unsafe { self.executor.enqueue_launch(launch, &self.stream)? };
+            }
+        }
+        // A residual is added to in place, again and again.
+        let is_in_place = |step: &Step| match &step.work {
+            Work::Conv(conv) => conv.residual.is_some(),
+            _ => false,
+        };
+        let is_done = !is_in_place(&self.executor.steps().list[step]);
+        self.done_len.set(if is_done { step + 1 } else { 0 });
+        Ok(())
+    }
+}

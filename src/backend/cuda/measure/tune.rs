@@ -1,0 +1,201 @@
+//! Measures tiles and splits on the device, and plans without one: what `twinstream tune` and
+//! `twinstream inspect` show.
+//!
+//! Invariant: measurements use a device of their own, beside no engine of this process.
+
+use super::fixture::{Rig, buckets};
+use super::timer::LaunchTimer;
+use crate::backend::cuda::choice::Chooser;
+use crate::backend::cuda::device::CudaOptions;
+use crate::backend::cuda::executor::Executor;
+use crate::backend::cuda::kernels::family::Choice;
+use crate::backend::cuda::plan::{BUCKETS, Plan, plans};
+use crate::backend::cuda::sizes::{Buffers, Sizes};
+use crate::backend::cuda::sys::context::Context;
+use crate::backend::cuda::sys::driver::Code;
+use crate::backend::cuda::sys::info::DeviceInfo;
+use crate::backend::cuda::tuning::Tuning;
+use crate::backend::cuda::weights::Layout;
+use crate::error::Result;
+use crate::lower::{DType, Step, Steps, Work};
+use crate::model::{Answer, Model, Network};
+
+/// A convolution as it is launched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConvSummary {
+    /// torchvision's name of the layer.
+    pub layer: String,
+    /// The kernel, named by its tile: output pixels x output channels.
+    pub kernel: &'static str,
+    /// Blocks.
+    pub block_len: u32,
+    /// Blocks that share a tile's sum.
+    pub split_len: u32,
+}
+
+impl ConvSummary {
+    fn new(step: &Step, choice: Choice, batch_len: usize) -> Self {
+        Self {
+            layer: step.name.clone(),
+            kernel: choice.kernel().name,
+            block_len: choice.block_len(step, batch_len),
+            split_len: choice.split_k,
+        }
+    }
+}
+
+/// How batches up to one length are computed, and the device memory that takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanSummary {
+    /// Longest batch.
+    pub batch_len: usize,
+    /// Packed weights.
+    pub weight_bytes: usize,
+    /// Activations alive at a time, in one arena.
+    pub activation_bytes: usize,
+    /// Partial sums of split convolutions.
+    pub workspace_bytes: usize,
+    /// All of it, with results, without the input ring.
+    pub peak_bytes: usize,
+    /// In the order of execution.
+    pub convs: Vec<ConvSummary>,
+}
+
+/// The plan of each batch bucket on a device, which need not be there; none where it runs none of
+/// the kernels.
+pub fn plan_summaries(network: &Network, device: &DeviceInfo, tuning: &Tuning) -> Vec<PlanSummary> {
+    let steps = Steps::new(network, DType::F16);
+    let shape = network.input_shape();
+    let chooser = Chooser::new(device, (shape.height, shape.width), Some(tuning));
+    let summary = |plan: Plan| {
+        let of_plan = std::slice::from_ref(&plan);
+        let buffers = Buffers::new(&steps, of_plan, Answer::Logits, 0);
+        let sizes = Sizes::new(&Layout::new(&steps, of_plan), &buffers);
+        PlanSummary {
+            batch_len: plan.batch_len,
+            weight_bytes: sizes.weights,
+            activation_bytes: sizes.activations,
+            workspace_bytes: sizes.workspace,
+            peak_bytes: sizes.total(),
+            convs: summaries(&steps, &plan),
+        }
+    };
+    let plans = plans(&steps, BUCKETS[BUCKETS.len() - 1], &chooser).unwrap_or_default();
+    plans.into_iter().map(summary).collect()
+}
+
+fn summaries(steps: &Steps, plan: &Plan) -> Vec<ConvSummary> {
+    let of_step = steps.list.iter().zip(&plan.choices);
+    let convs = of_step.filter(|(step, _)| matches!(step.work, Work::Conv(_)));
+    convs.map(|(step, &choice)| ConvSummary::new(step, choice, plan.batch_len)).collect()
+}
+
+/// What [`tune`] measures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TuneOptions {
+    /// Batch buckets; others are rounded up to one.
+    pub batch_lens: Vec<usize>,
+    /// Choices that are measured for each convolution: those that the model finds best.
+    pub choice_len: usize,
+    /// Launches behind one another that are timed as one.
+    pub repeat_len: usize,
+}
+
+impl Default for TuneOptions {
+    fn default() -> Self {
+        Self { batch_lens: BUCKETS.to_vec(), choice_len: 16, repeat_len: 20 }
+    }
+}
+
+/// A convolution's measurement.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Measured {
+    /// What was best, and is noted.
+    pub conv: ConvSummary,
+    /// Longest batch.
+    pub batch_len: usize,
+    /// Nanoseconds of its launch.
+    pub best_ns: f64,
+    /// Those of the choice that the model of the device makes without measurements.
+    pub model_ns: f64,
+}
+
+/// Measures the choices for each convolution and batch bucket on the device, and notes the best in
+/// `tuning`. Bucket by bucket, from the shortest, tells `report` what was measured and all that is
+/// noted, so that it may be stored before the next.
+///
+/// Convolutions run by themselves, on real activations, with what they read in the level-2 cache
+/// where it fits.
+///
+/// # Errors
+/// As [`crate::backend::cuda::CudaDevice::new`]; `is_argument` when a batch is empty or longer than 256 images.
+pub fn tune(
+    model: &Model,
+    options: &CudaOptions,
+    tune_options: &TuneOptions,
+    tuning: &mut Tuning,
+    report: &mut dyn FnMut(&[Measured], &Tuning),
+) -> Result<()> {
+    let network = model.network(options.height, options.width)?;
+    let buckets = buckets(&tune_options.batch_lens)?;
+    let context = Context::new(options.device)?;
+    let _entered = context.enter();
+    let size = format!("{}x{}", options.height, options.width);
+    let chooser = Chooser::new(context.info(), (options.height, options.width), None);
+    let steps = Steps::new(&network, DType::F16);
+    let plans = buckets.iter().map(|&batch_len| roomy_plan(&steps, batch_len, &chooser));
+    let plans = plans.collect::<Result<_>>()?;
+    let mut rig = Rig::new(&context, model, (steps, plans))?;
+    for (plan, batch_len) in buckets.into_iter().enumerate() {
+        let timer = rig
+            .prepare(plan)
+            .and_then(|()| LaunchTimer::new(&rig, plan, tune_options.repeat_len))
+            .map_err(|code| code.error("preparing the measurement"))?;
+        let executor = rig.executor();
+        let mut measured = Vec::new();
+        for (index, step) in executor.steps().list.iter().enumerate() {
+            if !matches!(step.work, Work::Conv(_)) {
+                continue;
+            }
+            let mut choices = chooser.ranked(step, batch_len);
+            choices.truncate(tune_options.choice_len.max(1));
+            let (choice, best_ns, model_ns) = best(&timer, executor, index, &choices, batch_len)
+                .map_err(|code| code.error(format!("measuring {}", step.name)))?;
+            let noted = (choice.kernel().name, choice.split_k);
+            tuning.set((context.info(), &size), &step.name, batch_len, noted);
+            let conv = ConvSummary::new(step, choice, batch_len);
+            measured.push(Measured { conv, batch_len, best_ns, model_ns });
+        }
+        report(&measured, tuning);
+    }
+    Ok(())
+}
+
+/// The model's plan, with room for every other choice.
+fn roomy_plan(steps: &Steps, batch_len: usize, chooser: &Chooser) -> Result<Plan> {
+    let mut plan = Plan::new(steps, batch_len, chooser)?;
+    for (index, step) in steps.list.iter().enumerate() {
+        let choices = chooser.ranked(step, batch_len);
+        choices.into_iter().for_each(|choice| plan.make_room(step, index, choice));
+    }
+    Ok(plan)
+}
+
+/// The best of the choices for a step, its nanoseconds, and those of the first choice.
+fn best(
+    timer: &LaunchTimer,
+    executor: &Executor,
+    step: usize,
+    choices: &[Choice],
+    batch_len: usize,
+) -> std::result::Result<(Choice, f64, f64), Code> {
+    let mut times = Vec::with_capacity(choices.len());
+    for &choice in choices {
+        let launch = executor.launch(step, choice, batch_len)?;
+        times.push((choice, timer.launch_ns(step, &launch)?));
+    }
+    let first_ns = times[0].1;
+    let best = times.into_iter().min_by(|one, other| one.1.total_cmp(&other.1));
+    let (choice, best_ns) = best.expect("at least one choice was measured");
+    Ok((choice, best_ns, first_ns))
+}
