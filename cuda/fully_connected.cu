@@ -75,8 +75,8 @@ TWINSTREAM_DEVICE void multiply(float (&sums)[GROUPS][4],
         const uint32_t second[4] = {upper.z, lower.z, upper.w, lower.w};
         TWINSTREAM_UNROLL
         for (unsigned i = 0; i < GROUPS; ++i) {
-            ptx::multiply_add_16x8x16(sums[i], first, images[i].x, images[i].y);
-            ptx::multiply_add_16x8x16(sums[i], second, images[i].z, images[i].w);
+            ptx::mma_m16n8k16(sums[i], first, images[i].x, images[i].y);
+            ptx::mma_m16n8k16(sums[i], second, images[i].z, images[i].w);
         }
     }
 }

@@ -42,11 +42,11 @@ struct Stem {
     TWINSTREAM_DEVICE void copy_weights() const {
         const f16 *const weights = global<const f16>(p.weights);
         for (unsigned i = threadIdx.x; i < CHANNELS * FILTER_CHUNKS; i += THREADS)
-            ptx::copy_async_16(ptx::shared_address(shared + PATCH_BYTES)
-                                   + i / FILTER_CHUNKS * FILTER_STRIDE
-                                   + i % FILTER_CHUNKS * CHUNK_BYTES,
-                               weights + i * CHUNK_LEN, CHUNK_BYTES);
-        ptx::copy_async_commit();
+            ptx::cp_async_16(ptx::shared_address(shared + PATCH_BYTES) +
+                                 i / FILTER_CHUNKS * FILTER_STRIDE +
+                                 i % FILTER_CHUNKS * CHUNK_BYTES,
+                             weights + i * CHUNK_LEN, CHUNK_BYTES);
+        ptx::cp_async_commit();
     }
 
     TWINSTREAM_DEVICE void normalise_patch(const uint8_t *image) const {
@@ -100,16 +100,15 @@ struct Stem {
             const unsigned offset = step / 2 * PATCH_ROW_BYTES + step % 2 * 2 * CHUNK_BYTES;
             uint32_t left[2][4];
             TWINSTREAM_UNROLL
-            for (unsigned i = 0; i < 2; ++i)
-                ptx::load_matrix_x4(left[i], pixels[i] + offset);
+            for (unsigned i = 0; i < 2; ++i) ptx::ldmatrix_x4(left[i], pixels[i] + offset);
             TWINSTREAM_UNROLL
             for (unsigned j = 0; j < CHANNELS / 8; j += 2) {
                 uint32_t right[4];
-                ptx::load_matrix_x4(right, filter + j * 8 * FILTER_STRIDE + step * 2 * CHUNK_BYTES);
+                ptx::ldmatrix_x4(right, filter + j * 8 * FILTER_STRIDE + step * 2 * CHUNK_BYTES);
                 TWINSTREAM_UNROLL
                 for (unsigned i = 0; i < 2; ++i) {
-                    ptx::multiply_add_16x8x16(sums[i][j], left[i], right[0], right[1]);
-                    ptx::multiply_add_16x8x16(sums[i][j + 1], left[i], right[2], right[3]);
+                    ptx::mma_m16n8k16(sums[i][j], left[i], right[0], right[1]);
+                    ptx::mma_m16n8k16(sums[i][j + 1], left[i], right[2], right[3]);
                 }
             }
         }
@@ -175,11 +174,11 @@ TWINSTREAM_KERNEL(stem, twinstream_stem_params, THREADS, 2) {
     ptx::wait_for_previous_kernel();
     ptx::allow_next_kernel();
     if (image >= batch->len) {
-        ptx::copy_async_wait<0>();
+        ptx::cp_async_wait<0>();
         return;
     }
     stem.normalise_patch(global<const uint8_t>(p.images) + batch->slots[image] * p.image_bytes);
-    ptx::copy_async_wait<0>();
+    ptx::cp_async_wait<0>();
     __syncthreads();
     float sums[2][CHANNELS / 8][4] = {};
     stem.multiply(sums);

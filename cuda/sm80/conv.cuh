@@ -123,10 +123,10 @@ public:
     TWINSTREAM_DEVICE void copy_weights(uint32_t stage) {
         TWINSTREAM_UNROLL
         for (unsigned row = 0; row < Tile::N; row += ROW_STEP)
-            ptx::copy_async_16(stage + Tile::LEFT_BYTES + to + row * ROW_BYTES,
-                               weights + static_cast<uint64_t>(row / BLOCK_LEN) * block_bytes
-                                   + row % BLOCK_LEN * ROW_BYTES,
-                               CHUNK_BYTES);
+            ptx::cp_async_16(stage + Tile::LEFT_BYTES + to + row * ROW_BYTES,
+                             weights + static_cast<uint64_t>(row / BLOCK_LEN) * block_bytes +
+                                 row % BLOCK_LEN * ROW_BYTES,
+                             CHUNK_BYTES);
         weights += STEP_BYTES;
     }
 
@@ -139,9 +139,9 @@ public:
             places[i] = rows[i * ROW_STEP];
         TWINSTREAM_UNROLL
         for (unsigned i = 0; i < Tile::M / ROW_STEP; ++i)
-            ptx::copy_async_16(stage + to + i * ROW_STEP * ROW_BYTES,
-                               input + static_cast<int64_t>(places[i].offset) * CHUNK_BYTES,
-                               places[i].valid & tap ? CHUNK_BYTES : 0);
+            ptx::cp_async_16(stage + to + i * ROW_STEP * ROW_BYTES,
+                             input + static_cast<int64_t>(places[i].offset) * CHUNK_BYTES,
+                             places[i].valid & tap ? CHUNK_BYTES : 0);
         advance();
     }
 

@@ -61,9 +61,9 @@ private:
     // else.
     TWINSTREAM_DEVICE void fill(ConvCopier<Tile> &copier, uint32_t step_len) {
         if (threadIdx.x < Tile::N * sizeof(float) / CHUNK_BYTES)
-            ptx::copy_async_16(stages + ConvShared<Tile>::BIAS + threadIdx.x * CHUNK_BYTES,
-                               global<const float>(p.bias) + place.first_channel + threadIdx.x * 4,
-                               CHUNK_BYTES);
+            ptx::cp_async_16(stages + ConvShared<Tile>::BIAS + threadIdx.x * CHUNK_BYTES,
+                             global<const float>(p.bias) + place.first_channel + threadIdx.x * 4,
+                             CHUNK_BYTES);
         TWINSTREAM_ROLL
         for (uint32_t step = 0; step < Tile::STAGES - 1 && step < step_len; ++step)
             copier.copy_weights(stages + step * Tile::STAGE_BYTES);
@@ -76,7 +76,7 @@ private:
                 copier.copy_input(stages + step * Tile::STAGE_BYTES);
             else if (step == step_len)
                 copy_residual(stages + step * Tile::STAGE_BYTES);
-            ptx::copy_async_commit();
+            ptx::cp_async_commit();
         }
     }
 
@@ -87,7 +87,7 @@ private:
         const Multiplier<Tile> multiplier;
         Fragments<Tile> fragments[2];
         uint32_t stage = stages, freed = stages + (Tile::STAGES - 1) * Tile::STAGE_BYTES;
-        ptx::copy_async_wait<Tile::STAGES - 2>();
+        ptx::cp_async_wait<Tile::STAGES - 2>();
         __syncthreads();
         multiplier.load(fragments[0], stage, 0);
         TWINSTREAM_ROLL
@@ -100,7 +100,7 @@ private:
                 } else {
                     freed = stage;
                     stage = next(stage);
-                    ptx::copy_async_wait<Tile::STAGES - 2>();
+                    ptx::cp_async_wait<Tile::STAGES - 2>();
                     __syncthreads();
                     if (step + 1 < step_len)
                         multiplier.load(fragments[0], stage, 0);
@@ -127,7 +127,7 @@ private:
         } else if (step == step_len) {
             copy_residual(stage);
         }
-        ptx::copy_async_commit();
+        ptx::cp_async_commit();
     }
 
     static constexpr unsigned RESULT_CHUNKS = Tile::N / CHUNK_LEN;
@@ -149,8 +149,8 @@ private:
         for (unsigned i = 0; i < Tile::M / RESULT_ROW_STEP; ++i) {
             const unsigned row = threadIdx.x / RESULT_CHUNKS + i * RESULT_ROW_STEP;
             const bool inside = place.first_pixel + row < place.pixels;
-            ptx::copy_async_16(stage + result_offset<Tile>(row, threadIdx.x % RESULT_CHUNKS), from,
-                               inside ? CHUNK_BYTES : 0);
+            ptx::cp_async_16(stage + result_offset<Tile>(row, threadIdx.x % RESULT_CHUNKS), from,
+                             inside ? CHUNK_BYTES : 0);
             from += RESULT_ROW_STEP * p.output_channels;
         }
     }

@@ -89,10 +89,10 @@ struct Multiplier {
         const uint32_t right = stage + (right_offset ^ part_index * 2 * CHUNK_BYTES);
         TWINSTREAM_UNROLL
         for (unsigned i = 0; i < Tile::MULTIPLIES_M; ++i)
-            ptx::load_matrix_x4(to.left[i], left + i * 16 * ROW_BYTES);
+            ptx::ldmatrix_x4(to.left[i], left + i * 16 * ROW_BYTES);
         TWINSTREAM_UNROLL
         for (unsigned j = 0; j < Tile::MULTIPLIES_N / 2; ++j)
-            ptx::load_matrix_x4(to.right[j], right + j * 16 * ROW_BYTES);
+            ptx::ldmatrix_x4(to.right[j], right + j * 16 * ROW_BYTES);
     }
 };
 
@@ -103,8 +103,8 @@ TWINSTREAM_DEVICE void multiply_add(Sums<Tile> &sums, const Fragments<Tile> &of)
         TWINSTREAM_UNROLL
         for (unsigned j = 0; j < Tile::MULTIPLIES_N; ++j) {
             const uint32_t(&right)[4] = of.right[j / 2];
-            ptx::multiply_add_16x8x16(sums.values[i][j], of.left[i], right[j % 2 * 2],
-                                      right[j % 2 * 2 + 1]);
+            ptx::mma_m16n8k16(sums.values[i][j], of.left[i], right[j % 2 * 2],
+                              right[j % 2 * 2 + 1]);
         }
     }
 }
