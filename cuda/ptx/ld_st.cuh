@@ -52,7 +52,7 @@ TWINSTREAM_DEVICE void cp_async_wait() {
 }
 
 // Reads 16 bytes of global memory that another block may have written during this kernel.
-TWINSTREAM_DEVICE float4 load_shared_with_blocks(const float4 *source) {
+TWINSTREAM_DEVICE float4 ld_global_cg(const float4 *source) {
 #if defined(__CUDACC__)
     float4 value;
     asm volatile("ld.global.cg.v4.f32 {%0, %1, %2, %3}, [%4];"
@@ -61,7 +61,7 @@ TWINSTREAM_DEVICE float4 load_shared_with_blocks(const float4 *source) {
                  : "memory");
     return value;
 #else
-    return emulator::load_shared_with_blocks(source);
+    return emulator::ld_global_cg(source);
 #endif
 }
 

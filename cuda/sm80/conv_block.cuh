@@ -184,7 +184,7 @@ private:
                     slices + (static_cast<uint64_t>(slice) * QUADS + first) * Tile::THREADS;
                 TWINSTREAM_UNROLL
                 for (unsigned i = 0; i < AT_ONCE; ++i) {
-                    const float4 part = ptx::load_shared_with_blocks(from + i * Tile::THREADS);
+                    const float4 part = ptx::ld_global_cg(from + i * Tile::THREADS);
                     const unsigned quad = first + i;
                     float(&to)[4] =
                         sums.values[quad / Tile::MULTIPLIES_N][quad % Tile::MULTIPLIES_N];
