@@ -3,7 +3,7 @@
 //!
 //! Invariant: measurements use a device of their own, beside no engine of this process.
 
-use super::fixture::{Rig, buckets};
+use super::fixture::{Fixture, buckets};
 use super::timer::LaunchTimer;
 use crate::backend::cuda::choice::Chooser;
 use crate::backend::cuda::device::CudaOptions;
@@ -146,13 +146,13 @@ pub fn tune(
     let steps = Steps::new(&network, DType::F16);
     let plans = buckets.iter().map(|&batch_len| roomy_plan(&steps, batch_len, &chooser));
     let plans = plans.collect::<Result<_>>()?;
-    let mut rig = Rig::new(&context, model, (steps, plans))?;
+    let mut fixture = Fixture::new(&context, model, (steps, plans))?;
     for (plan, batch_len) in buckets.into_iter().enumerate() {
-        let timer = rig
+        let timer = fixture
             .prepare(plan)
-            .and_then(|()| LaunchTimer::new(&rig, plan, tune_options.repeat_len))
+            .and_then(|()| LaunchTimer::new(&fixture, plan, tune_options.repeat_len))
             .map_err(|code| code.error("preparing the measurement"))?;
-        let executor = rig.executor();
+        let executor = fixture.executor();
         let mut measured = Vec::new();
         for (index, step) in executor.steps().list.iter().enumerate() {
             if !matches!(step.work, Work::Conv(_)) {
