@@ -89,7 +89,7 @@ pub fn profile(
     let network = model.network(options.height, options.width)?;
     let buckets = buckets(&profile_options.batch_lens)?;
     let context = Context::new(options.device)?;
-    let _entered = context.enter();
+    let _pushed = context.push_current();
     let size = (options.height, options.width);
     let chooser = Chooser::new(context.info(), size, Some(&options.tuning));
     let steps = Steps::new(&network, DType::F16);
@@ -127,7 +127,11 @@ struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    fn new(fixture: &'a Fixture, plan: usize, repeat_len: usize) -> std::result::Result<Self, Code> {
+    fn new(
+        fixture: &'a Fixture,
+        plan: usize,
+        repeat_len: usize,
+    ) -> std::result::Result<Self, Code> {
         let (context, executor) = (fixture.context(), fixture.executor());
         let compute = Stream::new(context, Priority::Usual)?;
         // SAFETY: the executor outlives the streams' work, which each measurement waits for.

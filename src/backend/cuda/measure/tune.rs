@@ -140,7 +140,7 @@ pub fn tune(
     let network = model.network(options.height, options.width)?;
     let buckets = buckets(&tune_options.batch_lens)?;
     let context = Context::new(options.device)?;
-    let _entered = context.enter();
+    let _pushed = context.push_current();
     let size = format!("{}x{}", options.height, options.width);
     let chooser = Chooser::new(context.info(), (options.height, options.width), None);
     let steps = Steps::new(&network, DType::F16);

@@ -179,7 +179,7 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        let _entered = self.context.enter();
+        let _pushed = self.context.push_current();
         // SAFETY: nobody else has the handle. Work that is under way ends by itself.
         driver::log_failure("freeing a stream", unsafe { driver::cuStreamDestroy_v2(self.handle) });
     }
@@ -238,7 +238,7 @@ unsafe impl Send for Graph {}
 
 impl Drop for Event {
     fn drop(&mut self) {
-        let _entered = self.context.enter();
+        let _pushed = self.context.push_current();
         // SAFETY: nobody else has the handle; what waits for it goes on waiting.
         driver::log_failure("freeing an event", unsafe { driver::cuEventDestroy_v2(self.handle) });
     }
@@ -252,7 +252,7 @@ pub(crate) struct Graph {
 
 impl Drop for Graph {
     fn drop(&mut self) {
-        let _entered = self.context.enter();
+        let _pushed = self.context.push_current();
         // SAFETY: nobody else has the handle; a launch that is under way keeps what it needs.
         let result = unsafe { driver::cuGraphExecDestroy(self.executable) };
         driver::log_failure("freeing a graph", result);
@@ -275,7 +275,7 @@ mod tests {
     ) -> (Arc<Context>, DeviceMemory, PinnedMemory, PinnedMemory) {
         configure(index, &Behaviour { delay_us_max, ..Behaviour::default() });
         let context = Context::new(DeviceId::Index(index)).unwrap();
-        context.stay().unwrap();
+        context.set_current().unwrap();
         let device = DeviceMemory::new(&context, LEN_BYTES).unwrap();
         let pinned = || PinnedMemory::new(&context, WORD_LEN).unwrap();
         let (from, to) = (pinned(), pinned());
@@ -382,10 +382,10 @@ mod tests {
             .unwrap();
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                let entered = context.enter();
+                let pushed = context.push_current();
                 assert!(event.is_done().unwrap());
                 // What else this thread does is as it was before.
-                drop(entered);
+                drop(pushed);
                 // SAFETY: the context lives; the events' thread ends with it.
                 check(unsafe { driver::cuCtxPushCurrent_v2(context.handle()) }).unwrap();
                 let refused = event.is_done().unwrap_err();
@@ -393,7 +393,7 @@ mod tests {
                 assert!(!refused.is_lost());
             });
             scope.spawn(|| {
-                context.stay().unwrap();
+                context.set_current().unwrap();
                 assert!(event.is_done().unwrap());
             });
         });
