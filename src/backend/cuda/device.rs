@@ -432,7 +432,7 @@ impl Backend for CudaDevice {
         let compute = stage_stream("twinstream-calc", Priority::Usual, RESULT_LEN)?;
         let plan_len = if self.options.graphs { executor.plans().len() } else { 0 };
         let capture = |plan| {
-            // SAFETY: recorded, not carried out; replays are vouched for where they are launched.
+            // SAFETY: captured, not carried out; replays are vouched for where they are launched.
             compute.stream.capture(|| unsafe { executor.enqueue(plan, &compute.stream) })
         };
         let graphs = (0..plan_len).map(capture).collect::<std::result::Result<_, _>>();

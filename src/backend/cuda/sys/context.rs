@@ -159,15 +159,15 @@ impl Drop for Context {
 /// CU_STREAM_CAPTURE_MODE_RELAXED.
 const CAPTURE_RELAXED: i32 = 2;
 
-/// Sets how this thread's calls get on with recordings of graphs, and returns how they did.
+/// Sets how this thread's calls get on with stream captures, and returns how they did.
 ///
-/// By default a recording that any thread of the process has begun, in the usual mode, makes calls
-/// like the query of an event fail here and spoils the recording. Ours touch nothing of others.
+/// By default a stream capture that any thread of the process has begun, in the usual mode, makes
+/// calls like the query of an event fail here, and they spoil it. Ours touch nothing of others.
 fn exchange_capture_mode(mode: i32) -> i32 {
     let mut exchanged = mode;
     // SAFETY: the argument is a place for a number.
     let result = unsafe { driver::cuThreadExchangeStreamCaptureMode(&mut exchanged) };
-    driver::log_failure("setting the thread's mode for recordings", result);
+    driver::log_failure("setting the thread's mode for stream captures", result);
     exchanged
 }
 

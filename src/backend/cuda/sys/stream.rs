@@ -139,7 +139,7 @@ impl Stream {
         })
     }
 
-    /// Records what `enqueue` puts on this stream, to be launched as one; it is not carried out.
+    /// Captures what `enqueue` puts on this stream, to be launched as one; it is not carried out.
     /// The graph's way to the device begins.
     pub(crate) fn capture(
         &self,
@@ -150,7 +150,7 @@ impl Stream {
         unsafe {
             check(driver::cuStreamBeginCapture_v2(self.handle, CAPTURE_MODE_THREAD_LOCAL))?;
             let enqueued = enqueue();
-            // Ends the recording in any case.
+            // Ends the capture in any case.
             let ended = check(driver::cuStreamEndCapture(self.handle, &mut graph));
             let made = enqueued.and(ended).and_then(|()| {
                 check(driver::cuGraphInstantiateWithFlags(&mut executable, graph, 0))
@@ -244,7 +244,7 @@ impl Drop for Event {
     }
 }
 
-/// Recorded work that is launched as one.
+/// Captured work that is launched as one.
 pub(crate) struct Graph {
     executable: Handle,
     context: Arc<Context>,
@@ -364,11 +364,11 @@ mod tests {
         }
     }
 
-    /// Goal: a recording that somebody else in the process has begun, in the mode that forbids
+    /// Goal: a capture that somebody else in the process has begun, in the mode that forbids
     /// calls on all threads, takes no device from us. Method: one is under way while events are
     /// queried.
     #[test]
-    fn recordings_of_others_forbid_nothing() {
+    fn captures_of_others_forbid_nothing() {
         const CAPTURE_MODE_GLOBAL: i32 = 0;
         const CAPTURE_UNSUPPORTED: i32 = 900;
         let (context, ..) = open(6, 0);
