@@ -1,5 +1,5 @@
 // What a block of a convolution does from start to end: fill the pipeline, multiply step after
-// step, add up slices of K where several blocks share a tile, add bias and residual, store.
+// step, add up the slices of split-K, add bias and residual, store.
 //
 // The pipeline keeps STAGES - 1 steps in flight. The tile of the residual is copied as if it were
 // one step more, so that it arrives while the last steps are multiplied; in the same place the
@@ -23,11 +23,11 @@ constexpr TWINSTREAM_DEVICE unsigned result_offset(unsigned row, unsigned chunk)
     return (row * CHUNKS + (chunk ^ row / (ROW_CHUNKS / PERMUTED) % PERMUTED)) * CHUNK_BYTES;
 }
 
-// Slice `index` of `len` of K: its first step.
+// The first step of slice `index` of split-K.
 TWINSTREAM_DEVICE uint32_t slice_begin(const twinstream_conv_params &p, uint32_t index) {
     const uint32_t steps =
         (p.tap_rows * p.tap_columns * p.channels + p.shortcut_channels) / STEP_LEN;
-    return steps * index / p.split_len;
+    return steps * index / p.split_k;
 }
 
 template <class Tile>
@@ -50,8 +50,7 @@ public:
         fill(copier, step_len);
         Sums<Tile> sums{};
         const uint32_t result_stage = multiply(sums, copier, step_len);
-        if (p.split_len > 1 && !reduce(sums))
-            return;
+        if (p.split_k > 1 && !reduce(sums)) return;
         finish(sums, result_stage);
         store(result_stage);
     }
@@ -161,9 +160,9 @@ private:
     TWINSTREAM_DEVICE bool reduce(Sums<Tile> &sums) const {
         constexpr unsigned QUADS = Tile::MULTIPLIES_M * Tile::MULTIPLIES_N;
         const uint32_t tile = blockIdx.y * gridDim.x + blockIdx.x;
-        float4 *const slices = global<float4>(p.partials)
-                               + static_cast<uint64_t>(tile) * p.split_len * QUADS * Tile::THREADS
-                               + threadIdx.x;
+        float4 *const slices = global<float4>(p.partials) +
+                               static_cast<uint64_t>(tile) * p.split_k * QUADS * Tile::THREADS +
+                               threadIdx.x;
         float4 *const mine = slices + static_cast<uint64_t>(blockIdx.z) * QUADS * Tile::THREADS;
         TWINSTREAM_UNROLL
         for (unsigned quad = 0; quad < QUADS; ++quad) {
@@ -179,7 +178,7 @@ private:
         TWINSTREAM_UNROLL
         for (unsigned first = 0; first < QUADS; first += AT_ONCE) {
             TWINSTREAM_UNROLL_BY(2)
-            for (uint32_t slice = 0; slice < p.split_len; ++slice) {
+            for (uint32_t slice = 0; slice < p.split_k; ++slice) {
                 const float4 *const from =
                     slices + (static_cast<uint64_t>(slice) * QUADS + first) * Tile::THREADS;
                 TWINSTREAM_UNROLL
@@ -204,7 +203,7 @@ private:
             reinterpret_cast<uint32_t *>(shared + ConvShared<Tile>::ANNOUNCEMENT);
         __syncthreads();
         if (threadIdx.x == 0) {
-            const bool last = ptx::arrive(arrivals) == p.split_len - 1;
+            const bool last = ptx::arrive(arrivals) == p.split_k - 1;
             if (last)
                 *arrivals = 0;
             *announcement = last;

@@ -150,7 +150,7 @@ pub struct twinstream_conv_params {
     pub shortcut_channels: u32,
     pub shortcut_stride: u32,
     pub relu: u32,
-    pub split_len: u32,
+    pub split_k: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
@@ -239,8 +239,8 @@ const _: () = {
         "Offset of field: twinstream_conv_params::relu",
     ][::std::mem::offset_of!(twinstream_conv_params, relu) - 136usize];
     [
-        "Offset of field: twinstream_conv_params::split_len",
-    ][::std::mem::offset_of!(twinstream_conv_params, split_len) - 140usize];
+        "Offset of field: twinstream_conv_params::split_k",
+    ][::std::mem::offset_of!(twinstream_conv_params, split_k) - 140usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]

@@ -30,7 +30,7 @@ pub struct ConvSummary {
     /// Blocks.
     pub block_len: u32,
     /// Blocks that share a tile's sum.
-    pub split_len: u32,
+    pub split_k: u32,
 }
 
 impl ConvSummary {
@@ -39,7 +39,7 @@ impl ConvSummary {
             layer: step.name.clone(),
             kernel: choice.kernel().name,
             block_len: choice.block_len(step, batch_len),
-            split_len: choice.split_k,
+            split_k: choice.split_k,
         }
     }
 }
