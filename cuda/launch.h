@@ -112,7 +112,7 @@ typedef struct {
     /* f32 [grid.x * grid.y][split_k][M * N]: workspace for split_k above 1, else 0. */
     uint64_t partials;
     /* u32 [grid.x * grid.y], all zero before the launch and again after it; 0 where partials is. */
-    uint64_t arrivals;
+    uint64_t semaphores;
     uint32_t input_height;
     uint32_t input_width;
     /* Input channels, a multiple of 64. */

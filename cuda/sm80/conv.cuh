@@ -25,13 +25,13 @@ struct ConvRow {
 };
 
 // Shared memory of a block: the stages, the rows' places in the input and in the shortcut's, the
-// bias, and a word that the last of the blocks of a tile is announced in.
+// bias, and a flag: whether this block is the last of its tile.
 template <class Tile>
 struct ConvShared {
     static constexpr unsigned ROWS = Tile::STAGES * Tile::STAGE_BYTES;
     static constexpr unsigned BIAS = ROWS + 2 * Tile::M * sizeof(ConvRow);
-    static constexpr unsigned ANNOUNCEMENT = BIAS + Tile::N * sizeof(float);
-    static constexpr unsigned BYTES = ANNOUNCEMENT + CHUNK_BYTES;
+    static constexpr unsigned FLAG = BIAS + Tile::N * sizeof(float);
+    static constexpr unsigned BYTES = FLAG + CHUNK_BYTES;
 };
 
 // The tile's place in the output.

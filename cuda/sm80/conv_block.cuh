@@ -170,8 +170,7 @@ private:
                 sums.values[quad / Tile::MULTIPLIES_N][quad % Tile::MULTIPLIES_N];
             mine[quad * Tile::THREADS] = make_float4(from[0], from[1], from[2], from[3]);
         }
-        if (!is_last(global<uint32_t>(p.arrivals) + tile))
-            return false;
+        if (!is_last_at(global<uint32_t>(p.semaphores) + tile)) return false;
         sums = Sums<Tile>{};
         // So many quads at a time as registers hold while they are on their way.
         constexpr unsigned AT_ONCE = QUADS < 8 ? QUADS : 8;
@@ -197,19 +196,17 @@ private:
         return true;
     }
 
-    // Whether all other blocks of the tile have come here before; if so, sets the counter back.
-    TWINSTREAM_DEVICE bool is_last(uint32_t *arrivals) const {
-        uint32_t *const announcement =
-            reinterpret_cast<uint32_t *>(shared + ConvShared<Tile>::ANNOUNCEMENT);
+    // Whether all other blocks of the tile have come here before; if so, sets the semaphore back.
+    TWINSTREAM_DEVICE bool is_last_at(uint32_t *semaphore) const {
+        uint32_t *const flag = reinterpret_cast<uint32_t *>(shared + ConvShared<Tile>::FLAG);
         __syncthreads();
         if (threadIdx.x == 0) {
-            const bool last = ptx::arrive(arrivals) == p.split_k - 1;
-            if (last)
-                *arrivals = 0;
-            *announcement = last;
+            const bool last = ptx::arrive(semaphore) == p.split_k - 1;
+            if (last) *semaphore = 0;
+            *flag = last;
         }
         __syncthreads();
-        return *announcement != 0;
+        return *flag != 0;
     }
 
     // Turns sums into results: bias, residual, ReLU, in f32 and rounded once.

@@ -72,7 +72,7 @@ struct Conv {
     std::vector<std::uint16_t> filter, shortcut_filter, residual;
     Buffer<std::uint16_t> input, shortcut, packed, output;
     Buffer<float> bias, partials;
-    Buffer<std::uint32_t> arrivals;
+    Buffer<std::uint32_t> semaphores;
     Batch batch;
     unsigned grid_x, grid_y;
 
@@ -85,7 +85,7 @@ struct Conv {
                            1.0f)),
           shortcut(random_f16(random, shortcut_len(), c.data, 1.0f)),
           packed(std::size_t{c.outputs} * k_len()), output(output_len(c.bucket)),
-          bias(random_f32(random, c.outputs, c.data, 1.0f)), partials(0), arrivals(0),
+          bias(random_f32(random, c.outputs, c.data, 1.0f)), partials(0), semaphores(0),
           batch(c.len, 0) {
         grid_x = (c.bucket * c.out(c.height) * c.out(c.width) + c.entry.m - 1) / c.entry.m;
         grid_y = c.outputs / c.entry.n;
@@ -153,10 +153,10 @@ struct Conv {
         if (c.split_k > 1) {
             const std::size_t tiles = std::size_t{grid_x} * grid_y;
             partials = Buffer<float>(tiles * c.split_k * c.entry.m * c.entry.n);
-            arrivals = Buffer<std::uint32_t>(tiles);
-            std::fill_n(arrivals.values(), tiles, 0u);
+            semaphores = Buffer<std::uint32_t>(tiles);
+            std::fill_n(semaphores.values(), tiles, 0u);
             p.partials = partials.address();
-            p.arrivals = arrivals.address();
+            p.semaphores = semaphores.address();
         }
         p.input_height = c.height;
         p.input_width = c.width;
@@ -230,8 +230,8 @@ struct Conv {
         worst.require(c.text());
         if (!output.untouched(output_len(c.len)))
             fail(c.text() + ": wrote beyond the batch");
-        for (std::size_t i = 0; i < arrivals.len(); ++i)
-            if (arrivals[i] != 0)
+        for (std::size_t i = 0; i < semaphores.len(); ++i)
+            if (semaphores[i] != 0)
                 fail(c.text() + ": counter " + std::to_string(i) + " was not set back");
         return worst.ratio;
     }

@@ -132,7 +132,7 @@ pub struct twinstream_conv_params {
     pub output: u64,
     pub batch: u64,
     pub partials: u64,
-    pub arrivals: u64,
+    pub semaphores: u64,
     pub input_height: u32,
     pub input_width: u32,
     pub channels: u32,
@@ -185,8 +185,8 @@ const _: () = {
         "Offset of field: twinstream_conv_params::partials",
     ][::std::mem::offset_of!(twinstream_conv_params, partials) - 56usize];
     [
-        "Offset of field: twinstream_conv_params::arrivals",
-    ][::std::mem::offset_of!(twinstream_conv_params, arrivals) - 64usize];
+        "Offset of field: twinstream_conv_params::semaphores",
+    ][::std::mem::offset_of!(twinstream_conv_params, semaphores) - 64usize];
     [
         "Offset of field: twinstream_conv_params::input_height",
     ][::std::mem::offset_of!(twinstream_conv_params, input_height) - 72usize];

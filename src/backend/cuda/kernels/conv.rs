@@ -108,7 +108,7 @@ impl Family for Conv {
             output: arguments.output,
             batch: arguments.batch,
             partials: if is_split { arguments.partials } else { 0 },
-            arrivals: if is_split { arguments.arrivals } else { 0 },
+            semaphores: if is_split { arguments.semaphores } else { 0 },
             input_height: conv.input_shape.height as u32,
             input_width: conv.input_shape.width as u32,
             channels: conv.input_shape.channels as u32,
@@ -164,7 +164,7 @@ impl Family for Conv {
         let [down, across, _] = self.grid(choice, step, batch_len);
         Workspace {
             partials_bytes: self.partials_bytes(choice, step, batch_len),
-            arrival_len: (down * across) as usize,
+            semaphore_len: (down * across) as usize,
         }
     }
 
