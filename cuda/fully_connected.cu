@@ -54,7 +54,7 @@ TWINSTREAM_DEVICE void prefetch_weights(const twinstream_fully_connected_params 
 }
 
 // A warp's share of the sums.
-TWINSTREAM_DEVICE void multiply(float (&sums)[GROUPS][4],
+TWINSTREAM_DEVICE void mainloop(float (&sums)[GROUPS][4],
                                 const twinstream_fully_connected_params &p, uint32_t first_image,
                                 uint32_t image_end) {
     const unsigned lane = threadIdx.x % WARP_LEN, row = lane / 4;
@@ -95,7 +95,7 @@ TWINSTREAM_KERNEL(fully_connected, twinstream_fully_connected_params, THREADS, 2
     if (first_image >= image_end)
         return;
     float sums[GROUPS][4] = {};
-    multiply(sums, p, first_image, image_end);
+    mainloop(sums, p, first_image, image_end);
     TWINSTREAM_UNROLL
     for (unsigned i = 0; i < GROUPS; ++i)
         of_warps[(threadIdx.x / WARP_LEN * GROUPS + i) * WARP_LEN + threadIdx.x % WARP_LEN] =

@@ -82,7 +82,7 @@ struct Stem {
     }
 
     // This lane's sums: its warp's 32 pixels of the convolution by all channels.
-    TWINSTREAM_DEVICE void multiply(float (&sums)[2][CHANNELS / 8][4]) const {
+    TWINSTREAM_DEVICE void mainloop(float (&sums)[2][CHANNELS / 8][4]) const {
         const unsigned lane = threadIdx.x % WARP_LEN, warp = threadIdx.x / WARP_LEN;
         uint32_t pixels[2];
         TWINSTREAM_UNROLL
@@ -181,7 +181,7 @@ TWINSTREAM_KERNEL(stem, twinstream_stem_params, THREADS, 2) {
     ptx::cp_async_wait<0>();
     __syncthreads();
     float sums[2][CHANNELS / 8][4] = {};
-    stem.multiply(sums);
+    stem.mainloop(sums);
     __syncthreads();
     stem.put_results(sums);
     __syncthreads();

@@ -1,5 +1,5 @@
-// What a block of a convolution does from start to end: fill the pipeline, multiply step after
-// step, add up the slices of split-K, add bias and residual, store.
+// What a block of a convolution does from start to end: prologue (the first copies), mainloop (step
+// after step of K), the sum of the slices of split-K, epilogue (bias, residual, ReLU), store.
 //
 // The pipeline keeps STAGES - 1 steps in flight. The tile of the residual is copied as if it were
 // one step more, so that it arrives while the last steps are multiplied; in the same place the
@@ -47,70 +47,68 @@ public:
         ConvRow *const rows = reinterpret_cast<ConvRow *>(shared + ConvShared<Tile>::ROWS);
         locate_rows<Tile>(rows, p, place);
         ConvCopier<Tile> copier(p, place, rows, begin);
-        fill(copier, step_len);
+        prologue(copier, step_len);
         Sums<Tile> sums{};
-        const uint32_t result_stage = multiply(sums, copier, step_len);
+        const uint32_t result_stage = mainloop(sums, copier, step_len);
         if (p.split_k > 1 && !reduce(sums)) return;
-        finish(sums, result_stage);
+        epilogue(sums, result_stage);
         store(result_stage);
     }
 
 private:
     // Starts the first STAGES - 1 copies: weights and bias, which no kernel writes, before all
     // else.
-    TWINSTREAM_DEVICE void fill(ConvCopier<Tile> &copier, uint32_t step_len) {
-        if (threadIdx.x < Tile::N * sizeof(float) / CHUNK_BYTES)
-            ptx::cp_async_16(stages + ConvShared<Tile>::BIAS + threadIdx.x * CHUNK_BYTES,
-                             global<const float>(p.bias) + place.first_channel + threadIdx.x * 4,
-                             CHUNK_BYTES);
-        TWINSTREAM_ROLL
-        for (uint32_t step = 0; step < Tile::STAGES - 1 && step < step_len; ++step)
-            copier.copy_weights(stages + step * Tile::STAGE_BYTES);
-        ptx::wait_for_previous_kernel();
-        ptx::allow_next_kernel();
-        __syncthreads();
-        TWINSTREAM_ROLL
-        for (uint32_t step = 0; step < Tile::STAGES - 1; ++step) {
-            if (step < step_len)
-                copier.copy_input(stages + step * Tile::STAGE_BYTES);
-            else if (step == step_len)
-                copy_residual(stages + step * Tile::STAGE_BYTES);
-            ptx::cp_async_commit();
-        }
-    }
+ TWINSTREAM_DEVICE void prologue(ConvCopier<Tile> &copier, uint32_t step_len) {
+     if (threadIdx.x < Tile::N * sizeof(float) / CHUNK_BYTES)
+         ptx::cp_async_16(stages + ConvShared<Tile>::BIAS + threadIdx.x * CHUNK_BYTES,
+                          global<const float>(p.bias) + place.first_channel + threadIdx.x * 4,
+                          CHUNK_BYTES);
+     TWINSTREAM_ROLL
+     for (uint32_t step = 0; step < Tile::STAGES - 1 && step < step_len; ++step)
+         copier.copy_weights(stages + step * Tile::STAGE_BYTES);
+     ptx::wait_for_previous_kernel();
+     ptx::allow_next_kernel();
+     __syncthreads();
+     TWINSTREAM_ROLL
+     for (uint32_t step = 0; step < Tile::STAGES - 1; ++step) {
+         if (step < step_len)
+             copier.copy_input(stages + step * Tile::STAGE_BYTES);
+         else if (step == step_len)
+             copy_residual(stages + step * Tile::STAGE_BYTES);
+         ptx::cp_async_commit();
+     }
+ }
 
     // Multiplies all steps; returns the stage that holds the residual and is free for the results.
-    TWINSTREAM_DEVICE uint32_t multiply(Sums<Tile> &sums, ConvCopier<Tile> &copier,
-                                        uint32_t step_len) {
-        constexpr unsigned PARTS = STEP_LEN / MULTIPLY_LEN;
-        const Multiplier<Tile> multiplier;
-        Fragments<Tile> fragments[2];
-        uint32_t stage = stages, freed = stages + (Tile::STAGES - 1) * Tile::STAGE_BYTES;
-        ptx::cp_async_wait<Tile::STAGES - 2>();
-        __syncthreads();
-        multiplier.load(fragments[0], stage, 0);
-        TWINSTREAM_ROLL
-        for (uint32_t step = 0; step < step_len; ++step) {
-            TWINSTREAM_UNROLL
-            for (unsigned part = 0; part < PARTS; ++part) {
-                // The operands of the next part load while this one is multiplied.
-                if (part + 1 < PARTS) {
-                    multiplier.load(fragments[(part + 1) % 2], stage, part + 1);
-                } else {
-                    freed = stage;
-                    stage = next(stage);
-                    ptx::cp_async_wait<Tile::STAGES - 2>();
-                    __syncthreads();
-                    if (step + 1 < step_len)
-                        multiplier.load(fragments[0], stage, 0);
-                }
-                multiply_add(sums, fragments[part % 2]);
-                if (part == 0)
-                    copy_next(copier, step + Tile::STAGES - 1, step_len, freed);
-            }
-        }
-        return stage;
-    }
+ TWINSTREAM_DEVICE uint32_t mainloop(Sums<Tile> &sums, ConvCopier<Tile> &copier,
+                                     uint32_t step_len) {
+     constexpr unsigned PARTS = STEP_LEN / MMA_K;
+     const WarpMma<Tile> warp_mma;
+     Fragments<Tile> fragments[2];
+     uint32_t stage = stages, freed = stages + (Tile::STAGES - 1) * Tile::STAGE_BYTES;
+     ptx::cp_async_wait<Tile::STAGES - 2>();
+     __syncthreads();
+     warp_mma.load(fragments[0], stage, 0);
+     TWINSTREAM_ROLL
+     for (uint32_t step = 0; step < step_len; ++step) {
+         TWINSTREAM_UNROLL
+         for (unsigned part = 0; part < PARTS; ++part) {
+             // The operands of the next part load while this one is multiplied.
+             if (part + 1 < PARTS) {
+                 warp_mma.load(fragments[(part + 1) % 2], stage, part + 1);
+             } else {
+                 freed = stage;
+                 stage = next(stage);
+                 ptx::cp_async_wait<Tile::STAGES - 2>();
+                 __syncthreads();
+                 if (step + 1 < step_len) warp_mma.load(fragments[0], stage, 0);
+             }
+             mma(sums, fragments[part % 2]);
+             if (part == 0) copy_next(copier, step + Tile::STAGES - 1, step_len, freed);
+         }
+     }
+     return stage;
+ }
 
     TWINSTREAM_DEVICE uint32_t next(uint32_t stage) const {
         const bool last = stage == stages + (Tile::STAGES - 1) * Tile::STAGE_BYTES;
@@ -158,7 +156,7 @@ private:
     // them by the total over all slices, added in the slices' order whoever comes last, and returns
     // true.
     TWINSTREAM_DEVICE bool reduce(Sums<Tile> &sums) const {
-        constexpr unsigned QUADS = Tile::MULTIPLIES_M * Tile::MULTIPLIES_N;
+        constexpr unsigned QUADS = Tile::MMAS_M * Tile::MMAS_N;
         const uint32_t tile = blockIdx.y * gridDim.x + blockIdx.x;
         float4 *const slices = global<float4>(p.partials) +
                                static_cast<uint64_t>(tile) * p.split_k * QUADS * Tile::THREADS +
@@ -166,8 +164,7 @@ private:
         float4 *const mine = slices + static_cast<uint64_t>(blockIdx.z) * QUADS * Tile::THREADS;
         TWINSTREAM_UNROLL
         for (unsigned quad = 0; quad < QUADS; ++quad) {
-            const float(&from)[4] =
-                sums.values[quad / Tile::MULTIPLIES_N][quad % Tile::MULTIPLIES_N];
+            const float (&from)[4] = sums.values[quad / Tile::MMAS_N][quad % Tile::MMAS_N];
             mine[quad * Tile::THREADS] = make_float4(from[0], from[1], from[2], from[3]);
         }
         if (!is_last_at(global<uint32_t>(p.semaphores) + tile)) return false;
@@ -184,8 +181,7 @@ private:
                 for (unsigned i = 0; i < AT_ONCE; ++i) {
                     const float4 part = ptx::ld_global_cg(from + i * Tile::THREADS);
                     const unsigned quad = first + i;
-                    float(&to)[4] =
-                        sums.values[quad / Tile::MULTIPLIES_N][quad % Tile::MULTIPLIES_N];
+                    float (&to)[4] = sums.values[quad / Tile::MMAS_N][quad % Tile::MMAS_N];
                     to[0] += part.x;
                     to[1] += part.y;
                     to[2] += part.z;
@@ -210,19 +206,19 @@ private:
     }
 
     // Turns sums into results: bias, residual, ReLU, in f32 and rounded once.
-    TWINSTREAM_DEVICE void finish(const Sums<Tile> &sums, uint32_t result_stage) const {
-        const Multiplier<Tile> multiplier;
+    TWINSTREAM_DEVICE void epilogue(const Sums<Tile> &sums, uint32_t result_stage) const {
+        const WarpMma<Tile> warp_mma;
         const unsigned lane = threadIdx.x % WARP_LEN, group = lane / 4, pair = lane % 4;
         const float *const bias = reinterpret_cast<const float *>(shared + ConvShared<Tile>::BIAS);
         unsigned char *const results = shared + (result_stage - stages);
         const float lowest = p.relu ? 0.0f : -INFINITY;
         TWINSTREAM_UNROLL
-        for (unsigned j = 0; j < Tile::MULTIPLIES_N; ++j) {
-            const unsigned column = multiplier.column + j * 8;
+        for (unsigned j = 0; j < Tile::MMAS_N; ++j) {
+            const unsigned column = warp_mma.column + j * 8;
             const float2 shift = *reinterpret_cast<const float2 *>(bias + column + 2 * pair);
             TWINSTREAM_UNROLL
-            for (unsigned i = 0; i < Tile::MULTIPLIES_M * 2; ++i) {
-                const unsigned row = multiplier.row + i * 8 + group;
+            for (unsigned i = 0; i < Tile::MMAS_M * 2; ++i) {
+                const unsigned row = warp_mma.row + i * 8 + group;
                 const float *const sum = sums.values[i / 2][j] + i % 2 * 2;
                 uint32_t *const result = reinterpret_cast<uint32_t *>(
                     results + result_offset<Tile>(row, column / CHUNK_LEN) + pair * 4);

@@ -18,7 +18,7 @@ constexpr unsigned STEP_LEN = 64;
 constexpr unsigned ROW_BYTES = 128;
 constexpr unsigned ROW_CHUNKS = ROW_BYTES / CHUNK_BYTES;
 // Values of K that one matrix instruction takes.
-constexpr unsigned MULTIPLY_LEN = 16;
+constexpr unsigned MMA_K = 16;
 
 // Byte offset of a chunk within operand rows of ROW_BYTES.
 constexpr TWINSTREAM_DEVICE unsigned operand_offset(unsigned row, unsigned chunk) {
@@ -36,8 +36,8 @@ struct Tile {
     static constexpr unsigned WARP_M = M / WARPS_M_;
     static constexpr unsigned WARP_N = N / WARPS_N_;
     // Matrix instructions a warp and 16 of K: each 16 rows by 8 columns.
-    static constexpr unsigned MULTIPLIES_M = WARP_M / 16;
-    static constexpr unsigned MULTIPLIES_N = WARP_N / 8;
+    static constexpr unsigned MMAS_M = WARP_M / 16;
+    static constexpr unsigned MMAS_N = WARP_N / 8;
     static constexpr unsigned LEFT_BYTES = M * ROW_BYTES;
     static constexpr unsigned STAGE_BYTES = (M + N) * ROW_BYTES;
 
@@ -49,27 +49,27 @@ struct Tile {
 // What a warp multiplies at a time, and what it sums up.
 template <class Tile>
 struct Fragments {
-    uint32_t left[Tile::MULTIPLIES_M][4];
+    uint32_t left[Tile::MMAS_M][4];
     // Two neighbouring groups of 8 columns each.
-    uint32_t right[Tile::MULTIPLIES_N / 2][4];
+    uint32_t right[Tile::MMAS_N / 2][4];
 };
 
 // sum[i][j] is the warp's 16 x 8 outputs at row 16 i and column 8 j, laid out as ptx/mma.cuh says.
 template <class Tile>
 struct Sums {
-    float values[Tile::MULTIPLIES_M][Tile::MULTIPLIES_N][4];
+    float values[Tile::MMAS_M][Tile::MMAS_N][4];
 };
 
 // Where a lane reads its rows of a stage, and what of the tile its warp computes.
 template <class Tile>
-struct Multiplier {
+struct WarpMma {
     // First row and column of the warp within the tile.
     unsigned row;
     unsigned column;
     uint32_t left_offset;
     uint32_t right_offset;
 
-    TWINSTREAM_DEVICE Multiplier() {
+    TWINSTREAM_DEVICE WarpMma() {
         const unsigned lane = threadIdx.x % WARP_LEN, warp = threadIdx.x / WARP_LEN;
         row = warp % Tile::WARPS_M * Tile::WARP_M;
         column = warp / Tile::WARPS_M * Tile::WARP_N;
@@ -88,20 +88,20 @@ struct Multiplier {
         const uint32_t left = stage + (left_offset ^ part_index * 2 * CHUNK_BYTES);
         const uint32_t right = stage + (right_offset ^ part_index * 2 * CHUNK_BYTES);
         TWINSTREAM_UNROLL
-        for (unsigned i = 0; i < Tile::MULTIPLIES_M; ++i)
+        for (unsigned i = 0; i < Tile::MMAS_M; ++i)
             ptx::ldmatrix_x4(to.left[i], left + i * 16 * ROW_BYTES);
         TWINSTREAM_UNROLL
-        for (unsigned j = 0; j < Tile::MULTIPLIES_N / 2; ++j)
+        for (unsigned j = 0; j < Tile::MMAS_N / 2; ++j)
             ptx::ldmatrix_x4(to.right[j], right + j * 16 * ROW_BYTES);
     }
 };
 
 template <class Tile>
-TWINSTREAM_DEVICE void multiply_add(Sums<Tile> &sums, const Fragments<Tile> &of) {
+TWINSTREAM_DEVICE void mma(Sums<Tile> &sums, const Fragments<Tile> &of) {
     TWINSTREAM_UNROLL
-    for (unsigned i = 0; i < Tile::MULTIPLIES_M; ++i) {
+    for (unsigned i = 0; i < Tile::MMAS_M; ++i) {
         TWINSTREAM_UNROLL
-        for (unsigned j = 0; j < Tile::MULTIPLIES_N; ++j) {
+        for (unsigned j = 0; j < Tile::MMAS_N; ++j) {
             const uint32_t(&right)[4] = of.right[j / 2];
             ptx::mma_m16n8k16(sums.values[i][j], of.left[i], right[j % 2 * 2],
                               right[j % 2 * 2 + 1]);
