@@ -81,8 +81,8 @@ struct Stem {
         }
     }
 
-    // This lane's sums: its warp's 32 pixels of the convolution by all channels.
-    TWINSTREAM_DEVICE void mainloop(float (&sums)[2][CHANNELS / 8][4]) const {
+    // This lane's accumulators: its warp's 32 pixels of the convolution by all channels.
+    TWINSTREAM_DEVICE void mainloop(float (&accumulators)[2][CHANNELS / 8][4]) const {
         const unsigned lane = threadIdx.x % WARP_LEN, warp = threadIdx.x / WARP_LEN;
         uint32_t pixels[2];
         TWINSTREAM_UNROLL
@@ -107,8 +107,8 @@ struct Stem {
                 ptx::ldmatrix_x4(right, filter + j * 8 * FILTER_STRIDE + step * 2 * CHUNK_BYTES);
                 TWINSTREAM_UNROLL
                 for (unsigned i = 0; i < 2; ++i) {
-                    ptx::mma_m16n8k16(sums[i][j], left[i], right[0], right[1]);
-                    ptx::mma_m16n8k16(sums[i][j + 1], left[i], right[2], right[3]);
+                    ptx::mma_m16n8k16(accumulators[i][j], left[i], right[0], right[1]);
+                    ptx::mma_m16n8k16(accumulators[i][j + 1], left[i], right[2], right[3]);
                 }
             }
         }
@@ -116,7 +116,7 @@ struct Stem {
 
     // Bias and ReLU; pixels outside the convolution become 0, which no maximum of the pool sees:
     // each window has a pixel inside, and none is negative.
-    TWINSTREAM_DEVICE void put_results(const float (&sums)[2][CHANNELS / 8][4]) const {
+    TWINSTREAM_DEVICE void put_results(const float (&accumulators)[2][CHANNELS / 8][4]) const {
         const unsigned lane = threadIdx.x % WARP_LEN, warp = threadIdx.x / WARP_LEN;
         const float *const bias = global<const float>(p.bias);
         TWINSTREAM_UNROLL
@@ -129,8 +129,8 @@ struct Stem {
             for (unsigned j = 0; j < CHANNELS / 8; ++j) {
                 const unsigned column = j * 8 + lane % 4 * 2;
                 const float2 shift = *reinterpret_cast<const float2 *>(bias + column);
-                const float low = fmaxf(sums[i / 2][j][i % 2 * 2] + shift.x, 0.0f);
-                const float high = fmaxf(sums[i / 2][j][i % 2 * 2 + 1] + shift.y, 0.0f);
+                const float low = fmaxf(accumulators[i / 2][j][i % 2 * 2] + shift.x, 0.0f);
+                const float high = fmaxf(accumulators[i / 2][j][i % 2 * 2 + 1] + shift.y, 0.0f);
                 *reinterpret_cast<uint32_t *>(shared + row * RESULT_STRIDE + column * sizeof(f16)) =
                     inside ? ptx::pack_f16x2(low, high) : 0;
             }
@@ -180,10 +180,10 @@ TWINSTREAM_KERNEL(stem, twinstream_stem_params, THREADS, 2) {
     stem.normalise_patch(global<const uint8_t>(p.images) + batch->slots[image] * p.image_bytes);
     ptx::cp_async_wait<0>();
     __syncthreads();
-    float sums[2][CHANNELS / 8][4] = {};
-    stem.mainloop(sums);
+    float accumulators[2][CHANNELS / 8][4] = {};
+    stem.mainloop(accumulators);
     __syncthreads();
-    stem.put_results(sums);
+    stem.put_results(accumulators);
     __syncthreads();
     const uint64_t pooled_pixels = static_cast<uint64_t>(p.pooled_height) * p.pooled_width;
     stem.pool(global<f16>(p.output) + image * pooled_pixels * CHANNELS);

@@ -14,7 +14,7 @@
 namespace twinstream {
 
 // Byte offset of a chunk in the tile of residuals and results, M rows of N f16 values: permuted so
-// that the 4-byte accesses of a warp's sums (eight rows, one chunk) touch every bank once.
+// that the 4-byte accesses of a warp's accumulators (eight rows, one chunk) touch every bank once.
 template <class Tile>
 constexpr TWINSTREAM_DEVICE unsigned result_offset(unsigned row, unsigned chunk) {
     constexpr unsigned CHUNKS = Tile::N / CHUNK_LEN;
@@ -48,10 +48,10 @@ public:
         locate_rows<Tile>(rows, p, place);
         ConvCopier<Tile> copier(p, place, rows, begin);
         prologue(copier, step_len);
-        Sums<Tile> sums{};
-        const uint32_t result_stage = mainloop(sums, copier, step_len);
-        if (p.split_k > 1 && !reduce(sums)) return;
-        epilogue(sums, result_stage);
+        Accumulators<Tile> accumulators{};
+        const uint32_t result_stage = mainloop(accumulators, copier, step_len);
+        if (p.split_k > 1 && !reduce(accumulators)) return;
+        epilogue(accumulators, result_stage);
         store(result_stage);
     }
 
@@ -80,7 +80,7 @@ private:
  }
 
     // Multiplies all steps; returns the stage that holds the residual and is free for the results.
- TWINSTREAM_DEVICE uint32_t mainloop(Sums<Tile> &sums, ConvCopier<Tile> &copier,
+ TWINSTREAM_DEVICE uint32_t mainloop(Accumulators<Tile> &accumulators, ConvCopier<Tile> &copier,
                                      uint32_t step_len) {
      constexpr unsigned PARTS = STEP_LEN / MMA_K;
      const WarpMma<Tile> warp_mma;
@@ -103,7 +103,7 @@ private:
                  __syncthreads();
                  if (step + 1 < step_len) warp_mma.load(fragments[0], stage, 0);
              }
-             mma(sums, fragments[part % 2]);
+             mma(accumulators, fragments[part % 2]);
              if (part == 0) copy_next(copier, step + Tile::STAGES - 1, step_len, freed);
          }
      }
@@ -152,10 +152,10 @@ private:
         }
     }
 
-    // Leaves this block's sums to the block that comes last to the tile. In that block, replaces
-    // them by the total over all slices, added in the slices' order whoever comes last, and returns
-    // true.
-    TWINSTREAM_DEVICE bool reduce(Sums<Tile> &sums) const {
+    // Leaves this block's accumulators to the block that comes last to the tile. In that block,
+    // replaces them by the total over all slices, added in the slices' order whoever comes last, and
+    // returns true.
+    TWINSTREAM_DEVICE bool reduce(Accumulators<Tile> &accumulators) const {
         constexpr unsigned QUADS = Tile::MMAS_M * Tile::MMAS_N;
         const uint32_t tile = blockIdx.y * gridDim.x + blockIdx.x;
         float4 *const slices = global<float4>(p.partials) +
@@ -164,11 +164,11 @@ private:
         float4 *const mine = slices + static_cast<uint64_t>(blockIdx.z) * QUADS * Tile::THREADS;
         TWINSTREAM_UNROLL
         for (unsigned quad = 0; quad < QUADS; ++quad) {
-            const float (&from)[4] = sums.values[quad / Tile::MMAS_N][quad % Tile::MMAS_N];
+            const float (&from)[4] = accumulators.values[quad / Tile::MMAS_N][quad % Tile::MMAS_N];
             mine[quad * Tile::THREADS] = make_float4(from[0], from[1], from[2], from[3]);
         }
         if (!is_last_at(global<uint32_t>(p.semaphores) + tile)) return false;
-        sums = Sums<Tile>{};
+        accumulators = Accumulators<Tile>{};
         // So many quads at a time as registers hold while they are on their way.
         constexpr unsigned AT_ONCE = QUADS < 8 ? QUADS : 8;
         TWINSTREAM_UNROLL
@@ -181,7 +181,7 @@ private:
                 for (unsigned i = 0; i < AT_ONCE; ++i) {
                     const float4 part = ptx::ld_global_cg(from + i * Tile::THREADS);
                     const unsigned quad = first + i;
-                    float (&to)[4] = sums.values[quad / Tile::MMAS_N][quad % Tile::MMAS_N];
+                    float (&to)[4] = accumulators.values[quad / Tile::MMAS_N][quad % Tile::MMAS_N];
                     to[0] += part.x;
                     to[1] += part.y;
                     to[2] += part.z;
@@ -205,8 +205,8 @@ private:
         return *flag != 0;
     }
 
-    // Turns sums into results: bias, residual, ReLU, in f32 and rounded once.
-    TWINSTREAM_DEVICE void epilogue(const Sums<Tile> &sums, uint32_t result_stage) const {
+    // Turns accumulators into results: bias, residual, ReLU, in f32 and rounded once.
+    TWINSTREAM_DEVICE void epilogue(const Accumulators<Tile> &accumulators, uint32_t result_stage) const {
         const WarpMma<Tile> warp_mma;
         const unsigned lane = threadIdx.x % WARP_LEN, group = lane / 4, pair = lane % 4;
         const float *const bias = reinterpret_cast<const float *>(shared + ConvShared<Tile>::BIAS);
@@ -219,7 +219,7 @@ private:
             TWINSTREAM_UNROLL
             for (unsigned i = 0; i < Tile::MMAS_M * 2; ++i) {
                 const unsigned row = warp_mma.row + i * 8 + group;
-                const float *const sum = sums.values[i / 2][j] + i % 2 * 2;
+                const float *const sum = accumulators.values[i / 2][j] + i % 2 * 2;
                 uint32_t *const result = reinterpret_cast<uint32_t *>(
                     results + result_offset<Tile>(row, column / CHUNK_LEN) + pair * 4);
                 const uint32_t added = p.residual == 0 ? 0 : *result;

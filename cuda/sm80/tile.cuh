@@ -46,7 +46,7 @@ struct Tile {
     static_assert(STAGES >= 2, "one stage is multiplied while others fill");
 };
 
-// What a warp multiplies at a time, and what it sums up.
+// What a warp multiplies at a time, and what it adds up.
 template <class Tile>
 struct Fragments {
     uint32_t left[Tile::MMAS_M][4];
@@ -56,7 +56,7 @@ struct Fragments {
 
 // sum[i][j] is the warp's 16 x 8 outputs at row 16 i and column 8 j, laid out as ptx/mma.cuh says.
 template <class Tile>
-struct Sums {
+struct Accumulators {
     float values[Tile::MMAS_M][Tile::MMAS_N][4];
 };
 
@@ -97,13 +97,13 @@ struct WarpMma {
 };
 
 template <class Tile>
-TWINSTREAM_DEVICE void mma(Sums<Tile> &sums, const Fragments<Tile> &of) {
+TWINSTREAM_DEVICE void mma(Accumulators<Tile> &accumulators, const Fragments<Tile> &of) {
     TWINSTREAM_UNROLL
     for (unsigned i = 0; i < Tile::MMAS_M; ++i) {
         TWINSTREAM_UNROLL
         for (unsigned j = 0; j < Tile::MMAS_N; ++j) {
             const uint32_t(&right)[4] = of.right[j / 2];
-            ptx::mma_m16n8k16(sums.values[i][j], of.left[i], right[j % 2 * 2],
+            ptx::mma_m16n8k16(accumulators.values[i][j], of.left[i], right[j % 2 * 2],
                               right[j % 2 * 2 + 1]);
         }
     }
