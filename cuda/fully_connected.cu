@@ -28,15 +28,14 @@ constexpr unsigned GROUPS = IMAGES / GROUP;
 constexpr unsigned STEP = 4 * CHUNK_LEN;
 
 static_assert(CLASSES == 16, "a matrix instruction has 16 rows");
-static_assert(TWINSTREAM_FULLY_CONNECTED_SHARED_BYTES
-                  == WARPS * GROUPS * WARP_LEN * 4 * sizeof(float),
+static_assert(TWINSTREAM_FULLY_CONNECTED_SHARED_BYTES ==
+                  WARPS * GROUPS * WARP_LEN * 4 * sizeof(float),
               "launch.h must state the shared memory");
 
 // Sixteen bytes of row `row`, or zeros from row_end on.
 TWINSTREAM_DEVICE uint4 read_row(const f16 *rows, uint32_t row, uint32_t row_end, uint32_t channels,
                                  uint32_t channel) {
-    if (row >= row_end)
-        return make_uint4(0, 0, 0, 0);
+    if (row >= row_end) return make_uint4(0, 0, 0, 0);
     return *reinterpret_cast<const uint4 *>(rows + static_cast<uint64_t>(row) * channels + channel);
 }
 
@@ -48,8 +47,8 @@ TWINSTREAM_DEVICE void prefetch_weights(const twinstream_fully_connected_params 
     for (uint32_t i = threadIdx.x; i < CLASSES * lines; i += THREADS) {
         const uint32_t row = blockIdx.x * CLASSES + i / lines;
         if (row < p.classes)
-            ptx::prefetch_to_l2(weights + static_cast<uint64_t>(row) * p.channels
-                                + i % lines * LINE_LEN);
+            ptx::prefetch_to_l2(weights + static_cast<uint64_t>(row) * p.channels +
+                                i % lines * LINE_LEN);
     }
 }
 
@@ -92,17 +91,16 @@ TWINSTREAM_KERNEL(fully_connected, twinstream_fully_connected_params, THREADS, 2
     ptx::wait_for_previous_kernel();
     ptx::allow_next_kernel();
     const uint32_t image_end = batch->len;
-    if (first_image >= image_end)
-        return;
+    if (first_image >= image_end) return;
     float accumulators[GROUPS][4] = {};
     mainloop(accumulators, p, first_image, image_end);
     TWINSTREAM_UNROLL
     for (unsigned i = 0; i < GROUPS; ++i)
         of_warps[(threadIdx.x / WARP_LEN * GROUPS + i) * WARP_LEN + threadIdx.x % WARP_LEN] =
-            make_float4(accumulators[i][0], accumulators[i][1], accumulators[i][2], accumulators[i][3]);
+            make_float4(accumulators[i][0], accumulators[i][1], accumulators[i][2],
+                        accumulators[i][3]);
     __syncthreads();
-    if (threadIdx.x >= GROUPS * WARP_LEN)
-        return;
+    if (threadIdx.x >= GROUPS * WARP_LEN) return;
 
     float total[4] = {};
     for (unsigned i = 0; i < WARPS; ++i) {

@@ -63,8 +63,7 @@ struct Stem {
             // Any byte of the image will do in the place of what lies outside.
             const uint64_t pixel = inside[n] ? static_cast<uint64_t>(y) * p.width + x : 0;
             TWINSTREAM_UNROLL
-            for (unsigned c = 0; c < 3; ++c)
-                bytes[n][c] = image[pixel * 3 + c];
+            for (unsigned c = 0; c < 3; ++c) bytes[n][c] = image[pixel * 3 + c];
         }
         TWINSTREAM_UNROLL
         for (unsigned n = 0; n < PIXELS_EACH; ++n) {
@@ -89,12 +88,11 @@ struct Stem {
         for (unsigned i = 0; i < 2; ++i) {
             const unsigned row = warp * WARP_ROWS + i * 16 + lane % 16;
             const unsigned pixel = row < CONV_PIXELS ? row : CONV_PIXELS - 1;
-            pixels[i] = ptx::shared_address(shared) + pixel_offset(pixel)
-                        + lane / 16 * CHUNK_BYTES;
+            pixels[i] = ptx::shared_address(shared) + pixel_offset(pixel) + lane / 16 * CHUNK_BYTES;
         }
-        const uint32_t filter = ptx::shared_address(shared + PATCH_BYTES)
-                                + (lane % 8 + lane / 16 * 8) * FILTER_STRIDE
-                                + lane / 8 % 2 * CHUNK_BYTES;
+        const uint32_t filter = ptx::shared_address(shared + PATCH_BYTES) +
+                                (lane % 8 + lane / 16 * 8) * FILTER_STRIDE +
+                                lane / 8 % 2 * CHUNK_BYTES;
         TWINSTREAM_UNROLL_BY(2)
         for (unsigned step = 0; step < KERNEL_ROWS * 2; ++step) {
             const unsigned offset = step / 2 * PATCH_ROW_BYTES + step % 2 * 2 * CHUNK_BYTES;
@@ -142,14 +140,13 @@ struct Stem {
         for (unsigned i = threadIdx.x; i < POOLED_HEIGHT * POOLED_WIDTH * CHUNKS; i += THREADS) {
             const unsigned chunk = i % CHUNKS, y = i / CHUNKS / POOLED_WIDTH;
             const unsigned x = i / CHUNKS % POOLED_WIDTH;
-            if (pooled_y + y >= p.pooled_height || pooled_x + x >= p.pooled_width)
-                continue;
+            if (pooled_y + y >= p.pooled_height || pooled_x + x >= p.pooled_width) continue;
             uint4 largest = make_uint4(0, 0, 0, 0);
             TWINSTREAM_UNROLL
             for (unsigned tap = 0; tap < 9; ++tap) {
                 const unsigned row = (2 * y + tap / 3) * CONV_WIDTH + 2 * x + tap % 3;
-                const uint4 value = *reinterpret_cast<const uint4 *>(shared + row * RESULT_STRIDE
-                                                                     + chunk * CHUNK_BYTES);
+                const uint4 value = *reinterpret_cast<const uint4 *>(shared + row * RESULT_STRIDE +
+                                                                     chunk * CHUNK_BYTES);
                 largest = make_uint4(
                     ptx::max_f16x2(largest.x, value.x), ptx::max_f16x2(largest.y, value.y),
                     ptx::max_f16x2(largest.z, value.z), ptx::max_f16x2(largest.w, value.w));

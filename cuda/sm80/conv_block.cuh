@@ -32,7 +32,7 @@ TWINSTREAM_DEVICE uint32_t slice_begin(const twinstream_conv_params &p, uint32_t
 
 template <class Tile>
 class ConvBlock {
-public:
+   public:
     TWINSTREAM_DEVICE ConvBlock(const twinstream_conv_params &params, unsigned char *shared_memory)
         : p(params), shared(shared_memory), stages(ptx::shared_address(shared_memory)),
           place(ConvPlace::of_block<Tile>(params)) {}
@@ -55,60 +55,60 @@ public:
         store(result_stage);
     }
 
-private:
+   private:
     // Starts the first STAGES - 1 copies: weights and bias, which no kernel writes, before all
     // else.
- TWINSTREAM_DEVICE void prologue(ConvCopier<Tile> &copier, uint32_t step_len) {
-     if (threadIdx.x < Tile::N * sizeof(float) / CHUNK_BYTES)
-         ptx::cp_async_16(stages + ConvShared<Tile>::BIAS + threadIdx.x * CHUNK_BYTES,
-                          global<const float>(p.bias) + place.first_channel + threadIdx.x * 4,
-                          CHUNK_BYTES);
-     TWINSTREAM_ROLL
-     for (uint32_t step = 0; step < Tile::STAGES - 1 && step < step_len; ++step)
-         copier.copy_weights(stages + step * Tile::STAGE_BYTES);
-     ptx::wait_for_previous_kernel();
-     ptx::allow_next_kernel();
-     __syncthreads();
-     TWINSTREAM_ROLL
-     for (uint32_t step = 0; step < Tile::STAGES - 1; ++step) {
-         if (step < step_len)
-             copier.copy_input(stages + step * Tile::STAGE_BYTES);
-         else if (step == step_len)
-             copy_residual(stages + step * Tile::STAGE_BYTES);
-         ptx::cp_async_commit();
-     }
- }
+    TWINSTREAM_DEVICE void prologue(ConvCopier<Tile> &copier, uint32_t step_len) {
+        if (threadIdx.x < Tile::N * sizeof(float) / CHUNK_BYTES)
+            ptx::cp_async_16(stages + ConvShared<Tile>::BIAS + threadIdx.x * CHUNK_BYTES,
+                             global<const float>(p.bias) + place.first_channel + threadIdx.x * 4,
+                             CHUNK_BYTES);
+        TWINSTREAM_ROLL
+        for (uint32_t step = 0; step < Tile::STAGES - 1 && step < step_len; ++step)
+            copier.copy_weights(stages + step * Tile::STAGE_BYTES);
+        ptx::wait_for_previous_kernel();
+        ptx::allow_next_kernel();
+        __syncthreads();
+        TWINSTREAM_ROLL
+        for (uint32_t step = 0; step < Tile::STAGES - 1; ++step) {
+            if (step < step_len)
+                copier.copy_input(stages + step * Tile::STAGE_BYTES);
+            else if (step == step_len)
+                copy_residual(stages + step * Tile::STAGE_BYTES);
+            ptx::cp_async_commit();
+        }
+    }
 
     // Multiplies all steps; returns the stage that holds the residual and is free for the results.
- TWINSTREAM_DEVICE uint32_t mainloop(Accumulators<Tile> &accumulators, ConvCopier<Tile> &copier,
-                                     uint32_t step_len) {
-     constexpr unsigned PARTS = STEP_LEN / MMA_K;
-     const WarpMma<Tile> warp_mma;
-     Fragments<Tile> fragments[2];
-     uint32_t stage = stages, freed = stages + (Tile::STAGES - 1) * Tile::STAGE_BYTES;
-     ptx::cp_async_wait<Tile::STAGES - 2>();
-     __syncthreads();
-     warp_mma.load(fragments[0], stage, 0);
-     TWINSTREAM_ROLL
-     for (uint32_t step = 0; step < step_len; ++step) {
-         TWINSTREAM_UNROLL
-         for (unsigned part = 0; part < PARTS; ++part) {
-             // The operands of the next part load while this one is multiplied.
-             if (part + 1 < PARTS) {
-                 warp_mma.load(fragments[(part + 1) % 2], stage, part + 1);
-             } else {
-                 freed = stage;
-                 stage = next(stage);
-                 ptx::cp_async_wait<Tile::STAGES - 2>();
-                 __syncthreads();
-                 if (step + 1 < step_len) warp_mma.load(fragments[0], stage, 0);
-             }
-             mma(accumulators, fragments[part % 2]);
-             if (part == 0) copy_next(copier, step + Tile::STAGES - 1, step_len, freed);
-         }
-     }
-     return stage;
- }
+    TWINSTREAM_DEVICE uint32_t mainloop(Accumulators<Tile> &accumulators, ConvCopier<Tile> &copier,
+                                        uint32_t step_len) {
+        constexpr unsigned PARTS = STEP_LEN / MMA_K;
+        const WarpMma<Tile> warp_mma;
+        Fragments<Tile> fragments[2];
+        uint32_t stage = stages, freed = stages + (Tile::STAGES - 1) * Tile::STAGE_BYTES;
+        ptx::cp_async_wait<Tile::STAGES - 2>();
+        __syncthreads();
+        warp_mma.load(fragments[0], stage, 0);
+        TWINSTREAM_ROLL
+        for (uint32_t step = 0; step < step_len; ++step) {
+            TWINSTREAM_UNROLL
+            for (unsigned part = 0; part < PARTS; ++part) {
+                // The operands of the next part load while this one is multiplied.
+                if (part + 1 < PARTS) {
+                    warp_mma.load(fragments[(part + 1) % 2], stage, part + 1);
+                } else {
+                    freed = stage;
+                    stage = next(stage);
+                    ptx::cp_async_wait<Tile::STAGES - 2>();
+                    __syncthreads();
+                    if (step + 1 < step_len) warp_mma.load(fragments[0], stage, 0);
+                }
+                mma(accumulators, fragments[part % 2]);
+                if (part == 0) copy_next(copier, step + Tile::STAGES - 1, step_len, freed);
+            }
+        }
+        return stage;
+    }
 
     TWINSTREAM_DEVICE uint32_t next(uint32_t stage) const {
         const bool last = stage == stages + (Tile::STAGES - 1) * Tile::STAGE_BYTES;
@@ -133,14 +133,13 @@ private:
 
     // Distance from the output's first value to this thread's first chunk of the tile.
     TWINSTREAM_DEVICE uint64_t output_index() const {
-        return static_cast<uint64_t>(place.first_pixel + threadIdx.x / RESULT_CHUNKS)
-                   * p.output_channels
-               + place.first_channel + threadIdx.x % RESULT_CHUNKS * CHUNK_LEN;
+        return static_cast<uint64_t>(place.first_pixel + threadIdx.x / RESULT_CHUNKS) *
+                   p.output_channels +
+               place.first_channel + threadIdx.x % RESULT_CHUNKS * CHUNK_LEN;
     }
 
     TWINSTREAM_DEVICE void copy_residual(uint32_t stage) const {
-        if (p.residual == 0)
-            return;
+        if (p.residual == 0) return;
         const f16 *from = global<const f16>(p.residual) + output_index();
         TWINSTREAM_UNROLL
         for (unsigned i = 0; i < Tile::M / RESULT_ROW_STEP; ++i) {
@@ -153,8 +152,8 @@ private:
     }
 
     // Leaves this block's accumulators to the block that comes last to the tile. In that block,
-    // replaces them by the total over all slices, added in the slices' order whoever comes last, and
-    // returns true.
+    // replaces them by the total over all slices, added in the slices' order whoever comes last,
+    // and returns true.
     TWINSTREAM_DEVICE bool reduce(Accumulators<Tile> &accumulators) const {
         constexpr unsigned QUADS = Tile::MMAS_M * Tile::MMAS_N;
         const uint32_t tile = blockIdx.y * gridDim.x + blockIdx.x;
@@ -206,7 +205,8 @@ private:
     }
 
     // Turns accumulators into results: bias, residual, ReLU, in f32 and rounded once.
-    TWINSTREAM_DEVICE void epilogue(const Accumulators<Tile> &accumulators, uint32_t result_stage) const {
+    TWINSTREAM_DEVICE void epilogue(const Accumulators<Tile> &accumulators,
+                                    uint32_t result_stage) const {
         const WarpMma<Tile> warp_mma;
         const unsigned lane = threadIdx.x % WARP_LEN, group = lane / 4, pair = lane % 4;
         const float *const bias = reinterpret_cast<const float *>(shared + ConvShared<Tile>::BIAS);

@@ -102,7 +102,7 @@ TWINSTREAM_DEVICE void mma(Accumulators<Tile> &accumulators, const Fragments<Til
     for (unsigned i = 0; i < Tile::MMAS_M; ++i) {
         TWINSTREAM_UNROLL
         for (unsigned j = 0; j < Tile::MMAS_N; ++j) {
-            const uint32_t(&right)[4] = of.right[j / 2];
+            const uint32_t (&right)[4] = of.right[j / 2];
             ptx::mma_m16n8k16(accumulators.values[i][j], of.left[i], right[j % 2 * 2],
                               right[j % 2 * 2 + 1]);
         }
