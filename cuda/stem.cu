@@ -96,17 +96,17 @@ struct Stem {
         TWINSTREAM_UNROLL_BY(2)
         for (unsigned step = 0; step < KERNEL_ROWS * 2; ++step) {
             const unsigned offset = step / 2 * PATCH_ROW_BYTES + step % 2 * 2 * CHUNK_BYTES;
-            uint32_t left[2][4];
+            uint32_t a[2][4];
             TWINSTREAM_UNROLL
-            for (unsigned i = 0; i < 2; ++i) ptx::ldmatrix_x4(left[i], pixels[i] + offset);
+            for (unsigned i = 0; i < 2; ++i) ptx::ldmatrix_x4(a[i], pixels[i] + offset);
             TWINSTREAM_UNROLL
             for (unsigned j = 0; j < CHANNELS / 8; j += 2) {
-                uint32_t right[4];
-                ptx::ldmatrix_x4(right, filter + j * 8 * FILTER_STRIDE + step * 2 * CHUNK_BYTES);
+                uint32_t b[4];
+                ptx::ldmatrix_x4(b, filter + j * 8 * FILTER_STRIDE + step * 2 * CHUNK_BYTES);
                 TWINSTREAM_UNROLL
                 for (unsigned i = 0; i < 2; ++i) {
-                    ptx::mma_m16n8k16(accumulators[i][j], left[i], right[0], right[1]);
-                    ptx::mma_m16n8k16(accumulators[i][j + 1], left[i], right[2], right[3]);
+                    ptx::mma_m16n8k16(accumulators[i][j], a[i], b[0], b[1]);
+                    ptx::mma_m16n8k16(accumulators[i][j + 1], a[i], b[2], b[3]);
                 }
             }
         }

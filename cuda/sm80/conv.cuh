@@ -1,4 +1,4 @@
-// Convolution as a matrix product that never forms its left operand: rows are output pixels,
+// Convolution as a matrix product that never forms its A: rows are output pixels,
 // columns output channels, K the taps times the input channels (launch.h: twinstream_conv_params).
 //
 // Every step of K is one tap and 64 channels, so a row of a stage is 128 contiguous bytes of one
@@ -122,7 +122,7 @@ class ConvCopier {
     TWINSTREAM_DEVICE void copy_weights(uint32_t stage) {
         TWINSTREAM_UNROLL
         for (unsigned row = 0; row < Tile::N; row += ROW_STEP)
-            ptx::cp_async_16(stage + Tile::LEFT_BYTES + to + row * ROW_BYTES,
+            ptx::cp_async_16(stage + Tile::A_BYTES + to + row * ROW_BYTES,
                              weights + static_cast<uint64_t>(row / BLOCK_LEN) * block_bytes +
                                  row % BLOCK_LEN * ROW_BYTES,
                              CHUNK_BYTES);

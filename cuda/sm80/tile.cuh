@@ -1,7 +1,7 @@
 // A block's share of a matrix product: the tile's sizes, where its operands lie in shared memory,
 // and the multiplication of one stage by tensor cores.
 //
-// A stage holds 64 values of K for M rows of the left operand and N rows of the right one, both
+// A stage holds 64 values of K for M rows of A and N rows of B, both
 // K-major: a row is 128 bytes, all banks of shared memory once. Its eight 16-byte chunks are
 // permuted by chunk ^ (row % 8), so that eight rows at the same chunk (what ldmatrix reads at a
 // time) as well as eight chunks of the same row (what copies write at a time) touch every bank
@@ -38,7 +38,7 @@ struct Tile {
     // Matrix instructions a warp and 16 of K: each 16 rows by 8 columns.
     static constexpr unsigned MMAS_M = WARP_M / 16;
     static constexpr unsigned MMAS_N = WARP_N / 8;
-    static constexpr unsigned LEFT_BYTES = M * ROW_BYTES;
+    static constexpr unsigned A_BYTES = M * ROW_BYTES;
     static constexpr unsigned STAGE_BYTES = (M + N) * ROW_BYTES;
 
     static_assert(WARP_M % 16 == 0 && WARP_N % 16 == 0, "ldmatrix loads 16 rows at a time");
@@ -49,9 +49,9 @@ struct Tile {
 // What a warp multiplies at a time, and what it adds up.
 template <class Tile>
 struct Fragments {
-    uint32_t left[Tile::MMAS_M][4];
+    uint32_t a[Tile::MMAS_M][4];
     // Two neighbouring groups of 8 columns each.
-    uint32_t right[Tile::MMAS_N / 2][4];
+    uint32_t b[Tile::MMAS_N / 2][4];
 };
 
 // sum[i][j] is the warp's 16 x 8 outputs at row 16 i and column 8 j, laid out as ptx/mma.cuh says.
@@ -66,33 +66,32 @@ struct WarpMma {
     // First row and column of the warp within the tile.
     unsigned row;
     unsigned column;
-    uint32_t left_offset;
-    uint32_t right_offset;
+    uint32_t a_offset;
+    uint32_t b_offset;
 
     TWINSTREAM_DEVICE WarpMma() {
         const unsigned lane = threadIdx.x % WARP_LEN, warp = threadIdx.x / WARP_LEN;
         row = warp % Tile::WARPS_M * Tile::WARP_M;
         column = warp / Tile::WARPS_M * Tile::WARP_N;
         // Lanes 0-15 name the 16 rows at the first 8 of K, lanes 16-31 the same at the next 8.
-        left_offset = operand_offset(row + lane % 16, lane / 16);
+        a_offset = operand_offset(row + lane % 16, lane / 16);
         // Lanes 0-7 name 8 columns at the first 8 of K, 8-15 at the next 8, 16-31 the next 8
         // columns.
-        right_offset =
-            Tile::LEFT_BYTES + operand_offset(column + lane % 8 + lane / 16 * 8, lane / 8 % 2);
+        b_offset = Tile::A_BYTES + operand_offset(column + lane % 8 + lane / 16 * 8, lane / 8 % 2);
     }
 
     // Loads the operands of 16 of the stage's values of K, the part_index-th.
     TWINSTREAM_DEVICE void load(Fragments<Tile> &to, uint32_t stage, unsigned part_index) const {
         // The chunk's number is even at part 0, so stepping to another part flips bits 5 and 6
         // alone: it commutes with the permutation.
-        const uint32_t left = stage + (left_offset ^ part_index * 2 * CHUNK_BYTES);
-        const uint32_t right = stage + (right_offset ^ part_index * 2 * CHUNK_BYTES);
+        const uint32_t a = stage + (a_offset ^ part_index * 2 * CHUNK_BYTES);
+        const uint32_t b = stage + (b_offset ^ part_index * 2 * CHUNK_BYTES);
         TWINSTREAM_UNROLL
         for (unsigned i = 0; i < Tile::MMAS_M; ++i)
-            ptx::ldmatrix_x4(to.left[i], left + i * 16 * ROW_BYTES);
+            ptx::ldmatrix_x4(to.a[i], a + i * 16 * ROW_BYTES);
         TWINSTREAM_UNROLL
         for (unsigned j = 0; j < Tile::MMAS_N / 2; ++j)
-            ptx::ldmatrix_x4(to.right[j], right + j * 16 * ROW_BYTES);
+            ptx::ldmatrix_x4(to.b[j], b + j * 16 * ROW_BYTES);
     }
 };
 
@@ -102,9 +101,8 @@ TWINSTREAM_DEVICE void mma(Accumulators<Tile> &accumulators, const Fragments<Til
     for (unsigned i = 0; i < Tile::MMAS_M; ++i) {
         TWINSTREAM_UNROLL
         for (unsigned j = 0; j < Tile::MMAS_N; ++j) {
-            const uint32_t (&right)[4] = of.right[j / 2];
-            ptx::mma_m16n8k16(accumulators.values[i][j], of.left[i], right[j % 2 * 2],
-                              right[j % 2 * 2 + 1]);
+            const uint32_t (&b)[4] = of.b[j / 2];
+            ptx::mma_m16n8k16(accumulators.values[i][j], of.a[i], b[j % 2 * 2], b[j % 2 * 2 + 1]);
         }
     }
 }
