@@ -186,6 +186,13 @@ void open_device() {
     std::printf("device: %s\n", name);
 }
 
+void close_device() {
+    for (void *module : modules)
+        check(cuModuleUnload(module), "cuModuleUnload");
+    check(cuStreamDestroy_v2(stream), "cuStreamDestroy");
+    check(cuDevicePrimaryCtxRelease_v2(0), "cuDevicePrimaryCtxRelease");
+}
+
 Memory::Memory(std::size_t len_bytes) : bytes(len_bytes, 0xff) {
     if (len_bytes > 0)
         check(cuMemAlloc_v2(&address, len_bytes), "cuMemAlloc");

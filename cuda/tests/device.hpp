@@ -15,6 +15,8 @@ namespace twinstream::tests {
 // Opens the device and loads the kernels. Where there is no driver or no device it ends the program
 // with status 77 and says so.
 void open_device();
+// At the end, when all memory is gone.
+void close_device();
 
 // Memory of the device and what the host has of it. Every byte is 0xff at first: NaN as f16 and as
 // f32.
