@@ -22,8 +22,7 @@ int main(int argument_len, char **arguments) {
     test_stem(seed);
     test_conv(seed, random_len);
     close_device();
-    if (all_failed_len == 0)
-        return 0;
+    if (all_failed_len == 0) return 0;
     std::printf("%u cases failed\n", all_failed_len);
     return 1;
 }
