@@ -22,8 +22,8 @@ struct Entry {
 };
 
 constexpr Entry entries[] = {
-#define TWINSTREAM_CONV_TILE(NAME, ARCH, DTYPE, M, N, WARPS_M, WARPS_N, STAGES, BLOCKS_MIN, \
-                             SHARED_BYTES)                                                 \
+#define TWINSTREAM_CONV_TILE(NAME, ARCH, DTYPE, M, N, WARPS_M, WARPS_N, STAGES, BLOCKS_MIN,        \
+                             SHARED_BYTES)                                                         \
     {#NAME, M, N, Tile<M, N, WARPS_M, WARPS_N, STAGES>::THREADS, SHARED_BYTES},
 #include "../tiles.inc"
 };
@@ -95,8 +95,7 @@ struct Conv {
 
     std::vector<std::uint16_t> f16_list(Random &random, std::size_t len) const {
         std::vector<std::uint16_t> values(len);
-        for (std::uint16_t &value : values)
-            value = to_f16(random.value(c.data, 1.0f));
+        for (std::uint16_t &value : values) value = to_f16(random.value(c.data, 1.0f));
         return values;
     }
     std::size_t output_len(unsigned images) const {
@@ -106,12 +105,12 @@ struct Conv {
         return (c.out(side) - 1) * c.shortcut_stride + 1;
     }
     std::size_t shortcut_len() const {
-        return std::size_t{c.len} * shortcut_side(c.height) * shortcut_side(c.width)
-               * c.shortcut_channels;
+        return std::size_t{c.len} * shortcut_side(c.height) * shortcut_side(c.width) *
+               c.shortcut_channels;
     }
     std::size_t k_len() const {
-        return std::size_t{taps_in_use(c, c.height)[1]} * taps_in_use(c, c.width)[1] * c.channels
-               + c.shortcut_channels;
+        return std::size_t{taps_in_use(c, c.height)[1]} * taps_in_use(c, c.width)[1] * c.channels +
+               c.shortcut_channels;
     }
 
     // Into the order that launch.h prescribes.
@@ -129,9 +128,9 @@ struct Conv {
                     for (unsigned column = column_first; column < column_first + column_len;
                          ++column)
                         for (unsigned i = 0; i < 64; ++i)
-                            put(filter[((std::size_t{o} * c.kernel + row) * c.kernel + column)
-                                           * c.channels
-                                       + block + i]);
+                            put(filter[((std::size_t{o} * c.kernel + row) * c.kernel + column) *
+                                           c.channels +
+                                       block + i]);
             for (unsigned i = 0; i < c.shortcut_channels; ++i)
                 put(shortcut_filter[std::size_t{o} * c.shortcut_channels + i]);
         }
@@ -187,23 +186,21 @@ struct Conv {
             for (unsigned column = 0; column < c.kernel; ++column) {
                 const unsigned in_y = y * c.stride + row - c.padding();
                 const unsigned in_x = x * c.stride + column - c.padding();
-                if (in_y >= c.height || in_x >= c.width)
-                    continue;
+                if (in_y >= c.height || in_x >= c.width) continue;
                 const std::size_t pixel = (std::size_t{image} * c.height + in_y) * c.width + in_x;
                 const std::size_t tap = (std::size_t{o} * c.kernel + row) * c.kernel + column;
                 for (unsigned i = 0; i < c.channels; ++i)
                     add(input[pixel * c.channels + i], filter[tap * c.channels + i]);
             }
         const std::size_t pixel =
-            (std::size_t{image} * shortcut_side(c.height) + y * c.shortcut_stride)
-                * shortcut_side(c.width)
-            + x * c.shortcut_stride;
+            (std::size_t{image} * shortcut_side(c.height) + y * c.shortcut_stride) *
+                shortcut_side(c.width) +
+            x * c.shortcut_stride;
         for (unsigned i = 0; i < c.shortcut_channels; ++i)
             add(shortcut[pixel * c.shortcut_channels + i],
                 shortcut_filter[std::size_t{o} * c.shortcut_channels + i]);
         sum.add(bias[o]);
-        if (c.residual)
-            sum.add(from_f16(residual[index]));
+        if (c.residual) sum.add(from_f16(residual[index]));
         return sum;
     }
 
@@ -224,8 +221,8 @@ struct Conv {
                                       from_f16(to_f16(static_cast<float>(value))));
             else
                 worst.compare(index, from_f16(output[index]), value,
-                              sum_error(static_cast<double>(k_len() + 2), sum.magnitude)
-                                  + f16_error(value));
+                              sum_error(static_cast<double>(k_len() + 2), sum.magnitude) +
+                                  f16_error(value));
         }
         worst.require(c.text());
         if (!output.untouched(output_len(c.len)))
@@ -319,17 +316,14 @@ void test_conv(std::uint64_t seed, unsigned random_len) {
     };
     for (const Entry &entry : entries) {
         Subject subject(entry.name);
-        for (const Case &c : cases_of(entry))
-            attempt(subject, c);
+        for (const Case &c : cases_of(entry)) attempt(subject, c);
         subject.report();
     }
     Subject long_rows("conv, rows as long as at 224x224");
-    for (const Case &c : long_cases())
-        attempt(long_rows, c);
+    for (const Case &c : long_cases()) attempt(long_rows, c);
     long_rows.report();
     Subject any("conv, random cases");
-    for (unsigned i = 0; i < random_len; ++i)
-        attempt(any, random_case(random));
+    for (unsigned i = 0; i < random_len; ++i) attempt(any, random_case(random));
     any.report();
 }
 

@@ -61,16 +61,15 @@ void test_results() {
 
 void test_all() {
     test_operands();
-#define TWINSTREAM_CONV_TILE(NAME, ARCH, DTYPE, M, N, WARPS_M, WARPS_N, STAGES, ...) \
+#define TWINSTREAM_CONV_TILE(NAME, ARCH, DTYPE, M, N, WARPS_M, WARPS_N, STAGES, ...)               \
     test_results<Tile<M, N, WARPS_M, WARPS_N, STAGES>>();
 #include "../../tiles.inc"
     // The stem; of its pixels, groups of eight that go on in the next row do share banks.
     using namespace stem_layout;
     for (unsigned row = 0; row < CONV_HEIGHT; ++row)
         for (unsigned column = 0; column + 8 <= CONV_WIDTH; ++column)
-            require_free("pixels of the stem", 8, 16, [&](unsigned i) {
-                return pixel_offset(row * CONV_WIDTH + column + i);
-            });
+            require_free("pixels of the stem", 8, 16,
+                         [&](unsigned i) { return pixel_offset(row * CONV_WIDTH + column + i); });
     require_free("weights of the stem", 8, 16, [](unsigned i) { return i * FILTER_STRIDE; });
     require_free("sums of the stem", 32, 4,
                  [](unsigned i) { return i / 4 * RESULT_STRIDE + i % 4 * 4; });
