@@ -60,9 +60,7 @@ pub(crate) fn fence(call: impl FnOnce() -> Outcome<()>) -> i32 {
         Ok(Ok(())) => return Status::Ok as i32,
         Ok(Err(failed)) => failed,
         Err(panic) => {
-            let text = panic.downcast_ref::<&str>().copied();
-            let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-            let text = format!("a panic inside Twinstream: {}", text.unwrap_or("of unknown kind"));
+            let text = format!("a panic inside Twinstream: {}", twinstream::panic_text(&*panic));
             Failed::new(Status::Panic, text)
         }
     };
