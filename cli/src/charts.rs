@@ -140,7 +140,7 @@ fn drawn(
             .map_err(|error| anyhow!("cannot draw: {error}"))?;
     }
     let (tag, rest) = text.split_once('>').ok_or_else(|| anyhow!("cannot draw: no tag"))?;
-    let title = crate::html::escape(title);
+    let title = escape(title);
     Ok(format!("{tag} role=\"img\"><title>{title}</title>{style}{rest}"))
 }
 
@@ -351,6 +351,11 @@ fn label(value: f64) -> String {
     let text = format!("{value:.decimals$}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
     if text == "-0" { "0".to_string() } else { text.to_string() }
+}
+
+/// A text within SVG and HTML.
+pub(crate) fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 #[cfg(test)]
