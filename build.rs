@@ -97,7 +97,7 @@ mod cuda {
     const BINDINGS: [(&str, &str, &str); 2] = [
         (
             "cuda/launch.h",
-            "src/backend/cuda/launch.rs",
+            "src/backend/cuda/kernels/abi.rs",
             "//! Parameter structs and launch sizes of the kernels, made by bindgen from \
              `cuda/launch.h`.",
         ),
@@ -143,7 +143,7 @@ mod cuda {
         println!("cargo::rustc-cfg=twinstream_emulated");
         // For the build scripts of packages that use this one.
         println!("cargo::metadata=emulated=1");
-        let kernels = files("cuda", "cu");
+        let kernels = kernels();
         let hosts = [files("cuda/emulator", "cpp"), files("cuda/emulator/driver", "cpp")].concat();
         let mut build = cc::Build::new();
         build
@@ -177,7 +177,7 @@ mod cuda {
             // The host looks a kernel up in the module that is called as its file.
             format!("({name:?}, include_bytes!({fatbin:?})),\n")
         };
-        let list: String = files("cuda", "cu").into_iter().map(compile).collect();
+        let list: String = kernels().into_iter().map(compile).collect();
         let all = folder.join("fatbins.rs");
         fs::write(&all, format!("&[{list}]"))
             .unwrap_or_else(|error| fail(&format!("{}: {error}", all.display())));
@@ -213,14 +213,27 @@ mod cuda {
         }
     }
 
+    /// The kernels' sources: of `cuda` itself and of its folders by architecture.
+    fn kernels() -> Vec<PathBuf> {
+        let is_architecture = |name: &OsStr| name.as_encoded_bytes().starts_with(b"sm");
+        let folders = entries("cuda").into_iter().filter(|path| path.is_dir());
+        let folders = folders.filter(|path| path.file_name().is_some_and(is_architecture));
+        std::iter::once(PathBuf::from("cuda")).chain(folders).flat_map(|f| files(f, "cu")).collect()
+    }
+
     /// The files of `folder` with this suffix, in order.
-    fn files(folder: &str, suffix: &str) -> Vec<PathBuf> {
-        let entries =
-            fs::read_dir(folder).unwrap_or_else(|error| fail(&format!("{folder}: {error}")));
-        let mut found: Vec<PathBuf> = entries
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter(|path| path.extension() == Some(OsStr::new(suffix)))
-            .collect();
+    fn files(folder: impl AsRef<Path>, suffix: &str) -> Vec<PathBuf> {
+        let mut found = entries(folder);
+        found.retain(|path| path.extension() == Some(OsStr::new(suffix)));
+        found
+    }
+
+    /// What lies in `folder`, in order.
+    fn entries(folder: impl AsRef<Path>) -> Vec<PathBuf> {
+        let folder = folder.as_ref();
+        let entries = fs::read_dir(folder)
+            .unwrap_or_else(|error| fail(&format!("{}: {error}", folder.display())));
+        let mut found: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
         found.sort();
         found
     }

@@ -4,7 +4,8 @@
 // groups take turns at the pixels. Sums are f32, in a fixed order.
 
 #include "common.cuh"
-#include "ptx.cuh"
+#include "ptx/mma.cuh"
+#include "ptx/pdl.cuh"
 
 namespace twinstream::kernels {
 

@@ -3,7 +3,7 @@
 // With nvcc this is CUDA; with a host compiler emulator/cuda.hpp stands in for the language:
 // threadIdx, blockIdx, gridDim, __syncthreads, __shfl_xor_sync, uint2, uint4, float2, float4 and
 // the like. Kernels use no name of CUDA's that is not listed in that file, hold no asm (see
-// ptx.cuh), and keep all shared memory in one dynamic array.
+// ptx/), and keep all shared memory in one dynamic array.
 #pragma once
 
 #include "launch.h"

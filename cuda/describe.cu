@@ -5,7 +5,8 @@
 // batch may be under way: computing would wait for megabytes.
 
 #include "common.cuh"
-#include "ptx.cuh"
+#include "ptx/ld_st.cuh"
+#include "ptx/pdl.cuh"
 
 namespace twinstream::kernels {
 

@@ -9,7 +9,9 @@
 // while the kernel ahead still runs.
 
 #include "common.cuh"
-#include "ptx.cuh"
+#include "ptx/ld_st.cuh"
+#include "ptx/mma.cuh"
+#include "ptx/pdl.cuh"
 
 namespace twinstream::kernels {
 

@@ -84,7 +84,7 @@ typedef struct {
 } twinstream_stem_params;
 TWINSTREAM_SIZE_IS(twinstream_stem_params, 96);
 
-/* Kernels `conv_*`, one a tile of tiles.inc: convolution with bias, and as wanted
+/* Kernels `conv_*`, one a TWINSTREAM_CONV_TILE of tiles.inc: convolution with bias, and as wanted
  * with residual addition, the block's projection shortcut and ReLU, in this order:
  *     output = relu(round_to_f16(conv(input) + conv1x1(shortcut) + bias + residual))
  * with f16 products summed in f32. The kernels differ only in the tile of M output pixels by N

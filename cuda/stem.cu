@@ -10,7 +10,9 @@
 // 224) never leaves the chip.
 
 #include "common.cuh"
-#include "ptx.cuh"
+#include "ptx/ld_st.cuh"
+#include "ptx/mma.cuh"
+#include "ptx/pdl.cuh"
 #include "stem.cuh"
 
 namespace twinstream::kernels {

@@ -6,7 +6,7 @@
 // NaN first, then larger logits in IEEE's total order, then lower indices.
 
 #include "common.cuh"
-#include "ptx.cuh"
+#include "ptx/pdl.cuh"
 
 namespace twinstream::kernels {
 

@@ -50,10 +50,13 @@ extern "C" {
 /* Of this header. A library of another one refuses to create engines (TWINSTREAM_ABI). Raised when
  * something that exists changes; functions, statuses and fields at the end of structs are added
  * without. */
-#define TWINSTREAM_ABI_VERSION 1u
+#define TWINSTREAM_ABI_VERSION 2u
 
 /* A timeout that never ends. */
 #define TWINSTREAM_FOREVER UINT64_MAX
+
+/* What a call, or a request, came to: one of the values below, or of a later library's. */
+typedef int32_t twinstream_status;
 
 /* Statuses. A value is never given another meaning, and never given up. */
 enum {
@@ -146,12 +149,34 @@ typedef uint64_t twinstream_request;
  * over what takes long. It may make any call that does not block: lease, commit, submit, release
  * its own request. `status` is TWINSTREAM_OK or an answer in place of a result; `result` is then
  * NULL, else it holds until the request is released, here or later, by whoever took it over. */
-typedef void (*twinstream_callback)(void *user_data, twinstream_request request, int32_t status,
-                                    const float *result);
+typedef void (*twinstream_callback)(void *user_data, twinstream_request request,
+                                    twinstream_status status, const float *result);
 
 /* Takes a log message, on any thread, one at a time. `text` holds during the call. It must not call
  * the library, which is refused where it would block. */
 typedef void (*twinstream_log_callback)(void *user_data, int32_t level, const char *text);
+
+/* What the CPU backend is opened with. Set all to zero, then struct_size. */
+typedef struct twinstream_cpu_options {
+    uint32_t struct_size;
+    uint32_t thread_len; /* that compute; 0: one for each processor */
+} twinstream_cpu_options;
+
+/* What the CUDA backend is opened with. Set all to zero, then struct_size. */
+typedef struct twinstream_cuda_options {
+    uint32_t struct_size;
+    uint32_t reserved;       /* 0 */
+    const char *device;      /* number, or UUID as by nvidia-smi -L; NULL: the first */
+    const char *tuning_path; /* file of `twinstream tune`; NULL: the usual one, if any */
+} twinstream_cuda_options;
+
+/* What the null backend is opened with. Set all to zero, then struct_size. */
+typedef struct twinstream_null_options {
+    uint32_t struct_size;
+    uint32_t reserved;    /* 0 */
+    uint64_t image_bytes; /* of an image, up to 268,435,456; 0: 3,072 */
+    uint64_t result_len;  /* values of a result, up to 1,048,576; 0: 10 */
+} twinstream_null_options;
 
 /* How an engine is made. Filled with defaults by twinstream_options_init, which are meant to be
  * kept; only weights_path must be set, or another backend. */
@@ -163,21 +188,19 @@ typedef struct twinstream_options {
     const char *weights_path;     /* a safetensors file; CPU and CUDA */
     const char *config_path;      /* NULL: config.json beside the weights, if there is one */
     const char *policy;           /* how batches are chosen: docs/SIMULATION.md; NULL: "stream" */
-    const char *device;           /* CUDA: number, or UUID as by nvidia-smi -L; NULL: the first */
-    const char *tuning_path;      /* CUDA: file of `twinstream tune`; NULL: the usual one, if any */
+    /* Each is read with its backend alone; NULL: defaults. */
+    const twinstream_cpu_options *cpu;
+    const twinstream_cuda_options *cuda;
+    const twinstream_null_options *null;
     uint32_t height;              /* of images in pixels; 0: the network's own */
     uint32_t width;               /* the same */
-    uint32_t thread_len;          /* that compute, CPU; 0: one for each processor */
     uint32_t top_k;               /* classes to answer with, CPU and CUDA; 0: logits instead */
-    uint64_t null_image_bytes;    /* of an image, null backend; 1 to 268,435,456 */
-    uint64_t null_result_len;     /* values of a result, null backend; 1 to 1,048,576 */
+    int32_t core;                 /* the engine's thread is pinned to; -1: the system chooses */
     uint64_t slot_len;            /* requests alive at a time, 1 to 32,768; twice as many results */
     uint64_t batch_len_max;       /* longest batch, in images */
     uint64_t latency_bound_ns;    /* each request's deadline, if it has no earlier one; 0: none */
     uint64_t spin_ns;             /* how long threads spin before they sleep */
     uint64_t stall_timeout_ns;    /* a device that ends no work for so long is lost; not 0 */
-    int32_t core;                 /* the engine's thread is pinned to; -1: the system chooses */
-    uint32_t reserved;            /* 0 */
 } twinstream_options;
 
 /* How a request is handled. Set all to zero, then struct_size. */
@@ -274,7 +297,7 @@ uint32_t twinstream_abi_version(void);
 const char *twinstream_version(void);
 
 /* "TWINSTREAM_FULL" for TWINSTREAM_FULL; "unknown status" for what is none; holds for ever. */
-const char *twinstream_status_name(int32_t status);
+const char *twinstream_status_name(twinstream_status status);
 
 /* What the last call on this thread that did not return TWINSTREAM_OK had to say, up to 1,023
  * bytes; "" before. Holds until the next such call on this thread. */
@@ -284,112 +307,119 @@ const char *twinstream_last_error(void);
  * of an earlier one; NULL: to nobody. Waits for a message that is being taken: once it has
  * returned, the earlier callback is not called again. TWINSTREAM_IN_CALLBACK from a log callback;
  * TWINSTREAM_STATE where a Rust program has a logger of its own. */
-int32_t twinstream_log_set(int32_t level, twinstream_log_callback callback, void *user_data);
+twinstream_status twinstream_log_set(int32_t level, twinstream_log_callback callback,
+                                     void *user_data);
 
 /* --- Engines ---------------------------------------------------------------------------------- */
 
 /* Fills `options` with defaults. Call it as
  *     twinstream_options_init(&options, sizeof options, TWINSTREAM_ABI_VERSION) */
-int32_t twinstream_options_init(twinstream_options *options, size_t struct_size,
-                                uint32_t abi_version);
+twinstream_status twinstream_options_init(twinstream_options *options, size_t struct_size,
+                                          uint32_t abi_version);
 
 /* Loads the network, prepares the device, measures it and starts to serve: an engine that is
  * created is warm and ready. Blocks meanwhile, seconds for large networks; TWINSTREAM_IN_CALLBACK
  * from callbacks. At most 64 engines at a time (TWINSTREAM_FULL). The caller owes
  * twinstream_engine_destroy. */
-int32_t twinstream_engine_create(const twinstream_options *options, twinstream_engine **engine);
+twinstream_status twinstream_engine_create(const twinstream_options *options,
+                                           twinstream_engine **engine);
 
 /* Ends what is left as TWINSTREAM_SHUT_DOWN, waits for the work that the device is in the middle
  * of, for callbacks and for calls on other threads, then frees everything. Leases, results,
  * labels and the queue's descriptor end with it. Blocks; TWINSTREAM_IN_CALLBACK from callbacks.
  * stall_timeout_ns does not apply: where the device hangs in the middle of work, so does this. To
  * have that found out, drain first. */
-int32_t twinstream_engine_destroy(twinstream_engine *engine);
+twinstream_status twinstream_engine_destroy(twinstream_engine *engine);
 
 /* Refuses further requests, waits until the accepted ones are answered and their callbacks
  * returned, but no longer than `timeout_ns`; the rest then ends as TWINSTREAM_SHUT_DOWN, and it
  * returns TWINSTREAM_TIMEOUT. Where the device was lost there is no rest, and it returns
  * TWINSTREAM_OK: twinstream_engine_health tells. Answers stay until they are released. Blocks;
  * TWINSTREAM_IN_CALLBACK from callbacks. */
-int32_t twinstream_engine_drain(twinstream_engine *engine, uint64_t timeout_ns);
+twinstream_status twinstream_engine_drain(twinstream_engine *engine, uint64_t timeout_ns);
 
 /* TWINSTREAM_OK while it accepts requests, TWINSTREAM_SHUT_DOWN, or TWINSTREAM_DEVICE_LOST, where
  * twinstream_last_error then has what the device said. */
-int32_t twinstream_engine_health(twinstream_engine *engine);
+twinstream_status twinstream_engine_health(const twinstream_engine *engine);
 
 /* Sizes of images and results. */
-int32_t twinstream_engine_geometry(twinstream_engine *engine, twinstream_geometry *geometry);
+twinstream_status twinstream_engine_geometry(const twinstream_engine *engine,
+                                             twinstream_geometry *geometry);
 
 /* The name of class `index`, in UTF-8; "class INDEX" where the network has no names. Holds until
  * the engine is destroyed. TWINSTREAM_ARGUMENT when there is no such class. */
-int32_t twinstream_engine_label(twinstream_engine *engine, uint64_t index, const char **label);
+twinstream_status twinstream_engine_label(const twinstream_engine *engine, uint64_t index,
+                                          const char **label);
 
 /* A snapshot of its statistics. */
-int32_t twinstream_engine_stats(twinstream_engine *engine, twinstream_stats *stats);
+twinstream_status twinstream_engine_stats(const twinstream_engine *engine, twinstream_stats *stats);
 
 /* The same and more in Prometheus' text format (text/plain; version=0.0.4), to be served by the
  * caller. Writes what fits into `room_bytes`, a closing zero included, and says how many bytes it
  * takes in whole, the zero included; `text` may be NULL where there is no room. A snapshot takes
  * some 16 KiB. Allocates. */
-int32_t twinstream_engine_prometheus(twinstream_engine *engine, char *text, size_t room_bytes,
-                                     size_t *needed_bytes);
+twinstream_status twinstream_engine_prometheus(const twinstream_engine *engine, char *text,
+                                               size_t room_bytes, size_t *needed_bytes);
 
 /* The same of several engines as one text, for one scrape: each sample carries engine="NAME". Names
  * are in UTF-8 and differ (TWINSTREAM_ARGUMENT); without `names`, or where one is NULL, it is the
  * engine's place among `engines`: "0", "1" and so on. */
-int32_t twinstream_engines_prometheus(twinstream_engine *const *engines, const char *const *names,
-                                      size_t engine_len, char *text, size_t room_bytes,
-                                      size_t *needed_bytes);
+twinstream_status twinstream_engines_prometheus(twinstream_engine *const *engines,
+                                                const char *const *names, size_t engine_len,
+                                                char *text, size_t room_bytes,
+                                                size_t *needed_bytes);
 
 /* --- Requests --------------------------------------------------------------------------------- */
 
 /* A place for one image, to be written by one thread until it is committed; it holds what was there
  * last. The caller owes twinstream_release. TWINSTREAM_FULL when every place is in use, and the
  * answers of TWINSTREAM_DEVICE_LOST and TWINSTREAM_SHUT_DOWN for good. */
-int32_t twinstream_lease(twinstream_engine *engine, twinstream_request *request, uint8_t **image);
+twinstream_status twinstream_lease(twinstream_engine *engine, twinstream_request *request,
+                                   uint8_t **image);
 
 /* Hands the image over: from here on it is the engine's. `options` may be NULL: none. After the
  * caller's mistakes it is still leased; after TWINSTREAM_DEVICE_LOST or TWINSTREAM_SHUT_DOWN that
  * is its answer, without a notice. */
-int32_t twinstream_commit(twinstream_engine *engine, twinstream_request request,
-                          const twinstream_request_options *options);
+twinstream_status twinstream_commit(twinstream_engine *engine, twinstream_request request,
+                                    const twinstream_request_options *options);
 
 /* Lease, copy and commit in one. `options` may be NULL: none. Without success there is no request
  * to release. */
-int32_t twinstream_submit(twinstream_engine *engine, const uint8_t *image, size_t image_bytes,
-                          const twinstream_request_options *options, twinstream_request *request);
+twinstream_status twinstream_submit(twinstream_engine *engine, const uint8_t *image,
+                                    size_t image_bytes, const twinstream_request_options *options,
+                                    twinstream_request *request);
 
 /* Waits for the answer and returns it: TWINSTREAM_OK with the result, which holds until the
  * release, or why there is none. Any number of times. `result` may be NULL. Blocks, up to
  * `timeout_ns` (TWINSTREAM_TIMEOUT). TWINSTREAM_IN_CALLBACK where it would have to wait in a
  * callback. */
-int32_t twinstream_wait(twinstream_engine *engine, twinstream_request request, uint64_t timeout_ns,
-                        const float **result);
+twinstream_status twinstream_wait(twinstream_engine *engine, twinstream_request request,
+                                  uint64_t timeout_ns, const float **result);
 
 /* As twinstream_wait, with TWINSTREAM_PENDING in place of waiting. */
-int32_t twinstream_poll(twinstream_engine *engine, twinstream_request request,
-                        const float **result);
+twinstream_status twinstream_poll(twinstream_engine *engine, twinstream_request request,
+                                  const float **result);
 
 /* Asks for the request to be cancelled. It is still answered, with TWINSTREAM_CANCELLED or as it
  * ended otherwise first; no effect once it is. */
-int32_t twinstream_cancel(twinstream_engine *engine, twinstream_request request);
+twinstream_status twinstream_cancel(twinstream_engine *engine, twinstream_request request);
 
 /* Gives its place back: a lease unused, an answer with its result. A request that is pending is
  * cancelled and forgotten; one with a notice can't be (TWINSTREAM_STATE): cancel it, and release it
  * once its callback was called or it came out of the queue. */
-int32_t twinstream_release(twinstream_engine *engine, twinstream_request request);
+twinstream_status twinstream_release(twinstream_engine *engine, twinstream_request request);
 
 /* --- The completion queue, for event loops ---------------------------------------------------- */
 
 /* A descriptor for poll, select or epoll, readable while a completion is queued. It is the
  * engine's: not to be read, written or closed. Linux only, TWINSTREAM_UNSUPPORTED elsewhere. */
-int32_t twinstream_queue_descriptor(twinstream_engine *engine, int *descriptor);
+twinstream_status twinstream_queue_descriptor(const twinstream_engine *engine, int *descriptor);
 
 /* Takes the next answered request with TWINSTREAM_NOTICE_QUEUE, in the order of the answers, to be
  * polled and released by the caller; TWINSTREAM_EMPTY when there is none. `user_data` may be NULL.
  * There is room for every request, so none is lost or delayed by a queue that nobody empties. */
-int32_t twinstream_queue_next(twinstream_engine *engine, twinstream_request *request,
-                              void **user_data);
+twinstream_status twinstream_queue_next(twinstream_engine *engine, twinstream_request *request,
+                                        void **user_data);
 
 #ifdef __cplusplus
 }

@@ -15,7 +15,7 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
 for target in ${*:-80 86 89 90a}; do
-    for source in cuda/*.cu; do
+    for source in cuda/*.cu cuda/sm*/*.cu; do
         name=$(basename "$source" .cu)
         nvcc -std=c++17 -arch="sm_$target" -Werror all-warnings -Xptxas -v,--warn-on-spills -Icuda \
             -cubin -o "$folder/$name.cubin" "$source" 2>"$folder/$name.log" ||
@@ -30,9 +30,9 @@ awk '
 # Threads and dynamic shared memory by kernel: of the convolutions from the list of tiles, of the
 # others from launch.h.
 FILENAME == "cuda/tiles.inc" {
-    if (split($0, part, /[(, )]+/) >= 9 && $1 ~ /^TWINSTREAM_TILE/) {
-        threads[part[2]] = part[5] * part[6] * 32
-        shared[part[2]] = part[9] + 0
+    if (split($0, part, /[(, )]+/) >= 11 && $1 ~ /^TWINSTREAM_.*_TILE/) {
+        threads[part[2]] = part[7] * part[8] * 32
+        shared[part[2]] = part[11] + 0
     }
     next
 }

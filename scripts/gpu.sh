@@ -1,15 +1,18 @@
 #!/usr/bin/env bash
-# All that is to be measured on a GPU, in one command, with a prebuilt program; needs no compiler.
+# All that is to be tested and measured on a GPU, in one command, with prebuilt programs; needs no
+# compiler.
 #
 #   scripts/gpu.sh [OUT [PART…]]
 #
 # OUT (default: out/gpu) gets report.md, results.jsonl, tuning.json and logs.tgz, which holds each
 # step's log, also where the script is interrupted. What the machine lacks is reported as skipped.
-# PARTs, in this order unless named in another: numerics profile peer tune load sanitizers probes
-# compile. What matters most comes first; the steps of all parts but the last may take 558 s together.
+# PARTs, in this order unless named in another: kernels numerics profile peer tune load sanitizers
+# probes compile. What matters most comes first; the steps of all parts but the last may take 564 s
+# together.
 # Exit status: 0 all that could run succeeded, 1 a step failed or the time was up before it, 2 there is
 # no GPU.
 #   TWINSTREAM   the program, built with feature cuda [target/release/twinstream]
+#   KERNEL_TESTS the program that scripts/kernels.sh gpu made [target/kernel-tests]
 #   PROBES       folder that scripts/cuda-probes.sh filled [target/probes]
 #   WEIGHTS      safetensors file of a network at 224x224 [the repository's, at that size]
 #   LIMIT_S      seconds for everything [570]
@@ -17,23 +20,24 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 program=${TWINSTREAM:-target/release/twinstream}
+kernel_tests=${KERNEL_TESTS:-target/kernel-tests}
 probes=${PROBES:-target/probes}
 out=${1:-out/gpu}
 limit_s=${LIMIT_S:-570}
 parts=("${@:2}")
-[ ${#parts[@]} -gt 0 ] || parts=(numerics profile peer tune load sanitizers probes compile)
+[ ${#parts[@]} -gt 0 ] || parts=(kernels numerics profile peer tune load sanitizers probes compile)
 images=(examples/images/cifar-*.png)
 model=(--size 224x224)
 [ -n "${WEIGHTS:-}" ] && model=(--weights "$WEIGHTS")
 batches=1,2,4,8,16,32,64,128,256
 peer_batches=1,8,32,128,256
-copies=30 repeats=20 choices=16 tune_repeats=10
+convolutions=60 copies=30 repeats=20 choices=16 tune_repeats=10
 rates='poisson:200 poisson:2k poisson:10k poisson:20k' policies=serial,jit,stream load_s=3
 # How many times as long as stated a step may take.
 patience=1
 if [ -n "${QUICK:-}" ]; then
     images=(examples/images/cifar-cat.png examples/images/cifar-dog.png)
-    model=(--size 32x32) batches=1 copies=1 repeats=1 choices=2 tune_repeats=1
+    model=(--size 32x32) batches=1 convolutions=2 copies=1 repeats=1 choices=2 tune_repeats=1
     rates=uniform:2 policies=stream load_s=1 patience=10
 fi
 failed=0
@@ -81,6 +85,15 @@ step() {
 skip() {
     echo "== $1: SKIPPED, $2"
     printf '| %s | skipped: %s | |\n' "$1" "$2" >>"$report"
+}
+
+# Each kernel by itself against scalar references, from a fixed seed.
+part_kernels() {
+    if [ -x "$kernel_tests" ]; then
+        step kernels 20 "$kernel_tests" "$convolutions" 1
+    else
+        skip kernels "no $kernel_tests to run"
+    fi
 }
 
 part_numerics() {
@@ -153,7 +166,7 @@ part_sanitizers() {
 part_probes() {
     local probe name seconds_max
     for probe in graph_gap:8 shared_fill:8 two_streams:8 upload:8 \
-        wgmma_rows:25 overlapping_map:25 small_map:25; do
+        wgmma_rows:22 overlapping_map:22 small_map:22; do
         name=${probe%:*} seconds_max=${probe#*:}
         if [ -x "$probes/$name" ] && [ -z "${QUICK:-}" ]; then
             step "probe-$name" "$seconds_max" "$probes/$name"
@@ -182,13 +195,15 @@ finish() {
 for part in "${parts[@]}"; do
     declare -F "part_$part" >/dev/null || { echo "no part $part" >&2; exit 1; }
 done
+[ -x "$program" ] || { echo "no $program to run" >&2; exit 1; }
 logs=$(mktemp -d) || exit 1
 none=$logs/none.json
-if ! timeout -k 2 $((20 * patience)) "$program" profile --batches 1 --repeats 1 \
-    --tuning "$none" --json >"$logs/device.log" 2>&1; then
+# Whatever else is wrong with a device, the kernels' tests come first.
+if ! timeout -k 2 $((15 * patience)) "$program" profile --batches 1 --repeats 1 \
+    --tuning "$none" --json >"$logs/device.log" 2>&1 && grep -q 'no CUDA' "$logs/device.log"; then
     cat "$logs/device.log" >&2
     rm -rf "$logs"
-    echo 'no GPU that can be used: nothing was measured' >&2
+    echo 'no GPU: nothing was measured' >&2
     exit 2
 fi
 mkdir -p "$out"

@@ -1,38 +1,99 @@
 #!/bin/sh
-# Compiles the CUDA kernels with the host compiler and runs them on the emulated device against scalar
-# references: plain, then under AddressSanitizer and UndefinedBehaviorSanitizer, then with
-# ThreadSanitizer looking for races between the threads of a block. Needs g++ alone.
-# Arguments, both optional: random convolutions (fewer under sanitizers), seed.
+# The kernel tests of cuda/tests: every kernel against scalar references, over the driver's calls.
+#
+#   scripts/kernels.sh [RANDOM_LEN [SEED]]     on the emulated device
+#   scripts/kernels.sh gpu [PROGRAM]           builds them for GPUs [target/kernel-tests]
+#   scripts/kernels.sh emulated [PROGRAM]      builds them for the emulated device, the same way
+#
+# The first runs them plain, then under AddressSanitizer and UndefinedBehaviorSanitizer, then with
+# ThreadSanitizer looking for races between the threads of a block; with RANDOM_LEN random
+# convolutions, fewer under sanitizers. Needs g++ alone. The second needs nvcc, in PATH or by
+# scripts/cuda-toolkit.sh; the program carries its kernels and opens the driver when it runs, takes
+# RANDOM_LEN and SEED, and ends with status 77 where there is no driver.
 set -eu
-cd "$(dirname "$0")/../cuda"
-random_len=${1:-60}
-[ $# -gt 0 ] && shift
+cd "$(dirname "$0")/.."
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-compiler="${CXX:-g++} -std=c++17 -g -Wall -Wextra -Wpedantic -Wshadow -Werror -fno-strict-aliasing"
+export compiler="${CXX:-g++} -std=c++17 -g -Wall -Wextra -Wpedantic -Wshadow -Werror -fno-strict-aliasing"
+kernels=$(find cuda -name '*.cu' ! -path 'cuda/probes/*' | sort)
 
-# run NAME DEVICE_FLAGS KERNEL_FLAGS RANDOM_LEN [SEED]
-run() {
-    echo "== $1"
-    mkdir -p "$folder/$1"
-    for source in fiber block memory ptx mma launch table; do
-        $compiler $2 -c "emulator/$source.cpp" -o "$folder/$1/device_$source.o"
-    done
-    for source in *.cu; do
-        $compiler $3 -x c++ -c "$source" -o "$folder/$1/kernel_$source.o"
-    done
-    for source in tests/*.cpp; do
-        $compiler $3 -c "$source" -o "$folder/$1/$(basename "$source" .cpp).o"
-    done
-    ${CXX:-g++} $3 "$folder/$1"/*.o -o "$folder/$1/tests" -pthread
-    tests=$folder/$1/tests
-    shift 3
-    "$tests" "$@"
+# compile TO FLAGS SOURCES...: to objects in folder TO, several at a time.
+compile() {
+    mkdir -p "$1"
+    to=$1 flags=$2
+    shift 2
+    # shellcheck disable=SC2016 # for the shell that compiles
+    printf '%s\n' "$@" | xargs -P "$(nproc)" -I{} sh -c \
+        '$compiler $0 -x c++ -c "$1" -o "$2/$(echo "$1" | tr / _).o"' "$flags" {} "$to"
 }
 
-run plain -O2 -O2 "$random_len" "$@"
+# emulated NAME DEVICE_FLAGS KERNEL_FLAGS PROGRAM
+emulated() {
+    compile "$folder/$1" "$2" cuda/emulator/*.cpp cuda/emulator/driver/*.cpp
+    # shellcheck disable=SC2086 # a word a file
+    compile "$folder/$1" "$3" $kernels cuda/tests/*.cpp cuda/tests/emulated/*.cpp
+    # shellcheck disable=SC2086 # flags are words
+    ${CXX:-g++} $3 "$folder/$1"/*.o -o "$4" -pthread
+}
+
+# An assembly file with the fat binaries, and a table of where they begin.
+embed() {
+    echo '.section .rodata'
+    for binary; do
+        printf '.balign 64\n%s:\n.incbin "%s"\n' "module_$(basename "$binary" .fatbin)" "$binary"
+    done
+    printf '.section .data.rel.ro,"aw"\n.balign 8\n.globl twinstream_modules\ntwinstream_modules:\n'
+    for binary; do
+        echo ".quad module_$(basename "$binary" .fatbin)"
+    done
+    printf '.quad 0\n.section .note.GNU-stack,"",%%progbits\n'
+}
+
+# gpu PROGRAM: with the same code for the same targets as build.rs has it.
+gpu() {
+    toolkit=target/cuda-toolkit/bin
+    [ -x "$toolkit/nvcc" ] && PATH=$PWD/$toolkit:$PATH
+    command -v nvcc >/dev/null || { echo "$0: no nvcc; see scripts/cuda-toolkit.sh" >&2; exit 1; }
+    targets=${TWINSTREAM_CUDA_TARGETS:-80,86,89,90a}
+    code=''
+    for target in $(echo "$targets" | tr , ' '); do
+        code="$code -gencode=arch=compute_$target,code=sm_$target"
+    done
+    newest=$(echo "${targets##*,}" | tr -d 'a-z')
+    code="$code -gencode=arch=compute_$newest,code=compute_$newest"
+    for source in $kernels; do
+        # shellcheck disable=SC2086 # flags are words
+        nvcc -fatbin -std=c++17 -O3 -lineinfo --threads 0 $code "$source" \
+            -o "$folder/$(basename "$source" .cu).fatbin"
+    done
+    embed "$folder"/*.fatbin >"$folder/modules.s"
+    compile "$folder" -O2 cuda/driver/loader.cpp cuda/tests/*.cpp cuda/tests/gpu/*.cpp
+    # The machine that it runs on may have another C++ library.
+    ${CXX:-g++} -static-libstdc++ -static-libgcc "$folder/modules.s" "$folder"/*.o -o "$1" -ldl
+}
+
+case ${1:-} in
+    gpu | emulated)
+        program=${2:-target/kernel-tests}
+        mkdir -p "$(dirname "$program")"
+        if [ "$1" = gpu ]; then gpu "$program"; else emulated plain -O2 -O2 "$program"; fi
+        echo "$program"
+        exit
+        ;;
+esac
+
+random_len=${1:-60}
+[ $# -gt 0 ] && shift
+few=$((random_len / 4))
+echo '== plain'
+emulated plain -O2 -O2 "$folder/tests"
+"$folder/tests" "$random_len" "$@"
+echo '== memory'
 memory='-O1 -fsanitize=address,undefined -fno-sanitize-recover=all'
-run memory "$memory" "$memory" "$((random_len / 4))" "$@"
+emulated memory "$memory" "$memory" "$folder/tests"
+"$folder/tests" "$few" "$@"
+echo '== races'
 # The emulator itself is left out: its own state is no memory of the device.
-run races '-O1 -DTWINSTREAM_RACE_CHECK' '-O1 -DTWINSTREAM_RACE_CHECK -fsanitize=thread' \
-    "$((random_len / 4))" "$@"
+races='-O1 -DTWINSTREAM_RACE_CHECK'
+emulated races "$races" "$races -fsanitize=thread" "$folder/tests"
+"$folder/tests" "$few" "$@"

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Takes one barrier or wait out of the CUDA kernels at a time and shows that the tests notice.
 
-Every `__syncthreads()` and `copy_async_wait` in cuda/*.cu and cuda/*.cuh is removed in a copy of
+Every `__syncthreads()` and `copy_async_wait` in the kernels below cuda/ is removed in a copy of
 the folder, and the kernel tests run on the emulated device: threads in order, in orders drawn from
 seeds, at last with ThreadSanitizer looking for races. Prints what noticed each removal first and
 fails if one went unnoticed. Needs g++ alone. Argument, optional: random convolutions in a run.
@@ -18,7 +18,6 @@ import tempfile
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 REMOVED = re.compile(r"^\s*(__syncthreads\(\)|ptx::copy_async_wait<[^;]*>\(\));$")
 COMPILER = [os.environ.get("CXX", "g++"), "-std=c++17", "-fno-strict-aliasing"]
-DEVICE = ["fiber", "block", "memory", "ptx", "mma", "launch", "table"]
 SEED = "1"  # of the tests' data, the same in all runs
 ORDERS = ["0", "1", "2", "3"]
 TIMEOUT_S = 300
@@ -44,15 +43,19 @@ class Build:
         self.cuda, self.folder = cuda, folder / name
         self.folder.mkdir()
         device_flags, self.flags = BUILDS[name]
-        for source in DEVICE:
-            compile_file(device_flags, cuda / f"emulator/{source}.cpp", self.folder / f"{source}.o")
-        for source in sorted(cuda.glob("tests/*.cpp")):
-            compile_file(self.flags, source, self.folder / f"test_{source.stem}.o")
-        self.compile_kernels(sorted(cuda.glob("*.cu")))
+        for pattern in ("emulator/*.cpp", "emulator/driver/*.cpp"):
+            self.compile("device", device_flags, cuda.glob(pattern))
+        for pattern in ("tests/*.cpp", "tests/emulated/*.cpp"):
+            self.compile("test", self.flags, cuda.glob(pattern))
+        self.compile_kernels(kernels_in(cuda))
+
+    def compile(self, kind, flags, sources):
+        for source in sources:
+            name = "_".join((kind, *source.relative_to(self.cuda).with_suffix(".o").parts))
+            compile_file(flags, source, self.folder / name)
 
     def compile_kernels(self, sources):
-        for source in sources:
-            compile_file(self.flags, source, self.folder / f"kernel_{source.stem}.o")
+        self.compile("kernel", self.flags, sources)
 
     def run(self, random_len, order):
         program = self.folder / "tests"
@@ -76,15 +79,19 @@ class Build:
             return "no end"
         if done.returncode == 0:
             return None
-        heads = ("FAILED", "SUMMARY")
+        heads = ("FAILED", "SUMMARY", "emulated device: kernel")
         lines = [line for line in done.stdout.splitlines() if line.startswith(heads)]
-        return lines[-1] if lines else f"exit status {done.returncode}"
+        return lines[0] if lines else f"exit status {done.returncode}"
+
+
+def kernels_in(cuda):
+    return [path for path in sorted(cuda.rglob("*.cu")) if path.parent.name != "probes"]
 
 
 def dependants(cuda, changed):
     """The kernel files that include the changed one."""
     found = []
-    for source in sorted(cuda.glob("*.cu")):
+    for source in kernels_in(cuda):
         text = subprocess.run(
             [*COMPILER, "-MM", "-x", "c++", source], check=True, text=True, capture_output=True
         ).stdout
@@ -116,7 +123,8 @@ def main():
             if report:
                 sys.exit(f"the unchanged kernels fail in order {order}: {report}")
         unnoticed = 0
-        for path in sorted([*cuda.glob("*.cu"), *cuda.glob("*.cuh")]):
+        headers = [path for path in cuda.rglob("*.cuh") if path.parent.name != "probes"]
+        for path in sorted([*kernels_in(cuda), *headers]):
             text = path.read_text()
             lines = text.split("\n")
             for number, line in enumerate(lines):

@@ -4,7 +4,7 @@ use std::io::{self, BufWriter, Write};
 
 use clap::Args;
 use serde::Serialize;
-use twinstream::lower::Steps;
+use twinstream::lower::{DType, Steps};
 use twinstream::model::{Conv, Layer, LayerCost, Model, Network, Op, Shape};
 
 use crate::classify::write_line;
@@ -118,7 +118,7 @@ fn total(network: &Network) -> Total {
     Total {
         layers: network.layers().len(),
         parameters: cost.weight_len,
-        arena_bytes: Steps::new(network).arena_len as u64 * VALUE_BYTES,
+        arena_bytes: Steps::new(network, DType::F32).arena_bytes() as u64,
         cost: cost.into(),
     }
 }

@@ -1,4 +1,4 @@
-// What the PTX instructions in use do, for the host bodies of cuda/ptx.cuh.
+// What the PTX instructions in use do, for the host bodies of cuda/ptx/.
 //
 // Lanes, fragments and groups are numbered as in the PTX ISA. A lane that is missing, an address
 // outside shared memory and a wrong alignment are errors of the launch, never undefined.

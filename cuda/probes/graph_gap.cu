@@ -2,9 +2,9 @@
 // dependence.
 //
 // Captures chains of kernels that do next to nothing, as long as the network, and times whole
-// graphs. The kernels wait and allow exactly as ours do (ptx.cuh).
+// graphs. The kernels wait and allow exactly as ours do (ptx/pdl.cuh).
 
-#include "../ptx.cuh"
+#include "../ptx/pdl.cuh"
 #include "probe.hpp"
 
 namespace twinstream::probes {

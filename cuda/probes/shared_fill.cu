@@ -6,7 +6,7 @@
 
 #include <cuda/ptx>
 
-#include "../ptx.cuh"
+#include "../ptx/ld_st.cuh"
 #include "probe.hpp"
 
 namespace twinstream::probes {

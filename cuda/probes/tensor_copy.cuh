@@ -8,7 +8,7 @@
 
 #include <cstdint>
 
-#include "../ptx.cuh"
+#include "../ptx/ld_st.cuh"
 #include "probe.hpp"
 
 namespace twinstream::probes {

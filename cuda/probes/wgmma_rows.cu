@@ -21,7 +21,7 @@
 #include <cstdint>
 #include <random>
 
-#include "../ptx.cuh"
+#include "../ptx/ld_st.cuh"
 #include "isolated.hpp"
 
 namespace twinstream::probes {

@@ -1,25 +1,25 @@
-// What the kernel tests share: random numbers, f16 on the host, device buffers, launches and the
-// comparison of results.
+// What the kernel tests share: random numbers, f16 on the host, buffers, launches and the
+// comparison of results. Knows no kernel but `describe`, which brings each its batch.
 //
 // Two kinds of data: small integers, whose sums are exact in f32 in whatever order they are added,
 // so that results must agree bit for bit; and real numbers, compared within a bound derived from
-// the number of roundings. Buffers end where their data ends and are filled with NaN, so that a
-// read too far shows, in the result or under AddressSanitizer.
+// the number of roundings. Buffers end where their data ends and are filled with NaN: a read too
+// far shows in the result, or by AddressSanitizer on the emulated device, or by compute-sanitizer.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <random>
 #include <string>
-#include <vector>
+#include <utility>
 
 #include "../emulator/f16.hpp"
-#include "../emulator/launch.hpp"
 #include "../launch.h"
+#include "device.hpp"
 
 namespace twinstream::tests {
 
@@ -47,33 +47,26 @@ private:
     std::mt19937_64 engine;
 };
 
-// Device memory of `len` values, every byte 0xff at first: NaN as f16 and as f32.
+// `len` values in memory of the device, every byte 0xff at first.
 template <class Value>
 class Buffer {
 public:
     explicit Buffer(std::size_t len)
-        : values(
-              static_cast<Value *>(std::aligned_alloc(16, (len * sizeof(Value) + 15) / 16 * 16))),
-          value_len(len) {
-        std::memset(values.get(), 0xff, (len * sizeof(Value) + 15) / 16 * 16);
-    }
-    Value &operator[](std::size_t index) { return values.get()[index]; }
-    const Value &operator[](std::size_t index) const { return values.get()[index]; }
+        : memory(std::make_unique<Memory>(len * sizeof(Value))), value_len(len) {}
+    Value &operator[](std::size_t index) { return values()[index]; }
+    const Value &operator[](std::size_t index) const { return values()[index]; }
+    Value *values() const { return reinterpret_cast<Value *>(memory->bytes.data()); }
     std::size_t len() const { return value_len; }
-    std::uint64_t address() const { return reinterpret_cast<std::uint64_t>(values.get()); }
+    std::uint64_t address() const { return memory->address; }
     bool untouched(std::size_t from) const {
-        const auto *const bytes = reinterpret_cast<const unsigned char *>(values.get());
-        for (std::size_t i = from * sizeof(Value); i < value_len * sizeof(Value); ++i)
-            if (bytes[i] != 0xff)
+        for (std::size_t i = from * sizeof(Value); i < memory->bytes.size(); ++i)
+            if (memory->bytes[i] != 0xff)
                 return false;
         return true;
     }
 
 private:
-    struct Free {
-        void operator()(Value *pointer) const { std::free(pointer); }
-    };
-    std::unique_ptr<Value, Free> values;
+    std::unique_ptr<Memory> memory;
     std::size_t value_len;
 };
 
@@ -91,34 +84,88 @@ inline Buffer<float> random_f32(Random &random, std::size_t len, Data data, floa
     return buffer;
 }
 
-inline Buffer<twinstream_batch> batch_of(unsigned len, unsigned result) {
-    Buffer<twinstream_batch> batch(1);
-    batch[0].len = len;
-    batch[0].result = result;
-    return batch;
+// A case that did not hold; the next one is tried.
+struct Failure {
+    std::string what;
+};
+
+[[noreturn]] inline void fail(const std::string &what) { throw Failure{what}; }
+
+// Cases that failed so far.
+inline unsigned all_failed_len = 0;
+
+// The cases of a subject: each is tried, whatever became of the one before.
+class Subject {
+public:
+    explicit Subject(std::string of) : name(std::move(of)) {}
+    // `run` returns its worst share of the error allowed, or throws a Failure.
+    template <class Case>
+    void attempt(const Case &run) {
+        ++case_len;
+        try {
+            worst = std::max(worst, run());
+        } catch (const Failure &failure) {
+            ++all_failed_len;
+            if (failed_len++ < SHOWN_LEN_MAX)
+                std::printf("FAILED %s\n", failure.what.c_str());
+        }
+    }
+    void report() const {
+        std::printf("%s: %u of %u cases agree, worst %.2f of the error allowed\n", name.c_str(),
+                    case_len - failed_len, case_len, worst);
+        std::fflush(stdout);
+    }
+
+private:
+    static constexpr unsigned SHOWN_LEN_MAX = 5;
+    std::string name;
+    unsigned case_len = 0, failed_len = 0;
+    double worst = 0.0;
+};
+
+// The description of a batch on the host, and its place on the device.
+class Batch {
+public:
+    Batch(unsigned len, unsigned result) {
+        std::memset(source.first, 0xff, sizeof(twinstream_batch));
+        host().len = len;
+        host().result = result;
+    }
+    twinstream_batch &host() const { return *static_cast<twinstream_batch *>(source.first); }
+    std::uint64_t address() const { return device.address; }
+    twinstream_describe_params to_device() const { return {host_address(), device.address}; }
+    twinstream_describe_params to_nowhere() const { return {host_address(), unread.address}; }
+
+private:
+    std::uint64_t host_address() const { return reinterpret_cast<std::uint64_t>(source.first); }
+
+    PageLocked source{sizeof(twinstream_batch)};
+    Memory device{sizeof(twinstream_batch)}, unread{sizeof(twinstream_batch)};
+};
+
+inline Launch describe(const twinstream_describe_params &params) {
+    return {"describe", {1, 1, 1}, TWINSTREAM_DESCRIBE_THREADS, TWINSTREAM_DESCRIBE_SHARED_BYTES,
+            &params,    false};
 }
 
-[[noreturn]] inline void fail(const std::string &what) {
-    std::printf("FAILED %s\n", what.c_str());
-    std::exit(1);
-}
-
+// Runs a kernel behind the one that brings it its batch, as the product does. One more stands
+// between the two, as there: kernels look at the batch before they wait for the kernel ahead.
 template <class Params>
 void launch(const char *name, unsigned x, unsigned y, unsigned z, unsigned threads,
-            unsigned shared_bytes, const Params &params, const std::string &what) {
-    const unsigned grid[3] = {x, y, z}, block[3] = {threads, 1, 1};
-    const emulator::Kernel *const kernel = emulator::find_kernel(name);
-    if (kernel == nullptr)
-        fail(what + ": no kernel is called " + name);
-    std::string error;
-    if (emulator::run_kernel(*kernel, grid, block, shared_bytes, &params, &error) != 0)
-        fail(what + ": " + error);
+            unsigned shared_bytes, const Params &params, const Batch &batch,
+            const std::string &what) {
+    const twinstream_describe_params batch_params = batch.to_device(), next = batch.to_nowhere();
+    run({describe(batch_params), describe(next),
+         {name, {x, y, z}, threads, shared_bytes, &params, true}},
+        what);
 }
 
-// A sum by the reference: its value and the sum of its terms' magnitudes.
+// A sum by the reference: its value, the sum of its terms' magnitudes, and how far apart values lie
+// that are right as well, where a device may round a term in two ways.
 struct Sum {
     double value = 0.0;
     double magnitude = 0.0;
+    double spread = 0.0;
     void add(double term) {
         value += term;
         magnitude += std::fabs(term);
@@ -151,10 +198,16 @@ struct Worst {
     }
 };
 
-// Error allowed for an f32 sum of `terms` products: the emulated tensor core rounds after every
-// addition, each time by half a unit in the last place (2^-24) of a partial sum. Roundings are as
-// often up as down, so that n of them add up to about sqrt(n); four times that leaves chance no
-// part. A real tensor core truncates what it adds at once and stays within twice this.
+// Error allowed for an f32 sum of `terms` products, on any device and in any order of addition. The
+// emulated tensor core rounds after every addition by at most half a unit in the last place (2^-24)
+// of a partial sum, as often up as down: n roundings add up to about sqrt(n), and four times that
+// leaves chance no part. A real one aligns several products and the sum with the largest of them,
+// cuts them off behind 24 bits or a few more, adds, and cuts the total off again. What is cut off
+// the products is as often above as below zero; what is cut off the total pulls it towards zero
+// each time, by at most 2^-23 of a partial sum. Data here are spread evenly around zero, so a
+// partial sum is hardly above 4 / sqrt(n) of the magnitudes' sum; n / 4 cuts of that, with four
+// products added at once, come to 2 sqrt(n) 2^-24 at the very most, half of what is allowed. (With
+// the emulated one made to cut off so, 4, 8 or 16 products at a time, logits took 0.03 of it.)
 inline double sum_error(double terms, double magnitude) {
     return 4.0 * std::sqrt(terms) * std::ldexp(magnitude, -24);
 }

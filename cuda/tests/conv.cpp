@@ -2,11 +2,13 @@
 // tile, strides, taps that only see padding, residual, projection shortcut, slices of K, short
 // batches.
 
-#include <array>
 #include <algorithm>
-#include <cinttypes>
+#include <array>
+#include <cstdio>
+#include <iterator>
+#include <vector>
 
-#include "../tile.cuh"
+#include "../sm80/tile.cuh"
 #include "check.hpp"
 #include "tests.hpp"
 
@@ -20,7 +22,8 @@ struct Entry {
 };
 
 constexpr Entry entries[] = {
-#define TWINSTREAM_TILE(NAME, M, N, WARPS_M, WARPS_N, STAGES, BLOCKS_MIN, SHARED_BYTES) \
+#define TWINSTREAM_CONV_TILE(NAME, ARCH, DTYPE, M, N, WARPS_M, WARPS_N, STAGES, BLOCKS_MIN, \
+                             SHARED_BYTES)                                                 \
     {#NAME, M, N, Tile<M, N, WARPS_M, WARPS_N, STAGES>::THREADS, SHARED_BYTES},
 #include "../tiles.inc"
 };
@@ -64,33 +67,38 @@ std::array<unsigned, 2> taps_in_use(const Case &c, unsigned side) {
 struct Conv {
     Case c;
     twinstream_conv_params p{};
-    // [output][row][column][channel] of the whole kernel, and [output][channel] of the shortcut.
-    Buffer<std::uint16_t> filter, shortcut_filter;
-    Buffer<std::uint16_t> input, shortcut, residual, packed, output;
+    // For the reference alone: [output][row][column][channel] of the whole kernel, and
+    // [output][channel] of the shortcut.
+    std::vector<std::uint16_t> filter, shortcut_filter, residual;
+    Buffer<std::uint16_t> input, shortcut, packed, output;
     Buffer<float> bias, partials;
     Buffer<std::uint32_t> arrivals;
-    Buffer<twinstream_batch> batch;
+    Batch batch;
     unsigned grid_x, grid_y;
 
     Conv(const Case &of, Random &random)
         : c(of),
-          filter(random_f16(random, std::size_t{c.outputs} * c.kernel * c.kernel * c.channels,
-                            c.data, 1.0f)),
-          shortcut_filter(
-              random_f16(random, std::size_t{c.outputs} * c.shortcut_channels, c.data, 1.0f)),
+          filter(f16_list(random, std::size_t{c.outputs} * c.kernel * c.kernel * c.channels)),
+          shortcut_filter(f16_list(random, std::size_t{c.outputs} * c.shortcut_channels)),
+          residual(f16_list(random, c.residual ? output_len(c.len) : 0)),
           input(random_f16(random, std::size_t{c.len} * c.height * c.width * c.channels, c.data,
                            1.0f)),
           shortcut(random_f16(random, shortcut_len(), c.data, 1.0f)),
-          residual(random_f16(random, c.residual ? output_len(c.len) : 0, c.data, 1.0f)),
           packed(std::size_t{c.outputs} * k_len()), output(output_len(c.bucket)),
           bias(random_f32(random, c.outputs, c.data, 1.0f)), partials(0), arrivals(0),
-          batch(batch_of(c.len, 0)) {
+          batch(c.len, 0) {
         grid_x = (c.bucket * c.out(c.height) * c.out(c.width) + c.entry.m - 1) / c.entry.m;
         grid_y = c.outputs / c.entry.n;
         pack();
         describe();
     }
 
+    std::vector<std::uint16_t> f16_list(Random &random, std::size_t len) const {
+        std::vector<std::uint16_t> values(len);
+        for (std::uint16_t &value : values)
+            value = to_f16(random.value(c.data, 1.0f));
+        return values;
+    }
     std::size_t output_len(unsigned images) const {
         return std::size_t{images} * c.out(c.height) * c.out(c.width) * c.outputs;
     }
@@ -137,7 +145,7 @@ struct Conv {
         p.batch = batch.address();
         if (c.residual) {
             // In place, as the arena has it.
-            std::memcpy(&output[0], &residual[0], residual.len() * sizeof(std::uint16_t));
+            std::copy(residual.begin(), residual.end(), output.values());
             p.residual = output.address();
         }
         if (c.shortcut_channels != 0)
@@ -146,7 +154,7 @@ struct Conv {
             const std::size_t tiles = std::size_t{grid_x} * grid_y;
             partials = Buffer<float>(tiles * c.split_len * c.entry.m * c.entry.n);
             arrivals = Buffer<std::uint32_t>(tiles);
-            std::memset(&arrivals[0], 0, tiles * sizeof(std::uint32_t));
+            std::fill_n(arrivals.values(), tiles, 0u);
             p.partials = partials.address();
             p.arrivals = arrivals.address();
         }
@@ -230,55 +238,54 @@ struct Conv {
 
     double run() const {
         launch(c.entry.name, grid_x, grid_y, c.split_len, c.entry.threads, c.entry.shared_bytes, p,
-               c.text());
+               batch, c.text());
         return compare();
     }
 };
 
-// Shapes of the network and of its edges, each with every tile.
-std::vector<Case> fixed_cases() {
-    std::vector<Case> cases;
-    for (const Entry &e : entries) {
-        const Data i = Data::integers, r = Data::reals;
-        const unsigned wide = std::max(e.n, 64u);
-        // len bucket height width channels outputs kernel stride residual relu shortcut split data
-        cases.insert(cases.end(),
-                     {
-                         // One pixel, as layer 4 at 32x32: eight of nine taps see padding alone.
-                         {e, 1, 1, 1, 1, 512, wide, 3, 1, false, true, 0, 1, 1, i},
-                         {e, 9, 9, 1, 1, 128, wide, 1, 1, true, true, 0, 1, 2, i},
-                         {e, 3, 4, 2, 2, 64, wide, 3, 2, false, true, 0, 1, 1, i},
-                         // A step of K fewer than stages, and each number of steps from there.
-                         {e, 1, 1, 5, 3, 64, wide, 1, 1, true, true, 0, 1, 1, i},
-                         {e, 1, 2, 5, 3, 128, wide, 1, 1, true, false, 0, 1, 1, i},
-                         {e, 1, 1, 5, 3, 192, wide, 1, 1, false, true, 0, 1, 1, i},
-                         {e, 1, 1, 5, 3, 256, wide, 1, 1, true, true, 0, 1, 4, i},
-                         {e, 1, 1, 5, 3, 320, wide, 1, 1, true, true, 0, 1, 1, i},
-                         // Blocks' first convolutions and shortcuts at stride 1 and 2.
-                         {e, 2, 2, 7, 7, 64, wide * 2, 1, 1, false, true, 64, 1, 1, i},
-                         {e, 2, 4, 4, 5, 128, wide, 1, 1, false, true, 256, 2, 1, i},
-                         {e, 2, 2, 4, 5, 128, wide, 1, 1, false, true, 256, 2, 3, i},
-                         {e, 1, 1, 9, 8, 64, wide, 3, 2, false, true, 0, 1, 2, i},
-                         // Tile edges: one pixel fewer, as many, one more.
-                         {e, 1, 1, 1, e.m - 1, 64, wide, 1, 1, true, true, 0, 1, 1, i},
-                         {e, 1, 1, 1, e.m, 64, wide, 1, 1, true, true, 0, 1, 1, i},
-                         {e, 1, 1, 1, e.m + 1, 64, wide, 1, 1, true, true, 0, 1, 1, i},
-                         // Real numbers through all of it.
-                         {e, 2, 2, 7, 7, 192, wide, 3, 1, true, true, 0, 1, 1, r},
-                         {e, 2, 2, 7, 7, 192, wide, 3, 1, true, false, 64, 1, 5, r},
-                         // The deepest sum of the network, whole and in slices.
-                         {e, 1, 1, 3, 3, 512, wide, 3, 1, false, true, 0, 1, 1, r},
-                         {e, 1, 1, 3, 3, 512, wide, 3, 1, false, true, 0, 1, 7, i},
-                         {e, 1, 1, 2, 2, 2048, wide, 1, 1, false, true, 0, 1, 32, i},
-                     });
-    }
-    // Rows as long as at 224x224.
-    cases.push_back({entries[1], 1, 1, 56, 56, 64, 64, 3, 1, false, true, 0, 1, 1, Data::integers});
-    cases.push_back(
-        {entries[0], 1, 2, 28, 28, 128, 128, 3, 2, false, true, 0, 1, 1, Data::integers});
-    cases.push_back(
-        {entries[2], 1, 1, 56, 56, 64, 256, 1, 1, false, true, 64, 1, 1, Data::integers});
-    return cases;
+// Shapes of the network and of its edges.
+std::vector<Case> cases_of(const Entry &e) {
+    const Data i = Data::integers, r = Data::reals;
+    const unsigned wide = std::max(e.n, 64u);
+    // len bucket height width channels outputs kernel stride residual relu shortcut split data
+    return {
+        // One pixel, as layer 4 at 32x32: eight of nine taps see padding alone.
+        {e, 1, 1, 1, 1, 512, wide, 3, 1, false, true, 0, 1, 1, i},
+        {e, 9, 9, 1, 1, 128, wide, 1, 1, true, true, 0, 1, 2, i},
+        {e, 3, 4, 2, 2, 64, wide, 3, 2, false, true, 0, 1, 1, i},
+        // A step of K fewer than stages, and each number of steps from there.
+        {e, 1, 1, 5, 3, 64, wide, 1, 1, true, true, 0, 1, 1, i},
+        {e, 1, 2, 5, 3, 128, wide, 1, 1, true, false, 0, 1, 1, i},
+        {e, 1, 1, 5, 3, 192, wide, 1, 1, false, true, 0, 1, 1, i},
+        {e, 1, 1, 5, 3, 256, wide, 1, 1, true, true, 0, 1, 4, i},
+        {e, 1, 1, 5, 3, 320, wide, 1, 1, true, true, 0, 1, 1, i},
+        // Blocks' first convolutions and shortcuts at stride 1 and 2.
+        {e, 2, 2, 7, 7, 64, wide * 2, 1, 1, false, true, 64, 1, 1, i},
+        {e, 2, 4, 4, 5, 128, wide, 1, 1, false, true, 256, 2, 1, i},
+        {e, 2, 2, 4, 5, 128, wide, 1, 1, false, true, 256, 2, 3, i},
+        {e, 1, 1, 9, 8, 64, wide, 3, 2, false, true, 0, 1, 2, i},
+        // Tile edges: one pixel fewer, as many, one more.
+        {e, 1, 1, 1, e.m - 1, 64, wide, 1, 1, true, true, 0, 1, 1, i},
+        {e, 1, 1, 1, e.m, 64, wide, 1, 1, true, true, 0, 1, 1, i},
+        {e, 1, 1, 1, e.m + 1, 64, wide, 1, 1, true, true, 0, 1, 1, i},
+        // Real numbers through all of it.
+        {e, 2, 2, 7, 7, 192, wide, 3, 1, true, true, 0, 1, 1, r},
+        {e, 2, 2, 7, 7, 192, wide, 3, 1, true, false, 64, 1, 5, r},
+        // The deepest sum of the network, whole and in slices.
+        {e, 1, 1, 3, 3, 512, wide, 3, 1, false, true, 0, 1, 1, r},
+        {e, 1, 1, 3, 3, 512, wide, 3, 1, false, true, 0, 1, 7, i},
+        {e, 1, 1, 2, 2, 2048, wide, 1, 1, false, true, 0, 1, 32, i},
+        // Rows as long as at 224x224.
+    };
+}
+
+std::vector<Case> long_cases() {
+    const Data i = Data::integers;
+    return {
+        {entries[1], 1, 1, 56, 56, 64, 64, 3, 1, false, true, 0, 1, 1, i},
+        {entries[0], 1, 2, 28, 28, 128, 128, 3, 2, false, true, 0, 1, 1, i},
+        {entries[2], 1, 1, 56, 56, 64, 256, 1, 1, false, true, 64, 1, 1, i},
+    };
 }
 
 Case random_case(Random &random) {
@@ -307,14 +314,23 @@ Case random_case(Random &random) {
 
 void test_conv(std::uint64_t seed, unsigned random_len) {
     Random random(seed);
-    double worst = 0.0;
-    const std::vector<Case> cases = fixed_cases();
-    for (const Case &c : cases)
-        worst = std::max(worst, Conv(c, random).run());
+    const auto attempt = [&](Subject &subject, const Case &c) {
+        subject.attempt([&] { return Conv(c, random).run(); });
+    };
+    for (const Entry &entry : entries) {
+        Subject subject(entry.name);
+        for (const Case &c : cases_of(entry))
+            attempt(subject, c);
+        subject.report();
+    }
+    Subject long_rows("conv, rows as long as at 224x224");
+    for (const Case &c : long_cases())
+        attempt(long_rows, c);
+    long_rows.report();
+    Subject any("conv, random cases");
     for (unsigned i = 0; i < random_len; ++i)
-        worst = std::max(worst, Conv(random_case(random), random).run());
-    std::printf("conv: %zu fixed and %u random cases agree, worst %.2f of the error allowed\n",
-                cases.size(), random_len, worst);
+        attempt(any, random_case(random));
+    any.report();
 }
 
 } // namespace twinstream::tests

@@ -1,20 +1,28 @@
-// Runs the kernels on the emulated device against scalar references.
-// Arguments, both optional: the number of random convolutions, the seed.
+// Runs the kernels on a device, the emulated or a real one, against scalar references.
+// Arguments, both optional: the number of random convolutions, the seed. Status 1: something
+// failed; 77: there is no device.
 
 #include <cstdio>
 #include <cstdlib>
 #include <random>
 
+#include "check.hpp"
 #include "tests.hpp"
 
 int main(int argument_len, char **arguments) {
+    using namespace twinstream::tests;
     const unsigned random_len =
         argument_len > 1 ? static_cast<unsigned>(std::strtoul(arguments[1], nullptr, 10)) : 60;
     const std::uint64_t seed =
         argument_len > 2 ? std::strtoull(arguments[2], nullptr, 10) : std::random_device{}();
+    open_device();
     std::printf("seed %llu\n", static_cast<unsigned long long>(seed));
-    twinstream::tests::test_swizzle();
-    twinstream::tests::test_pool_and_classes(seed);
-    twinstream::tests::test_stem(seed);
-    twinstream::tests::test_conv(seed, random_len);
+    test_beyond_devices();
+    test_pool_and_classes(seed);
+    test_stem(seed);
+    test_conv(seed, random_len);
+    if (all_failed_len == 0)
+        return 0;
+    std::printf("%u cases failed\n", all_failed_len);
+    return 1;
 }

@@ -27,7 +27,7 @@ static double now_seconds(void) {
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
-static void check(const char *what, int32_t status) {
+static void check(const char *what, twinstream_status status) {
     if (status == TWINSTREAM_OK) return;
     fprintf(stderr, "%s: %s: %s\n", what, twinstream_status_name(status), twinstream_last_error());
     exit(1);
@@ -46,11 +46,11 @@ static twinstream_engine *engine;
 static twinstream_request requests[PRODUCER_MAX][OPEN_LEN];
 
 static void ours_open(void) {
+    const twinstream_null_options null = {sizeof null, 0, IMAGE_BYTES, RESULT_LEN};
     twinstream_options options;
     check("options", twinstream_options_init(&options, sizeof options, TWINSTREAM_ABI_VERSION));
     options.backend = TWINSTREAM_BACKEND_NULL;
-    options.null_image_bytes = IMAGE_BYTES;
-    options.null_result_len = RESULT_LEN;
+    options.null = &null;
     check("engine", twinstream_engine_create(&options, &engine));
 }
 

@@ -13,7 +13,7 @@
 enum { TOP_LEN = 5 };
 
 /* Ends the program unless the call went well. */
-static void check(const char *what, int32_t status) {
+static void check(const char *what, twinstream_status status) {
     if (status == TWINSTREAM_OK) return;
     fprintf(stderr, "%s: %s: %s\n", what, twinstream_status_name(status), twinstream_last_error());
     exit(1);

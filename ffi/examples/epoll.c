@@ -15,7 +15,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-static void check(const char *what, int32_t status) {
+static void check(const char *what, twinstream_status status) {
     if (status == TWINSTREAM_OK) return;
     fprintf(stderr, "%s: %s: %s\n", what, twinstream_status_name(status), twinstream_last_error());
     exit(1);
@@ -49,7 +49,7 @@ static int submit(twinstream_engine *engine, uint64_t image_bytes) {
     twinstream_request_options options;
     twinstream_request request;
     uint8_t *image;
-    const int32_t status = twinstream_lease(engine, &request, &image);
+    const twinstream_status status = twinstream_lease(engine, &request, &image);
     if (status == TWINSTREAM_FULL) return 0;
     check("lease", status);
     memset(image, 128, image_bytes);

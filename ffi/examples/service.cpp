@@ -28,7 +28,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-void check(const char *what, std::int32_t status) {
+void check(const char *what, twinstream_status status) {
     if (status == TWINSTREAM_OK) return;
     throw std::runtime_error(std::string(what) + ": " + twinstream_status_name(status) + ": " +
                              twinstream_last_error());
@@ -55,7 +55,10 @@ Engine open(const Settings &settings, double bound_ms) {
     options.weights_path = settings.weights;
     // One processor is left to the threads that hand in and answer: with less to wait for, times
     // on the device stay steady, and the engine can count on them.
-    options.thread_len = std::max(std::thread::hardware_concurrency(), 2u) - 1;
+    twinstream_cpu_options cpu{};
+    cpu.struct_size = sizeof cpu;
+    cpu.thread_len = std::max(std::thread::hardware_concurrency(), 2u) - 1;
+    options.cpu = &cpu;
     options.latency_bound_ns = static_cast<std::uint64_t>(bound_ms * 1e6);
     twinstream_engine *engine = nullptr;
     check("engine", twinstream_engine_create(&options, &engine));
@@ -152,7 +155,7 @@ struct Service {
         }
     }
 
-    static void answered(void *user_data, twinstream_request request, std::int32_t status,
+    static void answered(void *user_data, twinstream_request request, twinstream_status status,
                          const float *) noexcept {
         Call &call = *static_cast<Call *>(user_data);
         Outcomes &outcomes = call.service->outcomes;

@@ -4,13 +4,14 @@
 //! all: pointers are NULL or point to what the header says, which holds during the call.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::mem::MaybeUninit;
 use std::slice;
 use std::time::{Duration, Instant};
 
 use crate::fence::{self, check_may_block, fence};
 use crate::layout::{self, LogCallback, not_null, put};
 use crate::logging;
-use crate::open::{self, Live, Texts};
+use crate::open::{self, BackendOptions, Live, Texts};
 use crate::registry::{self, EngineName};
 use crate::requests::Notice;
 use crate::status::{Failed, Outcome, Status};
@@ -95,20 +96,55 @@ unsafe extern "C" fn twinstream_engine_create(
         let options = unsafe { layout::read(options, open::default_options()) }?;
         check_abi(options.abi_version)?;
         // SAFETY: see the module.
+        let backend = unsafe { backend_options(&options) }?;
+        // SAFETY: see the module.
         let texts = unsafe {
             Texts {
                 weights_path: text(options.weights_path),
                 config_path: text(options.config_path),
                 policy: text(options.policy),
-                device: text(options.device),
-                tuning_path: text(options.tuning_path),
             }
         };
-        let created = registry::create(|mark| open::open(&options, &texts, mark))?;
+        let created = registry::create(|mark| open::open(&options, &backend, &texts, mark))?;
         // SAFETY: see the module.
         unsafe { put(engine, created) };
         Ok(())
     })
+}
+
+/// The options of the backend that is asked for.
+///
+/// # Safety
+/// Those are NULL or what the header says, and outlive what is returned.
+unsafe fn backend_options<'a>(options: &layout::Options) -> Outcome<BackendOptions<'a>> {
+    // SAFETY: the caller's word.
+    unsafe {
+        match options.backend {
+            layout::BACKEND_CPU => Ok(BackendOptions::Cpu(or_zero(options.cpu)?)),
+            layout::BACKEND_CUDA => {
+                let cuda = or_zero(options.cuda)?;
+                let (device, tuning_path) = (text(cuda.device), text(cuda.tuning_path));
+                Ok(BackendOptions::Cuda { device, tuning_path })
+            }
+            layout::BACKEND_NULL => Ok(BackendOptions::Null(or_zero(options.null)?)),
+            other => {
+                let text = format!("backend {other} is no TWINSTREAM_BACKEND_");
+                Err(Failed::new(Status::Argument, text))
+            }
+        }
+    }
+}
+
+/// A struct whose fields are zero where the caller has none: all of them where it is NULL.
+///
+/// # Safety
+/// As for [`layout::read`]; all zeros make a value of it.
+unsafe fn or_zero<T: layout::Versioned>(source: *const T) -> Outcome<T> {
+    // SAFETY: the caller's word.
+    unsafe {
+        let zero = MaybeUninit::zeroed().assume_init();
+        if source.is_null() { Ok(zero) } else { layout::read(source, zero) }
+    }
 }
 
 /// # Safety

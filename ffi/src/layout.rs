@@ -10,7 +10,7 @@ use std::ptr;
 use crate::status::{Failed, Outcome, Status};
 
 /// `TWINSTREAM_ABI_VERSION` of the header.
-pub(crate) const ABI_VERSION: u32 = 1;
+pub(crate) const ABI_VERSION: u32 = 2;
 
 /// `twinstream_callback`.
 pub(crate) type Callback = unsafe extern "C" fn(*mut c_void, u64, i32, *const f32);
@@ -48,21 +48,46 @@ pub(crate) struct Options {
     pub(crate) weights_path: *const c_char,
     pub(crate) config_path: *const c_char,
     pub(crate) policy: *const c_char,
-    pub(crate) device: *const c_char,
-    pub(crate) tuning_path: *const c_char,
+    pub(crate) cpu: *const CpuOptions,
+    pub(crate) cuda: *const CudaOptions,
+    pub(crate) null: *const NullOptions,
     pub(crate) height: u32,
     pub(crate) width: u32,
-    pub(crate) thread_len: u32,
     pub(crate) top_k: u32,
-    pub(crate) null_image_bytes: u64,
-    pub(crate) null_result_len: u64,
+    pub(crate) core: i32,
     pub(crate) slot_len: u64,
     pub(crate) batch_len_max: u64,
     pub(crate) latency_bound_ns: u64,
     pub(crate) spin_ns: u64,
     pub(crate) stall_timeout_ns: u64,
-    pub(crate) core: i32,
+}
+
+/// `twinstream_cpu_options`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct CpuOptions {
+    pub(crate) struct_size: u32,
+    pub(crate) thread_len: u32,
+}
+
+/// `twinstream_cuda_options`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct CudaOptions {
+    pub(crate) struct_size: u32,
     pub(crate) reserved: u32,
+    pub(crate) device: *const c_char,
+    pub(crate) tuning_path: *const c_char,
+}
+
+/// `twinstream_null_options`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct NullOptions {
+    pub(crate) struct_size: u32,
+    pub(crate) reserved: u32,
+    pub(crate) image_bytes: u64,
+    pub(crate) result_len: u64,
 }
 
 /// `twinstream_request_options`.
@@ -154,7 +179,10 @@ pub(crate) struct Latency {
 }
 
 const _: () = {
-    assert!(size_of::<Options>() == 136 && offset_of!(Options, null_image_bytes) == 72);
+    assert!(size_of::<Options>() == 120 && offset_of!(Options, slot_len) == 80);
+    assert!(size_of::<CpuOptions>() == 8 && offset_of!(CpuOptions, thread_len) == 4);
+    assert!(size_of::<CudaOptions>() == 24 && offset_of!(CudaOptions, device) == 8);
+    assert!(size_of::<NullOptions>() == 24 && offset_of!(NullOptions, image_bytes) == 8);
     assert!(size_of::<RequestOptions>() == 40 && offset_of!(RequestOptions, callback) == 24);
     assert!(size_of::<Geometry>() == 40 && offset_of!(Geometry, image_bytes) == 16);
     assert!(size_of::<Stats>() == 368 && offset_of!(Stats, batch_len_mean) == 184);
@@ -163,6 +191,21 @@ const _: () = {
 // SAFETY: plain C structs of integers, floats and pointers that open with `struct_size`.
 unsafe impl Versioned for Options {
     const FIRST_BYTES: usize = 120;
+}
+
+// SAFETY: the same.
+unsafe impl Versioned for CpuOptions {
+    const FIRST_BYTES: usize = 8;
+}
+
+// SAFETY: the same.
+unsafe impl Versioned for CudaOptions {
+    const FIRST_BYTES: usize = 24;
+}
+
+// SAFETY: the same.
+unsafe impl Versioned for NullOptions {
+    const FIRST_BYTES: usize = 24;
 }
 
 // SAFETY: the same; its callback is an `Option`, of which NULL is a value, as is any function's

@@ -46,10 +46,17 @@ pub(crate) struct Texts<'a> {
     pub(crate) weights_path: Option<&'a CStr>,
     pub(crate) config_path: Option<&'a CStr>,
     pub(crate) policy: Option<&'a CStr>,
+}
+
+/// Which backend, and what it is opened with.
+pub(crate) enum BackendOptions<'a> {
+    Cpu(layout::CpuOptions),
     #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "the GPU's"))]
-    pub(crate) device: Option<&'a CStr>,
-    #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "the GPU's"))]
-    pub(crate) tuning_path: Option<&'a CStr>,
+    Cuda {
+        device: Option<&'a CStr>,
+        tuning_path: Option<&'a CStr>,
+    },
+    Null(layout::NullOptions),
 }
 
 pub(crate) fn default_options() -> Options {
@@ -62,92 +69,92 @@ pub(crate) fn default_options() -> Options {
         weights_path: std::ptr::null(),
         config_path: std::ptr::null(),
         policy: std::ptr::null(),
-        device: std::ptr::null(),
-        tuning_path: std::ptr::null(),
+        cpu: std::ptr::null(),
+        cuda: std::ptr::null(),
+        null: std::ptr::null(),
         height: 0,
         width: 0,
-        thread_len: 0,
         top_k: 0,
-        null_image_bytes: NULL_IMAGE_BYTES,
-        null_result_len: NULL_RESULT_LEN,
+        core: engine.core.map_or(NO_CORE, |core| core as i32),
         slot_len: engine.slot_len as u64,
         batch_len_max: engine.batch_len_max as u64,
         latency_bound_ns: 0,
         spin_ns: engine.spin.as_nanos() as u64,
         stall_timeout_ns: engine.stall_timeout.as_nanos() as u64,
-        core: engine.core.map_or(NO_CORE, |core| core as i32),
-        reserved: 0,
     }
 }
 
 /// Starts the engine that the options describe. `mark` tells its requests from those of others.
-pub(crate) fn open(options: &Options, texts: &Texts<'_>, mark: u16) -> Outcome<Live> {
+pub(crate) fn open(
+    options: &Options,
+    backend: &BackendOptions<'_>,
+    texts: &Texts<'_>,
+    mark: u16,
+) -> Outcome<Live> {
     let engine_options = engine_options(options, texts)?;
-    match options.backend {
-        layout::BACKEND_CPU => cpu(options, texts, &engine_options, mark),
-        layout::BACKEND_CUDA => cuda(options, texts, &engine_options, mark),
-        layout::BACKEND_NULL => null(options, &engine_options, mark),
-        other => Err(argument(format!("backend {other} is no TWINSTREAM_BACKEND_"))),
+    match backend {
+        BackendOptions::Cpu(cpu_options) => {
+            let (model, size) = model(options, texts)?;
+            let threads = CpuOptions::for_model(&model).threads;
+            let cpu_options = CpuOptions {
+                threads: or(cpu_options.thread_len, threads),
+                height: size.0,
+                width: size.1,
+            };
+            let device = CpuDevice::answering(Cpu::new(&model, &cpu_options)?, answer(options))?;
+            Live::start(device, &engine_options, mark, (size, labels(&model)))
+        }
+        #[cfg(feature = "cuda")]
+        BackendOptions::Cuda { device, tuning_path } => {
+            let (model, size) = model(options, texts)?;
+            let own = CudaOptions::for_model(&model);
+            let cuda_options = CudaOptions {
+                device: device.map_or(Ok(own.device), |text| text.to_string_lossy().parse())?,
+                tuning: tuning_path.map_or_else(Tuning::stored, |file| Tuning::load(path(file)))?,
+                height: size.0,
+                width: size.1,
+                answer: answer(options),
+                ..own
+            };
+            let device = CudaDevice::new(&model, &cuda_options)?;
+            Live::start(device, &engine_options, mark, (size, labels(&model)))
+        }
+        #[cfg(not(feature = "cuda"))]
+        BackendOptions::Cuda { .. } => {
+            let text = "this library was built without the CUDA backend";
+            Err(Failed::new(Status::Unsupported, text))
+        }
+        BackendOptions::Null(null_options) => null(options, null_options, &engine_options, mark),
     }
 }
 
-fn cpu(
+fn null(
     options: &Options,
-    texts: &Texts<'_>,
+    null_options: &layout::NullOptions,
     engine_options: &EngineOptions,
     mark: u16,
 ) -> Outcome<Live> {
-    let (model, cpu_options) = model(options, texts)?;
-    let labels = (0..model.class_count()).map(|index| model.label(index)).collect();
-    let size = (cpu_options.height, cpu_options.width);
-    let device = CpuDevice::answering(Cpu::new(&model, &cpu_options)?, answer(options))?;
-    Live::start(device, engine_options, mark, (size, labels))
-}
-
-#[cfg(feature = "cuda")]
-fn cuda(
-    options: &Options,
-    texts: &Texts<'_>,
-    engine_options: &EngineOptions,
-    mark: u16,
-) -> Outcome<Live> {
-    let (model, sizes) = model(options, texts)?;
-    let labels = (0..model.class_count()).map(|index| model.label(index)).collect();
-    let size = (sizes.height, sizes.width);
-    let own = CudaOptions::for_model(&model);
-    let cuda_options = CudaOptions {
-        device: texts.device.map_or(Ok(own.device), |text| text.to_string_lossy().parse())?,
-        tuning: texts.tuning_path.map_or_else(Tuning::stored, |file| Tuning::load(path(file)))?,
-        height: sizes.height,
-        width: sizes.width,
-        answer: answer(options),
-        ..own
-    };
-    let device = CudaDevice::new(&model, &cuda_options)?;
-    Live::start(device, engine_options, mark, (size, labels))
-}
-
-/// Not in this build.
-#[cfg(not(feature = "cuda"))]
-fn cuda(_: &Options, _: &Texts<'_>, _: &EngineOptions, _: u16) -> Outcome<Live> {
-    let text = "this library was built without the CUDA backend";
-    Err(Failed::new(Status::Unsupported, text))
-}
-
-fn null(options: &Options, engine_options: &EngineOptions, mark: u16) -> Outcome<Live> {
     if options.top_k != 0 {
         return Err(argument(format!(
             "top_k is {}: the null backend ranks nothing",
             options.top_k
         )));
     }
-    let device = Null::new(Geometry {
-        image_bytes: null_size(options.null_image_bytes, NULL_IMAGE_BYTES_MAX, "null_image_bytes")?,
-        result_len: null_size(options.null_result_len, NULL_RESULT_LEN_MAX, "null_result_len")?,
+    let geometry = Geometry {
+        image_bytes: null_size(
+            null_options.image_bytes,
+            (NULL_IMAGE_BYTES, NULL_IMAGE_BYTES_MAX),
+            "image_bytes",
+        )?,
+        result_len: null_size(
+            null_options.result_len,
+            (NULL_RESULT_LEN, NULL_RESULT_LEN_MAX),
+            "result_len",
+        )?,
         batch_len_max: engine_options.batch_len_max,
-    });
-    let labels = (0..options.null_result_len).map(|index| format!("class {index}")).collect();
-    Live::start(device, engine_options, mark, ((0, 0), labels))
+    };
+    let labels = (0..geometry.result_len).map(|index| format!("class {index}")).collect();
+    Live::start(Null::new(geometry), engine_options, mark, ((0, 0), labels))
 }
 
 impl Live {
@@ -214,19 +221,24 @@ pub(crate) fn duration(ns: u64) -> Option<Duration> {
     (ns > 0).then(|| Duration::from_nanos(ns))
 }
 
-fn model(options: &Options, texts: &Texts<'_>) -> Outcome<(Model, CpuOptions)> {
+/// The network, and height and width of its images.
+fn model(options: &Options, texts: &Texts<'_>) -> Outcome<(Model, (usize, usize))> {
     let weights = texts.weights_path.map(path).ok_or_else(|| {
         Failed::new(Status::Null, "weights_path is NULL: name a safetensors file")
     })?;
     let model = Model::load(weights, texts.config_path.map(path))?;
-    let own = CpuOptions::for_model(&model);
-    let or = |value: u32, own| if value > 0 { value as usize } else { own };
-    let cpu_options = CpuOptions {
-        threads: or(options.thread_len, own.threads),
-        height: or(options.height, own.height),
-        width: or(options.width, own.width),
-    };
-    Ok((model, cpu_options))
+    let config = model.config();
+    let size = (or(options.height, config.height), or(options.width, config.width));
+    Ok((model, size))
+}
+
+fn labels(model: &Model) -> Vec<String> {
+    (0..model.class_count()).map(|index| model.label(index)).collect()
+}
+
+/// `own` for zero.
+fn or(value: u32, own: usize) -> usize {
+    if value > 0 { value as usize } else { own }
 }
 
 fn answer(options: &Options) -> Answer {
@@ -244,11 +256,12 @@ fn size(value: u64, name: &str) -> Outcome<usize> {
     usize::try_from(value).map_err(|_| argument(format!("{name} is {value}: too large")))
 }
 
-fn null_size(value: u64, max: u64, name: &str) -> Outcome<usize> {
-    if !(1..=max).contains(&value) {
-        return Err(argument(format!("{name} is {value}: must be from 1 to {max}")));
+/// A size of the null backend, the default for zero.
+fn null_size(value: u64, (default, max): (u64, u64), name: &str) -> Outcome<usize> {
+    if value > max {
+        return Err(argument(format!("{name} is {value}: must be at most {max}")));
     }
-    size(value, name)
+    size(if value > 0 { value } else { default }, name)
 }
 
 fn argument(text: String) -> Failed {

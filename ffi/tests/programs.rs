@@ -270,7 +270,8 @@ fn the_bench_example_measures_both_sides() {
 }
 
 /// How late an answer may be is for a quiet machine to show: `scripts/c-api.sh`. Here: that the
-/// service turns away what is too much, and answers the rest.
+/// service turns away what is too much, and answers the rest. It measures what is too much, which
+/// other work on the machine can spoil: then it is asked again.
 #[test]
 fn the_service_example_turns_away_what_is_too_much() {
     let folder = folder("service");
@@ -279,14 +280,18 @@ fn the_service_example_turns_away_what_is_too_much() {
     for link in LINKS {
         let program = build(&folder, Dialect::Cpp17, link, &source);
         let arguments = [model.path().to_str().unwrap(), "100", "60000", "1", "20"];
-        let output = launch(&folder, &program, &arguments);
-        let count = |name: &str| -> u64 {
-            let words: Vec<_> = output.split([' ', ',', '\n']).collect();
-            let at = words.iter().position(|word| *word == name).unwrap();
-            words[at + 1].parse().unwrap()
+        let turns_away = |_| {
+            let output = launch(&folder, &program, &arguments);
+            let count = |name: &str| -> u64 {
+                let words: Vec<_> = output.split([' ', ',', '\n']).collect();
+                let at = words.iter().position(|word| *word == name).unwrap();
+                words[at + 1].parse().unwrap()
+            };
+            assert!(count("answered") > 0, "{output}");
+            assert_eq!(count("failed"), 0, "{output}");
+            println!("{output}");
+            count("rejected") + count("expired") + count("full") > 0
         };
-        assert!(count("answered") > 0, "{output}");
-        assert!(count("rejected") + count("expired") + count("full") > 0, "{output}");
-        assert_eq!(count("failed"), 0, "{output}");
+        assert!((0..3).any(turns_away), "{link:?}: all was answered");
     }
 }

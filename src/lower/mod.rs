@@ -3,13 +3,33 @@
 //!
 //! Invariant: one list for all backends; a step reads outputs of earlier ones alone, and none
 //! overwrites what is still read. Fused are the stem with the max pool, and a block's projection
-//! with its last convolution. Knows sizes and offsets, no address, type or device.
+//! with its last convolution. Knows sizes, types and offsets, no address or device.
 
 mod arena;
 
 use crate::model::{Conv, Layer, Network, Op, Shape, TensorId};
 pub(crate) use arena::ALIGN_LEN;
 use arena::{Tensor, place};
+
+/// A type of values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DType {
+    /// IEEE binary16.
+    F16,
+    /// IEEE binary32.
+    F32,
+}
+
+impl DType {
+    /// Bytes of a value.
+    pub fn size_bytes(self) -> usize {
+        match self {
+            Self::F16 => 2,
+            Self::F32 => 4,
+        }
+    }
+}
 
 /// A run of kernel rows or columns that ever see a pixel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +138,9 @@ pub struct Step {
     pub name: String,
     /// What it computes.
     pub work: Work,
+    /// Type of its weights, and of the activations that it reads and writes. Pixels are u8, sums,
+    /// biases and logits are f32, whatever it is.
+    pub dtype: DType,
     /// Shape of what it writes.
     pub output_shape: Shape,
     /// Values from the start of the arena, for one image; a batch scales it. The logits lie
@@ -130,13 +153,13 @@ pub struct Step {
 pub struct Steps {
     /// The steps; the first is the stem, the last the fully connected layer.
     pub list: Vec<Step>,
-    /// Values that one image's activations need at the peak.
+    /// Values that one image's activations need at the peak. They are all of one type.
     pub arena_len: usize,
 }
 
 impl Steps {
-    /// Fuses the layers of `network` and places their outputs.
-    pub fn new(network: &Network) -> Self {
+    /// Fuses the layers of `network`, to be computed in `dtype`, and places their outputs.
+    pub fn new(network: &Network, dtype: DType) -> Self {
         let layers = network.layers();
         // The step that writes a tensor; projections and the unpooled stem have none.
         let mut step_of = vec![usize::MAX; layers.len()];
@@ -145,11 +168,16 @@ impl Steps {
             let Some(work) = work(layers, layer, &step_of) else { continue };
             step_of[index] = list.len();
             let (name, output_shape) = (layer.name.clone(), layer.output_shape);
-            list.push(Step { name, work, output_shape, offset: 0 });
+            list.push(Step { name, work, dtype, output_shape, offset: 0 });
         }
         let (offsets, arena_len) = place(lifetimes(&list));
         list.iter_mut().zip(offsets).for_each(|(step, offset)| step.offset = offset);
         Self { list, arena_len }
+    }
+
+    /// Bytes that one image's activations need at the peak.
+    pub fn arena_bytes(&self) -> usize {
+        self.arena_len * self.list[0].dtype.size_bytes()
     }
 
     /// Shape of an image.
@@ -265,7 +293,7 @@ mod tests {
     fn no_live_activation_is_overwritten() {
         for (height, width) in [(32, 32), (224, 224), (37, 250)] {
             let network = Network::resnet50(10, height, width).unwrap();
-            let steps = Steps::new(&network);
+            let steps = Steps::new(&network, DType::F32);
             let mut owner = vec![usize::MAX; steps.arena_len];
             let place = |step: &Step| step.offset..step.offset + step.output_shape.value_len();
             for (index, step) in steps.list.iter().enumerate() {
@@ -292,7 +320,7 @@ mod tests {
 
     #[test]
     fn projections_and_the_stem_are_fused() {
-        let steps = Steps::new(&Network::resnet50(1000, 224, 224).unwrap());
+        let steps = Steps::new(&Network::resnet50(1000, 224, 224).unwrap(), DType::F32);
         // 56 layers, less the unpooled stem and four projections.
         assert_eq!(steps.list.len(), 51);
         let convs = steps.list.iter().filter_map(|step| match &step.work {
@@ -309,7 +337,7 @@ mod tests {
     #[test]
     fn taps_that_see_padding_alone_are_left_out() {
         let network = Network::resnet50(10, 32, 32).unwrap();
-        let steps = Steps::new(&network);
+        let steps = Steps::new(&network, DType::F32);
         let taps =
             |name: &str| match &steps.list.iter().find(|step| step.name == name).unwrap().work {
                 Work::Conv(conv) => (conv.rows, conv.columns),

@@ -293,4 +293,6 @@ fn whole_ns(time_ns: f64) -> u64 {
 }
 
 #[cfg(test)]
+mod median;
+#[cfg(test)]
 mod tests;

@@ -4,6 +4,13 @@
 
 #include <cstring>
 
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(first, len) (static_cast<void>(first), static_cast<void>(len))
+#define ASAN_UNPOISON_MEMORY_REGION(first, len) ASAN_POISON_MEMORY_REGION(first, len)
+#endif
+
 #include "../memory.hpp"
 #include "driver.hpp"
 
@@ -13,11 +20,14 @@ namespace {
 // What the driver guarantees for an allocation.
 constexpr size_t ALIGN_BYTES = 256;
 
-// The bytes between the data and the page behind it.
+// The bytes between the data and the page behind it; AddressSanitizer, where there is one, lets
+// nobody touch them before.
 bool is_tail_untouched(const uint8_t *first, const Allocation &allocation) {
     const size_t page_bytes = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+    const uint8_t *tail = first + allocation.len_bytes;
     const uint8_t *end = allocation.mapped + allocation.mapped_bytes - page_bytes;
-    for (const uint8_t *byte = first + allocation.len_bytes; byte < end; ++byte) {
+    ASAN_UNPOISON_MEMORY_REGION(tail, static_cast<size_t>(end - tail));
+    for (const uint8_t *byte = tail; byte < end; ++byte) {
         if (*byte != POISON) return false;
     }
     return true;
@@ -43,6 +53,8 @@ uint8_t *allocate(Allocations *allocations, size_t len_bytes) {
     mprotect(start + page_bytes, data_bytes, PROT_READ | PROT_WRITE);
     std::memset(start + page_bytes, POISON, data_bytes);
     uint8_t *first = start + page_bytes + (data_bytes - len_bytes) / ALIGN_BYTES * ALIGN_BYTES;
+    const uint8_t *tail = first + len_bytes;
+    ASAN_POISON_MEMORY_REGION(tail, static_cast<size_t>(start + page_bytes + data_bytes - tail));
     allocations->emplace(first, Allocation{start, mapped_bytes, len_bytes});
     emulator::add_allocation(first, len_bytes);
     return first;

@@ -110,6 +110,15 @@ int cuMemcpyHtoD_v2(uint64_t to, void *from, size_t len_bytes) {
     return SUCCESS;
 }
 
+// Waits for no stream, as where streams do not wait for the default one.
+int cuMemcpyDtoH_v2(void *to, uint64_t from, size_t len_bytes) {
+    std::lock_guard guard(mutex());
+    if (int result = ready_beside_captures()) return result;
+    if (!is_device(from, len_bytes)) return INVALID_VALUE;
+    std::memcpy(to, pointer(from), len_bytes);
+    return SUCCESS;
+}
+
 int cuMemcpyHtoDAsync_v2(uint64_t to, void *from, size_t len_bytes, void *stream) {
     std::lock_guard guard(mutex());
     if (int result = ready(true)) return result;

@@ -22,7 +22,7 @@
 /* Checks the status of a call, and that its text says something where it is not OK. */
 #define CHECK_STATUS(call, expected)                                                           \
     do {                                                                                       \
-        const int32_t status_ = (call);                                                        \
+        const twinstream_status status_ = (call);                                              \
         if (status_ != (expected)) {                                                           \
             fprintf(stderr, "%s:%d: %s gave %s, expected %s (last error: %s)\n", __FILE__,     \
                     __LINE__, #call, twinstream_status_name(status_),                          \
@@ -38,13 +38,15 @@ enum { IMAGE_BYTES = 300, RESULT_LEN = 7 };
 
 static const uint64_t SECOND_NS = 1000000000u;
 
+static const twinstream_null_options small_null = {sizeof(twinstream_null_options), 0, IMAGE_BYTES,
+                                                   RESULT_LEN};
+
 /* Options of a small engine around nothing. */
 static inline twinstream_options null_options(uint64_t slot_len) {
     twinstream_options options;
     CHECK_OK(twinstream_options_init(&options, sizeof options, TWINSTREAM_ABI_VERSION));
     options.backend = TWINSTREAM_BACKEND_NULL;
-    options.null_image_bytes = IMAGE_BYTES;
-    options.null_result_len = RESULT_LEN;
+    options.null = &small_null;
     options.slot_len = slot_len;
     return options;
 }
@@ -97,8 +99,8 @@ typedef struct {
 
 #define HOLD(engine) {GATE_CLOSED, GATE_CLOSED, engine, 0}
 
-static inline void hold_callback(void *user_data, twinstream_request request, int32_t status,
-                                 const float *result) {
+static inline void hold_callback(void *user_data, twinstream_request request,
+                                 twinstream_status status, const float *result) {
     hold *held = (hold *)user_data;
     CHECK(status == TWINSTREAM_OK && result != NULL);
     gate_open(&held->began);

@@ -20,11 +20,11 @@ static twinstream_options backend_options(const char *weights_path, int32_t back
 }
 
 static void refuse(const char *weights_path, const char *device, const char *tuning_path,
-                   int32_t status, const char *named) {
+                   twinstream_status status, const char *named) {
+    const twinstream_cuda_options cuda = {sizeof cuda, 0, device, tuning_path};
     twinstream_options options = backend_options(weights_path, TWINSTREAM_BACKEND_CUDA);
     twinstream_engine *engine = NULL;
-    options.device = device;
-    options.tuning_path = tuning_path;
+    options.cuda = &cuda;
     CHECK_STATUS(twinstream_engine_create(&options, &engine), status);
     CHECK(strstr(twinstream_last_error(), named) != NULL);
     CHECK(engine == NULL);
@@ -63,7 +63,9 @@ int main(int argument_len, char **arguments) {
     options = backend_options(arguments[1], TWINSTREAM_BACKEND_CUDA);
     for (int i = 0; i < 2; i++) {
         /* The first device, and the second by its UUID. */
-        options.device = i == 0 ? NULL : "GPU-10111213-1415-1617-1819-1a1b1c1d1e1f";
+        const char *device = i == 0 ? NULL : "GPU-10111213-1415-1617-1819-1a1b1c1d1e1f";
+        const twinstream_cuda_options cuda = {sizeof cuda, 0, device, NULL};
+        options.cuda = &cuda;
         classify(&options, found);
         for (int j = 0; j < CLASS_LEN; j++) {
             CHECK(found[2 * j] == expected[2 * j]);

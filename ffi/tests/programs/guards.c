@@ -86,16 +86,28 @@ static void structs_of_other_versions(void) {
     CHECK_OK(twinstream_engine_destroy(engine));
 }
 
-static int32_t create(const twinstream_options *options) {
+static twinstream_status create(const twinstream_options *options) {
     twinstream_engine *engine = NULL;
-    const int32_t status = twinstream_engine_create(options, &engine);
+    const twinstream_status status = twinstream_engine_create(options, &engine);
     CHECK((status == TWINSTREAM_OK) == (engine != NULL));
     if (engine != NULL) CHECK_OK(twinstream_engine_destroy(engine));
     return status;
 }
 
+static uint64_t result_len(const twinstream_options *options) {
+    twinstream_engine *engine = NULL;
+    twinstream_geometry geometry;
+    geometry.struct_size = sizeof geometry;
+    CHECK_OK(twinstream_engine_create(options, &engine));
+    CHECK_OK(twinstream_engine_geometry(engine, &geometry));
+    CHECK_OK(twinstream_engine_destroy(engine));
+    return geometry.result_len;
+}
+
 static void options_out_of_range(void) {
     twinstream_options options = null_options(0);
+    twinstream_null_options null = small_null;
+    const twinstream_cpu_options cpu = {0, 1};
     CHECK_STATUS(create(&options), TWINSTREAM_ARGUMENT);
     options.slot_len = 32769;
     CHECK_STATUS(create(&options), TWINSTREAM_ARGUMENT);
@@ -105,14 +117,28 @@ static void options_out_of_range(void) {
     options.batch_len_max = 0;
     CHECK_STATUS(create(&options), TWINSTREAM_ARGUMENT);
     options = null_options(4);
-    options.null_image_bytes = UINT64_MAX;
+    options.null = &null;
+    null.image_bytes = UINT64_MAX;
     CHECK_STATUS(create(&options), TWINSTREAM_ARGUMENT);
+    CHECK(strstr(twinstream_last_error(), "image_bytes") != NULL);
+    null = small_null;
+    null.result_len = (UINT64_C(1) << 20) + 1;
+    CHECK_STATUS(create(&options), TWINSTREAM_ARGUMENT);
+    CHECK(strstr(twinstream_last_error(), "result_len") != NULL);
+    null = small_null;
+    null.struct_size = 7;
+    CHECK_STATUS(create(&options), TWINSTREAM_STRUCT_SIZE);
     options = null_options(4);
-    options.null_result_len = 0;
-    CHECK_STATUS(create(&options), TWINSTREAM_ARGUMENT);
-    options.null_result_len = (UINT64_C(1) << 20) + 1;
-    CHECK_STATUS(create(&options), TWINSTREAM_ARGUMENT);
-    CHECK(strstr(twinstream_last_error(), "null_result_len") != NULL);
+    /* Zero is the default, and so is none at all. */
+    options.null = &null;
+    memset(&null, 0, sizeof null);
+    null.struct_size = sizeof null;
+    CHECK(result_len(&options) == 10);
+    options.null = NULL;
+    CHECK(result_len(&options) == 10);
+    /* Another backend's are not looked at. */
+    options.cpu = &cpu;
+    CHECK_OK(create(&options));
     options = null_options(4);
     options.stall_timeout_ns = 0;
     CHECK_STATUS(create(&options), TWINSTREAM_ARGUMENT);
@@ -142,6 +168,9 @@ static void options_out_of_range(void) {
     CHECK_STATUS(create(&options), TWINSTREAM_UNSUPPORTED);
 #endif
     options.backend = TWINSTREAM_BACKEND_CPU;
+    options.cpu = &cpu;
+    CHECK_STATUS(create(&options), TWINSTREAM_STRUCT_SIZE);
+    options.cpu = NULL;
     CHECK_STATUS(create(&options), TWINSTREAM_NULL);
     options.weights_path = "no such folder/model.safetensors";
     CHECK_STATUS(create(&options), TWINSTREAM_IO);

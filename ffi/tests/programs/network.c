@@ -8,6 +8,7 @@
 int main(int argument_len, char **arguments) {
     twinstream_options options;
     twinstream_engine *engine = NULL;
+    const twinstream_cpu_options one_thread = {sizeof one_thread, 1};
     twinstream_geometry geometry;
     twinstream_request request;
     const char *label = NULL;
@@ -16,7 +17,7 @@ int main(int argument_len, char **arguments) {
     CHECK(argument_len == 2);
     CHECK_OK(twinstream_options_init(&options, sizeof options, TWINSTREAM_ABI_VERSION));
     options.weights_path = arguments[1];
-    options.thread_len = 1;
+    options.cpu = &one_thread;
     options.slot_len = 1;
     options.batch_len_max = 1;
     options.spin_ns = 0;

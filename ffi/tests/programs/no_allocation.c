@@ -53,7 +53,7 @@ static unsigned long allocations(void) {
 static twinstream_engine *engine;
 static int answered;
 
-static void callback(void *user_data, twinstream_request request, int32_t status,
+static void callback(void *user_data, twinstream_request request, twinstream_status status,
                      const float *result) {
     (void)user_data;
     (void)result;

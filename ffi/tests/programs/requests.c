@@ -66,7 +66,7 @@ static void pending_then_given_up(void) {
     CHECK_STATUS(twinstream_wait(engine, cancelled, 20 * SECOND_NS, &result),
                  TWINSTREAM_CANCELLED);
     {
-        const int32_t status = twinstream_wait(engine, late, 20 * SECOND_NS, &result);
+        const twinstream_status status = twinstream_wait(engine, late, 20 * SECOND_NS, &result);
         CHECK(status == TWINSTREAM_REJECTED || status == TWINSTREAM_EXPIRED);
     }
     CHECK_STATUS(twinstream_wait(engine, queued, 20 * SECOND_NS, &result), TWINSTREAM_CANCELLED);
@@ -88,7 +88,7 @@ static void pending_then_given_up(void) {
 typedef struct {
     twinstream_engine *engine;
     twinstream_request request;
-    int32_t status;
+    twinstream_status status;
 } waiter;
 
 static void *wait_for(void *argument) {
@@ -150,7 +150,7 @@ typedef struct {
 } chain;
 
 /* Hands in the next request from inside the callback, and tries what must not be done there. */
-static void chain_callback(void *user_data, twinstream_request request, int32_t status,
+static void chain_callback(void *user_data, twinstream_request request, twinstream_status status,
                            const float *result) {
     chain *self = (chain *)user_data;
     twinstream_request_options options = request_options(TWINSTREAM_NOTICE_CALLBACK);

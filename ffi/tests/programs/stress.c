@@ -26,18 +26,18 @@ static uint64_t random_below(uint64_t *state, uint64_t limit) {
     return twinstream_split_mix(state) % limit;
 }
 
-static int is_answer(int32_t status) {
+static int is_answer(twinstream_status status) {
     return status == TWINSTREAM_OK || status == TWINSTREAM_CANCELLED ||
            status == TWINSTREAM_REJECTED || status == TWINSTREAM_EXPIRED;
 }
 
-static void announce(notice *told, int32_t status) {
+static void announce(notice *told, twinstream_status status) {
     CHECK(is_answer(status));
     told->status = status;
     CHECK(__atomic_fetch_add(&told->announced, 1, __ATOMIC_ACQ_REL) == 0);
 }
 
-static void callback(void *user_data, twinstream_request request, int32_t status,
+static void callback(void *user_data, twinstream_request request, twinstream_status status,
                      const float *result) {
     CHECK((result != NULL) == (status == TWINSTREAM_OK));
     CHECK_OK(twinstream_release(engine, request));
@@ -51,9 +51,9 @@ static void *collect(void *unused) {
         const int was_done = __atomic_load_n(&is_done, __ATOMIC_ACQUIRE);
         twinstream_request request;
         void *user_data;
-        const int32_t status = twinstream_queue_next(engine, &request, &user_data);
+        const twinstream_status status = twinstream_queue_next(engine, &request, &user_data);
         if (status == TWINSTREAM_OK) {
-            const int32_t answer = twinstream_poll(engine, request, NULL);
+            const twinstream_status answer = twinstream_poll(engine, request, NULL);
             CHECK_OK(twinstream_release(engine, request));
             announce((notice *)user_data, answer);
         } else {
@@ -75,7 +75,7 @@ static twinstream_request hand_in(producer *self) {
     twinstream_request_options options;
     twinstream_request request;
     uint8_t *image;
-    const int32_t status = twinstream_lease(engine, &request, &image);
+    const twinstream_status status = twinstream_lease(engine, &request, &image);
     if (status == TWINSTREAM_FULL) {
         sched_yield();
         return 0;
@@ -99,7 +99,7 @@ static twinstream_request hand_in(producer *self) {
     if (options.notice == TWINSTREAM_NOTICE_NONE) return request;
     /* Others release it, maybe at this moment. */
     if (random_below(&self->random, 4) == 0) {
-        const int32_t cancelled = twinstream_cancel(engine, request);
+        const twinstream_status cancelled = twinstream_cancel(engine, request);
         CHECK(cancelled == TWINSTREAM_OK || cancelled == TWINSTREAM_STALE);
     }
     return 0;
@@ -110,7 +110,7 @@ static void finish(producer *self, twinstream_request request) {
     case 0: break; /* gives it up, maybe before its answer */
     case 1: CHECK_OK(twinstream_cancel(engine, request)); /* fall through */
     default: {
-        const int32_t status = twinstream_wait(engine, request, 60 * SECOND_NS, NULL);
+        const twinstream_status status = twinstream_wait(engine, request, 60 * SECOND_NS, NULL);
         CHECK(is_answer(status));
     }
     }
@@ -175,7 +175,7 @@ static void *use_until_stale(void *unused) {
     (void)unused;
     for (;; len++) {
         twinstream_request request;
-        int32_t status = twinstream_submit(engine, image, sizeof image, NULL, &request);
+        twinstream_status status = twinstream_submit(engine, image, sizeof image, NULL, &request);
         if (status == TWINSTREAM_STALE) break;
         CHECK(status == TWINSTREAM_OK || status == TWINSTREAM_FULL ||
               status == TWINSTREAM_SHUT_DOWN);
@@ -191,7 +191,7 @@ static void *use_until_stale(void *unused) {
 }
 
 static void *destroy(void *destroyed_len) {
-    const int32_t status = twinstream_engine_destroy(engine);
+    const twinstream_status status = twinstream_engine_destroy(engine);
     CHECK(status == TWINSTREAM_OK || status == TWINSTREAM_STALE);
     if (status == TWINSTREAM_OK) __atomic_fetch_add((int *)destroyed_len, 1, __ATOMIC_RELAXED);
     return NULL;

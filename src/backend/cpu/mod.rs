@@ -13,7 +13,7 @@ mod winograd;
 use std::slice;
 
 use crate::error::{Error, Kind, Result};
-use crate::lower::{ALIGN_LEN, Step, Steps, Work};
+use crate::lower::{ALIGN_LEN, DType, Step, Steps, Work};
 use crate::model::{Model, Network, Op, Shape};
 use conv::{Conv, Operands};
 pub use device::CpuDevice;
@@ -135,7 +135,7 @@ impl Cpu {
     fn with_kernels(model: &Model, options: &CpuOptions, kernels: Kernels) -> Result<Self> {
         let team = Team::new(options.threads)?;
         let network = model.network(options.height, options.width)?;
-        let steps = Steps::new(&network);
+        let steps = Steps::new(&network, DType::F32);
         let stem = StemPlaces::new(&steps.list[0]);
         let arena_len = steps.arena_len.max(stem.end);
         let mut products = Vec::new();

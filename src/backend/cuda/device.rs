@@ -10,18 +10,22 @@ use std::ffi::CStr;
 use std::sync::Arc;
 use std::task::Waker;
 
-use super::choice::{Chooser, Tuning};
-use super::context::{Context, DeviceId, DeviceInfo};
-use super::driver::Code;
-use super::executor::{Executor, RESULT_LEN, Slots, Weights};
-use super::memory::PinnedMemory;
-use super::nvtx;
-use super::plan::{BUCKETS, Plan, batch_len_limit};
-use super::stream::{Event, Graph, Priority, Stream};
-use super::waiter::Waiter;
+use super::choice::Chooser;
+use super::executor::{Executor, Slots};
+use super::plan::{BUCKETS, batch_len_limit, plans};
+use super::sizes::RESULT_LEN;
+use super::sys::context::Context;
+use super::sys::driver::Code;
+use super::sys::info::{DeviceId, DeviceInfo};
+use super::sys::memory::PinnedMemory;
+use super::sys::nvtx;
+use super::sys::stream::{Event, Graph, Priority, Stream};
+use super::sys::waiter::Waiter;
+use super::tuning::Tuning;
+use super::weights::Weights;
 use crate::backend::{Attachment, Backend, Completion, Fault, Geometry, Images, ResultSlot};
 use crate::error::{Error, Kind, Result};
-use crate::lower::Steps;
+use crate::lower::{DType, Steps};
 use crate::model::{Answer, Model, ModelConfig};
 use crate::ring::Slot;
 
@@ -82,13 +86,17 @@ impl CudaDevice {
         let result_len = options.answer.value_len(network.class_count())?;
         let context = Context::new(options.device)?;
         let _entered = context.enter();
-        let steps = Steps::new(&network);
-        let weights = Weights::new(&context, model, &steps)?;
+        let steps = Steps::new(&network, DType::F16);
         let geometry = Geometry {
             image_bytes: network.input_shape().value_len(),
             result_len,
             batch_len_max: BUCKETS[BUCKETS.len() - 1].min(batch_len_limit(&steps)),
         };
+        let size = (options.height, options.width);
+        let chooser = Chooser::new(context.info(), size, Some(&options.tuning));
+        // Of all buckets: which of them there will be is known when an engine attaches.
+        let plans = plans(&steps, geometry.batch_len_max, &chooser)?;
+        let weights = Weights::new(&context, model, &steps, &plans)?;
         Ok(Self {
             geometry,
             options: options.clone(),
@@ -115,13 +123,6 @@ impl std::fmt::Debug for CudaDevice {
             .field("device", self.info())
             .finish_non_exhaustive()
     }
-}
-
-/// The plans for batches up to a length: one for each bucket up to the first that holds it.
-pub(super) fn plans(steps: &Steps, batch_len_max: usize, chooser: &Chooser) -> Vec<Plan> {
-    let longest = BUCKETS.iter().position(|&bucket| bucket >= batch_len_max);
-    let buckets = &BUCKETS[..=longest.unwrap_or(BUCKETS.len() - 1)];
-    buckets.iter().map(|&batch_len| Plan::new(steps, batch_len, chooser)).collect()
 }
 
 fn events(context: &Arc<Context>, len: usize) -> std::result::Result<Vec<Event>, Code> {
@@ -422,7 +423,7 @@ impl Backend for CudaDevice {
         let (weights, config, steps) = self.prepared.take().expect("a backend is attached once");
         let size = (self.options.height, self.options.width);
         let chooser = Chooser::new(context.info(), size, Some(&self.options.tuning));
-        let plans = plans(&steps, batch_len_max, &chooser);
+        let plans = plans(&steps, batch_len_max, &chooser)?;
         let room = (self.options.answer, Slots { len: slot_len, stride_bytes });
         let executor = Executor::new(context, (weights, &config), (steps, plans), room)?;
         let stage_stream = |name, priority, event_len| {

@@ -26,28 +26,20 @@
 //! ```
 
 mod choice;
-mod context;
 mod device;
-mod driver;
-#[cfg(twinstream_emulated)]
-pub mod emulated;
 mod executor;
-#[rustfmt::skip]
-mod launch;
-mod memory;
-mod nvtx;
+mod kernels;
+mod measure;
 mod plan;
-mod profile;
-mod rig;
-mod stream;
-mod tile;
-mod timer;
-mod tune;
-mod waiter;
+mod sizes;
+mod sys;
+mod tuning;
 mod weights;
 
-pub use choice::{Tuning, tuning_path};
-pub use context::{DeviceId, DeviceInfo, devices};
 pub use device::{CudaDevice, CudaOptions};
-pub use profile::{BatchProfile, LaunchProfile, ProfileOptions, profile};
-pub use tune::{ConvSummary, Measured, PlanSummary, TuneOptions, plan_summaries, tune};
+pub use measure::profile::{BatchProfile, LaunchProfile, ProfileOptions, profile};
+pub use measure::tune::{ConvSummary, Measured, PlanSummary, TuneOptions, plan_summaries, tune};
+#[cfg(twinstream_emulated)]
+pub use sys::emulated;
+pub use sys::info::{DeviceId, DeviceInfo, devices};
+pub use tuning::{Tuning, tuning_path};

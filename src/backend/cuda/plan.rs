@@ -1,84 +1,123 @@
-//! The steps of the network as launches, for one longest batch: each convolution's tile, and the
-//! memory that they share.
+//! The steps of the network as launches, for one longest batch: each step's kernel, and the memory
+//! that they share.
 //!
 //! Invariant: a plan holds sizes alone, no address, so it is the same on every device but for the
-//! tiles, which are chosen for one.
+//! kernels, which are chosen for one.
 
-use super::choice::{Choice, Chooser};
-use super::launch as abi;
-use crate::lower::{ConvStep, Steps, Work};
+use super::choice::Chooser;
+use super::kernels::family::{Choice, Family, Workspace};
+use crate::error::{Error, Kind, Result};
+use crate::lower::{Step, Steps};
 
 /// Longest batches that there is a plan, and a graph, for.
 pub(super) const BUCKETS: [usize; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
-/// Bytes of an activation.
-pub(super) const VALUE_BYTES: usize = 2;
-/// Activations that a kernel copies at once.
-const CHUNK_LEN: usize = 8;
-/// Values of K that a kernel takes at a step.
-pub(super) const STEP_LEN: usize = abi::TWINSTREAM_CHANNEL_STEP as usize;
+/// Bytes that a kernel copies at once.
+const CHUNK_BYTES: usize = 16;
 
 /// Longest batch whose activations the kernels can address: with a signed 32-bit number of chunks,
 /// 16 bytes each. Only images of thousands of pixels a side come near.
 pub(super) fn batch_len_limit(steps: &Steps) -> usize {
-    let image_len = steps.list.iter().map(|step| step.output_shape.value_len()).max();
-    let chunk_len = image_len.unwrap_or(1).div_ceil(CHUNK_LEN);
+    let image_bytes =
+        steps.list.iter().map(|step| step.output_shape.value_len() * step.dtype.size_bytes());
+    let chunk_len = image_bytes.max().unwrap_or(1).div_ceil(CHUNK_BYTES);
     i32::MAX as usize / chunk_len
 }
 
-/// The tiles of all convolutions for batches up to one length, and the memory that they share.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The plans for batches up to a length: one for each bucket up to the first that holds it.
+///
+/// # Errors
+/// As [`Plan::new`].
+pub(super) fn plans(steps: &Steps, batch_len_max: usize, chooser: &Chooser) -> Result<Vec<Plan>> {
+    let longest = BUCKETS.iter().position(|&bucket| bucket >= batch_len_max);
+    let buckets = &BUCKETS[..=longest.unwrap_or(BUCKETS.len() - 1)];
+    buckets.iter().map(|&batch_len| Plan::new(steps, batch_len, chooser)).collect()
+}
+
+/// The kernels of all steps for batches up to one length, and the memory that they share.
+#[derive(Clone, Debug)]
 pub(super) struct Plan {
     /// Longest batch.
     pub(super) batch_len: usize,
-    /// By step; none for other than convolutions.
-    pub(super) choices: Vec<Option<Choice>>,
-    /// Bytes of partial sums, at the peak.
-    pub(super) partials_bytes: usize,
-    /// Counters of arrived blocks, at the peak.
-    pub(super) arrival_len: usize,
+    /// By step.
+    pub(super) choices: Vec<Choice>,
+    /// Enough for each of them.
+    pub(super) workspace: Workspace,
+    /// By step, the families that want its weights: that of its choice, and of those for which room
+    /// was made.
+    pub(super) families: Vec<Vec<&'static dyn Family>>,
 }
 
 impl Plan {
-    pub(super) fn new(steps: &Steps, batch_len: usize, chooser: &Chooser) -> Self {
-        let mut plan = Self { batch_len, choices: Vec::new(), partials_bytes: 0, arrival_len: 0 };
-        for step in &steps.list {
-            let choice = match &step.work {
-                Work::Conv(conv) => {
-                    let choice = chooser.choose(&step.name, conv, batch_len);
-                    plan.make_room(conv, choice);
-                    Some(choice)
-                }
-                _ => None,
-            };
-            plan.choices.push(choice);
+    /// What the chooser finds best for each step.
+    ///
+    /// # Errors
+    /// `is_device` where the device runs no kernel for a step.
+    pub(super) fn new(steps: &Steps, batch_len: usize, chooser: &Chooser) -> Result<Self> {
+        let choice = |step: &Step| {
+            chooser.choose(step, batch_len).ok_or_else(|| {
+                let (major, minor) = chooser.device().capability;
+                let message = format!(
+                    "{}: no kernel for {} runs at compute capability {major}.{minor}",
+                    chooser.device().name,
+                    step.name
+                );
+                Error::new(Kind::Device, message)
+            })
+        };
+        let choices = steps.list.iter().map(choice).collect::<Result<Vec<_>>>()?;
+        let mut plan = Self {
+            batch_len,
+            choices: choices.clone(),
+            workspace: Workspace::default(),
+            families: vec![Vec::new(); choices.len()],
+        };
+        for (index, choice) in choices.into_iter().enumerate() {
+            plan.make_room(&steps.list[index], index, choice);
         }
-        plan
+        Ok(plan)
     }
 
-    /// Makes the shared memory large enough for a choice.
-    pub(super) fn make_room(&mut self, conv: &ConvStep, choice: Choice) {
-        if choice.split_len > 1 {
-            let tile_len = choice.grid(conv, self.batch_len)[..2].iter().product::<u32>() as usize;
-            let tile_bytes = choice.tile().m * choice.tile().n * size_of::<f32>();
-            self.partials_bytes =
-                self.partials_bytes.max(tile_len * choice.split_len as usize * tile_bytes);
-            self.arrival_len = self.arrival_len.max(tile_len);
-        }
+    /// Provides for a choice of a step, whatever else is launched.
+    pub(super) fn make_room(&mut self, step: &Step, index: usize, choice: Choice) {
+        let workspace = choice.family.workspace(choice, step, self.batch_len);
+        self.workspace = self.workspace.max(workspace);
+        add_family(&mut self.families[index], choice.family);
+    }
+}
+
+/// Adds a family unless it is there, which its name says.
+pub(super) fn add_family(families: &mut Vec<&'static dyn Family>, family: &'static dyn Family) {
+    if !families.iter().any(|other| other.name() == family.name()) {
+        families.push(family);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::cuda::sys::info::DeviceInfo;
+    use crate::lower::DType;
     use crate::model::Network;
+
+    fn steps(side: usize) -> Steps {
+        Steps::new(&Network::resnet50(10, side, side).unwrap(), DType::F16)
+    }
 
     /// Goal: the longest batch is cut where the kernels' numbers end, far from common sizes.
     #[test]
     fn batches_are_as_long_as_kernels_can_count() {
-        let limit =
-            |side| batch_len_limit(&Steps::new(&Network::resnet50(10, side, side).unwrap()));
+        let limit = |side| batch_len_limit(&steps(side));
         assert!(limit(1024) > 256);
         // The first block writes 1024 x 1024 x 256 values an image.
         assert_eq!(limit(4096), 63);
+    }
+
+    #[test]
+    fn a_device_without_kernels_is_refused_by_name() {
+        let device = DeviceInfo { capability: (7, 5), ..DeviceInfo::h100() };
+        let chooser = Chooser::new(&device, (32, 32), None);
+        let error = Plan::new(&steps(32), 1, &chooser).unwrap_err();
+        assert!(error.is_device(), "{error}");
+        assert!(error.to_string().contains("compute capability 7.5"), "{error}");
     }
 }

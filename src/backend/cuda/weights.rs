@@ -1,93 +1,102 @@
-//! Filters in the layouts that the kernels read (`cuda/launch.h`), rounded to f16.
+//! Filters on the device, packed for the kernels that read them.
 //!
-//! Invariant: a rounded weight is finite; what f16 cannot hold is refused by name. Knows no device.
+//! Invariant: each step's are there once for every family that a plan launches it with, and where
+//! is decided in one place, for those who allocate and those who only plan.
 
-use half::f16;
+use std::sync::Arc;
 
-use super::plan::STEP_LEN;
-use crate::error::{Error, Kind, Result};
-use crate::lower::ConvStep;
-use crate::model::{Filter, Model};
+use super::kernels::family::Family;
+use super::plan::{Plan, add_family};
+use super::sys::context::Context;
+use super::sys::memory::{DeviceMemory, no_room};
+use crate::error::Result;
+use crate::lower::Steps;
+use crate::model::Model;
 
-/// Kernel rows, padded columns and padded channels of the stem's filter.
-const STEM_SHAPE: [usize; 3] = [7, 8, 4];
-/// Columns and channels that the stem's filter has.
-const STEM_COLUMNS: usize = 7;
-const STEM_CHANNELS: usize = 3;
+/// What starts at a multiple of this suits every kernel.
+const ALIGN_BYTES: usize = 256;
 
-/// Weights and bias as bytes for the device.
-pub(super) struct Packed {
-    pub(super) weights: Vec<f16>,
-    pub(super) bias: Vec<f32>,
+/// A step's filter as one family reads it.
+struct Entry {
+    step: usize,
+    family: &'static dyn Family,
+    /// Where weights and bias begin, and how long they are.
+    offsets_bytes: (usize, usize),
+    lens_bytes: (usize, usize),
 }
 
-fn round(name: &str, value: f32) -> Result<f16> {
-    let rounded = f16::from_f32(value);
-    if rounded.is_finite() {
-        return Ok(rounded);
-    }
-    let message = format!("{name}: the weight {value}, batch norm folded in, exceeds f16");
-    Err(Error::new(Kind::Weights, message))
+/// Where the filters of plans lie in one memory.
+pub(super) struct Layout {
+    entries: Vec<Entry>,
+    pub(super) len_bytes: usize,
 }
 
-/// `[output][7][7][3]` to `[output][7][8][4]`, zeros in what is added.
-pub(super) fn pack_stem(model: &Model, filter: usize) -> Result<Packed> {
-    let Filter { weights, bias } = model.filter(filter)?;
-    let [rows, columns, channels] = STEM_SHAPE;
-    let mut packed = vec![f16::ZERO; bias.len() * rows * columns * channels];
-    // A kernel row of one output channel, before and after.
-    let from = weights.chunks_exact(STEM_COLUMNS * STEM_CHANNELS);
-    for (from, to) in from.zip(packed.chunks_exact_mut(columns * channels)) {
-        for (from, to) in from.chunks_exact(STEM_CHANNELS).zip(to.chunks_exact_mut(channels)) {
-            for (from, to) in from.iter().zip(to) {
-                *to = round("conv1", *from)?;
+impl Layout {
+    /// In the order of the steps.
+    pub(super) fn new(steps: &Steps, plans: &[Plan]) -> Self {
+        let (mut entries, mut len_bytes) = (Vec::new(), 0);
+        let mut take = |bytes: usize| {
+            let offset = len_bytes;
+            len_bytes += bytes.next_multiple_of(ALIGN_BYTES);
+            offset
+        };
+        for (index, step) in steps.list.iter().enumerate() {
+            let mut families = Vec::new();
+            let wanted = plans.iter().flat_map(|plan| &plan.families[index]);
+            wanted.for_each(|&family| add_family(&mut families, family));
+            for family in families {
+                let lens_bytes = family.packed_bytes(step);
+                let offsets_bytes = (take(lens_bytes.0), take(lens_bytes.1));
+                entries.push(Entry { step: index, family, offsets_bytes, lens_bytes });
             }
         }
+        Self { entries, len_bytes }
     }
-    Ok(Packed { weights: packed, bias })
 }
 
-/// `[output][row][column][input]`, and a projection's `[output][input]` behind it, to tiles of 64
-/// outputs by 64 terms of the sum.
-pub(super) fn pack_conv(model: &Model, name: &str, step: &ConvStep) -> Result<Packed> {
-    let Filter { weights, mut bias } = model.filter(step.conv.filter)?;
-    let shortcut = step.shortcut.map(|shortcut| model.filter(shortcut.filter)).transpose()?;
-    let inputs = step.input_shape.channels;
-    let (outputs, sum_len) = (step.output_shape.channels, step.sum_len());
-    let mut packed = vec![f16::ZERO; outputs * sum_len];
-    let mut sum: Vec<f32> = Vec::with_capacity(sum_len);
-    for output in 0..outputs {
-        sum.clear();
-        let side = step.conv.kernel;
-        for inputs_first in (0..inputs).step_by(STEP_LEN) {
-            for row in step.rows.first..step.rows.first + step.rows.len {
-                for column in step.columns.first..step.columns.first + step.columns.len {
-                    let tap = (output * side + row) * side + column;
-                    sum.extend_from_slice(&weights[tap * inputs + inputs_first..][..STEP_LEN]);
-                }
-            }
-        }
-        if let (Some(filter), Some(shortcut)) = (&shortcut, step.shortcut) {
-            let inputs = shortcut.input_shape.channels;
-            sum.extend_from_slice(&filter.weights[output * inputs..][..inputs]);
-        }
-        let tiles = output / STEP_LEN * (sum_len / STEP_LEN);
-        for (tile, terms) in sum.chunks_exact(STEP_LEN).enumerate() {
-            let first = ((tiles + tile) * STEP_LEN + output % STEP_LEN) * STEP_LEN;
-            for (to, from) in packed[first..first + STEP_LEN].iter_mut().zip(terms) {
-                *to = round(name, *from)?;
-            }
-        }
-    }
-    if let Some(filter) = shortcut {
-        bias.iter_mut().zip(filter.bias).for_each(|(sum, bias)| *sum += bias);
-    }
-    Ok(Packed { weights: packed, bias })
+/// See the module.
+pub(super) struct Weights {
+    memory: DeviceMemory,
+    layout: Layout,
 }
 
-/// As it is, rounded.
-pub(super) fn pack_fully_connected(model: &Model, filter: usize) -> Result<Packed> {
-    let Filter { weights, bias } = model.filter(filter)?;
-    let weights = weights.into_iter().map(|value| round("fc", value)).collect::<Result<_>>()?;
-    Ok(Packed { weights, bias })
+impl Weights {
+    /// Packs and uploads the filters of all plans, one after another. The context is current.
+    pub(super) fn new(
+        context: &Arc<Context>,
+        model: &Model,
+        steps: &Steps,
+        plans: &[Plan],
+    ) -> Result<Self> {
+        let layout = Layout::new(steps, plans);
+        let len_bytes = layout.len_bytes;
+        let memory = DeviceMemory::new(context, len_bytes)
+            .map_err(|code| no_room(code, format_args!("{len_bytes} bytes of weights")))?;
+        for Entry { step, family, offsets_bytes, lens_bytes } in &layout.entries {
+            if *lens_bytes == (0, 0) {
+                continue;
+            }
+            let step = &steps.list[*step];
+            let packed = family.pack(model, step)?;
+            let bias: &[u8] = bytemuck::cast_slice(&packed.bias);
+            debug_assert_eq!((packed.weights.len(), bias.len()), *lens_bytes, "{}", step.name);
+            memory
+                .write(offsets_bytes.0, &packed.weights)
+                .and_then(|()| memory.write(offsets_bytes.1, bias))
+                .map_err(|code| code.error(format!("uploading the weights of {}", step.name)))?;
+        }
+        Ok(Self { memory, layout })
+    }
+
+    pub(super) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Where weights and bias of a step begin as a family reads them.
+    pub(super) fn addresses(&self, step: usize, family: &dyn Family) -> (u64, u64) {
+        let is_asked = |entry: &&Entry| entry.step == step && entry.family.name() == family.name();
+        let entry = self.layout.entries.iter().find(is_asked);
+        let (weights, bias) = entry.expect("packed for every plan").offsets_bytes;
+        (self.memory.range(weights, 0), self.memory.range(bias, 0))
+    }
 }

@@ -6,7 +6,7 @@ use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 use super::*;
 
-const TRUTH: Line = Line::new(500_000.0, 25_000.0);
+pub(super) const TRUTH: Line = Line::new(500_000.0, 25_000.0);
 
 /// Batch lengths 1 to 64 in a scattered, repeatable order.
 fn batch_lens(len: usize) -> impl Iterator<Item = usize> {
@@ -188,14 +188,14 @@ fn nothing_overflows() {
     }
 }
 
-struct Draw(SplitMix64);
+pub(super) struct Draw(SplitMix64);
 
 impl Draw {
-    fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         Self(SplitMix64::seed_from_u64(seed))
     }
 
-    fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.0.next_u64()
     }
 
@@ -205,7 +205,7 @@ impl Draw {
     }
 
     /// Of mean 0 and deviation 1, near enough to normal.
-    fn normal(&mut self) -> f64 {
+    pub(super) fn normal(&mut self) -> f64 {
         (0..12).map(|_| self.share()).sum::<f64>() - 6.0
     }
 }

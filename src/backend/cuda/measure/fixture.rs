@@ -10,12 +10,13 @@ use std::sync::Arc;
 use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
-use super::context::Context;
-use super::driver::Code;
-use super::executor::{Executor, Slots, Weights};
-use super::memory::PinnedMemory;
-use super::plan::{BUCKETS, Plan};
-use super::stream::{Priority, Stream};
+use crate::backend::cuda::executor::{Executor, Slots};
+use crate::backend::cuda::plan::{BUCKETS, Plan};
+use crate::backend::cuda::sys::context::Context;
+use crate::backend::cuda::sys::driver::Code;
+use crate::backend::cuda::sys::memory::PinnedMemory;
+use crate::backend::cuda::sys::stream::{Priority, Stream};
+use crate::backend::cuda::weights::Weights;
 use crate::error::{Error, Kind, Result};
 use crate::lower::Steps;
 use crate::model::{Answer, Model};
@@ -24,7 +25,7 @@ use crate::model::{Answer, Model};
 ///
 /// # Errors
 /// `is_argument` when a batch is empty or longer than the longest bucket.
-pub(super) fn buckets(batch_lens: &[usize]) -> Result<Vec<usize>> {
+pub(crate) fn buckets(batch_lens: &[usize]) -> Result<Vec<usize>> {
     let bucket_of = |&batch_len: &usize| {
         let bucket = BUCKETS.into_iter().find(|&bucket| (1..=bucket).contains(&batch_len));
         bucket.ok_or_else(|| {
@@ -39,7 +40,7 @@ pub(super) fn buckets(batch_lens: &[usize]) -> Result<Vec<usize>> {
 }
 
 /// See the module. The context is current while it is used.
-pub(super) struct Rig {
+pub(crate) struct Rig {
     context: Arc<Context>,
     executor: Executor,
     /// As many as the longest batch holds, side by side.
@@ -48,14 +49,14 @@ pub(super) struct Rig {
 
 impl Rig {
     /// Makes room for the plans, which ascend, and for twice the longest batch's images.
-    pub(super) fn new(
+    pub(crate) fn new(
         context: &Arc<Context>,
         model: &Model,
         (steps, plans): (Steps, Vec<Plan>),
     ) -> Result<Self> {
         let batch_len_max = plans.last().map_or(0, |plan| plan.batch_len);
         let image_bytes = steps.input_shape().value_len();
-        let weights = (Weights::new(context, model, &steps)?, model.config());
+        let weights = (Weights::new(context, model, &steps, &plans)?, model.config());
         let slots = Slots { len: 2 * batch_len_max, stride_bytes: image_bytes };
         let executor = Executor::new(context, weights, (steps, plans), (Answer::Logits, slots))?;
         let word_len = (batch_len_max * image_bytes).div_ceil(size_of::<u32>());
@@ -65,23 +66,23 @@ impl Rig {
         Ok(Self { context: Arc::clone(context), executor, images })
     }
 
-    pub(super) fn context(&self) -> &Arc<Context> {
+    pub(crate) fn context(&self) -> &Arc<Context> {
         &self.context
     }
 
-    pub(super) fn executor(&self) -> &Executor {
+    pub(crate) fn executor(&self) -> &Executor {
         &self.executor
     }
 
     /// Images of a batch, page-locked.
-    pub(super) fn images(&self, batch_len: usize) -> &[u8] {
+    pub(crate) fn images(&self, batch_len: usize) -> &[u8] {
         let bytes: &[u8] = bytemuck::cast_slice(self.images.words());
         &bytes[..batch_len * self.executor.stride_bytes()]
     }
 
     /// Uploads the images of a plan's full batch to the first slots, and describes it. Nothing is
     /// under way.
-    pub(super) fn prepare(&mut self, plan: usize) -> std::result::Result<(), Code> {
+    pub(crate) fn prepare(&mut self, plan: usize) -> std::result::Result<(), Code> {
         let batch_len = self.executor.plans()[plan].batch_len;
         let slots: Vec<u32> = (0..batch_len as u32).collect();
         self.executor.describe(0, &slots);

@@ -2,6 +2,7 @@
 //!
 //! Invariant: ranges are checked before anyone copies; memory keeps its context alive.
 
+use std::fmt;
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
@@ -9,23 +10,33 @@ use cust::memory::{DeviceBuffer, LockedBuffer};
 
 use super::context::Context;
 use super::driver::{self, Code, check};
+use crate::error::{Error, Kind};
+
+/// A failure to allocate `what`: with the bytes that are free, where that is why.
+pub(crate) fn no_room(code: Code, what: fmt::Arguments) -> Error {
+    if !code.is_memory() {
+        return code.error("allocating device memory");
+    }
+    let free = cust::memory::mem_get_info().map_or(0, |(free, _)| free);
+    Error::new(Kind::Memory, format!("the device has no room for {what}: {free} bytes are free"))
+}
 
 /// Bytes on the device.
-pub(super) struct DeviceMemory {
+pub(crate) struct DeviceMemory {
     buffer: ManuallyDrop<DeviceBuffer<u8>>,
     context: Arc<Context>,
 }
 
 impl DeviceMemory {
     /// Memory that holds anything; at least one byte.
-    pub(super) fn new(context: &Arc<Context>, len_bytes: usize) -> Result<Self, Code> {
+    pub(crate) fn new(context: &Arc<Context>, len_bytes: usize) -> Result<Self, Code> {
         // SAFETY: bytes of any value are bytes.
         let buffer = unsafe { DeviceBuffer::uninitialized(len_bytes.max(1))? };
         Ok(Self { buffer: ManuallyDrop::new(buffer), context: Arc::clone(context) })
     }
 
     /// Where it begins.
-    pub(super) fn address(&self) -> u64 {
+    pub(crate) fn address(&self) -> u64 {
         self.buffer.as_device_ptr().as_raw()
     }
 
@@ -33,7 +44,7 @@ impl DeviceMemory {
     ///
     /// # Panics
     /// When it ends beyond the memory.
-    pub(super) fn range(&self, offset_bytes: usize, len_bytes: usize) -> u64 {
+    pub(crate) fn range(&self, offset_bytes: usize, len_bytes: usize) -> u64 {
         let end = offset_bytes.checked_add(len_bytes);
         assert!(
             end.is_some_and(|end| end <= self.buffer.len()),
@@ -45,14 +56,14 @@ impl DeviceMemory {
 
     /// Writes `bytes` at an offset; they are there after [`Context::synchronize`], and may be
     /// dropped at once.
-    pub(super) fn write(&self, offset_bytes: usize, bytes: &[u8]) -> Result<(), Code> {
+    pub(crate) fn write(&self, offset_bytes: usize, bytes: &[u8]) -> Result<(), Code> {
         let address = self.range(offset_bytes, bytes.len());
         // SAFETY: the target was checked; the source lives during the call.
         check(unsafe { driver::cuMemcpyHtoD_v2(address, bytes.as_ptr().cast(), bytes.len()) })
     }
 
     /// Sets all bytes to zero; they are after [`Context::synchronize`].
-    pub(super) fn clear(&self) -> Result<(), Code> {
+    pub(crate) fn clear(&self) -> Result<(), Code> {
         // SAFETY: exactly its own bytes.
         check(unsafe { driver::cuMemsetD8_v2(self.address(), 0, self.buffer.len()) })
     }
@@ -72,19 +83,19 @@ impl Drop for DeviceMemory {
 }
 
 /// Page-locked words of the host.
-pub(super) struct PinnedMemory {
+pub(crate) struct PinnedMemory {
     buffer: ManuallyDrop<LockedBuffer<u32>>,
     context: Arc<Context>,
 }
 
 impl PinnedMemory {
     /// Zeroed words; at least one.
-    pub(super) fn new(context: &Arc<Context>, word_len: usize) -> Result<Self, Code> {
+    pub(crate) fn new(context: &Arc<Context>, word_len: usize) -> Result<Self, Code> {
         let buffer = LockedBuffer::new(&0, word_len.max(1))?;
         Ok(Self { buffer: ManuallyDrop::new(buffer), context: Arc::clone(context) })
     }
 
-    pub(super) fn len_bytes(&self) -> usize {
+    pub(crate) fn len_bytes(&self) -> usize {
         size_of_val(&**self.buffer)
     }
 
@@ -92,7 +103,7 @@ impl PinnedMemory {
     ///
     /// # Panics
     /// When it ends beyond the memory.
-    pub(super) fn range(&self, offset_bytes: usize, len_bytes: usize) -> (*mut u8, usize) {
+    pub(crate) fn range(&self, offset_bytes: usize, len_bytes: usize) -> (*mut u8, usize) {
         let end = offset_bytes.checked_add(len_bytes);
         assert!(
             end.is_some_and(|end| end <= self.len_bytes()),
@@ -105,12 +116,12 @@ impl PinnedMemory {
     }
 
     /// The words. No copy to or from them is under way.
-    pub(super) fn words(&self) -> &[u32] {
+    pub(crate) fn words(&self) -> &[u32] {
         &self.buffer
     }
 
     /// The words, to be written. No copy to or from them is under way.
-    pub(super) fn words_mut(&mut self) -> &mut [u32] {
+    pub(crate) fn words_mut(&mut self) -> &mut [u32] {
         &mut self.buffer
     }
 }

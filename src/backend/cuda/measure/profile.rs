@@ -4,18 +4,19 @@
 //! Invariant: all times are differences of events on the device, of several repetitions, on real
 //! activations; what was timed has answered, and the answers are told.
 
-use super::choice::Chooser;
-use super::context::{Context, DeviceInfo};
-use super::device::CudaOptions;
-use super::driver::Code;
-use super::executor::Executor;
-use super::memory::PinnedMemory;
-use super::plan::{Plan, VALUE_BYTES};
-use super::rig::{Rig, buckets};
-use super::stream::{Event, Graph, Priority, Stream};
+use super::fixture::{Rig, buckets};
 use super::timer::LaunchTimer;
+use crate::backend::cuda::choice::Chooser;
+use crate::backend::cuda::device::CudaOptions;
+use crate::backend::cuda::executor::Executor;
+use crate::backend::cuda::plan::Plan;
+use crate::backend::cuda::sys::context::Context;
+use crate::backend::cuda::sys::driver::Code;
+use crate::backend::cuda::sys::info::DeviceInfo;
+use crate::backend::cuda::sys::memory::PinnedMemory;
+use crate::backend::cuda::sys::stream::{Event, Graph, Priority, Stream};
 use crate::error::Result;
-use crate::lower::{Step, Steps, Work};
+use crate::lower::{DType, Step, Steps, Work};
 use crate::model::Model;
 
 /// At most so many series of batches are timed, each as one; their median counts.
@@ -78,7 +79,7 @@ impl BatchProfile {
 /// Measures full batches of noise, bucket by bucket from the shortest, and tells `report` of each.
 ///
 /// # Errors
-/// As [`super::tune`].
+/// As [`tune`].
 pub fn profile(
     model: &Model,
     options: &CudaOptions,
@@ -91,8 +92,9 @@ pub fn profile(
     let _entered = context.enter();
     let size = (options.height, options.width);
     let chooser = Chooser::new(context.info(), size, Some(&options.tuning));
-    let steps = Steps::new(&network);
-    let plans = buckets.iter().map(|&batch_len| Plan::new(&steps, batch_len, &chooser)).collect();
+    let steps = Steps::new(&network, DType::F16);
+    let plans = buckets.iter().map(|&batch_len| Plan::new(&steps, batch_len, &chooser));
+    let plans = plans.collect::<Result<_>>()?;
     let mut rig = Rig::new(&context, model, (steps, plans))?;
     for plan in 0..buckets.len() {
         let measured = rig
@@ -237,11 +239,9 @@ impl<'a> Bench<'a> {
     fn launch(&self, index: usize, step: &Step) -> std::result::Result<LaunchProfile, Code> {
         let choice = self.executor.plans()[self.plan].choices[index];
         let launch = self.executor.launch(index, choice, self.batch_len)?;
-        let kernel = match (choice, &step.work) {
-            (Some(choice), _) => format!("{}/{}", choice.tile().name, choice.split_len),
-            (None, Work::Stem { .. }) => "stem".to_owned(),
-            (None, Work::AveragePool { .. }) => "average_pool".to_owned(),
-            (None, _) => "fully_connected".to_owned(),
+        let kernel = match &step.work {
+            Work::Conv(_) => format!("{}/{}", choice.kernel().name, choice.split_k),
+            _ => choice.kernel().name.to_owned(),
         };
         Ok(LaunchProfile {
             layer: step.name.clone(),
@@ -281,11 +281,12 @@ fn median(mut values: Vec<f64>) -> f64 {
 /// The least a launch can take on the device: its products or its bytes, each read or written once.
 fn bound_ns(step: &Step, batch_len: usize, device: &DeviceInfo) -> f64 {
     let output_len = step.output_shape.value_len();
+    let value_bytes = step.dtype.size_bytes();
     let (macs, weight_len, read_bytes, write_bytes) = match &step.work {
         Work::Stem { input_shape, conv_shape, .. } => {
             let taps = 7 * 7 * 3;
             let macs = conv_shape.value_len() * taps;
-            (macs, 64 * taps, input_shape.value_len(), output_len * VALUE_BYTES)
+            (macs, 64 * taps, input_shape.value_len(), output_len * value_bytes)
         }
         Work::Conv(conv) => {
             let outputs = conv.output_shape.channels;
@@ -294,17 +295,17 @@ fn bound_ns(step: &Step, batch_len: usize, device: &DeviceInfo) -> f64 {
             let residual_len = conv.residual.map_or(0, |_| output_len);
             let read_len = conv.input_shape.value_len() + shortcut_len + residual_len;
             let macs = output_len * conv.sum_len();
-            (macs, outputs * conv.sum_len(), read_len * VALUE_BYTES, output_len * VALUE_BYTES)
+            (macs, outputs * conv.sum_len(), read_len * value_bytes, output_len * value_bytes)
         }
         Work::AveragePool { input_shape, .. } => {
-            (0, 0, input_shape.value_len() * VALUE_BYTES, output_len * VALUE_BYTES)
+            (0, 0, input_shape.value_len() * value_bytes, output_len * value_bytes)
         }
         Work::FullyConnected { channels, class_count, .. } => {
             let macs = channels * class_count;
-            (macs, macs, channels * VALUE_BYTES, class_count * size_of::<f32>())
+            (macs, macs, channels * value_bytes, class_count * size_of::<f32>())
         }
     };
-    let bytes = batch_len * (read_bytes + write_bytes) + weight_len * VALUE_BYTES;
+    let bytes = batch_len * (read_bytes + write_bytes) + weight_len * value_bytes;
     let products_ns = (batch_len * macs) as f64 / device.macs_per_ns();
     products_ns.max(bytes as f64 / device.memory_bytes_per_ns())
 }

@@ -8,8 +8,8 @@
 // once. Knows nothing of convolutions: who fills the stages is up to the caller.
 #pragma once
 
-#include "common.cuh"
-#include "ptx.cuh"
+#include "../common.cuh"
+#include "../ptx/mma.cuh"
 
 namespace twinstream {
 
@@ -54,7 +54,7 @@ struct Fragments {
     uint32_t right[Tile::MULTIPLIES_N / 2][4];
 };
 
-// sum[i][j] is the warp's 16 x 8 outputs at row 16 i and column 8 j, laid out as ptx.cuh says.
+// sum[i][j] is the warp's 16 x 8 outputs at row 16 i and column 8 j, laid out as ptx/mma.cuh says.
 template <class Tile>
 struct Sums {
     float values[Tile::MULTIPLIES_M][Tile::MULTIPLIES_N][4];

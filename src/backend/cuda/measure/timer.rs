@@ -6,14 +6,14 @@
 
 use std::cell::Cell;
 
-use super::driver::Code;
-use super::executor::{Executor, Launch};
-use super::rig::Rig;
-use super::stream::{Event, Priority, Stream};
+use super::fixture::Rig;
+use crate::backend::cuda::executor::{Executor, Loaded};
+use crate::backend::cuda::sys::driver::Code;
+use crate::backend::cuda::sys::stream::{Event, Priority, Stream};
 use crate::lower::{Step, Work};
 
 /// See the module.
-pub(super) struct LaunchTimer<'a> {
+pub(crate) struct LaunchTimer<'a> {
     // Before the executor, whose memory its work uses.
     stream: Stream,
     start: Event,
@@ -21,7 +21,7 @@ pub(super) struct LaunchTimer<'a> {
     repeat_len: usize,
     executor: &'a Executor,
     /// Those of the plan.
-    launches: Vec<Launch>,
+    launches: Vec<Loaded>,
     /// So many steps, the first ones, have left their outputs where they belong.
     done_len: Cell<usize>,
 }
@@ -29,7 +29,7 @@ pub(super) struct LaunchTimer<'a> {
 impl<'a> LaunchTimer<'a> {
     /// Times the mean of `repeat_len` launches, at least one, of the batch that was prepared for
     /// this plan.
-    pub(super) fn new(rig: &'a Rig, plan: usize, repeat_len: usize) -> Result<Self, Code> {
+    pub(crate) fn new(rig: &'a Rig, plan: usize, repeat_len: usize) -> Result<Self, Code> {
         let (context, executor) = (rig.context(), rig.executor());
         let plan = &executor.plans()[plan];
         let choices = plan.choices.iter().enumerate();
@@ -47,7 +47,7 @@ impl<'a> LaunchTimer<'a> {
 
     /// Nanoseconds of a step's launch behind others of its kind, with what it reads in the level-2
     /// cache where it fits.
-    pub(super) fn launch_ns(&self, step: usize, launch: &Launch) -> Result<f64, Code> {
+    pub(crate) fn launch_ns(&self, step: usize, launch: &Loaded) -> Result<f64, Code> {
         self.make_inputs(step)?;
         let graph = self.stream.capture(|| {
             (0..self.repeat_len).try_for_each(|_| {

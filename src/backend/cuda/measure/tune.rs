@@ -3,16 +3,21 @@
 //!
 //! Invariant: measurements use a device of their own, beside no engine of this process.
 
-use super::choice::{Choice, Chooser, Tuning};
-use super::context::{Context, DeviceInfo};
-use super::device::{CudaOptions, plans};
-use super::driver::Code;
-use super::executor::{Executor, Sizes};
-use super::plan::{BUCKETS, Plan};
-use super::rig::{Rig, buckets};
+use super::fixture::{Rig, buckets};
 use super::timer::LaunchTimer;
+use crate::backend::cuda::choice::Chooser;
+use crate::backend::cuda::device::CudaOptions;
+use crate::backend::cuda::executor::Executor;
+use crate::backend::cuda::kernels::family::Choice;
+use crate::backend::cuda::plan::{BUCKETS, Plan, plans};
+use crate::backend::cuda::sizes::{Buffers, Sizes};
+use crate::backend::cuda::sys::context::Context;
+use crate::backend::cuda::sys::driver::Code;
+use crate::backend::cuda::sys::info::DeviceInfo;
+use crate::backend::cuda::tuning::Tuning;
+use crate::backend::cuda::weights::Layout;
 use crate::error::Result;
-use crate::lower::{ConvStep, Steps, Work};
+use crate::lower::{DType, Step, Steps, Work};
 use crate::model::{Answer, Model, Network};
 
 /// A convolution as it is launched.
@@ -29,12 +34,12 @@ pub struct ConvSummary {
 }
 
 impl ConvSummary {
-    fn new(layer: &str, conv: &ConvStep, choice: Choice, batch_len: usize) -> Self {
+    fn new(step: &Step, choice: Choice, batch_len: usize) -> Self {
         Self {
-            layer: layer.to_owned(),
-            kernel: choice.tile().name,
-            block_len: choice.grid(conv, batch_len).iter().product(),
-            split_len: choice.split_len,
+            layer: step.name.clone(),
+            kernel: choice.kernel().name,
+            block_len: choice.block_len(step, batch_len),
+            split_len: choice.split_k,
         }
     }
 }
@@ -56,13 +61,16 @@ pub struct PlanSummary {
     pub convs: Vec<ConvSummary>,
 }
 
-/// The plan of each batch bucket on a device, which need not be there.
+/// The plan of each batch bucket on a device, which need not be there; none where it runs none of
+/// the kernels.
 pub fn plan_summaries(network: &Network, device: &DeviceInfo, tuning: &Tuning) -> Vec<PlanSummary> {
-    let steps = Steps::new(network);
+    let steps = Steps::new(network, DType::F16);
     let shape = network.input_shape();
     let chooser = Chooser::new(device, (shape.height, shape.width), Some(tuning));
     let summary = |plan: Plan| {
-        let sizes = Sizes::new(&steps, std::slice::from_ref(&plan), Answer::Logits, 0);
+        let of_plan = std::slice::from_ref(&plan);
+        let buffers = Buffers::new(&steps, of_plan, Answer::Logits, 0);
+        let sizes = Sizes::new(&Layout::new(&steps, of_plan), &buffers);
         PlanSummary {
             batch_len: plan.batch_len,
             weight_bytes: sizes.weights,
@@ -72,18 +80,14 @@ pub fn plan_summaries(network: &Network, device: &DeviceInfo, tuning: &Tuning) -
             convs: summaries(&steps, &plan),
         }
     };
-    plans(&steps, BUCKETS[BUCKETS.len() - 1], &chooser).into_iter().map(summary).collect()
+    let plans = plans(&steps, BUCKETS[BUCKETS.len() - 1], &chooser).unwrap_or_default();
+    plans.into_iter().map(summary).collect()
 }
 
 fn summaries(steps: &Steps, plan: &Plan) -> Vec<ConvSummary> {
     let of_step = steps.list.iter().zip(&plan.choices);
-    let conv = of_step.filter_map(|(step, choice)| match (&step.work, choice) {
-        (Work::Conv(conv), &Some(choice)) => {
-            Some(ConvSummary::new(&step.name, conv, choice, plan.batch_len))
-        }
-        _ => None,
-    });
-    conv.collect()
+    let convs = of_step.filter(|(step, _)| matches!(step.work, Work::Conv(_)));
+    convs.map(|(step, &choice)| ConvSummary::new(step, choice, plan.batch_len)).collect()
 }
 
 /// What [`tune`] measures.
@@ -124,7 +128,7 @@ pub struct Measured {
 /// where it fits.
 ///
 /// # Errors
-/// As [`super::CudaDevice::new`]; `is_argument` when a batch is empty or longer than 256 images.
+/// As [`crate::backend::cuda::CudaDevice::new`]; `is_argument` when a batch is empty or longer than 256 images.
 pub fn tune(
     model: &Model,
     options: &CudaOptions,
@@ -138,8 +142,9 @@ pub fn tune(
     let _entered = context.enter();
     let size = format!("{}x{}", options.height, options.width);
     let chooser = Chooser::new(context.info(), (options.height, options.width), None);
-    let steps = Steps::new(&network);
-    let plans = buckets.iter().map(|&batch_len| roomy_plan(&steps, batch_len, &chooser)).collect();
+    let steps = Steps::new(&network, DType::F16);
+    let plans = buckets.iter().map(|&batch_len| roomy_plan(&steps, batch_len, &chooser));
+    let plans = plans.collect::<Result<_>>()?;
     let mut rig = Rig::new(&context, model, (steps, plans))?;
     for (plan, batch_len) in buckets.into_iter().enumerate() {
         let timer = rig
@@ -149,12 +154,16 @@ pub fn tune(
         let executor = rig.executor();
         let mut measured = Vec::new();
         for (index, step) in executor.steps().list.iter().enumerate() {
-            let Work::Conv(conv) = &step.work else { continue };
-            let lens = (batch_len, tune_options.choice_len);
-            let (choice, best_ns, model_ns) = best(&timer, executor, (index, conv), &chooser, lens)
+            if !matches!(step.work, Work::Conv(_)) {
+                continue;
+            }
+            let mut choices = chooser.ranked(step, batch_len);
+            choices.truncate(tune_options.choice_len.max(1));
+            let (choice, best_ns, model_ns) = best(&timer, executor, index, &choices, batch_len)
                 .map_err(|code| code.error(format!("measuring {}", step.name)))?;
-            tuning.set((context.info(), &size), &step.name, batch_len, choice);
-            let conv = ConvSummary::new(&step.name, conv, choice, batch_len);
+            let noted = (choice.kernel().name, choice.split_k);
+            tuning.set((context.info(), &size), &step.name, batch_len, noted);
+            let conv = ConvSummary::new(step, choice, batch_len);
             measured.push(Measured { conv, batch_len, best_ns, model_ns });
         }
         report(&measured, tuning);
@@ -162,38 +171,31 @@ pub fn tune(
     Ok(())
 }
 
-/// The model's plan, with memory for every other choice.
-fn roomy_plan(steps: &Steps, batch_len: usize, chooser: &Chooser) -> Plan {
-    let mut plan = Plan::new(steps, batch_len, chooser);
-    for step in &steps.list {
-        if let Work::Conv(conv) = &step.work {
-            Choice::all(conv, batch_len).for_each(|choice| plan.make_room(conv, choice));
-        }
+/// The model's plan, with room for every other choice.
+fn roomy_plan(steps: &Steps, batch_len: usize, chooser: &Chooser) -> Result<Plan> {
+    let mut plan = Plan::new(steps, batch_len, chooser)?;
+    for (index, step) in steps.list.iter().enumerate() {
+        let choices = chooser.ranked(step, batch_len);
+        choices.into_iter().for_each(|choice| plan.make_room(step, index, choice));
     }
-    plan
+    Ok(plan)
 }
 
-/// The best of the choices for a step, its nanoseconds, and those of the model's choice.
+/// The best of the choices for a step, its nanoseconds, and those of the first choice.
 fn best(
     timer: &LaunchTimer,
     executor: &Executor,
-    (step, conv): (usize, &ConvStep),
-    chooser: &Chooser,
-    (batch_len, choice_len): (usize, usize),
+    step: usize,
+    choices: &[Choice],
+    batch_len: usize,
 ) -> std::result::Result<(Choice, f64, f64), Code> {
-    let mut choices: Vec<Choice> = Choice::all(conv, batch_len).collect();
-    choices.sort_by(|&one, &other| {
-        let clocks = |choice| chooser.clocks(choice, conv, batch_len);
-        clocks(one).total_cmp(&clocks(other))
-    });
-    choices.truncate(choice_len.max(1));
     let mut times = Vec::with_capacity(choices.len());
-    for &choice in &choices {
-        let launch = executor.launch(step, Some(choice), batch_len)?;
+    for &choice in choices {
+        let launch = executor.launch(step, choice, batch_len)?;
         times.push((choice, timer.launch_ns(step, &launch)?));
     }
-    let model_ns = times[0].1;
+    let first_ns = times[0].1;
     let best = times.into_iter().min_by(|one, other| one.1.total_cmp(&other.1));
     let (choice, best_ns) = best.expect("at least one choice was measured");
-    Ok((choice, best_ns, model_ns))
+    Ok((choice, best_ns, first_ns))
 }

@@ -4,10 +4,10 @@
 
 #include <set>
 
-#include "../conv_block.cuh"
-#include "../stem.cuh"
-#include "check.hpp"
-#include "tests.hpp"
+#include "../../sm80/conv_block.cuh"
+#include "../../stem.cuh"
+#include "../check.hpp"
+#include "../tests.hpp"
 
 namespace twinstream::tests {
 
@@ -59,13 +59,11 @@ void test_results() {
         });
 }
 
-} // namespace
-
-void test_swizzle() {
+void test_all() {
     test_operands();
-#define TWINSTREAM_TILE(NAME, M, N, WARPS_M, WARPS_N, STAGES, ...) \
+#define TWINSTREAM_CONV_TILE(NAME, ARCH, DTYPE, M, N, WARPS_M, WARPS_N, STAGES, ...) \
     test_results<Tile<M, N, WARPS_M, WARPS_N, STAGES>>();
-#include "../tiles.inc"
+#include "../../tiles.inc"
     // The stem; of its pixels, groups of eight that go on in the next row do share banks.
     using namespace stem_layout;
     for (unsigned row = 0; row < CONV_HEIGHT; ++row)
@@ -76,7 +74,17 @@ void test_swizzle() {
     require_free("weights of the stem", 8, 16, [](unsigned i) { return i * FILTER_STRIDE; });
     require_free("sums of the stem", 32, 4,
                  [](unsigned i) { return i / 4 * RESULT_STRIDE + i % 4 * 4; });
-    std::printf("shared memory: no bank conflict in the access patterns that are to have none\n");
+}
+
+} // namespace
+
+void test_swizzle() {
+    Subject subject("shared memory without bank conflicts");
+    subject.attempt([] {
+        test_all();
+        return 0.0;
+    });
+    subject.report();
 }
 
 } // namespace twinstream::tests

@@ -14,11 +14,11 @@ unsafe extern "C" {
 }
 
 /// Work as a profiler shows it, from its submission until this is dropped.
-pub(super) struct Range(u64);
+pub(crate) struct Range(u64);
 
 impl Range {
     /// `payload`: the length of the batch or chunk.
-    pub(super) fn new(name: &'static CStr, payload: u64) -> Self {
+    pub(crate) fn new(name: &'static CStr, payload: u64) -> Self {
         // SAFETY: the name is a text that ends; it is copied.
         Self(unsafe { twinstream_nvtx_start(name.as_ptr(), payload) })
     }
@@ -32,7 +32,7 @@ impl Drop for Range {
 }
 
 /// Calls a stream by a name.
-pub(super) fn name_stream(stream: &Stream, name: &str) {
+pub(crate) fn name_stream(stream: &Stream, name: &str) {
     let name = CString::new(name).expect("names hold no zero");
     // SAFETY: the stream lives, and the name is a text that ends; it is copied.
     unsafe { twinstream_nvtx_name_stream(stream.handle(), name.as_ptr()) }

@@ -18,7 +18,7 @@ const IDLE: usize = usize::MAX;
 const STOP: usize = usize::MAX - 1;
 
 /// See the module.
-pub(super) struct Waiter {
+pub(crate) struct Waiter {
     /// Index of the event to wait for, IDLE or STOP.
     armed: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
@@ -26,7 +26,7 @@ pub(super) struct Waiter {
 
 impl Waiter {
     /// Starts a thread that may be armed with any of `events`.
-    pub(super) fn start(
+    pub(crate) fn start(
         name: &str,
         context: &Arc<Context>,
         events: Arc<[Event]>,
@@ -55,7 +55,7 @@ impl Waiter {
     }
 
     /// Makes it wake the poller after the latest recording of an event.
-    pub(super) fn arm(&self, event: usize) {
+    pub(crate) fn arm(&self, event: usize) {
         self.armed.store(event, Ordering::Release);
         if let Some(thread) = &self.thread {
             thread.thread().unpark();

@@ -21,31 +21,31 @@ const CAPTURE_MODE_THREAD_LOCAL: i32 = 1;
 
 /// How soon a stream's work goes before that of others.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Priority {
+pub(crate) enum Priority {
     Usual,
     Highest,
 }
 
 /// Work in order.
-pub(super) struct Stream {
+pub(crate) struct Stream {
     handle: Handle,
     context: Arc<Context>,
 }
 
 /// A kernel with its launch sizes; threads all lie along x.
 #[derive(Clone, Copy)]
-pub(super) struct KernelLaunch {
-    pub(super) function: Handle,
-    pub(super) grid: [u32; 3],
-    pub(super) thread_len: u32,
-    pub(super) shared_bytes: u32,
+pub(crate) struct KernelLaunch {
+    pub(crate) function: Handle,
+    pub(crate) grid: [u32; 3],
+    pub(crate) thread_len: u32,
+    pub(crate) shared_bytes: u32,
     /// Whether it may begin while the kernel before it on the stream still runs; it waits itself
     /// before it touches what that one does.
-    pub(super) is_dependent: bool,
+    pub(crate) is_dependent: bool,
 }
 
 impl Stream {
-    pub(super) fn new(context: &Arc<Context>, priority: Priority) -> Result<Self, Code> {
+    pub(crate) fn new(context: &Arc<Context>, priority: Priority) -> Result<Self, Code> {
         let (mut handle, mut least, mut greatest) = (ptr::null_mut(), 0, 0);
         // SAFETY: the arguments are places for what is asked.
         unsafe {
@@ -56,18 +56,18 @@ impl Stream {
         Ok(Self { handle, context: Arc::clone(context) })
     }
 
-    pub(super) fn handle(&self) -> Handle {
+    pub(crate) fn handle(&self) -> Handle {
         self.handle
     }
 
     /// Blocks until all its work is done.
-    pub(super) fn synchronize(&self) -> Result<(), Code> {
+    pub(crate) fn synchronize(&self) -> Result<(), Code> {
         // SAFETY: the stream lives.
         check(unsafe { driver::cuStreamSynchronize(self.handle) })
     }
 
     /// What follows on this stream begins after the event's latest recording.
-    pub(super) fn wait(&self, event: &Event) -> Result<(), Code> {
+    pub(crate) fn wait(&self, event: &Event) -> Result<(), Code> {
         // SAFETY: both live; the driver keeps what it needs of the event.
         check(unsafe { driver::cuStreamWaitEvent(self.handle, event.handle, 0) })
     }
@@ -76,7 +76,7 @@ impl Stream {
     ///
     /// # Safety
     /// `from` is page-locked, and unchanged until the copy was seen to be over.
-    pub(super) unsafe fn upload(
+    pub(crate) unsafe fn upload(
         &self,
         to: &DeviceMemory,
         offset_bytes: usize,
@@ -93,7 +93,7 @@ impl Stream {
     ///
     /// # Safety
     /// That part of `to` is not touched until the copy was seen to be over; `to` lives as long.
-    pub(super) unsafe fn download(
+    pub(crate) unsafe fn download(
         &self,
         to: &PinnedMemory,
         from: &DeviceMemory,
@@ -111,11 +111,12 @@ impl Stream {
     /// Launches a kernel.
     ///
     /// # Safety
-    /// `P` is the kernel's parameter struct, and what it points to lives until the kernel ended.
-    pub(super) unsafe fn launch<P: Copy>(
+    /// `params` is where the kernel's parameter struct lies, and what that points to lives until
+    /// the kernel ended.
+    pub(crate) unsafe fn launch(
         &self,
         launch: &KernelLaunch,
-        params: &P,
+        params: *const c_void,
     ) -> Result<(), Code> {
         let config = LaunchConfig {
             grid: launch.grid,
@@ -125,7 +126,7 @@ impl Stream {
             attributes: &LaunchAttribute::DEPENDENT,
             attribute_len: launch.is_dependent.into(),
         };
-        let mut pointers = [ptr::from_ref(params).cast_mut().cast::<c_void>()];
+        let mut pointers = [params.cast_mut()];
         // SAFETY: the driver copies sizes and parameters in the call; the caller vouches for the
         // rest.
         check(unsafe {
@@ -140,7 +141,7 @@ impl Stream {
 
     /// Records what `enqueue` puts on this stream, to be launched as one; it is not carried out.
     /// The graph's way to the device begins.
-    pub(super) fn capture(
+    pub(crate) fn capture(
         &self,
         enqueue: impl FnOnce() -> Result<(), Code>,
     ) -> Result<Graph, Code> {
@@ -170,7 +171,7 @@ impl Stream {
     ///
     /// # Safety
     /// What its kernels and copies point to lives until it ended.
-    pub(super) unsafe fn replay(&self, graph: &Graph) -> Result<(), Code> {
+    pub(crate) unsafe fn replay(&self, graph: &Graph) -> Result<(), Code> {
         // SAFETY: both live; the caller vouches for the rest.
         check(unsafe { driver::cuGraphLaunch(graph.executable, self.handle) })
     }
@@ -185,39 +186,39 @@ impl Drop for Stream {
 }
 
 /// A point in a stream's work. May be recorded again; queries mean the latest recording.
-pub(super) struct Event {
+pub(crate) struct Event {
     handle: Handle,
     context: Arc<Context>,
 }
 
 impl Event {
-    pub(super) fn new(context: &Arc<Context>) -> Result<Self, Code> {
+    pub(crate) fn new(context: &Arc<Context>) -> Result<Self, Code> {
         let mut handle = ptr::null_mut();
         // SAFETY: `handle` is a place for one.
         check(unsafe { driver::cuEventCreate(&mut handle, EVENT_BLOCKING_SYNC) })?;
         Ok(Self { handle, context: Arc::clone(context) })
     }
 
-    pub(super) fn record(&self, stream: &Stream) -> Result<(), Code> {
+    pub(crate) fn record(&self, stream: &Stream) -> Result<(), Code> {
         // SAFETY: both live.
         check(unsafe { driver::cuEventRecord(self.handle, stream.handle) })
     }
 
     /// Whether all before it is done.
-    pub(super) fn is_done(&self) -> Result<bool, Code> {
+    pub(crate) fn is_done(&self) -> Result<bool, Code> {
         // SAFETY: the event lives.
         check_ready(unsafe { driver::cuEventQuery(self.handle) })
     }
 
     /// Sleeps until all before it is done.
-    pub(super) fn synchronize(&self) -> Result<(), Code> {
+    pub(crate) fn synchronize(&self) -> Result<(), Code> {
         // SAFETY: the event lives; any thread may wait, and what is recorded anew meanwhile does
         // not matter to the driver.
         check(unsafe { driver::cuEventSynchronize(self.handle) })
     }
 
     /// Nanoseconds since `start`, at least one; both are done.
-    pub(super) fn elapsed_ns(&self, start: &Self) -> Result<u64, Code> {
+    pub(crate) fn elapsed_ns(&self, start: &Self) -> Result<u64, Code> {
         let mut milliseconds = 0.0;
         // SAFETY: both live, and the first argument is a place for the time.
         check(unsafe { driver::cuEventElapsedTime(&mut milliseconds, start.handle, self.handle) })?;
@@ -244,7 +245,7 @@ impl Drop for Event {
 }
 
 /// Recorded work that is launched as one.
-pub(super) struct Graph {
+pub(crate) struct Graph {
     executable: Handle,
     context: Arc<Context>,
 }
@@ -261,8 +262,8 @@ impl Drop for Graph {
 #[cfg(all(test, twinstream_emulated))]
 mod tests {
     use super::*;
-    use crate::backend::cuda::context::DeviceId;
-    use crate::backend::cuda::emulated::{Behaviour, configure};
+    use crate::backend::cuda::sys::emulated::{Behaviour, configure};
+    use crate::backend::cuda::sys::info::DeviceId;
 
     const WORD_LEN: usize = 64;
     const LEN_BYTES: usize = WORD_LEN * size_of::<u32>();

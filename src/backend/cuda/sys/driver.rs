@@ -14,7 +14,7 @@ use crate::backend::Fault;
 use crate::error::{Error, Kind};
 
 /// An opaque thing of the driver: context, stream, event, function or graph.
-pub(super) type Handle = *mut c_void;
+pub(crate) type Handle = *mut c_void;
 
 const INVALID_VALUE: c_int = 1;
 const OUT_OF_MEMORY: c_int = 2;
@@ -32,60 +32,60 @@ unsafe extern "C" {
     fn twinstream_driver_last_result() -> c_int;
     fn twinstream_driver_is_present() -> c_int;
 
-    pub(super) fn cuCtxGetCurrent(context: *mut Handle) -> c_int;
-    pub(super) fn cuCtxSetCurrent(context: Handle) -> c_int;
-    pub(super) fn cuCtxPushCurrent_v2(context: Handle) -> c_int;
-    pub(super) fn cuCtxPopCurrent_v2(context: *mut Handle) -> c_int;
-    pub(super) fn cuCtxGetStreamPriorityRange(least: *mut c_int, greatest: *mut c_int) -> c_int;
-    pub(super) fn cuCtxSynchronize() -> c_int;
-    pub(super) fn cuDeviceGetUuid_v2(uuid: *mut [u8; 16], device: c_int) -> c_int;
-    pub(super) fn cuFuncGetAttribute(
+    pub(crate) fn cuCtxGetCurrent(context: *mut Handle) -> c_int;
+    pub(crate) fn cuCtxSetCurrent(context: Handle) -> c_int;
+    pub(crate) fn cuCtxPushCurrent_v2(context: Handle) -> c_int;
+    pub(crate) fn cuCtxPopCurrent_v2(context: *mut Handle) -> c_int;
+    pub(crate) fn cuCtxGetStreamPriorityRange(least: *mut c_int, greatest: *mut c_int) -> c_int;
+    pub(crate) fn cuCtxSynchronize() -> c_int;
+    pub(crate) fn cuDeviceGetUuid_v2(uuid: *mut [u8; 16], device: c_int) -> c_int;
+    pub(crate) fn cuFuncGetAttribute(
         value: *mut c_int,
         attribute: c_int,
         function: Handle,
     ) -> c_int;
-    pub(super) fn cuFuncSetAttribute(function: Handle, attribute: c_int, value: c_int) -> c_int;
-    pub(super) fn cuStreamCreateWithPriority(
+    pub(crate) fn cuFuncSetAttribute(function: Handle, attribute: c_int, value: c_int) -> c_int;
+    pub(crate) fn cuStreamCreateWithPriority(
         stream: *mut Handle,
         flags: c_uint,
         priority: c_int,
     ) -> c_int;
-    pub(super) fn cuStreamDestroy_v2(stream: Handle) -> c_int;
-    pub(super) fn cuStreamSynchronize(stream: Handle) -> c_int;
-    pub(super) fn cuStreamWaitEvent(stream: Handle, event: Handle, flags: c_uint) -> c_int;
-    pub(super) fn cuStreamBeginCapture_v2(stream: Handle, mode: c_int) -> c_int;
-    pub(super) fn cuStreamEndCapture(stream: Handle, graph: *mut Handle) -> c_int;
-    pub(super) fn cuGraphInstantiateWithFlags(
+    pub(crate) fn cuStreamDestroy_v2(stream: Handle) -> c_int;
+    pub(crate) fn cuStreamSynchronize(stream: Handle) -> c_int;
+    pub(crate) fn cuStreamWaitEvent(stream: Handle, event: Handle, flags: c_uint) -> c_int;
+    pub(crate) fn cuStreamBeginCapture_v2(stream: Handle, mode: c_int) -> c_int;
+    pub(crate) fn cuStreamEndCapture(stream: Handle, graph: *mut Handle) -> c_int;
+    pub(crate) fn cuGraphInstantiateWithFlags(
         executable: *mut Handle,
         graph: Handle,
         flags: u64,
     ) -> c_int;
-    pub(super) fn cuGraphUpload(executable: Handle, stream: Handle) -> c_int;
-    pub(super) fn cuGraphLaunch(executable: Handle, stream: Handle) -> c_int;
-    pub(super) fn cuGraphExecDestroy(executable: Handle) -> c_int;
-    pub(super) fn cuGraphDestroy(graph: Handle) -> c_int;
-    pub(super) fn cuEventCreate(event: *mut Handle, flags: c_uint) -> c_int;
-    pub(super) fn cuEventDestroy_v2(event: Handle) -> c_int;
-    pub(super) fn cuEventRecord(event: Handle, stream: Handle) -> c_int;
-    pub(super) fn cuEventQuery(event: Handle) -> c_int;
-    pub(super) fn cuEventSynchronize(event: Handle) -> c_int;
-    pub(super) fn cuEventElapsedTime(milliseconds: *mut f32, start: Handle, end: Handle) -> c_int;
-    pub(super) fn cuMemcpyHtoDAsync_v2(
+    pub(crate) fn cuGraphUpload(executable: Handle, stream: Handle) -> c_int;
+    pub(crate) fn cuGraphLaunch(executable: Handle, stream: Handle) -> c_int;
+    pub(crate) fn cuGraphExecDestroy(executable: Handle) -> c_int;
+    pub(crate) fn cuGraphDestroy(graph: Handle) -> c_int;
+    pub(crate) fn cuEventCreate(event: *mut Handle, flags: c_uint) -> c_int;
+    pub(crate) fn cuEventDestroy_v2(event: Handle) -> c_int;
+    pub(crate) fn cuEventRecord(event: Handle, stream: Handle) -> c_int;
+    pub(crate) fn cuEventQuery(event: Handle) -> c_int;
+    pub(crate) fn cuEventSynchronize(event: Handle) -> c_int;
+    pub(crate) fn cuEventElapsedTime(milliseconds: *mut f32, start: Handle, end: Handle) -> c_int;
+    pub(crate) fn cuMemcpyHtoDAsync_v2(
         to: u64,
         from: *const c_void,
         len_bytes: usize,
         stream: Handle,
     ) -> c_int;
-    pub(super) fn cuMemcpyDtoHAsync_v2(
+    pub(crate) fn cuMemcpyDtoHAsync_v2(
         to: *mut c_void,
         from: u64,
         len_bytes: usize,
         stream: Handle,
     ) -> c_int;
-    pub(super) fn cuMemcpyHtoD_v2(to: u64, from: *const c_void, len_bytes: usize) -> c_int;
-    pub(super) fn cuMemsetD8_v2(to: u64, value: u8, len_bytes: usize) -> c_int;
-    pub(super) fn cuThreadExchangeStreamCaptureMode(mode: *mut c_int) -> c_int;
-    pub(super) fn cuLaunchKernelEx(
+    pub(crate) fn cuMemcpyHtoD_v2(to: u64, from: *const c_void, len_bytes: usize) -> c_int;
+    pub(crate) fn cuMemsetD8_v2(to: u64, value: u8, len_bytes: usize) -> c_int;
+    pub(crate) fn cuThreadExchangeStreamCaptureMode(mode: *mut c_int) -> c_int;
+    pub(crate) fn cuLaunchKernelEx(
         config: *const LaunchConfig,
         function: Handle,
         params: *mut *mut c_void,
@@ -95,18 +95,18 @@ unsafe extern "C" {
 
 /// CUlaunchConfig.
 #[repr(C)]
-pub(super) struct LaunchConfig {
-    pub(super) grid: [c_uint; 3],
-    pub(super) block: [c_uint; 3],
-    pub(super) shared_bytes: c_uint,
-    pub(super) stream: Handle,
-    pub(super) attributes: *const LaunchAttribute,
-    pub(super) attribute_len: c_uint,
+pub(crate) struct LaunchConfig {
+    pub(crate) grid: [c_uint; 3],
+    pub(crate) block: [c_uint; 3],
+    pub(crate) shared_bytes: c_uint,
+    pub(crate) stream: Handle,
+    pub(crate) attributes: *const LaunchAttribute,
+    pub(crate) attribute_len: c_uint,
 }
 
 /// CUlaunchAttribute: a number that says which, and a union of which this is one member.
 #[repr(C, align(8))]
-pub(super) struct LaunchAttribute {
+pub(crate) struct LaunchAttribute {
     id: c_int,
     padding: c_int,
     value: [c_int; 16],
@@ -115,7 +115,7 @@ pub(super) struct LaunchAttribute {
 impl LaunchAttribute {
     /// The kernel waits itself for the one before it on the stream, so it may begin sooner
     /// (CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION).
-    pub(super) const DEPENDENT: Self = {
+    pub(crate) const DEPENDENT: Self = {
         let mut value = [0; 16];
         value[0] = 1;
         Self { id: 6, padding: 0, value }
@@ -126,10 +126,10 @@ const _: () = assert!(size_of::<LaunchConfig>() == 56 && size_of::<LaunchAttribu
 
 /// A result of the driver that is no success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Code(c_int);
+pub(crate) struct Code(c_int);
 
 /// `Ok`, or what went wrong.
-pub(super) fn check(result: c_int) -> Result<(), Code> {
+pub(crate) fn check(result: c_int) -> Result<(), Code> {
     match result {
         0 => Ok(()),
         // SAFETY: reads a number of this thread.
@@ -139,12 +139,12 @@ pub(super) fn check(result: c_int) -> Result<(), Code> {
 }
 
 /// Whether something is done: `Ok(false)` when it is not yet.
-pub(super) fn check_ready(result: c_int) -> Result<bool, Code> {
+pub(crate) fn check_ready(result: c_int) -> Result<bool, Code> {
     if result == NOT_READY { Ok(false) } else { check(result).map(|()| true) }
 }
 
 /// Says that giving something back failed; there is nobody to return it to.
-pub(super) fn log_failure(what: &str, result: c_int) {
+pub(crate) fn log_failure(what: &str, result: c_int) {
     if let Err(code) = check(result) {
         log::warn!("{what}: {code}");
     }
@@ -154,17 +154,17 @@ impl Code {
     /// The device answers nothing else from now on. Only these leave it as it was: a wrong
     /// argument, no memory, a launch that asks for too much, a call that is not supported, and one
     /// that is not allowed while a graph is recorded.
-    pub(super) fn is_lost(self) -> bool {
+    pub(crate) fn is_lost(self) -> bool {
         let harmless = [INVALID_VALUE, OUT_OF_MEMORY, LAUNCH_OUT_OF_RESOURCES, NOT_SUPPORTED];
         !harmless.contains(&self.0) && !STREAM_CAPTURE.contains(&self.0)
     }
 
-    pub(super) fn is_memory(self) -> bool {
+    pub(crate) fn is_memory(self) -> bool {
         self.0 == OUT_OF_MEMORY
     }
 
     /// As the failure of an attempt to do `what`.
-    pub(super) fn error(self, what: impl fmt::Display) -> Error {
+    pub(crate) fn error(self, what: impl fmt::Display) -> Error {
         let kind = if self.is_memory() { Kind::Memory } else { Kind::Device };
         // SAFETY: looks for the driver and changes nothing.
         if self.0 == NO_DEVICE && unsafe { twinstream_driver_is_present() } == 0 {

@@ -7,6 +7,8 @@
 // rows.
 #pragma once
 
+#include "../ptx/mma.cuh"
+#include "../ptx/pdl.cuh"
 #include "conv.cuh"
 
 namespace twinstream {

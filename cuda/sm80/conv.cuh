@@ -9,8 +9,8 @@
 // pixel follow one another.
 #pragma once
 
-#include "common.cuh"
-#include "ptx.cuh"
+#include "../common.cuh"
+#include "../ptx/ld_st.cuh"
 #include "tile.cuh"
 
 namespace twinstream {

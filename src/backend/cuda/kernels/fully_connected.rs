@@ -1,0 +1,78 @@
+//! The last layer: the class logits, in f32.
+
+use half::f16;
+
+use super::abi;
+use super::family::{Arguments, Choice, Family};
+use super::launch::{Kernel, Launch};
+use super::packed::{Packed, round};
+use crate::error::Result;
+use crate::lower::{DType, Step, Work};
+use crate::model::{Filter, Model};
+
+static KERNEL: Kernel = Kernel::alone(
+    "fully_connected",
+    abi::TWINSTREAM_FULLY_CONNECTED_THREADS,
+    abi::TWINSTREAM_FULLY_CONNECTED_SHARED_BYTES,
+);
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct FullyConnected;
+
+impl Family for FullyConnected {
+    fn kernel(&self, _: usize) -> &'static Kernel {
+        &KERNEL
+    }
+
+    fn choices(&self, step: &Step, _batch_len: usize) -> Vec<Choice> {
+        let computes = matches!(step.work, Work::FullyConnected { .. }) && step.dtype == DType::F16;
+        Choice::only(&FullyConnected, computes)
+    }
+
+    fn grid(&self, _: Choice, step: &Step, batch_len: usize) -> [u32; 3] {
+        let class_count = step.output_shape.channels as u32;
+        let across = class_count.div_ceil(abi::TWINSTREAM_FULLY_CONNECTED_CLASSES);
+        [across, (batch_len as u32).div_ceil(abi::TWINSTREAM_FULLY_CONNECTED_IMAGES), 1]
+    }
+
+    fn launch(
+        &self,
+        choice: Choice,
+        step: &Step,
+        batch_len: usize,
+        arguments: &Arguments,
+    ) -> Launch {
+        let Work::FullyConnected { input, channels, class_count, .. } = step.work else {
+            unreachable!("asked for the last layer")
+        };
+        let params = abi::twinstream_fully_connected_params {
+            input: arguments.outputs[input],
+            weights: arguments.weights,
+            bias: arguments.bias,
+            logits: arguments.output,
+            batch: arguments.batch,
+            result_bytes: arguments.logits_stride_bytes,
+            channels: channels as u32,
+            classes: class_count as u32,
+        };
+        Launch::new(&KERNEL, self.grid(choice, step, batch_len), params)
+    }
+
+    fn packed_bytes(&self, step: &Step) -> (usize, usize) {
+        let Work::FullyConnected { channels, class_count, .. } = step.work else {
+            unreachable!("asked for the last layer")
+        };
+        (channels * class_count * size_of::<f16>(), class_count * size_of::<f32>())
+    }
+
+    /// As they are, rounded.
+    fn pack(&self, model: &Model, step: &Step) -> Result<Packed> {
+        let Work::FullyConnected { filter, .. } = step.work else {
+            unreachable!("asked for the last layer")
+        };
+        let Filter { weights, bias } = model.filter(filter)?;
+        let weights = weights.into_iter().map(|value| round("fc", value));
+        Ok(Packed::f16(&weights.collect::<Result<Vec<_>>>()?, bias))
+    }
+}

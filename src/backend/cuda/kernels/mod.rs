@@ -1,0 +1,93 @@
+//! The kernels as the host launches them: one file a family, and the one list of families.
+//!
+//! A family of convolutions more is its sources in `cuda/`, its tiles in `cuda/tiles.inc`, a file
+//! here, and a line in [`FAMILIES`]: what chooses, plans, packs, launches and measures asks the
+//! trait. Knows steps, a device's numbers and addresses; no driver, memory, stream or plan.
+
+#[rustfmt::skip]
+pub(super) mod abi;
+mod average_pool;
+mod conv;
+pub(super) mod describe;
+pub(super) mod family;
+mod fully_connected;
+pub(super) mod launch;
+mod packed;
+mod stem;
+mod tile;
+pub(super) mod top_k;
+
+use crate::lower::Step;
+use family::{Choice, Family};
+
+use super::sys::info::DeviceInfo;
+
+/// Every family that computes a step.
+static FAMILIES: [&dyn Family; 4] =
+    [&stem::Stem, &conv::Conv, &average_pool::AveragePool, &fully_connected::FullyConnected];
+
+/// Every way to launch a step for batches up to a length that the device can run.
+pub(super) fn choices(step: &Step, batch_len: usize, device: &DeviceInfo) -> Vec<Choice> {
+    let of_families = FAMILIES.iter().flat_map(|family| family.choices(step, batch_len));
+    of_families.filter(|choice| choice.kernel().runs_on(device)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::lower::{DType, Steps};
+    use crate::model::Network;
+
+    fn steps() -> Steps {
+        Steps::new(&Network::resnet50(1000, 224, 224).unwrap(), DType::F16)
+    }
+
+    /// Goal: no tile is listed in vain, and each launches the kernel that the list means. Method:
+    /// the names of all choices for the network against the list.
+    #[test]
+    fn every_tile_is_some_family_s() {
+        let device = DeviceInfo::h100();
+        let choices = steps().list.iter().flat_map(|step| choices(step, 8, &device)).collect();
+        let choices: Vec<Choice> = choices;
+        for row in tile::tests::rows() {
+            let choice = choices.iter().find(|choice| choice.kernel().name == row[0]);
+            let kernel = choice.unwrap_or_else(|| panic!("{row:?}")).kernel();
+            assert_eq!((kernel.arch.to_string(), kernel.shared_bytes.to_string()), {
+                (row[1].to_owned(), row[9].to_owned())
+            });
+        }
+        let modules: BTreeSet<_> = choices.iter().map(|choice| choice.kernel().module).collect();
+        let expected = ["average_pool", "conv", "fully_connected", "stem"];
+        assert!(modules.into_iter().eq(expected));
+    }
+
+    /// Goal: a device is given no kernel that it cannot run. Method: devices one step below each
+    /// kernel's architecture, and at it.
+    #[test]
+    fn a_device_runs_what_its_architecture_has() {
+        let h100 = DeviceInfo::h100();
+        for step in &steps().list {
+            for choice in choices(step, 1, &h100) {
+                let kernel = choice.kernel();
+                let is_offered = |arch: u32| {
+                    let capability = (arch / 10, arch % 10);
+                    let device = DeviceInfo { capability, ..h100.clone() };
+                    choices(step, 1, &device).contains(&choice)
+                };
+                assert!(is_offered(kernel.arch), "{kernel:?}");
+                assert!(!is_offered(kernel.arch - 1), "{kernel:?}");
+            }
+        }
+    }
+
+    /// Goal: kernels of one type of values are not given another's steps.
+    #[test]
+    fn no_kernel_takes_another_type_of_values() {
+        let network = Network::resnet50(10, 32, 32).unwrap();
+        let steps = Steps::new(&network, DType::F32);
+        let device = DeviceInfo::h100();
+        assert!(steps.list.iter().all(|step| choices(step, 1, &device).is_empty()));
+    }
+}

@@ -1,0 +1,9 @@
+//! Times on a device that no engine uses: of tiles (`twinstream tune`), of launches and batches
+//! (`twinstream profile`).
+//!
+//! Invariant: nothing that serves requests uses what is here.
+
+mod fixture;
+pub(super) mod profile;
+mod timer;
+pub(super) mod tune;

@@ -1,0 +1,122 @@
+//! What `twinstream tune` measured to be best, in a file: kernels and splits by device, input size,
+//! layer and batch bucket.
+//!
+//! Invariant: what is written can be read again. Knows kernels by their names alone, and not
+//! whether there are such.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::sys::info::DeviceInfo;
+use crate::error::{Error, Kind, Result};
+
+/// The file in which `twinstream tune` stores what it measured, for any number of devices.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tuning {
+    devices: BTreeMap<String, TunedDevice>,
+}
+
+/// By the input's size, `HEIGHTxWIDTH`, and then by layer.
+type TunedDevice = BTreeMap<String, BTreeMap<String, Vec<Tuned>>>;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tuned {
+    batch_len: usize,
+    kernel: String,
+    #[serde(rename = "split_len")]
+    split_k: u32,
+}
+
+impl Tuning {
+    /// What `twinstream tune` stored for this user at [`tuning_path`]; nothing where it did not.
+    ///
+    /// # Errors
+    /// As [`Tuning::load`].
+    pub fn stored() -> Result<Self> {
+        tuning_path().map_or_else(|| Ok(Self::default()), |path| Self::load(&path))
+    }
+
+    /// Reads a file; one that is not there holds nothing.
+    ///
+    /// # Errors
+    /// `is_io` when it cannot be read, `is_config` when it is not of this form.
+    pub fn load(path: &Path) -> Result<Self> {
+        let text = match std::fs::read(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Self::default());
+            }
+            Err(error) => {
+                let message = format!("{}: cannot read: {error}", path.display());
+                return Err(Error::new(Kind::Io, message).with_source(error));
+            }
+        };
+        serde_json::from_slice(&text).map_err(|error| {
+            Error::new(Kind::Config, format!("{}: {error}", path.display())).with_source(error)
+        })
+    }
+
+    /// Writes the file, whole or not at all: beside its place first, as `path` with `.new`.
+    ///
+    /// # Errors
+    /// `is_io` when it cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let text = serde_json::to_vec_pretty(self).expect("names and numbers are JSON");
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(".new");
+        let written = std::fs::write(&beside, text).and_then(|()| std::fs::rename(&beside, path));
+        written.map_err(|error| {
+            Error::new(Kind::Io, format!("{}: cannot write: {error}", path.display()))
+                .with_source(error)
+        })
+    }
+
+    /// Notes what was best, in place of what was noted before.
+    pub(super) fn set(
+        &mut self,
+        (device, size): (&DeviceInfo, &str),
+        layer: &str,
+        batch_len: usize,
+        (kernel, split_k): (&str, u32),
+    ) {
+        let sizes = self.devices.entry(device_key(device)).or_default();
+        let layers = sizes.entry(size.to_owned()).or_default();
+        let choices = layers.entry(layer.to_owned()).or_default();
+        choices.retain(|tuned| tuned.batch_len != batch_len);
+        choices.push(Tuned { batch_len, kernel: kernel.to_owned(), split_k });
+        choices.sort_by_key(|tuned| tuned.batch_len);
+    }
+
+    /// The kernel that was noted, and its slices of K.
+    pub(super) fn find(
+        &self,
+        (device, size): (&DeviceInfo, &str),
+        layer: &str,
+        batch_len: usize,
+    ) -> Option<(&str, u32)> {
+        let choices = self.devices.get(&device_key(device))?.get(size)?.get(layer)?;
+        let tuned = choices.iter().find(|tuned| tuned.batch_len == batch_len)?;
+        Some((&tuned.kernel, tuned.split_k))
+    }
+}
+
+/// Devices of one name are alike.
+fn device_key(device: &DeviceInfo) -> String {
+    let (major, minor) = device.capability;
+    format!("{} sm_{major}{minor} x{}", device.name, device.multiprocessor_len)
+}
+
+/// Where the tuning of this user's devices lies unless told otherwise:
+/// `$XDG_CACHE_HOME/twinstream/tuning.json`, `~/.cache` standing in for the variable.
+pub fn tuning_path() -> Option<PathBuf> {
+    let folder = std::env::var_os("XDG_CACHE_HOME").filter(|folder| !folder.is_empty());
+    let folder = folder.map(Into::into).or_else(|| {
+        let home = std::env::var_os("HOME").filter(|home| !home.is_empty())?;
+        Some(Path::new(&home).join(".cache"))
+    });
+    folder.map(|folder: PathBuf| folder.join("twinstream/tuning.json"))
+}
