@@ -128,7 +128,8 @@ pub struct Measured {
 /// where it fits.
 ///
 /// # Errors
-/// As [`crate::backend::cuda::CudaDevice::new`]; `is_argument` when a batch is empty or longer than 256 images.
+/// As [`crate::backend::cuda::CudaDevice::new`]; `is_argument` when a batch is empty or longer than
+/// 256 images.
 pub fn tune(
     model: &Model,
     options: &CudaOptions,
