@@ -71,7 +71,8 @@ inline std::uint32_t arrive(std::uint32_t *counter) {
 }
 
 // ld.global.cg: memory is coherent here, so a plain load.
-template <class Value> inline Value load_shared_with_blocks(const Value *source) {
+template <class Value>
+inline Value load_shared_with_blocks(const Value *source) {
     return *source;
 }
 
