@@ -12,7 +12,7 @@ use crate::fence::{self, check_may_block, fence};
 use crate::layout::{self, LogCallback, not_null, put};
 use crate::logging;
 use crate::open::{self, BackendOptions, Live, Texts};
-use crate::registry::{self, EngineName};
+use crate::registry::{self, EngineHandle};
 use crate::requests::Notice;
 use crate::status::{Failed, Outcome, Status};
 use twinstream::engine::{self, LatencyHistogram, Refused, RequestOptions};
@@ -87,7 +87,7 @@ unsafe extern "C" fn twinstream_options_init(
 #[unsafe(no_mangle)]
 unsafe extern "C" fn twinstream_engine_create(
     options: *const layout::Options,
-    engine: *mut *mut EngineName,
+    engine: *mut *mut EngineHandle,
 ) -> i32 {
     fence(|| {
         not_null(engine, "engine is NULL: nowhere to put it")?;
@@ -105,7 +105,7 @@ unsafe extern "C" fn twinstream_engine_create(
                 policy: text(options.policy),
             }
         };
-        let created = registry::create(|mark| open::open(&options, &backend, &texts, mark))?;
+        let created = registry::create(|tag| open::open(&options, &backend, &texts, tag))?;
         // SAFETY: see the module.
         unsafe { put(engine, created) };
         Ok(())
@@ -155,12 +155,12 @@ unsafe fn text<'a>(text: *const c_char) -> Option<&'a CStr> {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn twinstream_engine_destroy(engine: *mut EngineName) -> i32 {
+extern "C" fn twinstream_engine_destroy(engine: *mut EngineHandle) -> i32 {
     fence(|| registry::destroy(engine))
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn twinstream_engine_drain(engine: *mut EngineName, timeout_ns: u64) -> i32 {
+extern "C" fn twinstream_engine_drain(engine: *mut EngineHandle, timeout_ns: u64) -> i32 {
     fence(|| {
         check_may_block()?;
         registry::with(engine, |live| {
@@ -178,7 +178,7 @@ fn timeout(timeout_ns: u64) -> Option<Duration> {
 }
 
 #[unsafe(no_mangle)]
-pub(crate) extern "C" fn twinstream_engine_health(engine: *mut EngineName) -> i32 {
+pub(crate) extern "C" fn twinstream_engine_health(engine: *mut EngineHandle) -> i32 {
     fence(|| {
         registry::with(engine, |live| match (live.engine.refusal(), live.engine.fault()) {
             (None, _) => Ok(()),
@@ -190,7 +190,7 @@ pub(crate) extern "C" fn twinstream_engine_health(engine: *mut EngineName) -> i3
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn twinstream_engine_geometry(
-    engine: *mut EngineName,
+    engine: *mut EngineHandle,
     geometry: *mut layout::Geometry,
 ) -> i32 {
     // SAFETY: see the module.
@@ -199,7 +199,7 @@ unsafe extern "C" fn twinstream_engine_geometry(
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn twinstream_engine_label(
-    engine: *mut EngineName,
+    engine: *mut EngineHandle,
     index: u64,
     label: *mut *const c_char,
 ) -> i32 {
@@ -220,7 +220,7 @@ unsafe extern "C" fn twinstream_engine_label(
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn twinstream_engine_stats(
-    engine: *mut EngineName,
+    engine: *mut EngineHandle,
     stats: *mut layout::Stats,
 ) -> i32 {
     // SAFETY: see the module.
@@ -281,7 +281,7 @@ fn snapshot(live: &Live) -> layout::Stats {
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn twinstream_engine_prometheus(
-    engine: *mut EngineName,
+    engine: *mut EngineHandle,
     text: *mut c_char,
     room_bytes: usize,
     needed_bytes: *mut usize,
@@ -295,7 +295,7 @@ unsafe extern "C" fn twinstream_engine_prometheus(
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn twinstream_engines_prometheus(
-    engines: *const *mut EngineName,
+    engines: *const *mut EngineHandle,
     names: *const *const c_char,
     engine_len: usize,
     text: *mut c_char,
@@ -357,7 +357,7 @@ unsafe fn put_text(
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn twinstream_lease(
-    engine: *mut EngineName,
+    engine: *mut EngineHandle,
     request: *mut u64,
     image: *mut *mut u8,
 ) -> i32 {
@@ -376,7 +376,7 @@ unsafe extern "C" fn twinstream_lease(
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn twinstream_commit(
-    engine: *mut EngineName,
+    engine: *mut EngineHandle,
     request: u64,
     options: *const layout::RequestOptions,
 ) -> i32 {
@@ -389,7 +389,7 @@ unsafe extern "C" fn twinstream_commit(
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn twinstream_submit(
-    engine: *mut EngineName,
+    engine: *mut EngineHandle,
     image: *const u8,
     image_bytes: usize,
     options: *const layout::RequestOptions,
@@ -463,7 +463,7 @@ unsafe fn handling(options: *const layout::RequestOptions) -> Outcome<(RequestOp
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn twinstream_wait(
-    engine: *mut EngineName,
+    engine: *mut EngineHandle,
     request: u64,
     timeout_ns: u64,
     result: *mut *const f32,
@@ -479,7 +479,7 @@ unsafe extern "C" fn twinstream_wait(
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn twinstream_poll(
-    engine: *mut EngineName,
+    engine: *mut EngineHandle,
     request: u64,
     result: *mut *const f32,
 ) -> i32 {
@@ -492,18 +492,18 @@ unsafe extern "C" fn twinstream_poll(
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn twinstream_cancel(engine: *mut EngineName, request: u64) -> i32 {
+extern "C" fn twinstream_cancel(engine: *mut EngineHandle, request: u64) -> i32 {
     fence(|| registry::with(engine, |live| live.requests.cancel(request)))
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn twinstream_release(engine: *mut EngineName, request: u64) -> i32 {
+extern "C" fn twinstream_release(engine: *mut EngineHandle, request: u64) -> i32 {
     fence(|| registry::with(engine, |live| live.requests.release(request)))
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn twinstream_queue_descriptor(
-    engine: *mut EngineName,
+    engine: *mut EngineHandle,
     descriptor: *mut c_int,
 ) -> i32 {
     fence(|| {
@@ -521,7 +521,7 @@ unsafe extern "C" fn twinstream_queue_descriptor(
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn twinstream_queue_next(
-    engine: *mut EngineName,
+    engine: *mut EngineHandle,
     request: *mut u64,
     user_data: *mut *mut c_void,
 ) -> i32 {

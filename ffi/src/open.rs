@@ -84,12 +84,12 @@ pub(crate) fn default_options() -> Options {
     }
 }
 
-/// Starts the engine that the options describe. `mark` tells its requests from those of others.
+/// Starts the engine that the options describe. `tag` tells its requests from those of others.
 pub(crate) fn open(
     options: &Options,
     backend: &BackendOptions<'_>,
     texts: &Texts<'_>,
-    mark: u16,
+    tag: u16,
 ) -> Outcome<Live> {
     let engine_options = engine_options(options, texts)?;
     match backend {
@@ -102,7 +102,7 @@ pub(crate) fn open(
                 width: size.1,
             };
             let device = CpuDevice::answering(Cpu::new(&model, &cpu_options)?, answer(options))?;
-            Live::start(device, &engine_options, mark, (size, labels(&model)))
+            Live::start(device, &engine_options, tag, (size, labels(&model)))
         }
         #[cfg(feature = "cuda")]
         BackendOptions::Cuda { device, tuning_path } => {
@@ -117,14 +117,14 @@ pub(crate) fn open(
                 ..own
             };
             let device = CudaDevice::new(&model, &cuda_options)?;
-            Live::start(device, &engine_options, mark, (size, labels(&model)))
+            Live::start(device, &engine_options, tag, (size, labels(&model)))
         }
         #[cfg(not(feature = "cuda"))]
         BackendOptions::Cuda { .. } => {
             let text = "this library was built without the CUDA backend";
             Err(Failed::new(Status::Unsupported, text))
         }
-        BackendOptions::Null(null_options) => null(options, null_options, &engine_options, mark),
+        BackendOptions::Null(null_options) => null(options, null_options, &engine_options, tag),
     }
 }
 
@@ -132,7 +132,7 @@ fn null(
     options: &Options,
     null_options: &layout::NullOptions,
     engine_options: &EngineOptions,
-    mark: u16,
+    tag: u16,
 ) -> Outcome<Live> {
     if options.top_k != 0 {
         return Err(argument(format!(
@@ -154,7 +154,7 @@ fn null(
         batch_len_max: engine_options.batch_len_max,
     };
     let labels = (0..geometry.result_len).map(|index| format!("class {index}")).collect();
-    Live::start(Null::new(geometry), engine_options, mark, ((0, 0), labels))
+    Live::start(Null::new(geometry), engine_options, tag, ((0, 0), labels))
 }
 
 impl Live {
@@ -163,7 +163,7 @@ impl Live {
     pub(crate) fn start(
         backend: impl Backend + 'static,
         options: &EngineOptions,
-        mark: u16,
+        tag: u16,
         ((height, width), labels): ((usize, usize), Vec<String>),
     ) -> Outcome<Self> {
         let engine = Engine::start(backend, options)?;
@@ -179,7 +179,7 @@ impl Live {
                 as u64,
         };
         // As many as there are results. Answers without one count too, until they are released.
-        let (requests, wakers) = Requests::new(2 * options.slot_len, mark, options.spin)
+        let (requests, wakers) = Requests::new(2 * options.slot_len, tag, options.spin)
             .map_err(|error| Failed::new(Status::Io, format!("the completion queue: {error}")))?;
         // A label that no C text can hold is cut.
         let until_zero = |label: String| label.split('\0').next().unwrap_or_default().to_owned();

@@ -190,7 +190,7 @@ fn break_device(is_panic: bool, expected: &str) {
     let device = Breaks { null: Null::new(geometry), is_panic, upload_len: 0 };
     let options = EngineOptions { slot_len: 4, ..EngineOptions::default() };
     let engine =
-        registry::create(|mark| Live::start(device, &options, mark, ((0, 0), Vec::new()))).unwrap();
+        registry::create(|tag| Live::start(device, &options, tag, ((0, 0), Vec::new()))).unwrap();
     let status =
         |call: &dyn Fn(&Live) -> crate::status::Outcome<()>| fence(|| registry::with(engine, call));
     let handling = (RequestOptions::default(), Notice::None);
