@@ -144,6 +144,11 @@ fn drawn(
     Ok(format!("{tag} role=\"img\"><title>{title}</title>{style}{rest}"))
 }
 
+/// Text as XML and HTML hold it.
+pub(crate) fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
 fn draw(area: &Area<'_>, panel: &Panel, legend: &[Entry<'_>]) -> Drawn {
     let (x, y) = (span(&panel.x), span(&panel.y));
     let log = |axis: &Axis| span(axis).log_scale().with_key_points(log_ticks(axis.range));
@@ -351,11 +356,6 @@ fn label(value: f64) -> String {
     let text = format!("{value:.decimals$}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
     if text == "-0" { "0".to_string() } else { text.to_string() }
-}
-
-/// A text within SVG and HTML.
-pub(crate) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 #[cfg(test)]

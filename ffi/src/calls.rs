@@ -1,4 +1,4 @@
-//! The exported functions: from pointers to references and back, each inside the fence.
+//! The exported functions: from pointers to references and back, each inside the panic boundary.
 //!
 //! What each of them promises stands in `ffi/twinstream.h` and is not repeated here. Safety of them
 //! all: pointers are NULL or point to what the header says, which holds during the call.
@@ -8,7 +8,7 @@ use std::mem::MaybeUninit;
 use std::slice;
 use std::time::{Duration, Instant};
 
-use crate::fence::{self, check_may_block, fence};
+use crate::boundary::{self, check_may_block, panic_boundary};
 use crate::layout::{self, LogCallback, not_null, put};
 use crate::logging;
 use crate::open::{self, BackendOptions, Live, Texts};
@@ -45,7 +45,7 @@ extern "C" fn twinstream_status_name(status: i32) -> *const c_char {
 
 #[unsafe(no_mangle)]
 extern "C" fn twinstream_last_error() -> *const c_char {
-    fence::last_error()
+    boundary::last_error()
 }
 
 #[unsafe(no_mangle)]
@@ -54,7 +54,7 @@ extern "C" fn twinstream_log_set(
     callback: Option<LogCallback>,
     user_data: *mut c_void,
 ) -> i32 {
-    fence(|| logging::set(level, callback, user_data))
+    panic_boundary(|| logging::set(level, callback, user_data))
 }
 
 /// Refuses a header of another version.
@@ -73,7 +73,7 @@ unsafe extern "C" fn twinstream_options_init(
     struct_size: usize,
     abi_version: u32,
 ) -> i32 {
-    fence(|| {
+    panic_boundary(|| {
         not_null(options, "options is NULL")?;
         check_abi(abi_version)?;
         let bytes = layout::known_bytes::<layout::Options>(struct_size)?;
@@ -89,7 +89,7 @@ unsafe extern "C" fn twinstream_engine_create(
     options: *const layout::Options,
     engine: *mut *mut EngineHandle,
 ) -> i32 {
-    fence(|| {
+    panic_boundary(|| {
         not_null(engine, "engine is NULL: nowhere to put it")?;
         check_may_block()?;
         // SAFETY: see the module.
@@ -156,12 +156,12 @@ unsafe fn text<'a>(text: *const c_char) -> Option<&'a CStr> {
 
 #[unsafe(no_mangle)]
 extern "C" fn twinstream_engine_destroy(engine: *mut EngineHandle) -> i32 {
-    fence(|| registry::destroy(engine))
+    panic_boundary(|| registry::destroy(engine))
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn twinstream_engine_drain(engine: *mut EngineHandle, timeout_ns: u64) -> i32 {
-    fence(|| {
+    panic_boundary(|| {
         check_may_block()?;
         registry::with(engine, |live| {
             match live.engine.drain(timeout(timeout_ns).unwrap_or(Duration::MAX)) {
@@ -179,7 +179,7 @@ fn timeout(timeout_ns: u64) -> Option<Duration> {
 
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn twinstream_engine_health(engine: *mut EngineHandle) -> i32 {
-    fence(|| {
+    panic_boundary(|| {
         registry::with(engine, |live| match (live.engine.refusal(), live.engine.fault()) {
             (None, _) => Ok(()),
             (Some(_), Some(fault)) => Err(Failed::new(Status::DeviceLost, fault.to_string())),
@@ -194,7 +194,9 @@ unsafe extern "C" fn twinstream_engine_geometry(
     geometry: *mut layout::Geometry,
 ) -> i32 {
     // SAFETY: see the module.
-    fence(|| registry::with(engine, |live| unsafe { layout::write(geometry, &live.geometry) }))
+    panic_boundary(|| {
+        registry::with(engine, |live| unsafe { layout::write(geometry, &live.geometry) })
+    })
 }
 
 #[unsafe(no_mangle)]
@@ -203,7 +205,7 @@ unsafe extern "C" fn twinstream_engine_label(
     index: u64,
     label: *mut *const c_char,
 ) -> i32 {
-    fence(|| {
+    panic_boundary(|| {
         not_null(label, "label is NULL")?;
         registry::with(engine, |live| {
             let found = usize::try_from(index).ok().and_then(|index| live.labels.get(index));
@@ -224,7 +226,9 @@ unsafe extern "C" fn twinstream_engine_stats(
     stats: *mut layout::Stats,
 ) -> i32 {
     // SAFETY: see the module.
-    fence(|| registry::with(engine, |live| unsafe { layout::write(stats, &snapshot(live)) }))
+    panic_boundary(|| {
+        registry::with(engine, |live| unsafe { layout::write(stats, &snapshot(live)) })
+    })
 }
 
 fn snapshot(live: &Live) -> layout::Stats {
@@ -286,7 +290,7 @@ unsafe extern "C" fn twinstream_engine_prometheus(
     room_bytes: usize,
     needed_bytes: *mut usize,
 ) -> i32 {
-    fence(|| {
+    panic_boundary(|| {
         let found = || registry::with(engine, |live| Ok(live.engine.stats().prometheus()));
         // SAFETY: see the module.
         unsafe { put_text(found, text, room_bytes, needed_bytes) }
@@ -302,7 +306,7 @@ unsafe extern "C" fn twinstream_engines_prometheus(
     room_bytes: usize,
     needed_bytes: *mut usize,
 ) -> i32 {
-    fence(|| {
+    panic_boundary(|| {
         not_null(engines, "engines is NULL")?;
         let found = || {
             let mut named = Vec::new();
@@ -361,7 +365,7 @@ unsafe extern "C" fn twinstream_lease(
     request: *mut u64,
     image: *mut *mut u8,
 ) -> i32 {
-    fence(|| {
+    panic_boundary(|| {
         not_null(request, "request is NULL")?;
         not_null(image, "image is NULL")?;
         let leased = registry::with(engine, |live| live.requests.lease(&live.engine))?;
@@ -380,7 +384,7 @@ unsafe extern "C" fn twinstream_commit(
     request: u64,
     options: *const layout::RequestOptions,
 ) -> i32 {
-    fence(|| {
+    panic_boundary(|| {
         // SAFETY: see the module.
         let handling = unsafe { handling(options) }?;
         registry::with(engine, |live| live.requests.commit(request, handling, &live.wakers))
@@ -395,7 +399,7 @@ unsafe extern "C" fn twinstream_submit(
     options: *const layout::RequestOptions,
     request: *mut u64,
 ) -> i32 {
-    fence(|| {
+    panic_boundary(|| {
         not_null(image, "image is NULL")?;
         not_null(request, "request is NULL")?;
         // SAFETY: see the module.
@@ -468,7 +472,7 @@ unsafe extern "C" fn twinstream_wait(
     timeout_ns: u64,
     result: *mut *const f32,
 ) -> i32 {
-    fence(|| {
+    panic_boundary(|| {
         let timeout = timeout(timeout_ns);
         let found = registry::with(engine, |live| live.requests.wait(request, timeout))?;
         // SAFETY: see the module.
@@ -483,7 +487,7 @@ unsafe extern "C" fn twinstream_poll(
     request: u64,
     result: *mut *const f32,
 ) -> i32 {
-    fence(|| {
+    panic_boundary(|| {
         let found = registry::with(engine, |live| live.requests.poll(request))?;
         // SAFETY: see the module.
         unsafe { put(result, found) };
@@ -493,12 +497,12 @@ unsafe extern "C" fn twinstream_poll(
 
 #[unsafe(no_mangle)]
 extern "C" fn twinstream_cancel(engine: *mut EngineHandle, request: u64) -> i32 {
-    fence(|| registry::with(engine, |live| live.requests.cancel(request)))
+    panic_boundary(|| registry::with(engine, |live| live.requests.cancel(request)))
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn twinstream_release(engine: *mut EngineHandle, request: u64) -> i32 {
-    fence(|| registry::with(engine, |live| live.requests.release(request)))
+    panic_boundary(|| registry::with(engine, |live| live.requests.release(request)))
 }
 
 #[unsafe(no_mangle)]
@@ -506,7 +510,7 @@ unsafe extern "C" fn twinstream_queue_descriptor(
     engine: *mut EngineHandle,
     descriptor: *mut c_int,
 ) -> i32 {
-    fence(|| {
+    panic_boundary(|| {
         not_null(descriptor, "descriptor is NULL")?;
         registry::with(engine, |live| {
             let found = live.requests.completions().descriptor().ok_or_else(|| {
@@ -525,7 +529,7 @@ unsafe extern "C" fn twinstream_queue_next(
     request: *mut u64,
     user_data: *mut *mut c_void,
 ) -> i32 {
-    fence(|| {
+    panic_boundary(|| {
         not_null(request, "request is NULL")?;
         let next = registry::with(engine, |live| Ok(live.requests.next()))?;
         let Some((found, data)) = next else {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
-use crate::fence::check_may_block;
+use crate::boundary::check_may_block;
 use crate::open::Live;
 use crate::status::{Failed, Outcome, Status};
 use twinstream::engine::Refused;

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_queue::ArrayQueue;
 
+use crate::boundary::{check_may_block, in_callback};
 use crate::completions::Completions;
-use crate::fence::{check_may_block, in_callback};
 use crate::layout::Callback;
 use crate::status::{Failed, Outcome, Status};
 use twinstream::engine::{

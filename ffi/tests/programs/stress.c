@@ -1,6 +1,7 @@
 /* Many threads at once: every way to hand in, be told, cancel and give up, in random order, with
  * places for few. Each request with a notice is announced exactly once, and no place is lost. Then
- * engines are destroyed under threads that use them: those find the name stale, whatever they call.
+ * engines are destroyed under threads that use them: those find the handle stale, whatever they
+ * call.
  *
  *     stress [ROUNDS [SEED]]
  */

@@ -55,7 +55,7 @@ pub(crate) fn last_error() -> *const c_char {
 }
 
 /// Runs a call for C.
-pub(crate) fn fence(call: impl FnOnce() -> Outcome<()>) -> i32 {
+pub(crate) fn panic_boundary(call: impl FnOnce() -> Outcome<()>) -> i32 {
     let failed = match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(())) => return Status::Ok as i32,
         Ok(Err(failed)) => failed,
