@@ -23,9 +23,6 @@ use twinstream::sched::PolicySpec;
 
 /// A core that stands for none.
 const NO_CORE: i32 = -1;
-/// An image of the network that the repository carries.
-const NULL_IMAGE_BYTES: u64 = 32 * 32 * 3;
-const NULL_RESULT_LEN: u64 = 10;
 /// A larger image and a longer result than any network's.
 const NULL_IMAGE_BYTES_MAX: u64 = 1 << 28;
 const NULL_RESULT_LEN_MAX: u64 = 1 << 20;
@@ -51,11 +48,7 @@ pub(crate) struct Texts<'a> {
 /// Which backend, and what it is opened with.
 pub(crate) enum BackendOptions<'a> {
     Cpu(layout::CpuOptions),
-    #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "the GPU's"))]
-    Cuda {
-        device: Option<&'a CStr>,
-        tuning_path: Option<&'a CStr>,
-    },
+    Cuda { device: Option<&'a CStr>, tuning_path: Option<&'a CStr> },
     Null(layout::NullOptions),
 }
 
@@ -84,37 +77,50 @@ pub(crate) fn default_options() -> Options {
     }
 }
 
-/// Starts the engine that the options describe. `mark` tells its requests from those of others.
+/// Starts the engine that the options describe. `tag` tells its requests from those of others.
 pub(crate) fn open(
     options: &Options,
     backend: &BackendOptions<'_>,
     texts: &Texts<'_>,
-    mark: u16,
+    tag: u16,
 ) -> Outcome<Live> {
     let engine_options = engine_options(options, texts)?;
-    let (spec, open) = match backend {
-        BackendOptions::Null(null_options) => {
-            return null(options, null_options, &engine_options, mark);
+    match backend {
+        BackendOptions::Cpu(cpu_options) => {
+            let open = OpenOptions::default().threads(given(cpu_options.thread_len));
+            network(&BackendSpec::Cpu, open, (options, texts), &engine_options, tag)
         }
-        BackendOptions::Cpu(cpu) => {
-            let threads = (cpu.thread_len > 0).then_some(cpu.thread_len as usize);
-            (BackendSpec::Cpu, OpenOptions::default().threads(threads))
+        BackendOptions::Cuda { device, tuning_path } => {
+            let spec = BackendSpec::Cuda { index: None };
+            let open = cuda(*device, *tuning_path)?;
+            network(&spec, open, (options, texts), &engine_options, tag)
         }
-        BackendOptions::Cuda { .. } => (BackendSpec::Cuda { index: None }, OpenOptions::default()),
-    };
-    if !spec.is_built() {
-        let text = "this library was built without the CUDA backend";
-        return Err(Failed::new(Status::Unsupported, text));
+        BackendOptions::Null(null_options) => null(options, null_options, &engine_options, tag),
     }
-    let (model, size) = model(options, texts)?;
-    let open = with_gpu(open.size(Some(size)).answer(answer(options)), backend)?;
+}
+
+fn network(
+    spec: &BackendSpec,
+    open: OpenOptions,
+    (options, texts): (&Options, &Texts<'_>),
+    engine_options: &EngineOptions,
+    tag: u16,
+) -> Outcome<Live> {
+    let weights = texts.weights_path.map(path).ok_or_else(|| {
+        Failed::new(Status::Null, "weights_path is NULL: name a safetensors file")
+    })?;
+    let model = Model::load(weights, texts.config_path.map(path))?;
+    let labels = (0..model.class_count()).map(|index| model.label(index)).collect();
+    let height = given(options.height).unwrap_or(model.config().height);
+    let width = given(options.width).unwrap_or(model.config().width);
+    let open = open.size(Some((height, width))).answer(answer(options));
     let backend = spec.open(Some(&model), &open)?;
-    Live::start(backend, &engine_options, mark, (size, labels(&model)))
+    Live::start(backend, engine_options, tag, ((height, width), labels))
 }
 
 #[cfg(feature = "cuda")]
-fn with_gpu(open: OpenOptions, backend: &BackendOptions<'_>) -> Outcome<OpenOptions> {
-    let BackendOptions::Cuda { device, tuning_path } = backend else { return Ok(open) };
+fn cuda(device: Option<&CStr>, tuning_path: Option<&CStr>) -> Outcome<OpenOptions> {
+    let open = OpenOptions::default();
     let device = device.map_or(Ok(open.device), |text| text.to_string_lossy().parse())?;
     let tuning = tuning_path.map_or_else(Tuning::stored, |file| Tuning::load(path(file)))?;
     Ok(open.device(device).tuning(tuning))
@@ -122,15 +128,16 @@ fn with_gpu(open: OpenOptions, backend: &BackendOptions<'_>) -> Outcome<OpenOpti
 
 /// Not in this build.
 #[cfg(not(feature = "cuda"))]
-fn with_gpu(open: OpenOptions, _: &BackendOptions<'_>) -> Outcome<OpenOptions> {
-    Ok(open)
+fn cuda(_: Option<&CStr>, _: Option<&CStr>) -> Outcome<OpenOptions> {
+    let text = "this library was built without the CUDA backend";
+    Err(Failed::new(Status::Unsupported, text))
 }
 
 fn null(
     options: &Options,
     null_options: &layout::NullOptions,
     engine_options: &EngineOptions,
-    mark: u16,
+    tag: u16,
 ) -> Outcome<Live> {
     if options.top_k != 0 {
         return Err(argument(format!(
@@ -138,22 +145,18 @@ fn null(
             options.top_k
         )));
     }
+    let open = OpenOptions::default();
+    let (image_bytes, result_len) = (null_options.image_bytes, null_options.result_len);
+    let image_bytes = null_size(image_bytes, NULL_IMAGE_BYTES_MAX, "image_bytes")?;
+    let result_len = null_size(result_len, NULL_RESULT_LEN_MAX, "result_len")?;
     let geometry = Geometry {
-        image_bytes: null_size(
-            null_options.image_bytes,
-            (NULL_IMAGE_BYTES, NULL_IMAGE_BYTES_MAX),
-            "image_bytes",
-        )?,
-        result_len: null_size(
-            null_options.result_len,
-            (NULL_RESULT_LEN, NULL_RESULT_LEN_MAX),
-            "result_len",
-        )?,
+        image_bytes: image_bytes.unwrap_or(open.geometry.image_bytes),
+        result_len: result_len.unwrap_or(open.geometry.result_len),
         batch_len_max: engine_options.batch_len_max,
     };
+    let backend = BackendSpec::Null.open(None, &open.geometry(geometry))?;
     let labels = (0..geometry.result_len).map(|index| format!("class {index}")).collect();
-    let backend = BackendSpec::Null.open(None, &OpenOptions::default().geometry(geometry))?;
-    Live::start(backend, engine_options, mark, ((0, 0), labels))
+    Live::start(backend, engine_options, tag, ((0, 0), labels))
 }
 
 impl Live {
@@ -162,7 +165,7 @@ impl Live {
     pub(crate) fn start(
         backend: impl Backend + 'static,
         options: &EngineOptions,
-        mark: u16,
+        tag: u16,
         ((height, width), labels): ((usize, usize), Vec<String>),
     ) -> Outcome<Self> {
         let engine = Engine::start(backend, options)?;
@@ -178,7 +181,7 @@ impl Live {
                 as u64,
         };
         // As many as there are results. Answers without one count too, until they are released.
-        let (requests, wakers) = Requests::new(2 * options.slot_len, mark, options.spin)
+        let (requests, wakers) = Requests::new(2 * options.slot_len, tag, options.spin)
             .map_err(|error| Failed::new(Status::Io, format!("the completion queue: {error}")))?;
         // A label that no C text can hold is cut.
         let until_zero = |label: String| label.split('\0').next().unwrap_or_default().to_owned();
@@ -219,24 +222,9 @@ pub(crate) fn duration(ns: u64) -> Option<Duration> {
     (ns > 0).then(|| Duration::from_nanos(ns))
 }
 
-/// The network, and height and width of its images.
-fn model(options: &Options, texts: &Texts<'_>) -> Outcome<(Model, (usize, usize))> {
-    let weights = texts.weights_path.map(path).ok_or_else(|| {
-        Failed::new(Status::Null, "weights_path is NULL: name a safetensors file")
-    })?;
-    let model = Model::load(weights, texts.config_path.map(path))?;
-    let config = model.config();
-    let size = (or(options.height, config.height), or(options.width, config.width));
-    Ok((model, size))
-}
-
-fn labels(model: &Model) -> Vec<String> {
-    (0..model.class_count()).map(|index| model.label(index)).collect()
-}
-
-/// `own` for zero.
-fn or(value: u32, own: usize) -> usize {
-    if value > 0 { value as usize } else { own }
+/// None for zero.
+fn given(value: u32) -> Option<usize> {
+    (value > 0).then_some(value as usize)
 }
 
 fn answer(options: &Options) -> Answer {
@@ -254,12 +242,12 @@ fn size(value: u64, name: &str) -> Outcome<usize> {
     usize::try_from(value).map_err(|_| argument(format!("{name} is {value}: too large")))
 }
 
-/// A size of the null backend, the default for zero.
-fn null_size(value: u64, (default, max): (u64, u64), name: &str) -> Outcome<usize> {
+/// A size of the null backend, none for zero.
+fn null_size(value: u64, max: u64, name: &str) -> Outcome<Option<usize>> {
     if value > max {
         return Err(argument(format!("{name} is {value}: must be at most {max}")));
     }
-    size(if value > 0 { value } else { default }, name)
+    Ok(if value > 0 { Some(size(value, name)?) } else { None })
 }
 
 fn argument(text: String) -> Failed {
