@@ -2,6 +2,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod conformance;
 mod cpu;
 mod device;
 mod metrics;
