@@ -18,7 +18,7 @@
 #   LIMIT_S      seconds for everything [570]
 #   QUICK=1      one repetition of little: to try this script on the emulated device
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 program=${TWINSTREAM:-target/release/twinstream}
 kernel_tests=${KERNEL_TESTS:-target/kernel-tests}
 probes=${PROBES:-target/probes}
@@ -193,9 +193,15 @@ finish() {
 }
 
 for part in "${parts[@]}"; do
-    declare -F "part_$part" >/dev/null || { echo "no part $part" >&2; exit 1; }
+    declare -F "part_$part" >/dev/null || {
+        echo "no part $part" >&2
+        exit 1
+    }
 done
-[ -x "$program" ] || { echo "no $program to run" >&2; exit 1; }
+[ -x "$program" ] || {
+    echo "no $program to run" >&2
+    exit 1
+}
 logs=$(mktemp -d) || exit 1
 none=$logs/none.json
 # Whatever else is wrong with a device, the kernels' tests come first.

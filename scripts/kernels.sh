@@ -53,13 +53,16 @@ embed() {
 gpu() {
     toolkit=target/cuda-toolkit/bin
     [ -x "$toolkit/nvcc" ] && PATH=$PWD/$toolkit:$PATH
-    command -v nvcc >/dev/null || { echo "$0: no nvcc; see scripts/cuda-toolkit.sh" >&2; exit 1; }
+    command -v nvcc >/dev/null || {
+        echo "$0: no nvcc; see scripts/cuda-toolkit.sh" >&2
+        exit 1
+    }
     targets=${TWINSTREAM_CUDA_TARGETS:-80,86,89,90a}
     code=''
     for target in $(echo "$targets" | tr , ' '); do
         code="$code -gencode=arch=compute_$target,code=sm_$target"
     done
-    newest=$(echo "${targets##*,}" | tr -d 'a-z')
+    newest=$(echo "${targets##*,}" | tr -d '[:alpha:]')
     code="$code -gencode=arch=compute_$newest,code=compute_$newest"
     for source in $kernels; do
         # shellcheck disable=SC2086 # flags are words

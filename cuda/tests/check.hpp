@@ -31,26 +31,25 @@ inline float from_f16(std::uint16_t bits) { return emulator::unpack_f16(bits); }
 enum class Data { integers, reals };
 
 class Random {
-public:
+   public:
     explicit Random(std::uint64_t seed) : engine(seed) {}
     // 0 to end - 1.
     unsigned below(unsigned end) { return static_cast<unsigned>(engine() % end); }
     // An integer from -3 to 3, or a real number from -scale to scale; representable in f16.
     float value(Data data, float scale) {
-        if (data == Data::integers)
-            return static_cast<float>(static_cast<int>(below(7)) - 3);
+        if (data == Data::integers) return static_cast<float>(static_cast<int>(below(7)) - 3);
         const float unit = static_cast<float>(engine() >> 40) / static_cast<float>(1 << 23) - 1.0f;
         return from_f16(to_f16(unit * scale));
     }
 
-private:
+   private:
     std::mt19937_64 engine;
 };
 
 // `len` values in memory of the device, every byte 0xff at first.
 template <class Value>
 class Buffer {
-public:
+   public:
     explicit Buffer(std::size_t len)
         : memory(std::make_unique<Memory>(len * sizeof(Value))), value_len(len) {}
     Value &operator[](std::size_t index) { return values()[index]; }
@@ -60,27 +59,24 @@ public:
     std::uint64_t address() const { return memory->address; }
     bool untouched(std::size_t from) const {
         for (std::size_t i = from * sizeof(Value); i < memory->bytes.size(); ++i)
-            if (memory->bytes[i] != 0xff)
-                return false;
+            if (memory->bytes[i] != 0xff) return false;
         return true;
     }
 
-private:
+   private:
     std::unique_ptr<Memory> memory;
     std::size_t value_len;
 };
 
 inline Buffer<std::uint16_t> random_f16(Random &random, std::size_t len, Data data, float scale) {
     Buffer<std::uint16_t> buffer(len);
-    for (std::size_t i = 0; i < len; ++i)
-        buffer[i] = to_f16(random.value(data, scale));
+    for (std::size_t i = 0; i < len; ++i) buffer[i] = to_f16(random.value(data, scale));
     return buffer;
 }
 
 inline Buffer<float> random_f32(Random &random, std::size_t len, Data data, float scale) {
     Buffer<float> buffer(len);
-    for (std::size_t i = 0; i < len; ++i)
-        buffer[i] = random.value(data, scale);
+    for (std::size_t i = 0; i < len; ++i) buffer[i] = random.value(data, scale);
     return buffer;
 }
 
@@ -96,7 +92,7 @@ inline unsigned all_failed_len = 0;
 
 // The cases of a subject: each is tried, whatever became of the one before.
 class Subject {
-public:
+   public:
     explicit Subject(std::string of) : name(std::move(of)) {}
     // `run` returns its worst share of the error allowed, or throws a Failure.
     template <class Case>
@@ -106,8 +102,7 @@ public:
             worst = std::max(worst, run());
         } catch (const Failure &failure) {
             ++all_failed_len;
-            if (failed_len++ < SHOWN_LEN_MAX)
-                std::printf("FAILED %s\n", failure.what.c_str());
+            if (failed_len++ < SHOWN_LEN_MAX) std::printf("FAILED %s\n", failure.what.c_str());
         }
     }
     void report() const {
@@ -116,7 +111,7 @@ public:
         std::fflush(stdout);
     }
 
-private:
+   private:
     static constexpr unsigned SHOWN_LEN_MAX = 5;
     std::string name;
     unsigned case_len = 0, failed_len = 0;
@@ -125,7 +120,7 @@ private:
 
 // The description of a batch on the host, and its place on the device.
 class Batch {
-public:
+   public:
     Batch(unsigned len, unsigned result) {
         std::memset(source.first, 0xff, sizeof(twinstream_batch));
         host().len = len;
@@ -136,7 +131,7 @@ public:
     twinstream_describe_params to_device() const { return {host_address(), device.address}; }
     twinstream_describe_params to_nowhere() const { return {host_address(), unread.address}; }
 
-private:
+   private:
     std::uint64_t host_address() const { return reinterpret_cast<std::uint64_t>(source.first); }
 
     PageLocked source{sizeof(twinstream_batch)};
@@ -155,7 +150,8 @@ void launch(const char *name, unsigned x, unsigned y, unsigned z, unsigned threa
             unsigned shared_bytes, const Params &params, const Batch &batch,
             const std::string &what) {
     const twinstream_describe_params batch_params = batch.to_device(), next = batch.to_nowhere();
-    run({describe(batch_params), describe(next),
+    run({describe(batch_params),
+         describe(next),
          {name, {x, y, z}, threads, shared_bytes, &params, true}},
         what);
 }
@@ -187,14 +183,13 @@ struct Worst {
             *this = {std::isnan(share) ? INFINITY : share, result, reference, at};
     }
     void compare_exactly(std::size_t at, double result, double reference) {
-        if (!(result == reference))
-            *this = {INFINITY, result, reference, at};
+        if (!(result == reference)) *this = {INFINITY, result, reference, at};
     }
     void require(const std::string &what) const {
         if (ratio > 1.0)
-            fail(what + ": element " + std::to_string(index) + " is " + std::to_string(found)
-                 + ", expected " + std::to_string(expected) + " (" + std::to_string(ratio)
-                 + " of the error allowed)");
+            fail(what + ": element " + std::to_string(index) + " is " + std::to_string(found) +
+                 ", expected " + std::to_string(expected) + " (" + std::to_string(ratio) +
+                 " of the error allowed)");
     }
 };
 

@@ -1,5 +1,5 @@
 // The convolutions against a scalar reference in double precision: sizes around every edge of every
-// tile, strides, taps that only see padding, residual, projection shortcut, slices of K, short
+// tile, strides, taps that only see padding, residual, projection shortcut, split-K, short
 // batches.
 
 #include <algorithm>
@@ -22,8 +22,8 @@ struct Entry {
 };
 
 constexpr Entry entries[] = {
-#define TWINSTREAM_CONV_TILE(NAME, ARCH, DTYPE, M, N, WARPS_M, WARPS_N, STAGES, BLOCKS_MIN, \
-                             SHARED_BYTES)                                                 \
+#define TWINSTREAM_CONV_TILE(NAME, ARCH, DTYPE, M, N, WARPS_M, WARPS_N, STAGES, BLOCKS_MIN,        \
+                             SHARED_BYTES)                                                         \
     {#NAME, M, N, Tile<M, N, WARPS_M, WARPS_N, STAGES>::THREADS, SHARED_BYTES},
 #include "../tiles.inc"
 };
@@ -34,7 +34,7 @@ struct Case {
     bool residual, relu;
     // 0: no shortcut.
     unsigned shortcut_channels, shortcut_stride;
-    unsigned split_len;
+    unsigned split_k;
     Data data;
 
     unsigned padding() const { return kernel / 2; }
@@ -47,7 +47,7 @@ struct Case {
                       entry.name, data == Data::integers ? "integers" : "reals", len, bucket,
                       height, width, channels, outputs, kernel, stride,
                       residual ? ", residual" : "", relu ? ", relu" : "", shortcut_channels,
-                      shortcut_stride, split_len);
+                      shortcut_stride, split_k);
         return line;
     }
 };
@@ -72,7 +72,7 @@ struct Conv {
     std::vector<std::uint16_t> filter, shortcut_filter, residual;
     Buffer<std::uint16_t> input, shortcut, packed, output;
     Buffer<float> bias, partials;
-    Buffer<std::uint32_t> arrivals;
+    Buffer<std::uint32_t> semaphores;
     Batch batch;
     unsigned grid_x, grid_y;
 
@@ -85,7 +85,7 @@ struct Conv {
                            1.0f)),
           shortcut(random_f16(random, shortcut_len(), c.data, 1.0f)),
           packed(std::size_t{c.outputs} * k_len()), output(output_len(c.bucket)),
-          bias(random_f32(random, c.outputs, c.data, 1.0f)), partials(0), arrivals(0),
+          bias(random_f32(random, c.outputs, c.data, 1.0f)), partials(0), semaphores(0),
           batch(c.len, 0) {
         grid_x = (c.bucket * c.out(c.height) * c.out(c.width) + c.entry.m - 1) / c.entry.m;
         grid_y = c.outputs / c.entry.n;
@@ -95,8 +95,7 @@ struct Conv {
 
     std::vector<std::uint16_t> f16_list(Random &random, std::size_t len) const {
         std::vector<std::uint16_t> values(len);
-        for (std::uint16_t &value : values)
-            value = to_f16(random.value(c.data, 1.0f));
+        for (std::uint16_t &value : values) value = to_f16(random.value(c.data, 1.0f));
         return values;
     }
     std::size_t output_len(unsigned images) const {
@@ -106,12 +105,12 @@ struct Conv {
         return (c.out(side) - 1) * c.shortcut_stride + 1;
     }
     std::size_t shortcut_len() const {
-        return std::size_t{c.len} * shortcut_side(c.height) * shortcut_side(c.width)
-               * c.shortcut_channels;
+        return std::size_t{c.len} * shortcut_side(c.height) * shortcut_side(c.width) *
+               c.shortcut_channels;
     }
     std::size_t k_len() const {
-        return std::size_t{taps_in_use(c, c.height)[1]} * taps_in_use(c, c.width)[1] * c.channels
-               + c.shortcut_channels;
+        return std::size_t{taps_in_use(c, c.height)[1]} * taps_in_use(c, c.width)[1] * c.channels +
+               c.shortcut_channels;
     }
 
     // Into the order that launch.h prescribes.
@@ -129,9 +128,9 @@ struct Conv {
                     for (unsigned column = column_first; column < column_first + column_len;
                          ++column)
                         for (unsigned i = 0; i < 64; ++i)
-                            put(filter[((std::size_t{o} * c.kernel + row) * c.kernel + column)
-                                           * c.channels
-                                       + block + i]);
+                            put(filter[((std::size_t{o} * c.kernel + row) * c.kernel + column) *
+                                           c.channels +
+                                       block + i]);
             for (unsigned i = 0; i < c.shortcut_channels; ++i)
                 put(shortcut_filter[std::size_t{o} * c.shortcut_channels + i]);
         }
@@ -150,13 +149,13 @@ struct Conv {
         }
         if (c.shortcut_channels != 0)
             p.shortcut = shortcut.address();
-        if (c.split_len > 1) {
+        if (c.split_k > 1) {
             const std::size_t tiles = std::size_t{grid_x} * grid_y;
-            partials = Buffer<float>(tiles * c.split_len * c.entry.m * c.entry.n);
-            arrivals = Buffer<std::uint32_t>(tiles);
-            std::fill_n(arrivals.values(), tiles, 0u);
+            partials = Buffer<float>(tiles * c.split_k * c.entry.m * c.entry.n);
+            semaphores = Buffer<std::uint32_t>(tiles);
+            std::fill_n(semaphores.values(), tiles, 0u);
             p.partials = partials.address();
-            p.arrivals = arrivals.address();
+            p.semaphores = semaphores.address();
         }
         p.input_height = c.height;
         p.input_width = c.width;
@@ -175,7 +174,7 @@ struct Conv {
         p.shortcut_channels = c.shortcut_channels;
         p.shortcut_stride = c.shortcut_stride;
         p.relu = c.relu;
-        p.split_len = c.split_len;
+        p.split_k = c.split_k;
     }
 
     Sum reference(unsigned image, unsigned y, unsigned x, unsigned o, std::size_t index) const {
@@ -187,23 +186,21 @@ struct Conv {
             for (unsigned column = 0; column < c.kernel; ++column) {
                 const unsigned in_y = y * c.stride + row - c.padding();
                 const unsigned in_x = x * c.stride + column - c.padding();
-                if (in_y >= c.height || in_x >= c.width)
-                    continue;
+                if (in_y >= c.height || in_x >= c.width) continue;
                 const std::size_t pixel = (std::size_t{image} * c.height + in_y) * c.width + in_x;
                 const std::size_t tap = (std::size_t{o} * c.kernel + row) * c.kernel + column;
                 for (unsigned i = 0; i < c.channels; ++i)
                     add(input[pixel * c.channels + i], filter[tap * c.channels + i]);
             }
         const std::size_t pixel =
-            (std::size_t{image} * shortcut_side(c.height) + y * c.shortcut_stride)
-                * shortcut_side(c.width)
-            + x * c.shortcut_stride;
+            (std::size_t{image} * shortcut_side(c.height) + y * c.shortcut_stride) *
+                shortcut_side(c.width) +
+            x * c.shortcut_stride;
         for (unsigned i = 0; i < c.shortcut_channels; ++i)
             add(shortcut[pixel * c.shortcut_channels + i],
                 shortcut_filter[std::size_t{o} * c.shortcut_channels + i]);
         sum.add(bias[o]);
-        if (c.residual)
-            sum.add(from_f16(residual[index]));
+        if (c.residual) sum.add(from_f16(residual[index]));
         return sum;
     }
 
@@ -224,20 +221,20 @@ struct Conv {
                                       from_f16(to_f16(static_cast<float>(value))));
             else
                 worst.compare(index, from_f16(output[index]), value,
-                              sum_error(static_cast<double>(k_len() + 2), sum.magnitude)
-                                  + f16_error(value));
+                              sum_error(static_cast<double>(k_len() + 2), sum.magnitude) +
+                                  f16_error(value));
         }
         worst.require(c.text());
         if (!output.untouched(output_len(c.len)))
             fail(c.text() + ": wrote beyond the batch");
-        for (std::size_t i = 0; i < arrivals.len(); ++i)
-            if (arrivals[i] != 0)
+        for (std::size_t i = 0; i < semaphores.len(); ++i)
+            if (semaphores[i] != 0)
                 fail(c.text() + ": counter " + std::to_string(i) + " was not set back");
         return worst.ratio;
     }
 
     double run() const {
-        launch(c.entry.name, grid_x, grid_y, c.split_len, c.entry.threads, c.entry.shared_bytes, p,
+        launch(c.entry.name, grid_x, grid_y, c.split_k, c.entry.threads, c.entry.shared_bytes, p,
                batch, c.text());
         return compare();
     }
@@ -304,7 +301,7 @@ Case random_case(Random &random) {
     c.shortcut_channels = random.below(3) * 64;
     c.shortcut_stride = random.below(2) + 1;
     const unsigned taps = taps_in_use(c, c.height)[1] * taps_in_use(c, c.width)[1];
-    c.split_len =
+    c.split_k =
         random.below(2) ? 1 : random.below((taps * c.channels + c.shortcut_channels) / 64) + 1;
     c.data = random.below(2) ? Data::integers : Data::reals;
     return c;
@@ -319,17 +316,14 @@ void test_conv(std::uint64_t seed, unsigned random_len) {
     };
     for (const Entry &entry : entries) {
         Subject subject(entry.name);
-        for (const Case &c : cases_of(entry))
-            attempt(subject, c);
+        for (const Case &c : cases_of(entry)) attempt(subject, c);
         subject.report();
     }
     Subject long_rows("conv, rows as long as at 224x224");
-    for (const Case &c : long_cases())
-        attempt(long_rows, c);
+    for (const Case &c : long_cases()) attempt(long_rows, c);
     long_rows.report();
     Subject any("conv, random cases");
-    for (unsigned i = 0; i < random_len; ++i)
-        attempt(any, random_case(random));
+    for (unsigned i = 0; i < random_len; ++i) attempt(any, random_case(random));
     any.report();
 }
 

@@ -71,8 +71,7 @@ void *stream = nullptr;
 }
 
 void check(int result, const std::string &call) {
-    if (result == SUCCESS)
-        return;
+    if (result == SUCCESS) return;
     const char *text = nullptr;
     cuGetErrorString(result, &text);
     stop(call + ": " + std::to_string(result) + ", " + (text == nullptr ? "?" : text));
@@ -86,8 +85,7 @@ void check(int result, const std::string &call) {
 // The kernel, wherever it is, allowed to use all the shared memory that it asks for.
 Function function(const Launch &launch) {
     const auto known = functions.find(launch.kernel);
-    if (known != functions.end())
-        return known->second;
+    if (known != functions.end()) return known->second;
     Function found{};
     int result = NOT_FOUND;
     for (std::size_t i = 0; i < modules.size() && result == NOT_FOUND; ++i)
@@ -118,8 +116,7 @@ void enqueue(const Launch &launch, bool in_graph) {
 void run_graph(std::initializer_list<Launch> launches, const std::string &what) {
     void *graph = nullptr, *executable = nullptr;
     check(cuStreamBeginCapture_v2(stream, THREAD_LOCAL_CAPTURE), "cuStreamBeginCapture");
-    for (const Launch &launch : launches)
-        enqueue(launch, true);
+    for (const Launch &launch : launches) enqueue(launch, true);
     check(cuStreamEndCapture(stream, &graph), "cuStreamEndCapture");
     check(cuGraphInstantiateWithFlags(&executable, graph, 0), "cuGraphInstantiate");
     check(cuGraphDestroy(graph), "cuGraphDestroy");
@@ -147,26 +144,22 @@ void download() {
 // What the host has of all memory.
 std::vector<std::vector<unsigned char>> contents() {
     std::vector<std::vector<unsigned char>> all;
-    for (const Memory *memory : memories)
-        all.push_back(memory->bytes);
+    for (const Memory *memory : memories) all.push_back(memory->bytes);
     return all;
 }
 
 void set_contents(std::vector<std::vector<unsigned char>> all) {
     auto next = all.begin();
-    for (Memory *memory : memories)
-        memory->bytes = std::move(*next++);
+    for (Memory *memory : memories) memory->bytes = std::move(*next++);
 }
 
 } // namespace
 
 void open_device() {
-    if (!twinstream_driver_is_present())
-        skip("no CUDA driver: no kernel was tested");
+    if (!twinstream_driver_is_present()) skip("no CUDA driver: no kernel was tested");
     const int result = cuInit(0);
     int len = 0;
-    if (result == SUCCESS)
-        check(cuDeviceGetCount(&len), "cuDeviceGetCount");
+    if (result == SUCCESS) check(cuDeviceGetCount(&len), "cuDeviceGetCount");
     if (result == NO_DEVICE || (result == SUCCESS && len == 0))
         skip("no CUDA device: no kernel was tested");
     check(result, "cuInit");
@@ -186,16 +179,20 @@ void open_device() {
     std::printf("device: %s\n", name);
 }
 
+void close_device() {
+    for (void *module : modules) check(cuModuleUnload(module), "cuModuleUnload");
+    check(cuStreamDestroy_v2(stream), "cuStreamDestroy");
+    check(cuDevicePrimaryCtxRelease_v2(0), "cuDevicePrimaryCtxRelease");
+}
+
 Memory::Memory(std::size_t len_bytes) : bytes(len_bytes, 0xff) {
-    if (len_bytes > 0)
-        check(cuMemAlloc_v2(&address, len_bytes), "cuMemAlloc");
+    if (len_bytes > 0) check(cuMemAlloc_v2(&address, len_bytes), "cuMemAlloc");
     memories.insert(this);
 }
 
 Memory::~Memory() {
     memories.erase(this);
-    if (address != 0)
-        check(cuMemFree_v2(address), "cuMemFree");
+    if (address != 0) check(cuMemFree_v2(address), "cuMemFree");
 }
 
 PageLocked::PageLocked(std::size_t len_bytes) {
@@ -207,8 +204,7 @@ PageLocked::~PageLocked() { check(cuMemFreeHost(first), "cuMemFreeHost"); }
 void run(std::initializer_list<Launch> launches, const std::string &what) {
     const auto before = contents();
     upload();
-    for (const Launch &launch : launches)
-        enqueue(launch, false);
+    for (const Launch &launch : launches) enqueue(launch, false);
     check(cuStreamSynchronize(stream), what);
     download();
     auto one_by_one = contents();

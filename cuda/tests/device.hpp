@@ -15,11 +15,13 @@ namespace twinstream::tests {
 // Opens the device and loads the kernels. Where there is no driver or no device it ends the program
 // with status 77 and says so.
 void open_device();
+// At the end, when all memory is gone.
+void close_device();
 
 // Memory of the device and what the host has of it. Every byte is 0xff at first: NaN as f16 and as
 // f32.
 class Memory {
-public:
+   public:
     explicit Memory(std::size_t len_bytes);
     ~Memory();
     Memory(const Memory &) = delete;
@@ -33,7 +35,7 @@ public:
 
 // Page-locked memory of the host, which kernels read by the same address.
 class PageLocked {
-public:
+   public:
     explicit PageLocked(std::size_t len_bytes);
     ~PageLocked();
     PageLocked(const PageLocked &) = delete;

@@ -27,21 +27,19 @@ struct Stem {
     Batch batch;
 
     Stem(const StemCase &of, Random &random)
-        : c(of), what("stem: " + std::to_string(c.len) + " of " + std::to_string(c.bucket)
-                      + " images " + std::to_string(c.height) + "x" + std::to_string(c.width)),
+        : c(of), what("stem: " + std::to_string(c.len) + " of " + std::to_string(c.bucket) +
+                      " images " + std::to_string(c.height) + "x" + std::to_string(c.width)),
           filter(random_f16(random, 64 * 7 * 8 * 4, c.data, 0.25f)),
           output(std::size_t{c.bucket} * pooled(c.height) * pooled(c.width) * 64),
           bias(random_f32(random, 64, c.data, 1.0f)), images((c.len + 2) * image_bytes()),
           batch(c.len, 1) {
         for (unsigned i = 0; i < filter.len(); ++i)
-            if (i % 4 == 3 || i / 4 % 8 == 7)
-                filter[i] = 0;
+            if (i % 4 == 3 || i / 4 % 8 == 7) filter[i] = 0;
         for (unsigned i = 0; i < images.len(); ++i)
             images[i] = static_cast<std::uint8_t>(c.data == Data::integers ? random.below(8)
                                                                            : random.below(256));
         // Slots in any order, not one after the other.
-        for (unsigned i = 0; i < c.len; ++i)
-            batch.host().slots[i] = (i * 5 + 2) % (c.len + 2);
+        for (unsigned i = 0; i < c.len; ++i) batch.host().slots[i] = (i * 5 + 2) % (c.len + 2);
         p = {images.address(),
              batch.address(),
              filter.address(),
@@ -73,13 +71,11 @@ struct Stem {
         for (unsigned row = 0; row < 7; ++row)
             for (unsigned column = 0; column < 7; ++column) {
                 const unsigned in_y = 2 * y + row - 3, in_x = 2 * x + column - 3;
-                if (in_y >= c.height || in_x >= c.width)
-                    continue;
+                if (in_y >= c.height || in_x >= c.width) continue;
                 for (unsigned i = 0; i < 3; ++i) {
-                    const std::uint8_t value = images[batch.host().slots[image] * image_bytes()
-                                                      + (in_y * c.width + in_x) * 3 + i];
-                    const double weight =
-                        from_f16(filter[((o * 7 + row) * 8 + column) * 4 + i]);
+                    const std::uint8_t value = images[batch.host().slots[image] * image_bytes() +
+                                                      (in_y * c.width + in_x) * 3 + i];
+                    const double weight = from_f16(filter[((o * 7 + row) * 8 + column) * 4 + i]);
                     // nvcc fuses the two, which rounds once; a host compiler may not.
                     const float pixel = static_cast<float>(value);
                     const double once = from_f16(to_f16(std::fma(pixel, p.scale[i], p.shift[i])));
@@ -96,8 +92,7 @@ struct Stem {
         double largest = 0.0, error = 0.0;
         for (unsigned tap = 0; tap < 9; ++tap) {
             const unsigned conv_y = 2 * y + tap / 3 - 1, conv_x = 2 * x + tap % 3 - 1;
-            if (conv_y >= p.conv_height || conv_x >= p.conv_width)
-                continue;
+            if (conv_y >= p.conv_height || conv_x >= p.conv_width) continue;
             const Sum sum = conv(image, conv_y, conv_x, o);
             largest = std::max(largest, sum.value);
             error = std::max(error, sum_error(148.0, sum.magnitude) + sum.spread);
@@ -126,16 +121,14 @@ struct Stem {
                     static_cast<unsigned>(i / 64 % pixels / p.pooled_width),
                     static_cast<unsigned>(i / 64 % p.pooled_width), static_cast<unsigned>(i % 64));
         worst.require(what);
-        if (!output.untouched(c.len * pixels * 64))
-            fail(what + ": wrote beyond the batch");
+        if (!output.untouched(c.len * pixels * 64)) fail(what + ": wrote beyond the batch");
         return worst.ratio;
     }
 };
 
 double test_describe(Random &random) {
     const Batch batch(3, 2);
-    for (std::uint32_t &slot : batch.host().slots)
-        slot = random.below(1000);
+    for (std::uint32_t &slot : batch.host().slots) slot = random.below(1000);
     const Buffer<twinstream_batch> to(1);
     twinstream_describe_params params = batch.to_device();
     params.batch = to.address();
@@ -147,9 +140,9 @@ double test_describe(Random &random) {
 
 double test_average_pool(Random &random, unsigned len, unsigned bucket, unsigned pixels,
                          unsigned channels) {
-    const std::string what = "average_pool: " + std::to_string(len) + " images, "
-                             + std::to_string(pixels) + " pixels, " + std::to_string(channels)
-                             + " channels";
+    const std::string what = "average_pool: " + std::to_string(len) + " images, " +
+                             std::to_string(pixels) + " pixels, " + std::to_string(channels) +
+                             " channels";
     const auto input = random_f16(random, std::size_t{len} * pixels * channels, Data::reals, 2.0f);
     const Buffer<std::uint16_t> output(std::size_t{bucket} * channels);
     const Batch batch(len, 0);
@@ -164,20 +157,19 @@ double test_average_pool(Random &random, unsigned len, unsigned bucket, unsigned
             sum.add(from_f16(input[(i / channels * pixels + pixel) * channels + i % channels]));
         const double mean = sum.value / pixels;
         worst.compare(i, from_f16(output[i]), mean,
-                      sum_error(pixels, sum.magnitude / pixels) + f16_error(mean)
-                          + std::ldexp(std::fabs(mean), -23));
+                      sum_error(pixels, sum.magnitude / pixels) + f16_error(mean) +
+                          std::ldexp(std::fabs(mean), -23));
     }
     worst.require(what);
-    if (!output.untouched(std::size_t{len} * channels))
-        fail(what + ": wrote beyond the batch");
+    if (!output.untouched(std::size_t{len} * channels)) fail(what + ": wrote beyond the batch");
     return worst.ratio;
 }
 
 double test_fully_connected(Random &random, unsigned len, unsigned bucket, unsigned channels,
                             unsigned classes, Data data) {
-    const std::string what = "fully_connected: " + std::to_string(len) + " images, "
-                             + std::to_string(channels) + " channels, " + std::to_string(classes)
-                             + " classes";
+    const std::string what = "fully_connected: " + std::to_string(len) + " images, " +
+                             std::to_string(channels) + " channels, " + std::to_string(classes) +
+                             " classes";
     const auto input = random_f16(random, std::size_t{len} * channels, data, 1.0f);
     const auto weights = random_f16(random, std::size_t{classes} * channels, data, 1.0f);
     const auto bias = random_f32(random, classes, data, 1.0f);
@@ -195,8 +187,8 @@ double test_fully_connected(Random &random, unsigned len, unsigned bucket, unsig
     for (std::size_t i = 0; i < std::size_t{len} * classes; ++i) {
         Sum sum;
         for (unsigned channel = 0; channel < channels; ++channel)
-            sum.add(double{from_f16(input[i / classes * channels + channel])}
-                    * double{from_f16(weights[i % classes * channels + channel])});
+            sum.add(double{from_f16(input[i / classes * channels + channel])} *
+                    double{from_f16(weights[i % classes * channels + channel])});
         sum.add(bias[i % classes]);
         const float logit = logits[2 * result_len + i];
         if (data == Data::integers)
@@ -212,8 +204,8 @@ double test_fully_connected(Random &random, unsigned len, unsigned bucket, unsig
 
 double test_top_k(Random &random, unsigned len, unsigned bucket, unsigned classes, unsigned k,
                   bool has_nan = false) {
-    const std::string what = "top_k: " + std::to_string(len) + " images, " + std::to_string(k)
-                             + " of " + std::to_string(classes) + " classes";
+    const std::string what = "top_k: " + std::to_string(len) + " images, " + std::to_string(k) +
+                             " of " + std::to_string(classes) + " classes";
     const std::size_t logit_len = std::size_t{bucket} * classes, best_len = std::size_t{bucket} * k;
     Buffer<float> logits(logit_len * TWINSTREAM_RESULT_LEN);
     const Buffer<twinstream_class> best(best_len * TWINSTREAM_RESULT_LEN);
@@ -243,21 +235,18 @@ double test_top_k(Random &random, unsigned len, unsigned bucket, unsigned classe
         const float *const of = &logits[3 * logit_len + std::size_t{image} * classes];
         std::vector<unsigned> order(classes);
         std::iota(order.begin(), order.end(), 0u);
-        std::stable_sort(order.begin(), order.end(),
-                         [&](unsigned a, unsigned b) {
-                             return of[a] > of[b] || (std::isnan(of[a]) && !std::isnan(of[b]));
-                         });
+        std::stable_sort(order.begin(), order.end(), [&](unsigned a, unsigned b) {
+            return of[a] > of[b] || (std::isnan(of[a]) && !std::isnan(of[b]));
+        });
         double total = 0.0;
-        for (unsigned i = 0; i < classes; ++i)
-            total += std::exp(double{of[i]} - of[order[0]]);
+        for (unsigned i = 0; i < classes; ++i) total += std::exp(double{of[i]} - of[order[0]]);
         for (unsigned rank = 0; rank < k; ++rank) {
             const std::size_t index = 3 * best_len + std::size_t{image} * k + rank;
             if (best[index].index != static_cast<float>(order[rank]))
-                fail(what + ": rank " + std::to_string(rank) + " is class "
-                     + std::to_string(best[index].index) + ", expected "
-                     + std::to_string(order[rank]));
-            if (has_nan)
-                continue; // all shares are NaN
+                fail(what + ": rank " + std::to_string(rank) + " is class " +
+                     std::to_string(best[index].index) + ", expected " +
+                     std::to_string(order[rank]));
+            if (has_nan) continue; // all shares are NaN
             const double share = std::exp(double{of[order[rank]]} - of[order[0]]) / total;
             // A few units in the last place for exp and the quotient, besides the sum's roundings.
             worst.compare(index, best[index].probability, share,

@@ -21,8 +21,8 @@ int main(int argument_len, char **arguments) {
     test_pool_and_classes(seed);
     test_stem(seed);
     test_conv(seed, random_len);
-    if (all_failed_len == 0)
-        return 0;
+    close_device();
+    if (all_failed_len == 0) return 0;
     std::printf("%u cases failed\n", all_failed_len);
     return 1;
 }

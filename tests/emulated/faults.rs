@@ -12,7 +12,7 @@ use super::device::{cifar, model, open};
 const IMAGE_BYTES: usize = 32 * 32 * 3;
 
 fn options() -> EngineOptions {
-    EngineOptions { slot_len: 4, batch_len_max: 2, ..EngineOptions::default() }
+    EngineOptions::default().slot_len(4).batch_len_max(2)
 }
 
 fn open_with(device: DeviceId) -> twinstream::Result<CudaDevice> {
@@ -23,7 +23,7 @@ fn open_with(device: DeviceId) -> twinstream::Result<CudaDevice> {
 fn a_lost_device_ends_every_request() {
     let (pixels, _) = cifar();
     configure(4, &Behaviour::default());
-    let options = EngineOptions { memory_weakest: Memory::Cuda, ..options() };
+    let options = options().memory_weakest(Memory::Cuda);
     let engine = Engine::start(open(4), &options).unwrap();
     let image = &pixels[..IMAGE_BYTES];
     let kept = engine.submit(image, RequestOptions::default()).unwrap().wait().unwrap();
@@ -64,7 +64,7 @@ fn a_full_device_says_what_it_lacks() {
     configure(5, &Behaviour { memory_bytes: 52 << 20, ..Behaviour::default() });
     for _ in 0..2 {
         let slot_len = 8192;
-        let error = Engine::start(open(5), &EngineOptions { slot_len, ..options() }).unwrap_err();
+        let error = Engine::start(open(5), &options().slot_len(slot_len)).unwrap_err();
         assert!(error.is_memory(), "{error}");
         assert!(error.to_string().contains("no room"), "{error}");
     }

@@ -94,16 +94,14 @@ fn serve(
 }
 
 fn options(policy: PolicySpec) -> EngineOptions {
-    EngineOptions {
-        policy,
-        slot_len: 12,
-        batch_len_max: BATCH_LEN_MAX,
-        memory_weakest: Memory::Cuda,
-        stall_timeout: Duration::from_secs(120),
+    EngineOptions::default()
+        .policy(policy)
+        .slot_len(12)
+        .batch_len_max(BATCH_LEN_MAX)
+        .memory_weakest(Memory::Cuda)
+        .stall_timeout(Duration::from_secs(120))
         // Sleeps at once, so that the waiters' wake-ups are what it lives on.
-        spin: Duration::ZERO,
-        ..EngineOptions::default()
-    }
+        .spin(Duration::ZERO)
 }
 
 /// Goal: nothing is lost or mixed up, however late copies move and whichever stream runs first, and

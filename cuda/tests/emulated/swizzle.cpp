@@ -32,10 +32,10 @@ void test_operands() {
                          [&](unsigned i) { return operand_offset(row + i, chunk); });
     for (unsigned row = 0; row < 256; ++row)
         require_free("copy of a row", 8, 16, [&](unsigned i) { return operand_offset(row, i); });
-    // What Multiplier::load assumes: a step along K flips bits of the offset, whatever the row.
+    // What WarpMma::load assumes: a step along K flips bits of the offset, whatever the row.
     for (unsigned row = 0; row < 256; ++row)
         for (unsigned half = 0; half < 2; ++half)
-            for (unsigned part = 0; part < STEP_LEN / MULTIPLY_LEN; ++part)
+            for (unsigned part = 0; part < STEP_LEN / MMA_K; ++part)
                 if (operand_offset(row, 2 * part + half)
                     != (operand_offset(row, half) ^ part * 2 * CHUNK_BYTES))
                     fail("a step along K does not commute with the permutation");
@@ -61,16 +61,15 @@ void test_results() {
 
 void test_all() {
     test_operands();
-#define TWINSTREAM_CONV_TILE(NAME, ARCH, DTYPE, M, N, WARPS_M, WARPS_N, STAGES, ...) \
+#define TWINSTREAM_CONV_TILE(NAME, ARCH, DTYPE, M, N, WARPS_M, WARPS_N, STAGES, ...)               \
     test_results<Tile<M, N, WARPS_M, WARPS_N, STAGES>>();
 #include "../../tiles.inc"
     // The stem; of its pixels, groups of eight that go on in the next row do share banks.
     using namespace stem_layout;
     for (unsigned row = 0; row < CONV_HEIGHT; ++row)
         for (unsigned column = 0; column + 8 <= CONV_WIDTH; ++column)
-            require_free("pixels of the stem", 8, 16, [&](unsigned i) {
-                return pixel_offset(row * CONV_WIDTH + column + i);
-            });
+            require_free("pixels of the stem", 8, 16,
+                         [&](unsigned i) { return pixel_offset(row * CONV_WIDTH + column + i); });
     require_free("weights of the stem", 8, 16, [](unsigned i) { return i * FILTER_STRIDE; });
     require_free("sums of the stem", 32, 4,
                  [](unsigned i) { return i / 4 * RESULT_STRIDE + i % 4 * 4; });
