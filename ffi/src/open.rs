@@ -1,6 +1,7 @@
 //! From the options of the header to a running engine.
 //!
-//! Invariant: an engine stands complete or not at all. Knows which backends C has, not how one is opened.
+//! Invariant: an engine stands complete or not at all. Knows which backends C has, not how one is
+//! opened.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
