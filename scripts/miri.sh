@@ -5,4 +5,4 @@ set -eu
 cd "$(dirname "$0")/.."
 # Files are read by the tests of the model: isolation off.
 MIRIFLAGS="-Zmiri-disable-isolation ${MIRIFLAGS:-}" exec cargo +nightly miri test --locked --package twinstream \
-    --no-default-features --target-dir target/miri --lib sched:: model::network model::arena "$@"
+    --no-default-features --target-dir target/miri --lib sched:: model::network lower:: "$@"

@@ -56,7 +56,7 @@ void perform_until(Thread &thread, std::uint32_t group) {
     }
 }
 
-struct LoadMatrix {
+struct Ldmatrix {
     std::uint32_t *results;
     Row row; // read by the lane itself, as its own access to shared memory
 };
@@ -68,7 +68,7 @@ void load_matrices(void *const operands[warp_lanes], std::uint32_t) {
     for (std::uint32_t lane = 0; lane < warp_lanes; ++lane) {
         for (std::uint32_t matrix = 0; matrix < matrices_len; ++matrix) {
             const auto row = [&](std::uint32_t number) -> const Row & {
-                return static_cast<const LoadMatrix *>(operands[matrix * 8 + number])->row;
+                return static_cast<const Ldmatrix *>(operands[matrix * 8 + number])->row;
             };
             const std::uint32_t outer = lane / 4;
             const std::uint32_t inner = lane % 4 * 2;
@@ -80,7 +80,7 @@ void load_matrices(void *const operands[warp_lanes], std::uint32_t) {
                 low = row(outer).values[inner];
                 high = row(outer).values[inner + 1];
             }
-            static_cast<LoadMatrix *>(operands[lane])->results[matrix] = low | high << 16;
+            static_cast<Ldmatrix *>(operands[lane])->results[matrix] = low | high << 16;
         }
     }
 }
@@ -88,7 +88,7 @@ void load_matrices(void *const operands[warp_lanes], std::uint32_t) {
 template <std::uint32_t matrices_len, bool is_transposed>
 void load(const char *name, std::uint32_t *results, std::uint32_t shared) {
     static const WarpInstruction instruction{name, load_matrices<matrices_len, is_transposed>};
-    LoadMatrix operands;
+    Ldmatrix operands;
     operands.results = results;
     if (current_thread->lane() < matrices_len * 8) {
         const unsigned char *row =
@@ -231,22 +231,22 @@ void syncwarp(std::uint32_t mask) {
     current_block->execute(instruction, mask, nullptr);
 }
 
-void load_matrix_x1(std::uint32_t (&to)[1], std::uint32_t shared) {
+void ldmatrix_x1(std::uint32_t (&to)[1], std::uint32_t shared) {
     load<1, false>("ldmatrix.x1", to, shared);
 }
-void load_matrix_x2(std::uint32_t (&to)[2], std::uint32_t shared) {
+void ldmatrix_x2(std::uint32_t (&to)[2], std::uint32_t shared) {
     load<2, false>("ldmatrix.x2", to, shared);
 }
 void ldmatrix_x4(std::uint32_t (&to)[4], std::uint32_t shared) {
     load<4, false>("ldmatrix.x4", to, shared);
 }
-void load_matrix_x1_transposed(std::uint32_t (&to)[1], std::uint32_t shared) {
+void ldmatrix_x1_transposed(std::uint32_t (&to)[1], std::uint32_t shared) {
     load<1, true>("ldmatrix.x1.trans", to, shared);
 }
-void load_matrix_x2_transposed(std::uint32_t (&to)[2], std::uint32_t shared) {
+void ldmatrix_x2_transposed(std::uint32_t (&to)[2], std::uint32_t shared) {
     load<2, true>("ldmatrix.x2.trans", to, shared);
 }
-void load_matrix_x4_transposed(std::uint32_t (&to)[4], std::uint32_t shared) {
+void ldmatrix_x4_transposed(std::uint32_t (&to)[4], std::uint32_t shared) {
     load<4, true>("ldmatrix.x4.trans", to, shared);
 }
 void store_matrix_x2(std::uint32_t shared, const std::uint32_t (&from)[2]) {

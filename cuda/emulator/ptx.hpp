@@ -33,12 +33,12 @@ void syncwarp(std::uint32_t mask);
 
 // ldmatrix and stmatrix of 8x8 matrices of 16-bit values: lanes 8i to 8i + 7 give the addresses of
 // the rows of matrix i, 16 bytes each.
-void load_matrix_x1(std::uint32_t (&to)[1], std::uint32_t shared);
-void load_matrix_x2(std::uint32_t (&to)[2], std::uint32_t shared);
+void ldmatrix_x1(std::uint32_t (&to)[1], std::uint32_t shared);
+void ldmatrix_x2(std::uint32_t (&to)[2], std::uint32_t shared);
 void ldmatrix_x4(std::uint32_t (&to)[4], std::uint32_t shared);
-void load_matrix_x1_transposed(std::uint32_t (&to)[1], std::uint32_t shared);
-void load_matrix_x2_transposed(std::uint32_t (&to)[2], std::uint32_t shared);
-void load_matrix_x4_transposed(std::uint32_t (&to)[4], std::uint32_t shared);
+void ldmatrix_x1_transposed(std::uint32_t (&to)[1], std::uint32_t shared);
+void ldmatrix_x2_transposed(std::uint32_t (&to)[2], std::uint32_t shared);
+void ldmatrix_x4_transposed(std::uint32_t (&to)[4], std::uint32_t shared);
 void store_matrix_x2(std::uint32_t shared, const std::uint32_t (&from)[2]);
 void store_matrix_x4(std::uint32_t shared, const std::uint32_t (&from)[4]);
 

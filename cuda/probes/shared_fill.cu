@@ -42,8 +42,7 @@ __global__ void by_chunks(const unsigned char *buffer, uint32_t *result) {
         copy(i + STAGES - 1);
     }
     ptx::cp_async_wait<0>();
-    if (threadIdx.x == 0)
-        result[blockIdx.x] = shared[0];
+    if (threadIdx.x == 0) result[blockIdx.x] = shared[0];
 }
 
 __global__ void by_bulk(const unsigned char *buffer, uint32_t *result) {

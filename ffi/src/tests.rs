@@ -78,17 +78,17 @@ fn long_texts_are_cut_where_a_character_ends() {
 }
 
 #[test]
-fn every_exported_function_stands_behind_the_fence() {
+fn every_exported_function_stands_behind_the_panic_boundary() {
     let calls = include_str!("calls.rs");
     let functions: Vec<_> = calls.split("#[unsafe(no_mangle)]").skip(1).collect();
     let without = ["abi_version", "version", "status_name", "last_error"];
-    let unfenced: Vec<_> =
+    let unguarded: Vec<_> =
         functions.iter().filter(|text| !text.contains("panic_boundary(||")).collect();
     assert!(functions.len() > 20);
-    assert_eq!(unfenced.len(), without.len(), "{unfenced:?}");
+    assert_eq!(unguarded.len(), without.len(), "{unguarded:?}");
     for name in without {
         let start = format!("extern \"C\" fn twinstream_{name}(");
-        assert!(unfenced.iter().any(|text| text.contains(&start)), "{name}");
+        assert!(unguarded.iter().any(|text| text.contains(&start)), "{name}");
     }
 }
 

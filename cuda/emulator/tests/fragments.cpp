@@ -109,22 +109,22 @@ void load(const Matrices &p) {
     };
     switch (p.kind) {
     case 0:
-        emulator::load_matrix_x1(one, at(8));
+        emulator::ldmatrix_x1(one, at(8));
         break;
     case 1:
-        emulator::load_matrix_x2(two, at(16));
+        emulator::ldmatrix_x2(two, at(16));
         break;
     case 2:
         emulator::ldmatrix_x4(four, at(32));
         break;
     case 3:
-        emulator::load_matrix_x1_transposed(one, at(8));
+        emulator::ldmatrix_x1_transposed(one, at(8));
         break;
     case 4:
-        emulator::load_matrix_x2_transposed(two, at(16));
+        emulator::ldmatrix_x2_transposed(two, at(16));
         break;
     default:
-        emulator::load_matrix_x4_transposed(four, at(32));
+        emulator::ldmatrix_x4_transposed(four, at(32));
         break;
     }
     const std::uint32_t *loaded[] = {one, two, four};

@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::lower::Step;
 use crate::model::Model;
 
-/// See the module. Of a choice's methods these are asked alone where the family gave it itself.
+/// See the module. A family is handed its own choices alone, and steps that it offered one for.
 pub(crate) trait Family: fmt::Debug + Sync {
     /// No other family has it: the module of its kernels.
     fn name(&self) -> &'static str {
@@ -23,8 +23,8 @@ pub(crate) trait Family: fmt::Debug + Sync {
     /// The kernel that [`Choice::index`] means.
     fn kernel(&self, index: usize) -> &'static Kernel;
 
-    /// Every way to launch a step for batches up to a length, on a device that has all the kernels
-    /// need; none where the family does not compute such a step.
+    /// Every way to launch a step for batches up to a length, whatever the device; none where the
+    /// family does not compute such a step.
     fn choices(&self, step: &Step, batch_len: usize) -> Vec<Choice>;
 
     /// Blocks.
@@ -115,7 +115,7 @@ impl Workspace {
     }
 }
 
-/// What a launch is given beside its step: addresses on the device, and what pixels become.
+/// What a launch is given beside its step: addresses on the device, and how pixels are normalised.
 pub(crate) struct Arguments<'a> {
     /// The input ring.
     pub(crate) images: u64,

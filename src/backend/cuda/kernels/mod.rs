@@ -1,8 +1,8 @@
 //! The kernels as the host launches them: one file a family, and the one list of families.
 //!
-//! A family of convolutions more is its sources in `cuda/`, its tiles in `cuda/tiles.inc`, a file
-//! here, and a line in [`FAMILIES`]: what chooses, plans, packs, launches and measures asks the
-//! trait. Knows steps, a device's numbers and addresses; no driver, memory, stream or plan.
+//! Another family of convolutions is: its sources in `cuda/`, its tiles in `cuda/tiles.inc`, a file
+//! here, and its name in [`FAMILIES`]. All that chooses, plans, packs, launches and measures asks
+//! the trait. Knows steps, a device's numbers and addresses; no driver, memory, stream or plan.
 
 #[rustfmt::skip]
 pub(super) mod abi;
