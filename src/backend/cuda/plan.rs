@@ -85,9 +85,9 @@ impl Plan {
     }
 }
 
-/// Adds a family unless it is there, which its name says.
+/// Adds a family unless it is there, which its module says.
 pub(super) fn add_family(families: &mut Vec<&'static dyn Family>, family: &'static dyn Family) {
-    if !families.iter().any(|other| other.name() == family.name()) {
+    if !families.iter().any(|other| other.module() == family.module()) {
         families.push(family);
     }
 }

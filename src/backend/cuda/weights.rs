@@ -94,7 +94,8 @@ impl Weights {
 
     /// Where weights and bias of a step begin as a family reads them.
     pub(super) fn addresses(&self, step: usize, family: &dyn Family) -> (u64, u64) {
-        let is_asked = |entry: &&Entry| entry.step == step && entry.family.name() == family.name();
+        let is_asked =
+            |entry: &&Entry| entry.step == step && entry.family.module() == family.module();
         let entry = self.layout.entries.iter().find(is_asked);
         let (weights, bias) = entry.expect("packed for every plan").offsets_bytes;
         (self.memory.range(weights, 0), self.memory.range(bias, 0))

@@ -15,8 +15,8 @@ use crate::model::Model;
 
 /// See the module. A family is handed its own choices alone, and steps that it offered one for.
 pub(crate) trait Family: fmt::Debug + Sync {
-    /// No other family has it: the module of its kernels.
-    fn name(&self) -> &'static str {
+    /// The module of its kernels, which no other family has.
+    fn module(&self) -> &'static str {
         self.kernel(0).module
     }
 
