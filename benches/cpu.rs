@@ -30,7 +30,7 @@ fn main() {
 
 fn measure(threads: usize, side: usize, batch_len: usize, budget: Duration) {
     let model = Model::load(WEIGHTS.as_ref(), None).expect("the repository's model loads");
-    let options = CpuOptions { threads, height: side, width: side };
+    let options = CpuOptions::for_model(&model).threads(threads).height(side).width(side);
     let mut cpu = Cpu::new(&model, &options).expect("the options are in range");
     let images: Vec<u8> =
         (0..batch_len * cpu.image_bytes()).map(|i| (i * 31 % 251) as u8).collect();

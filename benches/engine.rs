@@ -46,7 +46,7 @@ impl Ours {
             result_len: RESULT_LEN,
             batch_len_max: BATCH_LEN_MAX,
         });
-        let options = EngineOptions { spin, slot_len: 1024, ..EngineOptions::default() };
+        let options = EngineOptions::default().spin(spin).slot_len(1024);
         Self { engine: Engine::start(null, &options).expect("a few MiB and a thread"), spin }
     }
 }

@@ -22,8 +22,7 @@ static_assert(TWINSTREAM_AVERAGE_POOL_SHARED_BYTES == WARPS * CHANNELS * sizeof(
 TWINSTREAM_DEVICE void add(float (&sums)[CHUNK_LEN], const uint4 &chunk) {
     const uint32_t words[4] = {chunk.x, chunk.y, chunk.z, chunk.w};
     TWINSTREAM_UNROLL
-    for (unsigned i = 0; i < CHUNK_LEN; ++i)
-        sums[i] += ptx::unpack_f16(words[i / 2] >> i % 2 * 16);
+    for (unsigned i = 0; i < CHUNK_LEN; ++i) sums[i] += ptx::unpack_f16(words[i / 2] >> i % 2 * 16);
 }
 
 } // namespace
@@ -35,12 +34,11 @@ TWINSTREAM_KERNEL(average_pool, twinstream_average_pool_params, THREADS, 4) {
     const unsigned lane = threadIdx.x % WARP_LEN, warp = threadIdx.x / WARP_LEN;
     ptx::wait_for_previous_kernel();
     ptx::allow_next_kernel();
-    if (image >= global<const twinstream_batch>(p.batch)->len)
-        return;
+    if (image >= global<const twinstream_batch>(p.batch)->len) return;
 
-    const f16 *const input = global<const f16>(p.input)
-                             + static_cast<uint64_t>(image) * p.pixels * p.channels + first_channel
-                             + threadIdx.x % GROUP * CHUNK_LEN;
+    const f16 *const input = global<const f16>(p.input) +
+                             static_cast<uint64_t>(image) * p.pixels * p.channels + first_channel +
+                             threadIdx.x % GROUP * CHUNK_LEN;
     float sums[CHUNK_LEN] = {};
     for (uint32_t pixel = threadIdx.x / GROUP; pixel < p.pixels; pixel += THREADS / GROUP)
         add(sums,
@@ -49,12 +47,10 @@ TWINSTREAM_KERNEL(average_pool, twinstream_average_pool_params, THREADS, 4) {
     for (unsigned i = 0; i < CHUNK_LEN; ++i) {
         sums[i] += __shfl_xor_sync(~0u, sums[i], GROUP);
         sums[i] += __shfl_xor_sync(~0u, sums[i], 2 * GROUP);
-        if (lane < GROUP)
-            of_warps[warp * CHANNELS + lane * CHUNK_LEN + i] = sums[i];
+        if (lane < GROUP) of_warps[warp * CHANNELS + lane * CHUNK_LEN + i] = sums[i];
     }
     __syncthreads();
-    if (threadIdx.x >= CHANNELS / 2)
-        return;
+    if (threadIdx.x >= CHANNELS / 2) return;
     float low = 0.0f, high = 0.0f;
     for (unsigned i = 0; i < WARPS; ++i) {
         low += of_warps[i * CHANNELS + 2 * threadIdx.x];

@@ -15,8 +15,8 @@
 #define TWINSTREAM_DEVICE __device__ __forceinline__
 // Opens an entry point; kernels.inc must list it. At most threads_max threads a block; the compiler
 // keeps registers low enough for blocks_min blocks a multiprocessor.
-#define TWINSTREAM_KERNEL(name, params, threads_max, blocks_min)          \
-    extern "C" __global__ void __launch_bounds__(threads_max, blocks_min) \
+#define TWINSTREAM_KERNEL(name, params, threads_max, blocks_min)                                   \
+    extern "C" __global__ void __launch_bounds__(threads_max, blocks_min)                          \
         name(const __grid_constant__ params p)
 // Declares `name`, the block's dynamic shared memory as bytes.
 #define TWINSTREAM_SHARED(name) extern __shared__ __align__(128) unsigned char name[]

@@ -1,12 +1,12 @@
 // The last layer: logits = weights * features + bias (launch.h: twinstream_fully_connected_params).
 //
 // A block computes 16 classes of up to 32 images; its eight warps take turns at blocks of 32
-// channels and add up their sums at the end. Classes are the rows of the matrix instruction and
-// images its columns, eight at a time. Nothing passes through shared memory before: a sum may run
-// over K in any order that both operands share, so a lane reads 16 consecutive bytes of a row and
-// uses them as the four pairs of values of two instructions. Images beyond the batch are multiplied
-// as zeros: what takes time at small batches is waiting for weights, and those are fetched into L2
-// while the kernel ahead still runs.
+// channels and add up their accumulators at the end. Classes are the rows of the matrix instruction
+// (A) and images its columns (B), eight at a time. Nothing passes through shared memory before: a
+// sum may run over K in any order that A and B share, so a lane reads 16 consecutive bytes of a row
+// and uses them as the four pairs of values of two instructions. Images beyond the batch are
+// multiplied as zeros: what takes time at small batches is waiting for weights, and those are
+// fetched into L2 while the kernel ahead still runs.
 
 #include "common.cuh"
 #include "ptx/ld_st.cuh"
@@ -28,15 +28,14 @@ constexpr unsigned GROUPS = IMAGES / GROUP;
 constexpr unsigned STEP = 4 * CHUNK_LEN;
 
 static_assert(CLASSES == 16, "a matrix instruction has 16 rows");
-static_assert(TWINSTREAM_FULLY_CONNECTED_SHARED_BYTES
-                  == WARPS * GROUPS * WARP_LEN * 4 * sizeof(float),
+static_assert(TWINSTREAM_FULLY_CONNECTED_SHARED_BYTES ==
+                  WARPS * GROUPS * WARP_LEN * 4 * sizeof(float),
               "launch.h must state the shared memory");
 
 // Sixteen bytes of row `row`, or zeros from row_end on.
 TWINSTREAM_DEVICE uint4 read_row(const f16 *rows, uint32_t row, uint32_t row_end, uint32_t channels,
                                  uint32_t channel) {
-    if (row >= row_end)
-        return make_uint4(0, 0, 0, 0);
+    if (row >= row_end) return make_uint4(0, 0, 0, 0);
     return *reinterpret_cast<const uint4 *>(rows + static_cast<uint64_t>(row) * channels + channel);
 }
 
@@ -48,13 +47,13 @@ TWINSTREAM_DEVICE void prefetch_weights(const twinstream_fully_connected_params 
     for (uint32_t i = threadIdx.x; i < CLASSES * lines; i += THREADS) {
         const uint32_t row = blockIdx.x * CLASSES + i / lines;
         if (row < p.classes)
-            ptx::prefetch_to_l2(weights + static_cast<uint64_t>(row) * p.channels
-                                + i % lines * LINE_LEN);
+            ptx::prefetch_to_l2(weights + static_cast<uint64_t>(row) * p.channels +
+                                i % lines * LINE_LEN);
     }
 }
 
-// A warp's share of the sums.
-TWINSTREAM_DEVICE void multiply(float (&sums)[GROUPS][4],
+// A warp's share of K.
+TWINSTREAM_DEVICE void mainloop(float (&accumulators)[GROUPS][4],
                                 const twinstream_fully_connected_params &p, uint32_t first_image,
                                 uint32_t image_end) {
     const unsigned lane = threadIdx.x % WARP_LEN, row = lane / 4;
@@ -75,8 +74,8 @@ TWINSTREAM_DEVICE void multiply(float (&sums)[GROUPS][4],
         const uint32_t second[4] = {upper.z, lower.z, upper.w, lower.w};
         TWINSTREAM_UNROLL
         for (unsigned i = 0; i < GROUPS; ++i) {
-            ptx::multiply_add_16x8x16(sums[i], first, images[i].x, images[i].y);
-            ptx::multiply_add_16x8x16(sums[i], second, images[i].z, images[i].w);
+            ptx::mma_m16n8k16(accumulators[i], first, images[i].x, images[i].y);
+            ptx::mma_m16n8k16(accumulators[i], second, images[i].z, images[i].w);
         }
     }
 }
@@ -92,17 +91,16 @@ TWINSTREAM_KERNEL(fully_connected, twinstream_fully_connected_params, THREADS, 2
     ptx::wait_for_previous_kernel();
     ptx::allow_next_kernel();
     const uint32_t image_end = batch->len;
-    if (first_image >= image_end)
-        return;
-    float sums[GROUPS][4] = {};
-    multiply(sums, p, first_image, image_end);
+    if (first_image >= image_end) return;
+    float accumulators[GROUPS][4] = {};
+    mainloop(accumulators, p, first_image, image_end);
     TWINSTREAM_UNROLL
     for (unsigned i = 0; i < GROUPS; ++i)
         of_warps[(threadIdx.x / WARP_LEN * GROUPS + i) * WARP_LEN + threadIdx.x % WARP_LEN] =
-            make_float4(sums[i][0], sums[i][1], sums[i][2], sums[i][3]);
+            make_float4(accumulators[i][0], accumulators[i][1], accumulators[i][2],
+                        accumulators[i][3]);
     __syncthreads();
-    if (threadIdx.x >= GROUPS * WARP_LEN)
-        return;
+    if (threadIdx.x >= GROUPS * WARP_LEN) return;
 
     float total[4] = {};
     for (unsigned i = 0; i < WARPS; ++i) {

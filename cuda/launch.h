@@ -90,7 +90,7 @@ TWINSTREAM_SIZE_IS(twinstream_stem_params, 96);
  * with f16 products summed in f32. The kernels differ only in the tile of M output pixels by N
  * output channels that a block computes. K is the length of one output's sum: tap_rows *
  * tap_columns * channels + shortcut_channels. Grid: (ceil(pixels of the bucket / M),
- * output_channels / N, split_len), where pixels are images * output_height * output_width. */
+ * output_channels / N, split_k), where pixels are images * output_height * output_width. */
 typedef struct {
     /* f16 [image][input_height][input_width][channels]. */
     uint64_t input;
@@ -109,10 +109,10 @@ typedef struct {
     uint64_t output;
     /* twinstream_batch. */
     uint64_t batch;
-    /* f32 [grid.x * grid.y][split_len][M * N]: workspace for split_len above 1, else 0. */
+    /* f32 [grid.x * grid.y][split_k][M * N]: workspace for split_k above 1, else 0. */
     uint64_t partials;
     /* u32 [grid.x * grid.y], all zero before the launch and again after it; 0 where partials is. */
-    uint64_t arrivals;
+    uint64_t semaphores;
     uint32_t input_height;
     uint32_t input_width;
     /* Input channels, a multiple of 64. */
@@ -140,9 +140,9 @@ typedef struct {
     uint32_t shortcut_stride;
     /* 1: negative outputs become 0. */
     uint32_t relu;
-    /* Blocks that share a tile, each summing one slice of K; the last to finish adds the slices in
+    /* Blocks that share a tile, split-K: each sums one slice, and the last to finish adds them in
      * order. 1 to K / 64. */
-    uint32_t split_len;
+    uint32_t split_k;
 } twinstream_conv_params;
 TWINSTREAM_SIZE_IS(twinstream_conv_params, 144);
 

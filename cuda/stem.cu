@@ -42,11 +42,11 @@ struct Stem {
     TWINSTREAM_DEVICE void copy_weights() const {
         const f16 *const weights = global<const f16>(p.weights);
         for (unsigned i = threadIdx.x; i < CHANNELS * FILTER_CHUNKS; i += THREADS)
-            ptx::copy_async_16(ptx::shared_address(shared + PATCH_BYTES)
-                                   + i / FILTER_CHUNKS * FILTER_STRIDE
-                                   + i % FILTER_CHUNKS * CHUNK_BYTES,
-                               weights + i * CHUNK_LEN, CHUNK_BYTES);
-        ptx::copy_async_commit();
+            ptx::cp_async_16(ptx::shared_address(shared + PATCH_BYTES) +
+                                 i / FILTER_CHUNKS * FILTER_STRIDE +
+                                 i % FILTER_CHUNKS * CHUNK_BYTES,
+                             weights + i * CHUNK_LEN, CHUNK_BYTES);
+        ptx::cp_async_commit();
     }
 
     TWINSTREAM_DEVICE void normalise_patch(const uint8_t *image) const {
@@ -63,8 +63,7 @@ struct Stem {
             // Any byte of the image will do in the place of what lies outside.
             const uint64_t pixel = inside[n] ? static_cast<uint64_t>(y) * p.width + x : 0;
             TWINSTREAM_UNROLL
-            for (unsigned c = 0; c < 3; ++c)
-                bytes[n][c] = image[pixel * 3 + c];
+            for (unsigned c = 0; c < 3; ++c) bytes[n][c] = image[pixel * 3 + c];
         }
         TWINSTREAM_UNROLL
         for (unsigned n = 0; n < PIXELS_EACH; ++n) {
@@ -81,35 +80,33 @@ struct Stem {
         }
     }
 
-    // This lane's sums: its warp's 32 pixels of the convolution by all channels.
-    TWINSTREAM_DEVICE void multiply(float (&sums)[2][CHANNELS / 8][4]) const {
+    // This lane's accumulators: its warp's 32 pixels of the convolution by all channels.
+    TWINSTREAM_DEVICE void mainloop(float (&accumulators)[2][CHANNELS / 8][4]) const {
         const unsigned lane = threadIdx.x % WARP_LEN, warp = threadIdx.x / WARP_LEN;
         uint32_t pixels[2];
         TWINSTREAM_UNROLL
         for (unsigned i = 0; i < 2; ++i) {
             const unsigned row = warp * WARP_ROWS + i * 16 + lane % 16;
             const unsigned pixel = row < CONV_PIXELS ? row : CONV_PIXELS - 1;
-            pixels[i] = ptx::shared_address(shared) + pixel_offset(pixel)
-                        + lane / 16 * CHUNK_BYTES;
+            pixels[i] = ptx::shared_address(shared) + pixel_offset(pixel) + lane / 16 * CHUNK_BYTES;
         }
-        const uint32_t filter = ptx::shared_address(shared + PATCH_BYTES)
-                                + (lane % 8 + lane / 16 * 8) * FILTER_STRIDE
-                                + lane / 8 % 2 * CHUNK_BYTES;
+        const uint32_t filter = ptx::shared_address(shared + PATCH_BYTES) +
+                                (lane % 8 + lane / 16 * 8) * FILTER_STRIDE +
+                                lane / 8 % 2 * CHUNK_BYTES;
         TWINSTREAM_UNROLL_BY(2)
         for (unsigned step = 0; step < KERNEL_ROWS * 2; ++step) {
             const unsigned offset = step / 2 * PATCH_ROW_BYTES + step % 2 * 2 * CHUNK_BYTES;
-            uint32_t left[2][4];
+            uint32_t a[2][4];
             TWINSTREAM_UNROLL
-            for (unsigned i = 0; i < 2; ++i)
-                ptx::load_matrix_x4(left[i], pixels[i] + offset);
+            for (unsigned i = 0; i < 2; ++i) ptx::ldmatrix_x4(a[i], pixels[i] + offset);
             TWINSTREAM_UNROLL
             for (unsigned j = 0; j < CHANNELS / 8; j += 2) {
-                uint32_t right[4];
-                ptx::load_matrix_x4(right, filter + j * 8 * FILTER_STRIDE + step * 2 * CHUNK_BYTES);
+                uint32_t b[4];
+                ptx::ldmatrix_x4(b, filter + j * 8 * FILTER_STRIDE + step * 2 * CHUNK_BYTES);
                 TWINSTREAM_UNROLL
                 for (unsigned i = 0; i < 2; ++i) {
-                    ptx::multiply_add_16x8x16(sums[i][j], left[i], right[0], right[1]);
-                    ptx::multiply_add_16x8x16(sums[i][j + 1], left[i], right[2], right[3]);
+                    ptx::mma_m16n8k16(accumulators[i][j], a[i], b[0], b[1]);
+                    ptx::mma_m16n8k16(accumulators[i][j + 1], a[i], b[2], b[3]);
                 }
             }
         }
@@ -117,7 +114,7 @@ struct Stem {
 
     // Bias and ReLU; pixels outside the convolution become 0, which no maximum of the pool sees:
     // each window has a pixel inside, and none is negative.
-    TWINSTREAM_DEVICE void put_results(const float (&sums)[2][CHANNELS / 8][4]) const {
+    TWINSTREAM_DEVICE void put_results(const float (&accumulators)[2][CHANNELS / 8][4]) const {
         const unsigned lane = threadIdx.x % WARP_LEN, warp = threadIdx.x / WARP_LEN;
         const float *const bias = global<const float>(p.bias);
         TWINSTREAM_UNROLL
@@ -130,8 +127,8 @@ struct Stem {
             for (unsigned j = 0; j < CHANNELS / 8; ++j) {
                 const unsigned column = j * 8 + lane % 4 * 2;
                 const float2 shift = *reinterpret_cast<const float2 *>(bias + column);
-                const float low = fmaxf(sums[i / 2][j][i % 2 * 2] + shift.x, 0.0f);
-                const float high = fmaxf(sums[i / 2][j][i % 2 * 2 + 1] + shift.y, 0.0f);
+                const float low = fmaxf(accumulators[i / 2][j][i % 2 * 2] + shift.x, 0.0f);
+                const float high = fmaxf(accumulators[i / 2][j][i % 2 * 2 + 1] + shift.y, 0.0f);
                 *reinterpret_cast<uint32_t *>(shared + row * RESULT_STRIDE + column * sizeof(f16)) =
                     inside ? ptx::pack_f16x2(low, high) : 0;
             }
@@ -143,14 +140,13 @@ struct Stem {
         for (unsigned i = threadIdx.x; i < POOLED_HEIGHT * POOLED_WIDTH * CHUNKS; i += THREADS) {
             const unsigned chunk = i % CHUNKS, y = i / CHUNKS / POOLED_WIDTH;
             const unsigned x = i / CHUNKS % POOLED_WIDTH;
-            if (pooled_y + y >= p.pooled_height || pooled_x + x >= p.pooled_width)
-                continue;
+            if (pooled_y + y >= p.pooled_height || pooled_x + x >= p.pooled_width) continue;
             uint4 largest = make_uint4(0, 0, 0, 0);
             TWINSTREAM_UNROLL
             for (unsigned tap = 0; tap < 9; ++tap) {
                 const unsigned row = (2 * y + tap / 3) * CONV_WIDTH + 2 * x + tap % 3;
-                const uint4 value = *reinterpret_cast<const uint4 *>(shared + row * RESULT_STRIDE
-                                                                     + chunk * CHUNK_BYTES);
+                const uint4 value = *reinterpret_cast<const uint4 *>(shared + row * RESULT_STRIDE +
+                                                                     chunk * CHUNK_BYTES);
                 largest = make_uint4(
                     ptx::max_f16x2(largest.x, value.x), ptx::max_f16x2(largest.y, value.y),
                     ptx::max_f16x2(largest.z, value.z), ptx::max_f16x2(largest.w, value.w));
@@ -175,16 +171,16 @@ TWINSTREAM_KERNEL(stem, twinstream_stem_params, THREADS, 2) {
     ptx::wait_for_previous_kernel();
     ptx::allow_next_kernel();
     if (image >= batch->len) {
-        ptx::copy_async_wait<0>();
+        ptx::cp_async_wait<0>();
         return;
     }
     stem.normalise_patch(global<const uint8_t>(p.images) + batch->slots[image] * p.image_bytes);
-    ptx::copy_async_wait<0>();
+    ptx::cp_async_wait<0>();
     __syncthreads();
-    float sums[2][CHANNELS / 8][4] = {};
-    stem.multiply(sums);
+    float accumulators[2][CHANNELS / 8][4] = {};
+    stem.mainloop(accumulators);
     __syncthreads();
-    stem.put_results(sums);
+    stem.put_results(accumulators);
     __syncthreads();
     const uint64_t pooled_pixels = static_cast<uint64_t>(p.pooled_height) * p.pooled_width;
     stem.pool(global<f16>(p.output) + image * pooled_pixels * CHANNELS);

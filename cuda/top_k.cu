@@ -39,13 +39,11 @@ TWINSTREAM_DEVICE uint64_t largest_of_block(uint64_t value, uint64_t *of_warps) 
     }
     // Nobody may still be reading what the call before left here.
     __syncthreads();
-    if (threadIdx.x % WARP_LEN == 0)
-        of_warps[threadIdx.x / WARP_LEN] = value;
+    if (threadIdx.x % WARP_LEN == 0) of_warps[threadIdx.x / WARP_LEN] = value;
     __syncthreads();
     value = of_warps[0];
     TWINSTREAM_UNROLL
-    for (unsigned i = 1; i < WARPS; ++i)
-        value = larger(value, of_warps[i]);
+    for (unsigned i = 1; i < WARPS; ++i) value = larger(value, of_warps[i]);
     return value;
 }
 
@@ -55,13 +53,11 @@ TWINSTREAM_DEVICE float sum_of_block(float value, float *of_warps) {
     for (unsigned lanes = 1; lanes < WARP_LEN; lanes *= 2)
         value += __shfl_xor_sync(~0u, value, lanes);
     __syncthreads();
-    if (threadIdx.x % WARP_LEN == 0)
-        of_warps[threadIdx.x / WARP_LEN] = value;
+    if (threadIdx.x % WARP_LEN == 0) of_warps[threadIdx.x / WARP_LEN] = value;
     __syncthreads();
     value = 0.0f;
     TWINSTREAM_UNROLL
-    for (unsigned i = 0; i < WARPS; ++i)
-        value += of_warps[i];
+    for (unsigned i = 0; i < WARPS; ++i) value += of_warps[i];
     return value;
 }
 
@@ -73,14 +69,13 @@ TWINSTREAM_KERNEL(top_k, twinstream_top_k_params, THREADS, 4) {
     const uint32_t image = blockIdx.x;
     ptx::wait_for_previous_kernel();
     ptx::allow_next_kernel();
-    if (image >= batch->len)
-        return;
+    if (image >= batch->len) return;
     const float *const logits =
-        global<const float>(p.logits + batch->result * p.logits_result_bytes)
-        + static_cast<uint64_t>(image) * p.classes;
+        global<const float>(p.logits + batch->result * p.logits_result_bytes) +
+        static_cast<uint64_t>(image) * p.classes;
     twinstream_class *const best =
-        global<twinstream_class>(p.best + batch->result * p.best_result_bytes)
-        + static_cast<uint64_t>(image) * p.k;
+        global<twinstream_class>(p.best + batch->result * p.best_result_bytes) +
+        static_cast<uint64_t>(image) * p.k;
 
     uint64_t before = ~uint64_t{0};
     float largest = 0.0f, sum = 1.0f;
@@ -88,8 +83,7 @@ TWINSTREAM_KERNEL(top_k, twinstream_top_k_params, THREADS, 4) {
         uint64_t key = 0;
         for (uint32_t i = threadIdx.x; i < p.classes; i += THREADS) {
             const uint64_t other = key_of(logits[i], i);
-            if (other < before)
-                key = larger(key, other);
+            if (other < before) key = larger(key, other);
         }
         before = largest_of_block(key, reinterpret_cast<uint64_t *>(shared));
         const float logit = logits[index_of(before)];

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Takes one barrier or wait out of the CUDA kernels at a time and shows that the tests notice.
 
-Every `__syncthreads()` and `copy_async_wait` in the kernels below cuda/ is removed in a copy of
+Every `__syncthreads()` and `cp_async_wait` in the kernels below cuda/ is removed in a copy of
 the folder, and the kernel tests run on the emulated device: threads in order, in orders drawn from
 seeds, at last with ThreadSanitizer looking for races. Prints what noticed each removal first and
 fails if one went unnoticed. Needs g++ alone. Argument, optional: random convolutions in a run.
@@ -16,7 +16,7 @@ import sys
 import tempfile
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
-REMOVED = re.compile(r"^\s*(__syncthreads\(\)|ptx::copy_async_wait<[^;]*>\(\));$")
+REMOVED = re.compile(r"^\s*(__syncthreads\(\)|ptx::cp_async_wait<[^;]*>\(\));$")
 COMPILER = [os.environ.get("CXX", "g++"), "-std=c++17", "-fno-strict-aliasing"]
 SEED = "1"  # of the tests' data, the same in all runs
 ORDERS = ["0", "1", "2", "3"]

@@ -12,6 +12,8 @@
 
 pub mod backend;
 mod build_info;
+#[cfg(feature = "sim")]
+pub mod clock;
 pub mod engine;
 mod error;
 mod foreign;
@@ -21,6 +23,7 @@ pub mod lower;
 pub mod model;
 pub mod ring;
 pub mod sched;
+mod setters;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod words;

@@ -25,7 +25,7 @@ const SIGKILL: i32 = 9;
 
 fn engine() -> Engine {
     let null = Null::new(Geometry { image_bytes: 100, result_len: 2, batch_len_max: 4 });
-    Engine::start(null, &EngineOptions { slot_len: 5, ..EngineOptions::default() }).unwrap()
+    Engine::start(null, &EngineOptions::default().slot_len(5)).unwrap()
 }
 
 /// Runs `child` in a process of its own: whether it came to a good end, and did so in time.

@@ -22,7 +22,7 @@ fn play(engine: &Engine, handler: &Arc<dyn Handler>, round_len: usize) {
     for round in 0..round_len {
         for _ in 0..tickets.capacity() {
             let deadline = Some(Instant::now() + Duration::from_secs(60));
-            let options = RequestOptions { deadline, ..RequestOptions::default() };
+            let options = RequestOptions::default().deadline(deadline);
             tickets.push(engine.submit(&image, options).unwrap());
         }
         tickets[round % 8].cancel();
@@ -50,7 +50,7 @@ fn play(engine: &Engine, handler: &Arc<dyn Handler>, round_len: usize) {
 }
 
 fn check(backend: impl Backend + 'static, round_len: usize) {
-    let options = EngineOptions { slot_len: 32, ..EngineOptions::default() };
+    let options = EngineOptions::default().slot_len(32);
     let engine = Engine::start(backend, &options).unwrap();
     let handler: Arc<dyn Handler> = Arc::new(|_, answer: Answer| drop(answer));
     play(&engine, &handler, 1);
@@ -63,7 +63,7 @@ fn the_request_path_allocates_nothing() {
     check(Null::new(Geometry { image_bytes: 3072, result_len: 10, batch_len_max: 16 }), 5000);
     let weights = concat!(env!("CARGO_MANIFEST_DIR"), "/models/resnet50-cifar10/model.safetensors");
     let model = Model::load(weights.as_ref(), None).unwrap();
-    let options = CpuOptions { threads: 2, ..CpuOptions::for_model(&model) };
+    let options = CpuOptions::for_model(&model).threads(2);
     check(CpuDevice::new(Cpu::new(&model, &options).unwrap()), 20);
     // The emulated device's own allocations are C++'s, and not counted.
     #[cfg(twinstream_emulated)]

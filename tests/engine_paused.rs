@@ -77,8 +77,7 @@ impl Backend for Slow {
 fn a_process_that_is_stopped_keeps_its_device() {
     let null = Null::new(Geometry { image_bytes: 100, result_len: 2, batch_len_max: 4 });
     let device = Slow { null, awake_ms: Arc::default(), due_ms: 0 };
-    let options =
-        EngineOptions { slot_len: 4, stall_timeout: STALL_TIMEOUT, ..EngineOptions::default() };
+    let options = EngineOptions::default().slot_len(4).stall_timeout(STALL_TIMEOUT);
     let engine = Engine::start(device, &options).unwrap();
 
     let id = std::process::id();

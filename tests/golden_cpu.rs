@@ -43,7 +43,7 @@ fn cifar_images_of_the_repository() {
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let model = cifar_model();
     for threads in [1, 2, 3] {
-        let options = CpuOptions { threads, ..CpuOptions::for_model(&model) };
+        let options = CpuOptions::for_model(&model).threads(threads);
         let found = logits(&model, &options, &u8_tensor(&file, "cifar_pixels"));
         assert_close(&found, &f32_tensor(&file, "cifar_logits"), "200 CIFAR images");
     }
@@ -70,7 +70,7 @@ fn photos_at_224() {
     let bytes = std::fs::read(folder.join("reference.safetensors")).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let model = cifar_model();
-    let options = CpuOptions { height: 224, width: 224, ..CpuOptions::for_model(&model) };
+    let options = CpuOptions::for_model(&model).height(224).width(224);
     let found = logits(&model, &options, &u8_tensor(&file, "photo_pixels_bilinear"));
     assert_close(&found, &f32_tensor(&file, "photo_logits"), "16 photos at 224x224");
 }
@@ -84,7 +84,7 @@ fn odd_sizes_against_a_plain_oracle() {
         let image_bytes = height * width * 3;
         let images: Vec<u8> =
             (0..batch_len * image_bytes).map(|i| ((i * 2_654_435_761) >> 13) as u8).collect();
-        let options = CpuOptions { threads: 2, height, width };
+        let options = CpuOptions::for_model(&model).threads(2).height(height).width(width);
         let found = logits(&model, &options, &images);
         let expected: Vec<f32> = images
             .chunks_exact(image_bytes)

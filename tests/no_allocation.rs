@@ -12,7 +12,7 @@ use twinstream::backend::cpu::{Cpu, CpuOptions};
 #[test]
 fn inference_allocates_nothing() {
     let model = common::cifar_model();
-    let options = CpuOptions { threads: 2, ..CpuOptions::for_model(&model) };
+    let options = CpuOptions::for_model(&model).threads(2);
     let mut cpu = Cpu::new(&model, &options).unwrap();
     let images = vec![128; 200 * cpu.image_bytes()];
     let mut logits = vec![0.0; 200 * model.class_count()];

@@ -140,8 +140,13 @@ fn drawn(
             .map_err(|error| anyhow!("cannot draw: {error}"))?;
     }
     let (tag, rest) = text.split_once('>').ok_or_else(|| anyhow!("cannot draw: no tag"))?;
-    let title = crate::html::escape(title);
+    let title = escape(title);
     Ok(format!("{tag} role=\"img\"><title>{title}</title>{style}{rest}"))
+}
+
+/// Text as XML and HTML hold it.
+pub(crate) fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 fn draw(area: &Area<'_>, panel: &Panel, legend: &[Entry<'_>]) -> Drawn {

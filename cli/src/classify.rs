@@ -7,8 +7,8 @@ use clap::Args;
 use serde::Serialize;
 use twinstream::model::{Answer, Class, Model};
 
-use crate::computer::BackendOptions;
-use crate::options::{Classifier, ModelOptions, parse_count};
+use crate::computer::{BackendOptions, Classifier};
+use crate::options::{ModelOptions, parse_count};
 use crate::outcome::{Outcome, Usage, message, progress_bar};
 use crate::output;
 use crate::reader::{for_each_batch, is_stdin};

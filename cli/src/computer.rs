@@ -1,26 +1,30 @@
-//! What computes the subcommands' batches: the processor itself, or an engine around a GPU.
+//! What computes the subcommands' batches: an engine around the processor or a GPU.
 //!
 //! Invariant: answers come in the order of the images. The processor gives logits, a GPU what was
-//! asked for.
+//! asked for. On the processor each batch is computed as one, so that an answer depends on no
+//! timing.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 #[cfg(feature = "cuda")]
 use anyhow::Context;
 use anyhow::bail;
 use clap::{Args, ValueEnum};
-use twinstream::backend::cpu::{Cpu, CpuOptions};
+use twinstream::backend::cpu::CpuOptions;
 #[cfg(feature = "cuda")]
-use twinstream::backend::cuda::{CudaDevice, CudaOptions, DeviceId, Tuning, tuning_path};
-#[cfg(feature = "cuda")]
-use twinstream::engine::EngineOptions;
-use twinstream::engine::{Engine, RequestOptions};
+use twinstream::backend::cuda::{CudaOptions, DeviceId, Tuning, tuning_path};
+use twinstream::backend::{BackendSpec, OpenOptions};
+use twinstream::engine::{Engine, EngineOptions, RequestOptions};
+use twinstream::image::{DecodeOptions, Preprocess};
 use twinstream::model::{Answer, Class, Model, top_k, top_k_of};
+use twinstream::sched::{Decision, Line, Policy, Reason, Stages, View};
 
-#[cfg(not(feature = "cuda"))]
-use crate::options::NO_GPU;
-use crate::options::{Given, Size, parse_count, parse_pixels, refuse_unused};
+use crate::options::{Given, ModelOptions, NO_GPU, Size, parse_count, parse_pixels, refuse_unused};
 use crate::outcome::Usage;
+use crate::reader::Preparation;
 
 /// Where and how the network is computed.
 #[derive(Args)]
@@ -82,15 +86,34 @@ impl GpuOptions {
     }
 }
 
+impl GpuOptions {
+    /// Adds them to those of a GPU; the others have no use for them.
+    pub fn add(&self, spec: &BackendSpec, options: OpenOptions) -> anyhow::Result<OpenOptions> {
+        match spec {
+            #[cfg(feature = "cuda")]
+            BackendSpec::Cuda { .. } => {
+                let (device, tuning) = self.device_and_tuning()?;
+                Ok(options.device(device).tuning(tuning).graphs(!self.no_graphs))
+            }
+            _ => Ok(options),
+        }
+    }
+}
+
 #[cfg(feature = "cuda")]
 impl GpuOptions {
     /// As the library takes them.
     pub fn options(&self, size: Size) -> anyhow::Result<CudaOptions> {
-        let device = self.device.as_deref().map_or(Ok(DeviceId::Index(0)), str::parse)?;
-        let tuning = self.tuning.as_deref().map_or_else(Tuning::stored, Tuning::load)?;
+        let (device, tuning) = self.device_and_tuning()?;
         let Size { height, width } = size;
         let graphs = !self.no_graphs;
         Ok(CudaOptions { device, height, width, graphs, tuning, answer: Answer::default() })
+    }
+
+    fn device_and_tuning(&self) -> anyhow::Result<(DeviceId, Tuning)> {
+        let device = self.device.as_deref().map_or(Ok(DeviceId::Index(0)), str::parse)?;
+        let tuning = self.tuning.as_deref().map_or_else(Tuning::stored, Tuning::load)?;
+        Ok((device, tuning))
     }
 
     /// The file that was named, or the usual one.
@@ -100,17 +123,43 @@ impl GpuOptions {
     }
 }
 
-/// A network that is ready to run.
-pub struct Computer {
-    device: Device,
-    /// What it answers an image with.
-    answer: Answer,
-    class_count: usize,
+/// What no policy looks at.
+const FREE: Line = Line::new(0.0, 0.0);
+
+/// Says so where this build cannot open the backend.
+pub fn refuse_unbuilt(spec: &BackendSpec) -> anyhow::Result<()> {
+    if !spec.is_built() {
+        bail!("--backend cuda: {NO_GPU}");
+    }
+    Ok(())
 }
 
-enum Device {
-    Cpu(Box<Cpu>),
-    Gpu(Box<Engine>),
+/// Waits for all images that were announced, and computes them as one batch.
+#[derive(Debug)]
+struct Whole {
+    len: Arc<AtomicUsize>,
+}
+
+impl Policy for Whole {
+    fn upload(&self, view: &View<'_>) -> Decision {
+        // Relaxed: the ring orders a request behind what was announced before.
+        let len = self.len.load(Ordering::Relaxed);
+        match view.waiting_len < len {
+            true => Decision::HOLD,
+            false => Decision::Go { len, reason: Reason::Full },
+        }
+    }
+}
+
+/// A network that is ready to run.
+pub struct Computer {
+    engine: Engine,
+    /// Images that the engine takes at a time.
+    slot_len: usize,
+    /// What [`Whole`] waits for.
+    announced: Arc<AtomicUsize>,
+    /// What it answers an image with.
+    answer: Answer,
 }
 
 impl Computer {
@@ -122,38 +171,52 @@ impl Computer {
         answer: Answer,
         options: &BackendOptions,
     ) -> anyhow::Result<(Self, usize)> {
-        let Size { height, width } = size;
-        let class_count = model.class_count();
-        let mut cpu = CpuOptions { height, width, ..CpuOptions::for_model(model) };
-        cpu.threads = options.threads.unwrap_or(cpu.threads);
-        let (device, answer) = match options.backend {
+        let (spec, answer) = match (options.backend, answer) {
             // To rank them costs nothing beside the network.
-            Backend::Cpu => (Device::Cpu(Box::new(Cpu::new(model, &cpu)?)), Answer::Logits),
+            (Backend::Cpu, _) => (BackendSpec::Cpu, Answer::Logits),
+            (Backend::Cuda, Answer::TopK(count)) => {
+                (BackendSpec::Cuda { index: None }, Answer::TopK(count.min(model.class_count())))
+            }
+            (Backend::Cuda, answer) => (BackendSpec::Cuda { index: None }, answer),
+        };
+        refuse_unbuilt(&spec)?;
+        let threads = options.threads.unwrap_or_else(|| CpuOptions::for_model(model).threads);
+        let open = OpenOptions::default()
+            .size(Some((size.height, size.width)))
+            .threads(Some(threads))
+            .answer(answer);
+        let backend = spec.open(Some(model), &options.gpu.add(&spec, open)?)?;
+        let batch_len_max = backend.geometry().batch_len_max;
+        let engine_options = EngineOptions::default().batch_len_max(options.batch);
+        let announced = Arc::new(AtomicUsize::new(0));
+        let (engine, slot_len) = match options.backend {
             Backend::Cuda => {
-                let answer = match answer {
-                    Answer::Logits => answer,
-                    Answer::TopK(count) => Answer::TopK(count.min(class_count)),
-                };
-                (Device::Gpu(Box::new(open_gpu(model, size, answer, options)?)), answer)
+                (Engine::start(backend, &engine_options.slot_len(options.batch))?, options.batch)
+            }
+            Backend::Cpu => {
+                let slot_len = options.batch.min(batch_len_max);
+                let engine_options = engine_options
+                    .slot_len(slot_len)
+                    // However large the images and slow the processor.
+                    .stall_timeout(Duration::MAX)
+                    // The policy does not look at them: nothing is to be measured.
+                    .costs(Some(Stages { upload: FREE, compute: FREE, download: FREE }));
+                let policy = Whole { len: Arc::clone(&announced) };
+                let engine = Engine::start_with_policy(backend, &engine_options, Box::new(policy))?;
+                (engine, slot_len)
             }
         };
-        Ok((Self { device, answer, class_count }, cpu.threads))
+        Ok((Self { engine, slot_len, announced, answer }, threads))
     }
 
     /// Bytes of an image.
     pub fn image_bytes(&self) -> usize {
-        match &self.device {
-            Device::Cpu(cpu) => cpu.image_bytes(),
-            Device::Gpu(engine) => engine.geometry().image_bytes,
-        }
+        self.engine.geometry().image_bytes
     }
 
     /// Values of an answer.
     pub fn answer_len(&self) -> usize {
-        match &self.device {
-            Device::Cpu(_) => self.class_count,
-            Device::Gpu(engine) => engine.geometry().result_len,
-        }
+        self.engine.geometry().result_len
     }
 
     /// The most probable classes that an answer names, at most so many, best first.
@@ -164,13 +227,19 @@ impl Computer {
         }
     }
 
-    /// The answers to at most as many images as a batch was said to have.
+    /// The answers to the images.
     pub fn infer(&mut self, images: &[u8], answers: &mut [f32]) -> anyhow::Result<()> {
-        let engine = match &mut self.device {
-            Device::Cpu(cpu) => return Ok(cpu.infer(images, answers)?),
-            Device::Gpu(engine) => engine,
-        };
+        let images = images.chunks(self.slot_len * self.image_bytes());
+        for (images, answers) in images.zip(answers.chunks_mut(self.slot_len * self.answer_len())) {
+            self.infer_at_once(images, answers)?;
+        }
+        Ok(())
+    }
+
+    fn infer_at_once(&mut self, images: &[u8], answers: &mut [f32]) -> anyhow::Result<()> {
+        let Self { engine, announced, .. } = self;
         let geometry = engine.geometry();
+        announced.store(images.len() / geometry.image_bytes, Ordering::Relaxed);
         let submit = |image| engine.submit(image, RequestOptions::default());
         let images = images.chunks_exact(geometry.image_bytes);
         let tickets: Vec<_> = images.map(submit).collect::<Result<_, _>>()?;
@@ -189,21 +258,30 @@ impl Computer {
     }
 }
 
-#[cfg(feature = "cuda")]
-fn open_gpu(
-    model: &Model,
-    size: Size,
-    answer: Answer,
-    options: &BackendOptions,
-) -> anyhow::Result<Engine> {
-    let cuda = CudaOptions { answer, ..options.gpu.options(size)? };
-    let device = CudaDevice::new(model, &cuda)?;
-    let (slot_len, batch_len_max) = (options.batch, options.batch);
-    let options = EngineOptions { slot_len, batch_len_max, ..EngineOptions::default() };
-    Ok(Engine::start(device, &options)?)
+/// A network that is ready to run, and the way of an image into it.
+pub struct Classifier {
+    pub model: Model,
+    pub computer: Computer,
+    pub preprocess: Preparation,
+    pub threads: usize,
 }
 
-#[cfg(not(feature = "cuda"))]
-fn open_gpu(_: &Model, _: Size, _: Answer, _: &BackendOptions) -> anyhow::Result<Engine> {
-    bail!("--backend cuda: {NO_GPU}")
+impl Classifier {
+    pub fn open(
+        options: &ModelOptions,
+        backend: &BackendOptions,
+        answer: Answer,
+    ) -> anyhow::Result<Self> {
+        backend.check()?;
+        let model = options.load()?;
+        let size = options.size(&model);
+        let (computer, threads) = Computer::open(&model, size, answer, backend)?;
+        let Size { height, width } = size;
+        let crop = Preprocess { height, width, ..Preprocess::for_model(model.config()) };
+        let decode = backend.pixels_max.map_or_else(DecodeOptions::default, |pixels_max| {
+            DecodeOptions::default().pixels_max(pixels_max)
+        });
+        let preprocess = Preparation { decode, crop };
+        Ok(Self { computer, preprocess, threads, model })
+    }
 }

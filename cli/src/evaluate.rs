@@ -10,9 +10,9 @@ use serde::Serialize;
 use twinstream::model::Answer;
 
 use crate::classify::{write_failure, write_line};
-use crate::computer::BackendOptions;
+use crate::computer::{BackendOptions, Classifier};
 use crate::folders::{EXTENSIONS, LeftOut, folders, images};
-use crate::options::{Classifier, ModelOptions};
+use crate::options::ModelOptions;
 use crate::outcome::{Outcome, progress_bar};
 use crate::output::{stdout, tell};
 use crate::reader::for_each_batch;

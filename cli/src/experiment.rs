@@ -8,12 +8,13 @@ use anyhow::Context;
 use clap::builder::PossibleValuesParser;
 use serde_json::{Map, Value};
 use twinstream::BUILD_INFO;
+use twinstream::backend::BackendSpec;
 use twinstream::sim::experiment::{self, Figure, LiveScale, Scale};
 use twinstream::sim::words;
 
 use crate::files::{points_csv, replace, table_csv};
 use crate::html::{Preface, Section};
-use crate::live::{BackendWords, LiveWorld, OpenOptions, warn_if_late};
+use crate::live::{LiveWorld, OpenOptions, warn_if_late};
 use crate::long_bar::LongBar;
 use crate::outcome::Usage;
 use crate::{charts, html, table};
@@ -40,7 +41,7 @@ pub(crate) struct Args {
     /// Run the paper's experiments in real time on this backend (cpu, cuda or sim:DEVICE), beside
     /// what the simulator predicts.
     #[arg(long, value_name = "BACKEND")]
-    backend: Option<BackendWords>,
+    backend: Option<BackendSpec>,
     #[command(flatten)]
     open: OpenOptions,
     /// In real time: how long each point of a curve is measured.
@@ -178,7 +179,7 @@ fn check(args: &Args) -> Result<(), Usage> {
     args.open.check(args.backend.as_ref())?;
     let is_live = args.name == ALL || experiment::live_names().any(|name| name == args.name);
     match &args.backend {
-        Some(BackendWords::Null) => Err(Usage(
+        Some(BackendSpec::Null) => Err(Usage(
             "--backend null takes no time, so there is nothing to predict; use cpu, cuda \
              or sim:DEVICE"
                 .to_owned(),
@@ -209,7 +210,7 @@ fn in_virtual_time(args: &Args) -> anyhow::Result<()> {
         .run(|name, bar| experiment::run(name, &scale, bar).context("it is gone"))
 }
 
-fn in_real_time(args: &Args, backend: &BackendWords) -> anyhow::Result<()> {
+fn in_real_time(args: &Args, backend: &BackendSpec) -> anyhow::Result<()> {
     let scale = LiveScale { seed: args.seed, point_s: args.point * 1e-9 };
     let world = LiveWorld::new(args.open.open(backend)?, args.seed)?;
     let preface = Preface {

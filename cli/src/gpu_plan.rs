@@ -66,8 +66,8 @@ pub fn write(
     let mut columns: Vec<Vec<String>> =
         vec![iter::once("layer".to_owned()).chain(layers).collect()];
     columns.extend(plans.iter().map(|plan| {
-        let tile = |ConvSummary { kernel, split_len, .. }: &ConvSummary| {
-            format!("{}/{split_len}", kernel.trim_start_matches("conv_"))
+        let tile = |ConvSummary { kernel, split_k, .. }: &ConvSummary| {
+            format!("{}/{split_k}", kernel.trim_start_matches("conv_"))
         };
         iter::once(plan.batch_len.to_string()).chain(plan.convs.iter().map(tile)).collect()
     }));
@@ -80,7 +80,7 @@ fn row<'a>(device: &'a DeviceInfo, plan: &'a PlanSummary) -> Plan<'a> {
         layer: &conv.layer,
         kernel: conv.kernel,
         block_len: conv.block_len,
-        split_len: conv.split_len,
+        split_len: conv.split_k,
     };
     Plan {
         device: &device.name,

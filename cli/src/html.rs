@@ -8,7 +8,7 @@ use std::fmt::Write;
 use serde_json::Value;
 use twinstream::sim::experiment::{Figure, Table};
 
-use crate::charts;
+use crate::charts::{self, escape};
 
 const HEAD: &str = r#"<!doctype html>
 <html lang="en">
@@ -158,10 +158,6 @@ fn text(value: &Value) -> String {
         }
         other => other.to_string(),
     }
-}
-
-pub(crate) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Options that several subcommands share, and what they open: model and way of the images.
+//! Options that several subcommands share, and the model that they open.
 //!
 //! Knows nothing of what is done with them.
 
@@ -7,19 +7,16 @@ use std::str::FromStr;
 
 use anyhow::Context;
 use clap::Args;
-use twinstream::image::{DecodeOptions, Preprocess};
-use twinstream::model::{Answer, Model};
+use twinstream::model::Model;
 
-use crate::computer::{BackendOptions, Computer};
 use crate::files::of_repository;
 use crate::outcome::Usage;
-use crate::reader::{Preparation, is_stdin};
+use crate::reader::is_stdin;
 
 /// The network of the repository, used where none is named.
 const DEFAULT_WEIGHTS: &str = "models/resnet50-cifar10/model.safetensors";
 
 /// What commands for a GPU say in a build without one.
-#[cfg(not(feature = "cuda"))]
 pub const NO_GPU: &str = "this build has no GPU backend: build with --features cuda";
 
 /// Which network, at which input size.
@@ -68,34 +65,6 @@ impl ModelOptions {
     pub fn size(&self, model: &Model) -> Size {
         let config = model.config();
         self.size.unwrap_or(Size { height: config.height, width: config.width })
-    }
-}
-
-/// A network that is ready to run, and the way of an image into it.
-pub struct Classifier {
-    pub model: Model,
-    pub computer: Computer,
-    pub preprocess: Preparation,
-    pub threads: usize,
-}
-
-impl Classifier {
-    pub fn open(
-        options: &ModelOptions,
-        backend: &BackendOptions,
-        answer: Answer,
-    ) -> anyhow::Result<Self> {
-        backend.check()?;
-        let model = options.load()?;
-        let size = options.size(&model);
-        let (computer, threads) = Computer::open(&model, size, answer, backend)?;
-        let Size { height, width } = size;
-        let crop = Preprocess { height, width, ..Preprocess::for_model(model.config()) };
-        let decode = backend.pixels_max.map_or_else(DecodeOptions::default, |pixels_max| {
-            DecodeOptions::default().pixels_max(pixels_max)
-        });
-        let preprocess = Preparation { decode, crop };
-        Ok(Self { computer, preprocess, threads, model })
     }
 }
 

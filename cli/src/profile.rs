@@ -72,7 +72,7 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     let size = options.model.size(&model);
     let cuda = options.gpu.options(size)?;
     let Size { height, width } = size;
-    let cpu = CpuOptions { height, width, ..CpuOptions::for_model(&model) };
+    let cpu = CpuOptions::for_model(&model).height(height).width(width);
     let mut oracle = Oracle { cpu: Cpu::new(&model, &cpu)?, logits: Vec::new() };
     let profile_options =
         ProfileOptions { batch_lens: options.batches.clone(), repeat_len: options.repeats };

@@ -82,7 +82,7 @@ fn write(output: &mut impl Write, json: bool, measured: &Measured) -> anyhow::Re
         layer: &measured.conv.layer,
         batch_len: measured.batch_len,
         kernel: measured.conv.kernel,
-        split_len: measured.conv.split_len,
+        split_len: measured.conv.split_k,
         best_us: measured.best_ns / 1e3,
         model_us: measured.model_ns / 1e3,
     };

@@ -41,7 +41,7 @@ void wgmma_wait(std::uint32_t pending);
 // wgmma.mma_async.m64n<columns>k16.f32.f16.f16, both operands K-major in shared memory. Element i
 // of the sum is at row 16 w + lane / 4 + 8 (i / 2 % 2), column 8 (i / 4) + 2 (lane % 4) + i % 2, w
 // being the warp's number in its warpgroup. Operands are read and sums written at the wait; the
-// sums hold NaN until then and must stay where they are. Rounds as multiply_add_16x8x16 does.
+// sums hold NaN until then and must stay where they are. Rounds as mma_m16n8k16 does.
 void wgmma_m64k16(float *sum, std::uint32_t columns, std::uint64_t left, std::uint64_t right,
                   bool adds);
 

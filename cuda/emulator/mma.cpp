@@ -100,8 +100,8 @@ const WarpInstruction instruction{"mma.m16n8k16", choose()};
 
 MultiplyWarp multiply_warp() { return instruction.perform; }
 
-void multiply_add_16x8x16(float (&sum)[4], const std::uint32_t (&a)[4], std::uint32_t b_low,
-                          std::uint32_t b_high) {
+void mma_m16n8k16(float (&sum)[4], const std::uint32_t (&a)[4], std::uint32_t b_low,
+                  std::uint32_t b_high) {
     Fragments operands{sum, a, b_low, b_high};
     current_block->execute(instruction, 0xffffffffu, &operands);
 }

@@ -172,7 +172,7 @@ std::uint32_t shared_address(const void *pointer) {
     return static_cast<std::uint32_t>(offset);
 }
 
-void copy_async_16(std::uint32_t shared, const void *source, std::uint32_t source_bytes) {
+void cp_async_16(std::uint32_t shared, const void *source, std::uint32_t source_bytes) {
     Block &block = *current_block;
     Thread &self = *current_thread;
     unsigned char *const to = block.check_shared(shared, sizeof(Row), sizeof(Row), "cp.async");
@@ -195,9 +195,9 @@ void copy_async_16(std::uint32_t shared, const void *source, std::uint32_t sourc
     self.copies.push_back({to, source_bytes == 0 ? nullptr : source, self.copy_groups});
 }
 
-void copy_async_commit() { current_thread->copy_groups += 1; }
+void cp_async_commit() { current_thread->copy_groups += 1; }
 
-void copy_async_wait(std::uint32_t pending) {
+void cp_async_wait(std::uint32_t pending) {
     Thread &self = *current_thread;
     if (self.copy_groups > pending) {
         perform_until(self, self.copy_groups - pending);
@@ -237,7 +237,7 @@ void load_matrix_x1(std::uint32_t (&to)[1], std::uint32_t shared) {
 void load_matrix_x2(std::uint32_t (&to)[2], std::uint32_t shared) {
     load<2, false>("ldmatrix.x2", to, shared);
 }
-void load_matrix_x4(std::uint32_t (&to)[4], std::uint32_t shared) {
+void ldmatrix_x4(std::uint32_t (&to)[4], std::uint32_t shared) {
     load<4, false>("ldmatrix.x4", to, shared);
 }
 void load_matrix_x1_transposed(std::uint32_t (&to)[1], std::uint32_t shared) {

@@ -20,10 +20,10 @@ std::uint32_t shared_address(const void *pointer);
 // source is then never read). The destination holds NaN from the call until the wait that
 // guarantees the copy; only then is the source read. So neither reading too early nor overwriting
 // what others still read goes unnoticed.
-void copy_async_16(std::uint32_t shared, const void *source, std::uint32_t source_bytes);
-void copy_async_commit();
+void cp_async_16(std::uint32_t shared, const void *source, std::uint32_t source_bytes);
+void cp_async_commit();
 // Waits until at most `pending` of the newest groups of the calling thread are outstanding.
-void copy_async_wait(std::uint32_t pending);
+void cp_async_wait(std::uint32_t pending);
 
 // bar.sync over all threads of the block; with a count, over the first `threads_len` to come.
 void barrier_sync(std::uint32_t number);
@@ -35,7 +35,7 @@ void syncwarp(std::uint32_t mask);
 // the rows of matrix i, 16 bytes each.
 void load_matrix_x1(std::uint32_t (&to)[1], std::uint32_t shared);
 void load_matrix_x2(std::uint32_t (&to)[2], std::uint32_t shared);
-void load_matrix_x4(std::uint32_t (&to)[4], std::uint32_t shared);
+void ldmatrix_x4(std::uint32_t (&to)[4], std::uint32_t shared);
 void load_matrix_x1_transposed(std::uint32_t (&to)[1], std::uint32_t shared);
 void load_matrix_x2_transposed(std::uint32_t (&to)[2], std::uint32_t shared);
 void load_matrix_x4_transposed(std::uint32_t (&to)[4], std::uint32_t shared);
@@ -46,8 +46,8 @@ void store_matrix_x4(std::uint32_t shared, const std::uint32_t (&from)[4]);
 // added one after the other in the order of k, each sum rounded to nearest. Tensor cores add
 // several products at once with fewer rounding steps and truncate, so results differ by a few units
 // in the last place of the largest partial sum.
-void multiply_add_16x8x16(float (&sum)[4], const std::uint32_t (&a)[4], std::uint32_t b_low,
-                          std::uint32_t b_high);
+void mma_m16n8k16(float (&sum)[4], const std::uint32_t (&a)[4], std::uint32_t b_low,
+                  std::uint32_t b_high);
 
 // shfl.sync: `mode` is 'i'ndex, 'x'or, 'u'p or 'd'own. Reading a lane outside the mask is an error.
 std::uint32_t shuffle_bits(std::uint32_t mask, std::uint32_t bits, std::int32_t lanes,
@@ -71,7 +71,8 @@ inline std::uint32_t arrive(std::uint32_t *counter) {
 }
 
 // ld.global.cg: memory is coherent here, so a plain load.
-template <class Value> inline Value load_shared_with_blocks(const Value *source) {
+template <class Value>
+inline Value ld_global_cg(const Value *source) {
     return *source;
 }
 

@@ -31,19 +31,18 @@ __global__ void by_chunks(const unsigned char *buffer, uint32_t *result) {
     const auto copy = [&](unsigned index) {
         if (index < PIECES)
             for (unsigned i = 0; i < PIECE_BYTES; i += THREADS * CHUNK_BYTES)
-                ptx::copy_async_16(first + index % STAGES * PIECE_BYTES + i,
-                                   piece(buffer, index) + threadIdx.x * CHUNK_BYTES + i,
-                                   CHUNK_BYTES);
-        ptx::copy_async_commit();
+                ptx::cp_async_16(first + index % STAGES * PIECE_BYTES + i,
+                                 piece(buffer, index) + threadIdx.x * CHUNK_BYTES + i, CHUNK_BYTES);
+        ptx::cp_async_commit();
     };
     for (unsigned i = 0; i < STAGES - 1; ++i)
         copy(i);
     for (unsigned i = 0; i < PIECES; ++i) {
-        ptx::copy_async_wait<STAGES - 2>();
+        ptx::cp_async_wait<STAGES - 2>();
         __syncthreads();
         copy(i + STAGES - 1);
     }
-    ptx::copy_async_wait<0>();
+    ptx::cp_async_wait<0>();
     if (threadIdx.x == 0)
         result[blockIdx.x] = shared[0];
 }

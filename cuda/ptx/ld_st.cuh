@@ -21,38 +21,38 @@ TWINSTREAM_DEVICE uint32_t shared_address(const void *pointer) {
 // Starts an asynchronous copy of 16 bytes from global to shared memory, both 16-byte aligned. Only
 // the first source_bytes (0 or 16) are read; the rest becomes zero. With 0, source may point
 // anywhere.
-TWINSTREAM_DEVICE void copy_async_16(uint32_t shared, const void *source, uint32_t source_bytes) {
+TWINSTREAM_DEVICE void cp_async_16(uint32_t shared, const void *source, uint32_t source_bytes) {
 #if defined(__CUDACC__)
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared),
                  "l"(__cvta_generic_to_global(source)), "r"(source_bytes)
                  : "memory");
 #else
-    emulator::copy_async_16(shared, source, source_bytes);
+    emulator::cp_async_16(shared, source, source_bytes);
 #endif
 }
 
 // Closes the group of this thread's copies since the last commit; a group may be empty.
-TWINSTREAM_DEVICE void copy_async_commit() {
+TWINSTREAM_DEVICE void cp_async_commit() {
 #if defined(__CUDACC__)
     asm volatile("cp.async.commit_group;" ::: "memory");
 #else
-    emulator::copy_async_commit();
+    emulator::cp_async_commit();
 #endif
 }
 
 // Waits until at most `pending` of this thread's latest groups are unfinished; their bytes are then
 // visible to this thread, and to others after a barrier.
 template <unsigned pending>
-TWINSTREAM_DEVICE void copy_async_wait() {
+TWINSTREAM_DEVICE void cp_async_wait() {
 #if defined(__CUDACC__)
     asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
 #else
-    emulator::copy_async_wait(pending);
+    emulator::cp_async_wait(pending);
 #endif
 }
 
 // Reads 16 bytes of global memory that another block may have written during this kernel.
-TWINSTREAM_DEVICE float4 load_shared_with_blocks(const float4 *source) {
+TWINSTREAM_DEVICE float4 ld_global_cg(const float4 *source) {
 #if defined(__CUDACC__)
     float4 value;
     asm volatile("ld.global.cg.v4.f32 {%0, %1, %2, %3}, [%4];"
@@ -61,7 +61,7 @@ TWINSTREAM_DEVICE float4 load_shared_with_blocks(const float4 *source) {
                  : "memory");
     return value;
 #else
-    return emulator::load_shared_with_blocks(source);
+    return emulator::ld_global_cg(source);
 #endif
 }
 

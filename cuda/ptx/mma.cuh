@@ -11,14 +11,14 @@ namespace twinstream::ptx {
 // Loads four 8x8 matrices of f16, whose rows of 16 bytes start at the addresses of lanes 0-7, 8-15,
 // 16-23 and 24-31. Lane l gets of each matrix row l / 4, columns 2 (l % 4) and the next. The whole
 // warp.
-TWINSTREAM_DEVICE void load_matrix_x4(uint32_t (&to)[4], uint32_t shared) {
+TWINSTREAM_DEVICE void ldmatrix_x4(uint32_t (&to)[4], uint32_t shared) {
 #if defined(__CUDACC__)
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
                  : "r"(shared)
                  : "memory");
 #else
-    emulator::load_matrix_x4(to, shared);
+    emulator::ldmatrix_x4(to, shared);
 #endif
 }
 
@@ -26,15 +26,15 @@ TWINSTREAM_DEVICE void load_matrix_x4(uint32_t (&to)[4], uint32_t shared) {
 // a holds rows g, g + 8, g, g + 8 at columns 2t, 2t, 2t + 8, 2t + 8 (each and the next);
 // b column g at rows 2t and 2t + 8 (each and the next); sum rows g, g, g + 8, g + 8 at columns 2t,
 // 2t + 1, 2t, 2t + 1. The whole warp.
-TWINSTREAM_DEVICE void multiply_add_16x8x16(float (&sum)[4], const uint32_t (&a)[4], uint32_t b_low,
-                                            uint32_t b_high) {
+TWINSTREAM_DEVICE void mma_m16n8k16(float (&sum)[4], const uint32_t (&a)[4], uint32_t b_low,
+                                    uint32_t b_high) {
 #if defined(__CUDACC__)
     asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
                  "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
                  : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b_low), "r"(b_high));
 #else
-    emulator::multiply_add_16x8x16(sum, a, b_low, b_high);
+    emulator::mma_m16n8k16(sum, a, b_low, b_high);
 #endif
 }
 

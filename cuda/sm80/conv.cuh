@@ -1,4 +1,4 @@
-// Convolution as a matrix product that never forms its left operand: rows are output pixels,
+// Convolution as a matrix product that never forms its A: rows are output pixels,
 // columns output channels, K the taps times the input channels (launch.h: twinstream_conv_params).
 //
 // Every step of K is one tap and 64 channels, so a row of a stage is 128 contiguous bytes of one
@@ -25,13 +25,13 @@ struct ConvRow {
 };
 
 // Shared memory of a block: the stages, the rows' places in the input and in the shortcut's, the
-// bias, and a word that the last of the blocks of a tile is announced in.
+// bias, and a flag: whether this block is the last of its tile.
 template <class Tile>
 struct ConvShared {
     static constexpr unsigned ROWS = Tile::STAGES * Tile::STAGE_BYTES;
     static constexpr unsigned BIAS = ROWS + 2 * Tile::M * sizeof(ConvRow);
-    static constexpr unsigned ANNOUNCEMENT = BIAS + Tile::N * sizeof(float);
-    static constexpr unsigned BYTES = ANNOUNCEMENT + CHUNK_BYTES;
+    static constexpr unsigned FLAG = BIAS + Tile::N * sizeof(float);
+    static constexpr unsigned BYTES = FLAG + CHUNK_BYTES;
 };
 
 // The tile's place in the output.
@@ -65,16 +65,16 @@ TWINSTREAM_DEVICE ConvRow locate_in_input(const twinstream_conv_params &p, uint3
         if (static_cast<uint32_t>(y) + p.tap_row_first + i < p.input_height)
             valid |= columns << i * p.tap_columns;
     const int32_t pixel =
-        (static_cast<int32_t>(image * p.input_height) + y) * static_cast<int32_t>(p.input_width)
-        + x;
+        (static_cast<int32_t>(image * p.input_height) + y) * static_cast<int32_t>(p.input_width) +
+        x;
     return {pixel * static_cast<int32_t>(p.channels / CHUNK_LEN), valid};
 }
 
 TWINSTREAM_DEVICE ConvRow locate_in_shortcut(const twinstream_conv_params &p, uint32_t image,
                                              uint32_t output_y, uint32_t output_x) {
     const uint32_t pixel =
-        (image * p.shortcut_height + output_y * p.shortcut_stride) * p.shortcut_width
-        + output_x * p.shortcut_stride;
+        (image * p.shortcut_height + output_y * p.shortcut_stride) * p.shortcut_width +
+        output_x * p.shortcut_stride;
     return {static_cast<int32_t>(pixel * (p.shortcut_channels / CHUNK_LEN)), 1};
 }
 
@@ -89,8 +89,7 @@ TWINSTREAM_DEVICE void locate_rows(ConvRow *rows, const twinstream_conv_params &
             const uint32_t line = pixel / p.output_width, x = pixel % p.output_width;
             const uint32_t image = line / p.output_height, y = line % p.output_height;
             in_input = locate_in_input(p, image, y, x);
-            if (p.shortcut_channels != 0)
-                in_shortcut = locate_in_shortcut(p, image, y, x);
+            if (p.shortcut_channels != 0) in_shortcut = locate_in_shortcut(p, image, y, x);
         }
         rows[row] = in_input;
         rows[Tile::M + row] = in_shortcut;
@@ -101,7 +100,7 @@ TWINSTREAM_DEVICE void locate_rows(ConvRow *rows, const twinstream_conv_params &
 // ROW_STEP-th row.
 template <class Tile>
 class ConvCopier {
-public:
+   public:
     // Stands before step `begin`.
     TWINSTREAM_DEVICE ConvCopier(const twinstream_conv_params &params, const ConvPlace &place,
                                  const ConvRow *row_table, uint32_t begin)
@@ -109,10 +108,10 @@ public:
           to(operand_offset(threadIdx.x / ROW_CHUNKS, threadIdx.x % ROW_CHUNKS)) {
         const uint32_t input_steps = p.tap_rows * p.tap_columns * (p.channels / STEP_LEN);
         block_bytes = (input_steps + p.shortcut_channels / STEP_LEN) * STEP_BYTES;
-        weights = global<const unsigned char>(p.weights)
-                  + static_cast<uint64_t>(place.first_channel / BLOCK_LEN) * block_bytes
-                  + begin * STEP_BYTES + place.first_channel % BLOCK_LEN * ROW_BYTES
-                  + threadIdx.x * CHUNK_BYTES;
+        weights = global<const unsigned char>(p.weights) +
+                  static_cast<uint64_t>(place.first_channel / BLOCK_LEN) * block_bytes +
+                  begin * STEP_BYTES + place.first_channel % BLOCK_LEN * ROW_BYTES +
+                  threadIdx.x * CHUNK_BYTES;
         if (begin < input_steps)
             enter_input(begin, input_steps);
         else
@@ -123,10 +122,10 @@ public:
     TWINSTREAM_DEVICE void copy_weights(uint32_t stage) {
         TWINSTREAM_UNROLL
         for (unsigned row = 0; row < Tile::N; row += ROW_STEP)
-            ptx::copy_async_16(stage + Tile::LEFT_BYTES + to + row * ROW_BYTES,
-                               weights + static_cast<uint64_t>(row / BLOCK_LEN) * block_bytes
-                                   + row % BLOCK_LEN * ROW_BYTES,
-                               CHUNK_BYTES);
+            ptx::cp_async_16(stage + Tile::A_BYTES + to + row * ROW_BYTES,
+                             weights + static_cast<uint64_t>(row / BLOCK_LEN) * block_bytes +
+                                 row % BLOCK_LEN * ROW_BYTES,
+                             CHUNK_BYTES);
         weights += STEP_BYTES;
     }
 
@@ -135,17 +134,16 @@ public:
         // All places first: copies are ordered, and each would wait for its own place to arrive.
         ConvRow places[Tile::M / ROW_STEP];
         TWINSTREAM_UNROLL
-        for (unsigned i = 0; i < Tile::M / ROW_STEP; ++i)
-            places[i] = rows[i * ROW_STEP];
+        for (unsigned i = 0; i < Tile::M / ROW_STEP; ++i) places[i] = rows[i * ROW_STEP];
         TWINSTREAM_UNROLL
         for (unsigned i = 0; i < Tile::M / ROW_STEP; ++i)
-            ptx::copy_async_16(stage + to + i * ROW_STEP * ROW_BYTES,
-                               input + static_cast<int64_t>(places[i].offset) * CHUNK_BYTES,
-                               places[i].valid & tap ? CHUNK_BYTES : 0);
+            ptx::cp_async_16(stage + to + i * ROW_STEP * ROW_BYTES,
+                             input + static_cast<int64_t>(places[i].offset) * CHUNK_BYTES,
+                             places[i].valid & tap ? CHUNK_BYTES : 0);
         advance();
     }
 
-private:
+   private:
     static constexpr unsigned ROW_STEP = Tile::THREADS / ROW_CHUNKS;
     // Output channels whose weights lie together, and the bytes of a step of them.
     static constexpr unsigned BLOCK_LEN = 64;
@@ -164,9 +162,9 @@ private:
         to_column = pixel_bytes;
         to_row = (width - static_cast<int32_t>(tap_columns)) * pixel_bytes;
         to_block = ROW_BYTES - static_cast<int32_t>(tap_rows) * width * pixel_bytes;
-        input = global<const unsigned char>(p.input) + threadIdx.x % ROW_CHUNKS * CHUNK_BYTES
-                + (p.tap_row_first + tap_row) * p.input_width * pixel_bytes
-                + (p.tap_column_first + tap_column) * pixel_bytes + step / taps * ROW_BYTES;
+        input = global<const unsigned char>(p.input) + threadIdx.x % ROW_CHUNKS * CHUNK_BYTES +
+                (p.tap_row_first + tap_row) * p.input_width * pixel_bytes +
+                (p.tap_column_first + tap_column) * pixel_bytes + step / taps * ROW_BYTES;
         steps_left = step_len - step;
     }
 
@@ -177,8 +175,8 @@ private:
         tap_row = tap_column = 0;
         to_column = ROW_BYTES;
         to_row = to_block = 0;
-        input = global<const unsigned char>(p.shortcut) + threadIdx.x % ROW_CHUNKS * CHUNK_BYTES
-                + step * ROW_BYTES;
+        input = global<const unsigned char>(p.shortcut) + threadIdx.x % ROW_CHUNKS * CHUNK_BYTES +
+                step * ROW_BYTES;
         steps_left = p.shortcut_channels / STEP_LEN - step;
     }
 
@@ -195,8 +193,7 @@ private:
                 input += to_block;
             }
         }
-        if (--steps_left == 0)
-            enter_shortcut(0);
+        if (--steps_left == 0) enter_shortcut(0);
     }
 
     const twinstream_conv_params &p;

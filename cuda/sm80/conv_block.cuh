@@ -1,5 +1,5 @@
-// What a block of a convolution does from start to end: fill the pipeline, multiply step after
-// step, add up slices of K where several blocks share a tile, add bias and residual, store.
+// What a block of a convolution does from start to end: prologue (the first copies), mainloop (step
+// after step of K), the sum of the slices of split-K, epilogue (bias, residual, ReLU), store.
 //
 // The pipeline keeps STAGES - 1 steps in flight. The tile of the residual is copied as if it were
 // one step more, so that it arrives while the last steps are multiplied; in the same place the
@@ -14,7 +14,7 @@
 namespace twinstream {
 
 // Byte offset of a chunk in the tile of residuals and results, M rows of N f16 values: permuted so
-// that the 4-byte accesses of a warp's sums (eight rows, one chunk) touch every bank once.
+// that the 4-byte accesses of a warp's accumulators (eight rows, one chunk) touch every bank once.
 template <class Tile>
 constexpr TWINSTREAM_DEVICE unsigned result_offset(unsigned row, unsigned chunk) {
     constexpr unsigned CHUNKS = Tile::N / CHUNK_LEN;
@@ -23,16 +23,16 @@ constexpr TWINSTREAM_DEVICE unsigned result_offset(unsigned row, unsigned chunk)
     return (row * CHUNKS + (chunk ^ row / (ROW_CHUNKS / PERMUTED) % PERMUTED)) * CHUNK_BYTES;
 }
 
-// Slice `index` of `len` of K: its first step.
+// The first step of slice `index` of split-K.
 TWINSTREAM_DEVICE uint32_t slice_begin(const twinstream_conv_params &p, uint32_t index) {
     const uint32_t steps =
         (p.tap_rows * p.tap_columns * p.channels + p.shortcut_channels) / STEP_LEN;
-    return steps * index / p.split_len;
+    return steps * index / p.split_k;
 }
 
 template <class Tile>
 class ConvBlock {
-public:
+   public:
     TWINSTREAM_DEVICE ConvBlock(const twinstream_conv_params &params, unsigned char *shared_memory)
         : p(params), shared(shared_memory), stages(ptx::shared_address(shared_memory)),
           place(ConvPlace::of_block<Tile>(params)) {}
@@ -47,23 +47,22 @@ public:
         ConvRow *const rows = reinterpret_cast<ConvRow *>(shared + ConvShared<Tile>::ROWS);
         locate_rows<Tile>(rows, p, place);
         ConvCopier<Tile> copier(p, place, rows, begin);
-        fill(copier, step_len);
-        Sums<Tile> sums{};
-        const uint32_t result_stage = multiply(sums, copier, step_len);
-        if (p.split_len > 1 && !reduce(sums))
-            return;
-        finish(sums, result_stage);
+        prologue(copier, step_len);
+        Accumulators<Tile> accumulators{};
+        const uint32_t result_stage = mainloop(accumulators, copier, step_len);
+        if (p.split_k > 1 && !reduce(accumulators)) return;
+        epilogue(accumulators, result_stage);
         store(result_stage);
     }
 
-private:
+   private:
     // Starts the first STAGES - 1 copies: weights and bias, which no kernel writes, before all
     // else.
-    TWINSTREAM_DEVICE void fill(ConvCopier<Tile> &copier, uint32_t step_len) {
+    TWINSTREAM_DEVICE void prologue(ConvCopier<Tile> &copier, uint32_t step_len) {
         if (threadIdx.x < Tile::N * sizeof(float) / CHUNK_BYTES)
-            ptx::copy_async_16(stages + ConvShared<Tile>::BIAS + threadIdx.x * CHUNK_BYTES,
-                               global<const float>(p.bias) + place.first_channel + threadIdx.x * 4,
-                               CHUNK_BYTES);
+            ptx::cp_async_16(stages + ConvShared<Tile>::BIAS + threadIdx.x * CHUNK_BYTES,
+                             global<const float>(p.bias) + place.first_channel + threadIdx.x * 4,
+                             CHUNK_BYTES);
         TWINSTREAM_ROLL
         for (uint32_t step = 0; step < Tile::STAGES - 1 && step < step_len; ++step)
             copier.copy_weights(stages + step * Tile::STAGE_BYTES);
@@ -76,38 +75,36 @@ private:
                 copier.copy_input(stages + step * Tile::STAGE_BYTES);
             else if (step == step_len)
                 copy_residual(stages + step * Tile::STAGE_BYTES);
-            ptx::copy_async_commit();
+            ptx::cp_async_commit();
         }
     }
 
     // Multiplies all steps; returns the stage that holds the residual and is free for the results.
-    TWINSTREAM_DEVICE uint32_t multiply(Sums<Tile> &sums, ConvCopier<Tile> &copier,
+    TWINSTREAM_DEVICE uint32_t mainloop(Accumulators<Tile> &accumulators, ConvCopier<Tile> &copier,
                                         uint32_t step_len) {
-        constexpr unsigned PARTS = STEP_LEN / MULTIPLY_LEN;
-        const Multiplier<Tile> multiplier;
+        constexpr unsigned PARTS = STEP_LEN / MMA_K;
+        const WarpMma<Tile> warp_mma;
         Fragments<Tile> fragments[2];
         uint32_t stage = stages, freed = stages + (Tile::STAGES - 1) * Tile::STAGE_BYTES;
-        ptx::copy_async_wait<Tile::STAGES - 2>();
+        ptx::cp_async_wait<Tile::STAGES - 2>();
         __syncthreads();
-        multiplier.load(fragments[0], stage, 0);
+        warp_mma.load(fragments[0], stage, 0);
         TWINSTREAM_ROLL
         for (uint32_t step = 0; step < step_len; ++step) {
             TWINSTREAM_UNROLL
             for (unsigned part = 0; part < PARTS; ++part) {
                 // The operands of the next part load while this one is multiplied.
                 if (part + 1 < PARTS) {
-                    multiplier.load(fragments[(part + 1) % 2], stage, part + 1);
+                    warp_mma.load(fragments[(part + 1) % 2], stage, part + 1);
                 } else {
                     freed = stage;
                     stage = next(stage);
-                    ptx::copy_async_wait<Tile::STAGES - 2>();
+                    ptx::cp_async_wait<Tile::STAGES - 2>();
                     __syncthreads();
-                    if (step + 1 < step_len)
-                        multiplier.load(fragments[0], stage, 0);
+                    if (step + 1 < step_len) warp_mma.load(fragments[0], stage, 0);
                 }
-                multiply_add(sums, fragments[part % 2]);
-                if (part == 0)
-                    copy_next(copier, step + Tile::STAGES - 1, step_len, freed);
+                mma(accumulators, fragments[part % 2]);
+                if (part == 0) copy_next(copier, step + Tile::STAGES - 1, step_len, freed);
             }
         }
         return stage;
@@ -127,7 +124,7 @@ private:
         } else if (step == step_len) {
             copy_residual(stage);
         }
-        ptx::copy_async_commit();
+        ptx::cp_async_commit();
     }
 
     static constexpr unsigned RESULT_CHUNKS = Tile::N / CHUNK_LEN;
@@ -136,58 +133,54 @@ private:
 
     // Distance from the output's first value to this thread's first chunk of the tile.
     TWINSTREAM_DEVICE uint64_t output_index() const {
-        return static_cast<uint64_t>(place.first_pixel + threadIdx.x / RESULT_CHUNKS)
-                   * p.output_channels
-               + place.first_channel + threadIdx.x % RESULT_CHUNKS * CHUNK_LEN;
+        return static_cast<uint64_t>(place.first_pixel + threadIdx.x / RESULT_CHUNKS) *
+                   p.output_channels +
+               place.first_channel + threadIdx.x % RESULT_CHUNKS * CHUNK_LEN;
     }
 
     TWINSTREAM_DEVICE void copy_residual(uint32_t stage) const {
-        if (p.residual == 0)
-            return;
+        if (p.residual == 0) return;
         const f16 *from = global<const f16>(p.residual) + output_index();
         TWINSTREAM_UNROLL
         for (unsigned i = 0; i < Tile::M / RESULT_ROW_STEP; ++i) {
             const unsigned row = threadIdx.x / RESULT_CHUNKS + i * RESULT_ROW_STEP;
             const bool inside = place.first_pixel + row < place.pixels;
-            ptx::copy_async_16(stage + result_offset<Tile>(row, threadIdx.x % RESULT_CHUNKS), from,
-                               inside ? CHUNK_BYTES : 0);
+            ptx::cp_async_16(stage + result_offset<Tile>(row, threadIdx.x % RESULT_CHUNKS), from,
+                             inside ? CHUNK_BYTES : 0);
             from += RESULT_ROW_STEP * p.output_channels;
         }
     }
 
-    // Leaves this block's sums to the block that comes last to the tile. In that block, replaces
-    // them by the total over all slices, added in the slices' order whoever comes last, and returns
-    // true.
-    TWINSTREAM_DEVICE bool reduce(Sums<Tile> &sums) const {
-        constexpr unsigned QUADS = Tile::MULTIPLIES_M * Tile::MULTIPLIES_N;
+    // Leaves this block's accumulators to the block that comes last to the tile. In that block,
+    // replaces them by the total over all slices, added in the slices' order whoever comes last,
+    // and returns true.
+    TWINSTREAM_DEVICE bool reduce(Accumulators<Tile> &accumulators) const {
+        constexpr unsigned QUADS = Tile::MMAS_M * Tile::MMAS_N;
         const uint32_t tile = blockIdx.y * gridDim.x + blockIdx.x;
-        float4 *const slices = global<float4>(p.partials)
-                               + static_cast<uint64_t>(tile) * p.split_len * QUADS * Tile::THREADS
-                               + threadIdx.x;
+        float4 *const slices = global<float4>(p.partials) +
+                               static_cast<uint64_t>(tile) * p.split_k * QUADS * Tile::THREADS +
+                               threadIdx.x;
         float4 *const mine = slices + static_cast<uint64_t>(blockIdx.z) * QUADS * Tile::THREADS;
         TWINSTREAM_UNROLL
         for (unsigned quad = 0; quad < QUADS; ++quad) {
-            const float(&from)[4] =
-                sums.values[quad / Tile::MULTIPLIES_N][quad % Tile::MULTIPLIES_N];
+            const float (&from)[4] = accumulators.values[quad / Tile::MMAS_N][quad % Tile::MMAS_N];
             mine[quad * Tile::THREADS] = make_float4(from[0], from[1], from[2], from[3]);
         }
-        if (!is_last(global<uint32_t>(p.arrivals) + tile))
-            return false;
-        sums = Sums<Tile>{};
+        if (!is_last_at(global<uint32_t>(p.semaphores) + tile)) return false;
+        accumulators = Accumulators<Tile>{};
         // So many quads at a time as registers hold while they are on their way.
         constexpr unsigned AT_ONCE = QUADS < 8 ? QUADS : 8;
         TWINSTREAM_UNROLL
         for (unsigned first = 0; first < QUADS; first += AT_ONCE) {
             TWINSTREAM_UNROLL_BY(2)
-            for (uint32_t slice = 0; slice < p.split_len; ++slice) {
+            for (uint32_t slice = 0; slice < p.split_k; ++slice) {
                 const float4 *const from =
                     slices + (static_cast<uint64_t>(slice) * QUADS + first) * Tile::THREADS;
                 TWINSTREAM_UNROLL
                 for (unsigned i = 0; i < AT_ONCE; ++i) {
-                    const float4 part = ptx::load_shared_with_blocks(from + i * Tile::THREADS);
+                    const float4 part = ptx::ld_global_cg(from + i * Tile::THREADS);
                     const unsigned quad = first + i;
-                    float(&to)[4] =
-                        sums.values[quad / Tile::MULTIPLIES_N][quad % Tile::MULTIPLIES_N];
+                    float (&to)[4] = accumulators.values[quad / Tile::MMAS_N][quad % Tile::MMAS_N];
                     to[0] += part.x;
                     to[1] += part.y;
                     to[2] += part.z;
@@ -198,36 +191,35 @@ private:
         return true;
     }
 
-    // Whether all other blocks of the tile have come here before; if so, sets the counter back.
-    TWINSTREAM_DEVICE bool is_last(uint32_t *arrivals) const {
-        uint32_t *const announcement =
-            reinterpret_cast<uint32_t *>(shared + ConvShared<Tile>::ANNOUNCEMENT);
+    // Whether all other blocks of the tile have come here before; if so, sets the semaphore back.
+    TWINSTREAM_DEVICE bool is_last_at(uint32_t *semaphore) const {
+        uint32_t *const flag = reinterpret_cast<uint32_t *>(shared + ConvShared<Tile>::FLAG);
         __syncthreads();
         if (threadIdx.x == 0) {
-            const bool last = ptx::arrive(arrivals) == p.split_len - 1;
-            if (last)
-                *arrivals = 0;
-            *announcement = last;
+            const bool last = ptx::arrive(semaphore) == p.split_k - 1;
+            if (last) *semaphore = 0;
+            *flag = last;
         }
         __syncthreads();
-        return *announcement != 0;
+        return *flag != 0;
     }
 
-    // Turns sums into results: bias, residual, ReLU, in f32 and rounded once.
-    TWINSTREAM_DEVICE void finish(const Sums<Tile> &sums, uint32_t result_stage) const {
-        const Multiplier<Tile> multiplier;
+    // Turns accumulators into results: bias, residual, ReLU, in f32 and rounded once.
+    TWINSTREAM_DEVICE void epilogue(const Accumulators<Tile> &accumulators,
+                                    uint32_t result_stage) const {
+        const WarpMma<Tile> warp_mma;
         const unsigned lane = threadIdx.x % WARP_LEN, group = lane / 4, pair = lane % 4;
         const float *const bias = reinterpret_cast<const float *>(shared + ConvShared<Tile>::BIAS);
         unsigned char *const results = shared + (result_stage - stages);
         const float lowest = p.relu ? 0.0f : -INFINITY;
         TWINSTREAM_UNROLL
-        for (unsigned j = 0; j < Tile::MULTIPLIES_N; ++j) {
-            const unsigned column = multiplier.column + j * 8;
+        for (unsigned j = 0; j < Tile::MMAS_N; ++j) {
+            const unsigned column = warp_mma.column + j * 8;
             const float2 shift = *reinterpret_cast<const float2 *>(bias + column + 2 * pair);
             TWINSTREAM_UNROLL
-            for (unsigned i = 0; i < Tile::MULTIPLIES_M * 2; ++i) {
-                const unsigned row = multiplier.row + i * 8 + group;
-                const float *const sum = sums.values[i / 2][j] + i % 2 * 2;
+            for (unsigned i = 0; i < Tile::MMAS_M * 2; ++i) {
+                const unsigned row = warp_mma.row + i * 8 + group;
+                const float *const sum = accumulators.values[i / 2][j] + i % 2 * 2;
                 uint32_t *const result = reinterpret_cast<uint32_t *>(
                     results + result_offset<Tile>(row, column / CHUNK_LEN) + pair * 4);
                 const uint32_t added = p.residual == 0 ? 0 : *result;

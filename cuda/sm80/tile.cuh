@@ -1,7 +1,7 @@
 // A block's share of a matrix product: the tile's sizes, where its operands lie in shared memory,
 // and the multiplication of one stage by tensor cores.
 //
-// A stage holds 64 values of K for M rows of the left operand and N rows of the right one, both
+// A stage holds 64 values of K for M rows of A and N rows of B, both
 // K-major: a row is 128 bytes, all banks of shared memory once. Its eight 16-byte chunks are
 // permuted by chunk ^ (row % 8), so that eight rows at the same chunk (what ldmatrix reads at a
 // time) as well as eight chunks of the same row (what copies write at a time) touch every bank
@@ -18,7 +18,7 @@ constexpr unsigned STEP_LEN = 64;
 constexpr unsigned ROW_BYTES = 128;
 constexpr unsigned ROW_CHUNKS = ROW_BYTES / CHUNK_BYTES;
 // Values of K that one matrix instruction takes.
-constexpr unsigned MULTIPLY_LEN = 16;
+constexpr unsigned MMA_K = 16;
 
 // Byte offset of a chunk within operand rows of ROW_BYTES.
 constexpr TWINSTREAM_DEVICE unsigned operand_offset(unsigned row, unsigned chunk) {
@@ -36,9 +36,9 @@ struct Tile {
     static constexpr unsigned WARP_M = M / WARPS_M_;
     static constexpr unsigned WARP_N = N / WARPS_N_;
     // Matrix instructions a warp and 16 of K: each 16 rows by 8 columns.
-    static constexpr unsigned MULTIPLIES_M = WARP_M / 16;
-    static constexpr unsigned MULTIPLIES_N = WARP_N / 8;
-    static constexpr unsigned LEFT_BYTES = M * ROW_BYTES;
+    static constexpr unsigned MMAS_M = WARP_M / 16;
+    static constexpr unsigned MMAS_N = WARP_N / 8;
+    static constexpr unsigned A_BYTES = M * ROW_BYTES;
     static constexpr unsigned STAGE_BYTES = (M + N) * ROW_BYTES;
 
     static_assert(WARP_M % 16 == 0 && WARP_N % 16 == 0, "ldmatrix loads 16 rows at a time");
@@ -46,65 +46,63 @@ struct Tile {
     static_assert(STAGES >= 2, "one stage is multiplied while others fill");
 };
 
-// What a warp multiplies at a time, and what it sums up.
+// What a warp multiplies at a time, and what it adds up.
 template <class Tile>
 struct Fragments {
-    uint32_t left[Tile::MULTIPLIES_M][4];
+    uint32_t a[Tile::MMAS_M][4];
     // Two neighbouring groups of 8 columns each.
-    uint32_t right[Tile::MULTIPLIES_N / 2][4];
+    uint32_t b[Tile::MMAS_N / 2][4];
 };
 
 // sum[i][j] is the warp's 16 x 8 outputs at row 16 i and column 8 j, laid out as ptx/mma.cuh says.
 template <class Tile>
-struct Sums {
-    float values[Tile::MULTIPLIES_M][Tile::MULTIPLIES_N][4];
+struct Accumulators {
+    float values[Tile::MMAS_M][Tile::MMAS_N][4];
 };
 
 // Where a lane reads its rows of a stage, and what of the tile its warp computes.
 template <class Tile>
-struct Multiplier {
+struct WarpMma {
     // First row and column of the warp within the tile.
     unsigned row;
     unsigned column;
-    uint32_t left_offset;
-    uint32_t right_offset;
+    uint32_t a_offset;
+    uint32_t b_offset;
 
-    TWINSTREAM_DEVICE Multiplier() {
+    TWINSTREAM_DEVICE WarpMma() {
         const unsigned lane = threadIdx.x % WARP_LEN, warp = threadIdx.x / WARP_LEN;
         row = warp % Tile::WARPS_M * Tile::WARP_M;
         column = warp / Tile::WARPS_M * Tile::WARP_N;
         // Lanes 0-15 name the 16 rows at the first 8 of K, lanes 16-31 the same at the next 8.
-        left_offset = operand_offset(row + lane % 16, lane / 16);
+        a_offset = operand_offset(row + lane % 16, lane / 16);
         // Lanes 0-7 name 8 columns at the first 8 of K, 8-15 at the next 8, 16-31 the next 8
         // columns.
-        right_offset =
-            Tile::LEFT_BYTES + operand_offset(column + lane % 8 + lane / 16 * 8, lane / 8 % 2);
+        b_offset = Tile::A_BYTES + operand_offset(column + lane % 8 + lane / 16 * 8, lane / 8 % 2);
     }
 
     // Loads the operands of 16 of the stage's values of K, the part_index-th.
     TWINSTREAM_DEVICE void load(Fragments<Tile> &to, uint32_t stage, unsigned part_index) const {
         // The chunk's number is even at part 0, so stepping to another part flips bits 5 and 6
         // alone: it commutes with the permutation.
-        const uint32_t left = stage + (left_offset ^ part_index * 2 * CHUNK_BYTES);
-        const uint32_t right = stage + (right_offset ^ part_index * 2 * CHUNK_BYTES);
+        const uint32_t a = stage + (a_offset ^ part_index * 2 * CHUNK_BYTES);
+        const uint32_t b = stage + (b_offset ^ part_index * 2 * CHUNK_BYTES);
         TWINSTREAM_UNROLL
-        for (unsigned i = 0; i < Tile::MULTIPLIES_M; ++i)
-            ptx::load_matrix_x4(to.left[i], left + i * 16 * ROW_BYTES);
+        for (unsigned i = 0; i < Tile::MMAS_M; ++i)
+            ptx::ldmatrix_x4(to.a[i], a + i * 16 * ROW_BYTES);
         TWINSTREAM_UNROLL
-        for (unsigned j = 0; j < Tile::MULTIPLIES_N / 2; ++j)
-            ptx::load_matrix_x4(to.right[j], right + j * 16 * ROW_BYTES);
+        for (unsigned j = 0; j < Tile::MMAS_N / 2; ++j)
+            ptx::ldmatrix_x4(to.b[j], b + j * 16 * ROW_BYTES);
     }
 };
 
 template <class Tile>
-TWINSTREAM_DEVICE void multiply_add(Sums<Tile> &sums, const Fragments<Tile> &of) {
+TWINSTREAM_DEVICE void mma(Accumulators<Tile> &accumulators, const Fragments<Tile> &of) {
     TWINSTREAM_UNROLL
-    for (unsigned i = 0; i < Tile::MULTIPLIES_M; ++i) {
+    for (unsigned i = 0; i < Tile::MMAS_M; ++i) {
         TWINSTREAM_UNROLL
-        for (unsigned j = 0; j < Tile::MULTIPLIES_N; ++j) {
-            const uint32_t(&right)[4] = of.right[j / 2];
-            ptx::multiply_add_16x8x16(sums.values[i][j], of.left[i], right[j % 2 * 2],
-                                      right[j % 2 * 2 + 1]);
+        for (unsigned j = 0; j < Tile::MMAS_N; ++j) {
+            const uint32_t (&b)[4] = of.b[j / 2];
+            ptx::mma_m16n8k16(accumulators.values[i][j], of.a[i], b[j % 2 * 2], b[j % 2 * 2 + 1]);
         }
     }
 }

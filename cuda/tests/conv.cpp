@@ -1,5 +1,5 @@
 // The convolutions against a scalar reference in double precision: sizes around every edge of every
-// tile, strides, taps that only see padding, residual, projection shortcut, slices of K, short
+// tile, strides, taps that only see padding, residual, projection shortcut, split-K, short
 // batches.
 
 #include <algorithm>
@@ -34,7 +34,7 @@ struct Case {
     bool residual, relu;
     // 0: no shortcut.
     unsigned shortcut_channels, shortcut_stride;
-    unsigned split_len;
+    unsigned split_k;
     Data data;
 
     unsigned padding() const { return kernel / 2; }
@@ -47,7 +47,7 @@ struct Case {
                       entry.name, data == Data::integers ? "integers" : "reals", len, bucket,
                       height, width, channels, outputs, kernel, stride,
                       residual ? ", residual" : "", relu ? ", relu" : "", shortcut_channels,
-                      shortcut_stride, split_len);
+                      shortcut_stride, split_k);
         return line;
     }
 };
@@ -72,7 +72,7 @@ struct Conv {
     std::vector<std::uint16_t> filter, shortcut_filter, residual;
     Buffer<std::uint16_t> input, shortcut, packed, output;
     Buffer<float> bias, partials;
-    Buffer<std::uint32_t> arrivals;
+    Buffer<std::uint32_t> semaphores;
     Batch batch;
     unsigned grid_x, grid_y;
 
@@ -85,7 +85,7 @@ struct Conv {
                            1.0f)),
           shortcut(random_f16(random, shortcut_len(), c.data, 1.0f)),
           packed(std::size_t{c.outputs} * k_len()), output(output_len(c.bucket)),
-          bias(random_f32(random, c.outputs, c.data, 1.0f)), partials(0), arrivals(0),
+          bias(random_f32(random, c.outputs, c.data, 1.0f)), partials(0), semaphores(0),
           batch(c.len, 0) {
         grid_x = (c.bucket * c.out(c.height) * c.out(c.width) + c.entry.m - 1) / c.entry.m;
         grid_y = c.outputs / c.entry.n;
@@ -147,14 +147,15 @@ struct Conv {
             std::copy(residual.begin(), residual.end(), output.values());
             p.residual = output.address();
         }
-        if (c.shortcut_channels != 0) p.shortcut = shortcut.address();
-        if (c.split_len > 1) {
+        if (c.shortcut_channels != 0)
+            p.shortcut = shortcut.address();
+        if (c.split_k > 1) {
             const std::size_t tiles = std::size_t{grid_x} * grid_y;
-            partials = Buffer<float>(tiles * c.split_len * c.entry.m * c.entry.n);
-            arrivals = Buffer<std::uint32_t>(tiles);
-            std::fill_n(arrivals.values(), tiles, 0u);
+            partials = Buffer<float>(tiles * c.split_k * c.entry.m * c.entry.n);
+            semaphores = Buffer<std::uint32_t>(tiles);
+            std::fill_n(semaphores.values(), tiles, 0u);
             p.partials = partials.address();
-            p.arrivals = arrivals.address();
+            p.semaphores = semaphores.address();
         }
         p.input_height = c.height;
         p.input_width = c.width;
@@ -173,7 +174,7 @@ struct Conv {
         p.shortcut_channels = c.shortcut_channels;
         p.shortcut_stride = c.shortcut_stride;
         p.relu = c.relu;
-        p.split_len = c.split_len;
+        p.split_k = c.split_k;
     }
 
     Sum reference(unsigned image, unsigned y, unsigned x, unsigned o, std::size_t index) const {
@@ -224,15 +225,16 @@ struct Conv {
                                   f16_error(value));
         }
         worst.require(c.text());
-        if (!output.untouched(output_len(c.len))) fail(c.text() + ": wrote beyond the batch");
-        for (std::size_t i = 0; i < arrivals.len(); ++i)
-            if (arrivals[i] != 0)
+        if (!output.untouched(output_len(c.len)))
+            fail(c.text() + ": wrote beyond the batch");
+        for (std::size_t i = 0; i < semaphores.len(); ++i)
+            if (semaphores[i] != 0)
                 fail(c.text() + ": counter " + std::to_string(i) + " was not set back");
         return worst.ratio;
     }
 
     double run() const {
-        launch(c.entry.name, grid_x, grid_y, c.split_len, c.entry.threads, c.entry.shared_bytes, p,
+        launch(c.entry.name, grid_x, grid_y, c.split_k, c.entry.threads, c.entry.shared_bytes, p,
                batch, c.text());
         return compare();
     }
@@ -299,7 +301,7 @@ Case random_case(Random &random) {
     c.shortcut_channels = random.below(3) * 64;
     c.shortcut_stride = random.below(2) + 1;
     const unsigned taps = taps_in_use(c, c.height)[1] * taps_in_use(c, c.width)[1];
-    c.split_len =
+    c.split_k =
         random.below(2) ? 1 : random.below((taps * c.channels + c.shortcut_channels) / 64) + 1;
     c.data = random.below(2) ? Data::integers : Data::reals;
     return c;

@@ -458,7 +458,7 @@ unsafe fn handling(options: *const layout::RequestOptions) -> Outcome<(RequestOp
     };
     let deadline = open::duration(options.deadline_after_ns)
         .and_then(|after| Instant::now().checked_add(after));
-    Ok((RequestOptions { deadline, priority }, notice))
+    Ok((RequestOptions::default().deadline(deadline).priority(priority), notice))
 }
 
 #[unsafe(no_mangle)]

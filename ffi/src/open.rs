@@ -1,6 +1,6 @@
 //! From the options of the header to a running engine.
 //!
-//! Invariant: an engine stands complete or not at all. The one place that knows the backends.
+//! Invariant: an engine stands complete or not at all. Knows which backends C has, not how one is opened.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
@@ -12,10 +12,9 @@ use std::time::Duration;
 use crate::layout::{self, Options};
 use crate::requests::Requests;
 use crate::status::{Failed, Outcome, Status};
-use twinstream::backend::cpu::{Cpu, CpuDevice, CpuOptions};
 #[cfg(feature = "cuda")]
-use twinstream::backend::cuda::{CudaDevice, CudaOptions, Tuning};
-use twinstream::backend::{Backend, Geometry, Null};
+use twinstream::backend::cuda::Tuning;
+use twinstream::backend::{Backend, BackendSpec, Geometry, OpenOptions};
 use twinstream::engine::{Engine, EngineOptions};
 use twinstream::model::{Answer, Model};
 use twinstream::ring::Memory;
@@ -23,9 +22,6 @@ use twinstream::sched::PolicySpec;
 
 /// A core that stands for none.
 const NO_CORE: i32 = -1;
-/// An image of the network that the repository carries.
-const NULL_IMAGE_BYTES: u64 = 32 * 32 * 3;
-const NULL_RESULT_LEN: u64 = 10;
 /// A larger image and a longer result than any network's.
 const NULL_IMAGE_BYTES_MAX: u64 = 1 << 28;
 const NULL_RESULT_LEN_MAX: u64 = 1 << 20;
@@ -51,11 +47,7 @@ pub(crate) struct Texts<'a> {
 /// Which backend, and what it is opened with.
 pub(crate) enum BackendOptions<'a> {
     Cpu(layout::CpuOptions),
-    #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "the GPU's"))]
-    Cuda {
-        device: Option<&'a CStr>,
-        tuning_path: Option<&'a CStr>,
-    },
+    Cuda { device: Option<&'a CStr>, tuning_path: Option<&'a CStr> },
     Null(layout::NullOptions),
 }
 
@@ -94,38 +86,50 @@ pub(crate) fn open(
     let engine_options = engine_options(options, texts)?;
     match backend {
         BackendOptions::Cpu(cpu_options) => {
-            let (model, size) = model(options, texts)?;
-            let threads = CpuOptions::for_model(&model).threads;
-            let cpu_options = CpuOptions {
-                threads: or(cpu_options.thread_len, threads),
-                height: size.0,
-                width: size.1,
-            };
-            let device = CpuDevice::answering(Cpu::new(&model, &cpu_options)?, answer(options))?;
-            Live::start(device, &engine_options, mark, (size, labels(&model)))
+            let open = OpenOptions::default().threads(given(cpu_options.thread_len));
+            network(&BackendSpec::Cpu, open, (options, texts), &engine_options, mark)
         }
-        #[cfg(feature = "cuda")]
         BackendOptions::Cuda { device, tuning_path } => {
-            let (model, size) = model(options, texts)?;
-            let own = CudaOptions::for_model(&model);
-            let cuda_options = CudaOptions {
-                device: device.map_or(Ok(own.device), |text| text.to_string_lossy().parse())?,
-                tuning: tuning_path.map_or_else(Tuning::stored, |file| Tuning::load(path(file)))?,
-                height: size.0,
-                width: size.1,
-                answer: answer(options),
-                ..own
-            };
-            let device = CudaDevice::new(&model, &cuda_options)?;
-            Live::start(device, &engine_options, mark, (size, labels(&model)))
-        }
-        #[cfg(not(feature = "cuda"))]
-        BackendOptions::Cuda { .. } => {
-            let text = "this library was built without the CUDA backend";
-            Err(Failed::new(Status::Unsupported, text))
+            let spec = BackendSpec::Cuda { index: None };
+            let open = cuda(*device, *tuning_path)?;
+            network(&spec, open, (options, texts), &engine_options, mark)
         }
         BackendOptions::Null(null_options) => null(options, null_options, &engine_options, mark),
     }
+}
+
+fn network(
+    spec: &BackendSpec,
+    open: OpenOptions,
+    (options, texts): (&Options, &Texts<'_>),
+    engine_options: &EngineOptions,
+    mark: u16,
+) -> Outcome<Live> {
+    let weights = texts.weights_path.map(path).ok_or_else(|| {
+        Failed::new(Status::Null, "weights_path is NULL: name a safetensors file")
+    })?;
+    let model = Model::load(weights, texts.config_path.map(path))?;
+    let labels = (0..model.class_count()).map(|index| model.label(index)).collect();
+    let height = given(options.height).unwrap_or(model.config().height);
+    let width = given(options.width).unwrap_or(model.config().width);
+    let open = open.size(Some((height, width))).answer(answer(options));
+    let backend = spec.open(Some(&model), &open)?;
+    Live::start(backend, engine_options, mark, ((height, width), labels))
+}
+
+#[cfg(feature = "cuda")]
+fn cuda(device: Option<&CStr>, tuning_path: Option<&CStr>) -> Outcome<OpenOptions> {
+    let open = OpenOptions::default();
+    let device = device.map_or(Ok(open.device), |text| text.to_string_lossy().parse())?;
+    let tuning = tuning_path.map_or_else(Tuning::stored, |file| Tuning::load(path(file)))?;
+    Ok(open.device(device).tuning(tuning))
+}
+
+/// Not in this build.
+#[cfg(not(feature = "cuda"))]
+fn cuda(_: Option<&CStr>, _: Option<&CStr>) -> Outcome<OpenOptions> {
+    let text = "this library was built without the CUDA backend";
+    Err(Failed::new(Status::Unsupported, text))
 }
 
 fn null(
@@ -140,21 +144,18 @@ fn null(
             options.top_k
         )));
     }
+    let open = OpenOptions::default();
+    let (image_bytes, result_len) = (null_options.image_bytes, null_options.result_len);
+    let image_bytes = null_size(image_bytes, NULL_IMAGE_BYTES_MAX, "image_bytes")?;
+    let result_len = null_size(result_len, NULL_RESULT_LEN_MAX, "result_len")?;
     let geometry = Geometry {
-        image_bytes: null_size(
-            null_options.image_bytes,
-            (NULL_IMAGE_BYTES, NULL_IMAGE_BYTES_MAX),
-            "image_bytes",
-        )?,
-        result_len: null_size(
-            null_options.result_len,
-            (NULL_RESULT_LEN, NULL_RESULT_LEN_MAX),
-            "result_len",
-        )?,
+        image_bytes: image_bytes.unwrap_or(open.geometry.image_bytes),
+        result_len: result_len.unwrap_or(open.geometry.result_len),
         batch_len_max: engine_options.batch_len_max,
     };
+    let backend = BackendSpec::Null.open(None, &open.geometry(geometry))?;
     let labels = (0..geometry.result_len).map(|index| format!("class {index}")).collect();
-    Live::start(Null::new(geometry), engine_options, mark, ((0, 0), labels))
+    Live::start(backend, engine_options, mark, ((0, 0), labels))
 }
 
 impl Live {
@@ -199,21 +200,20 @@ fn engine_options(options: &Options, texts: &Texts<'_>) -> Outcome<EngineOptions
             .parse()
             .map_err(|error: twinstream::sched::PolicyError| argument(error.to_string()))?,
     };
-    Ok(EngineOptions {
-        policy,
-        slot_len: size(options.slot_len, "slot_len")?,
-        batch_len_max: size(options.batch_len_max, "batch_len_max")?,
-        latency_bound: duration(options.latency_bound_ns),
-        spin: Duration::from_nanos(options.spin_ns),
-        core: match options.core {
+    Ok(EngineOptions::default()
+        .policy(policy)
+        .slot_len(size(options.slot_len, "slot_len")?)
+        .batch_len_max(size(options.batch_len_max, "batch_len_max")?)
+        .latency_bound(duration(options.latency_bound_ns))
+        .spin(Duration::from_nanos(options.spin_ns))
+        .core(match options.core {
             NO_CORE => None,
             core => Some(usize::try_from(core).map_err(|_| argument(format!("no core {core}")))?),
-        },
-        stall_timeout: Duration::from_nanos(options.stall_timeout_ns),
-        memory_weakest: memory.ok_or_else(|| {
+        })
+        .stall_timeout(Duration::from_nanos(options.stall_timeout_ns))
+        .memory_weakest(memory.ok_or_else(|| {
             argument(format!("{} is no TWINSTREAM_MEMORY_", options.memory_weakest))
-        })?,
-    })
+        })?))
 }
 
 /// None for zero.
@@ -221,24 +221,9 @@ pub(crate) fn duration(ns: u64) -> Option<Duration> {
     (ns > 0).then(|| Duration::from_nanos(ns))
 }
 
-/// The network, and height and width of its images.
-fn model(options: &Options, texts: &Texts<'_>) -> Outcome<(Model, (usize, usize))> {
-    let weights = texts.weights_path.map(path).ok_or_else(|| {
-        Failed::new(Status::Null, "weights_path is NULL: name a safetensors file")
-    })?;
-    let model = Model::load(weights, texts.config_path.map(path))?;
-    let config = model.config();
-    let size = (or(options.height, config.height), or(options.width, config.width));
-    Ok((model, size))
-}
-
-fn labels(model: &Model) -> Vec<String> {
-    (0..model.class_count()).map(|index| model.label(index)).collect()
-}
-
-/// `own` for zero.
-fn or(value: u32, own: usize) -> usize {
-    if value > 0 { value as usize } else { own }
+/// None for zero.
+fn given(value: u32) -> Option<usize> {
+    (value > 0).then_some(value as usize)
 }
 
 fn answer(options: &Options) -> Answer {
@@ -256,12 +241,12 @@ fn size(value: u64, name: &str) -> Outcome<usize> {
     usize::try_from(value).map_err(|_| argument(format!("{name} is {value}: too large")))
 }
 
-/// A size of the null backend, the default for zero.
-fn null_size(value: u64, (default, max): (u64, u64), name: &str) -> Outcome<usize> {
+/// A size of the null backend, none for zero.
+fn null_size(value: u64, max: u64, name: &str) -> Outcome<Option<usize>> {
     if value > max {
         return Err(argument(format!("{name} is {value}: must be at most {max}")));
     }
-    size(if value > 0 { value } else { default }, name)
+    Ok(if value > 0 { Some(size(value, name)?) } else { None })
 }
 
 fn argument(text: String) -> Failed {

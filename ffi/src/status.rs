@@ -91,6 +91,8 @@ impl From<Refused> for Failed {
                 Status::State,
                 "another process made the engine: create engines after forking",
             ),
+            // None yet; each gets a status with its name.
+            other => Self::new(Status::State, other.to_string()),
         }
     }
 }
@@ -104,6 +106,8 @@ impl From<Failure> for Failed {
             Failure::Failed => Self::new(Status::Failed, "the device failed"),
             Failure::DeviceLost => Self::new(Status::DeviceLost, "the device is lost"),
             Failure::ShutDown => Self::new(Status::ShutDown, "the engine was shut down"),
+            // None yet; each gets a status with its name.
+            other => Self::new(Status::Failed, other.to_string()),
         }
     }
 }

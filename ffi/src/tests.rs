@@ -188,7 +188,7 @@ impl Backend for Breaks {
 fn break_device(is_panic: bool, expected: &str) {
     let geometry = Geometry { image_bytes: 10, result_len: 2, batch_len_max: 4 };
     let device = Breaks { null: Null::new(geometry), is_panic, upload_len: 0 };
-    let options = EngineOptions { slot_len: 4, ..EngineOptions::default() };
+    let options = EngineOptions::default().slot_len(4);
     let engine =
         registry::create(|mark| Live::start(device, &options, mark, ((0, 0), Vec::new()))).unwrap();
     let status =

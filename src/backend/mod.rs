@@ -9,12 +9,18 @@ pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 mod null;
+mod open;
+#[cfg(feature = "sim")]
+mod simulated;
 
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::task::Waker;
 
 pub use null::Null;
+pub use open::{BackendSpec, OpenOptions};
+#[cfg(feature = "sim")]
+pub use simulated::SimulatedDevice;
 
 use crate::error::Result;
 use crate::ring::{Lease, Ring, Run, Slot};
@@ -60,6 +66,7 @@ impl<T: Send> Images for Ring<T> {
 }
 
 /// What a backend is given before its first work.
+#[non_exhaustive]
 pub struct Attachment {
     /// Where the images of slots are read.
     pub images: Arc<dyn Images>,
@@ -76,9 +83,29 @@ pub struct Attachment {
     pub waker: Waker,
 }
 
+impl Attachment {
+    /// Of the images in a ring. `batch_len_max`, `depth` and `waker` are as the fields say.
+    pub fn new<T: Send + 'static>(
+        images: &Ring<T>,
+        batch_len_max: usize,
+        depth: usize,
+        waker: Waker,
+    ) -> Self {
+        Self {
+            slot_len: images.slot_len() as usize,
+            stride_bytes: images.stride_bytes(),
+            images: Arc::new(images.clone()),
+            batch_len_max,
+            depth,
+            waker,
+        }
+    }
+}
+
 /// Why a stage did not complete.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
+#[non_exhaustive]
 pub struct Fault {
     /// The device is gone for good; otherwise only this piece of work is.
     pub is_lost: bool,
@@ -148,4 +175,46 @@ pub trait Backend: Send {
     /// The thread that polls is about to sleep and wants to be woken when work ends, as by a waker
     /// of [`Attachment`]. A backend that wakes it at every end has nothing to do.
     fn before_sleep(&mut self) {}
+}
+
+impl<B: Backend + ?Sized> Backend for Box<B> {
+    fn geometry(&self) -> Geometry {
+        (**self).geometry()
+    }
+
+    fn with_host_memory(&self, make: &mut dyn FnMut()) {
+        (**self).with_host_memory(make);
+    }
+
+    fn attach(&mut self, attachment: Attachment) -> Result<()> {
+        (**self).attach(attachment)
+    }
+
+    fn upload(&mut self, slots: &mut Vec<Slot>) {
+        (**self).upload(slots);
+    }
+
+    fn compute(&mut self, slots: &[u32]) {
+        (**self).compute(slots);
+    }
+
+    fn download(&mut self, slots: &[u32], results: &mut Vec<ResultSlot>) {
+        (**self).download(slots, results);
+    }
+
+    fn poll_upload(&mut self, slots: &mut Vec<Slot>) -> Option<Completion> {
+        (**self).poll_upload(slots)
+    }
+
+    fn poll_compute(&mut self) -> Option<Completion> {
+        (**self).poll_compute()
+    }
+
+    fn poll_download(&mut self, results: &mut Vec<ResultSlot>) -> Option<Completion> {
+        (**self).poll_download(results)
+    }
+
+    fn before_sleep(&mut self) {
+        (**self).before_sleep();
+    }
 }

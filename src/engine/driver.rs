@@ -184,17 +184,15 @@ fn prepare(
     images: &mut Consumer<Request>,
     (options, batch_len_max): (&EngineOptions, usize),
 ) -> Result<Stages<Line>> {
-    backend.attach(Attachment {
-        images: Arc::new(shared.images.clone()),
-        slot_len: options.slot_len,
-        stride_bytes: shared.images.stride_bytes(),
-        batch_len_max,
-        depth: Scheduler::DEPTH,
-        waker: Waker::from(Arc::new(Unpark(thread::current()))),
-    })?;
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let depth = Scheduler::DEPTH;
+    backend.attach(Attachment::new(&shared.images, batch_len_max, depth, waker))?;
     // After the backend has started its threads, which would inherit it.
     if let Some(core) = options.core {
         pin::pin(core)?;
+    }
+    if let Some(lines) = options.costs {
+        return Ok(lines);
     }
     calibrate(backend, shared, images, batch_len_max, options.stall_timeout).map_err(|fault| {
         Error::new(Kind::Device, format!("calibration: {fault}")).with_source(fault)

@@ -5,13 +5,23 @@
 use std::time::{Duration, Instant};
 
 use crate::ring::Memory;
-use crate::sched::{PolicySpec, Priority};
+use crate::sched::{Line, PolicySpec, Priority, Stages};
+use crate::setters::setters;
 
 /// Slots at most: their results, twice as many, fit the largest ring.
 pub(super) const SLOT_LEN_MAX: usize = 32_768;
 
 /// How an [`Engine`](super::Engine) runs.
+///
+/// ```
+/// use twinstream::engine::EngineOptions;
+/// use twinstream::sched::PolicySpec;
+///
+/// let options = EngineOptions::default().policy(PolicySpec::Jit).slot_len(64);
+/// assert_eq!(options.slot_len, 64);
+/// ```
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct EngineOptions {
     /// How batches are chosen, unless
     /// [`Engine::start_with_policy`](super::Engine::start_with_policy) says otherwise.
@@ -37,7 +47,21 @@ pub struct EngineOptions {
     pub stall_timeout: Duration,
     /// The weakest memory to accept for images and results.
     pub memory_weakest: Memory,
+    /// What the stages cost at first; none: measured as the engine starts, by 36 images at most.
+    pub costs: Option<Stages<Line>>,
 }
+
+setters!(EngineOptions {
+    policy: PolicySpec,
+    slot_len: usize,
+    batch_len_max: usize,
+    latency_bound: Option<Duration>,
+    spin: Duration,
+    core: Option<usize>,
+    stall_timeout: Duration,
+    memory_weakest: Memory,
+    costs: Option<Stages<Line>>,
+});
 
 impl Default for EngineOptions {
     fn default() -> Self {
@@ -52,12 +76,14 @@ impl Default for EngineOptions {
             core: None,
             stall_timeout: Duration::from_secs(30),
             memory_weakest: Memory::Plain,
+            costs: None,
         }
     }
 }
 
 /// What a request asks for beyond its result.
 #[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
 pub struct RequestOptions {
     /// When the result must be there.
     pub deadline: Option<Instant>,
@@ -65,8 +91,11 @@ pub struct RequestOptions {
     pub priority: Priority,
 }
 
+setters!(RequestOptions { deadline: Option<Instant>, priority: Priority });
+
 /// Why a request was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
 pub enum Refused {
     /// Every slot for images or results is in use: shed load, or retry later.
     #[error("every slot is in use")]
@@ -92,6 +121,7 @@ impl Refused {
 
 /// Why an accepted request has no result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
 pub enum Failure {
     /// Too much was ahead of it as it arrived: it would have missed its deadline.
     #[error("the deadline cannot be met")]

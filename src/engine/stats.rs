@@ -10,6 +10,7 @@ use crate::sched::{Line, Reason, Scheduler, Stage, Stages};
 
 /// How often leases and commits were refused, by reason; these requests are not among the accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Refusals {
     /// As [`Refused::Full`].
     pub full: u64,
@@ -23,6 +24,7 @@ pub struct Refusals {
 
 /// Counts since the start, and the present state. At most about a millisecond old.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Stats {
     /// Requests whose commit succeeded and that the scheduling thread has seen.
     pub accepted: u64,

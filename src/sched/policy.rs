@@ -21,6 +21,7 @@ pub use spec::{Parameter, PolicyError, PolicySpec, PolicyWords};
 
 /// Why a batch or an upload went when it did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Reason {
     /// It reached the length that was wanted.
     Full,
@@ -86,6 +87,7 @@ impl Decision {
 
 /// What a policy is shown. Times are nanoseconds of the caller's clock.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct View<'a> {
     /// The present moment.
     pub now_ns: u64,
@@ -135,6 +137,7 @@ impl View<'_> {
 
 /// A batch whose results have reached the host.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct FinishedBatch {
     /// Images in it.
     pub batch_len: usize,

@@ -21,9 +21,9 @@ fn concurrent_producers_get_their_own_logits() {
     let (pixels, expected) = (u8_tensor(&file, "cifar_pixels"), f32_tensor(&file, "cifar_logits"));
     let model = cifar_model();
     for policy in [PolicySpec::Stream, PolicySpec::Jit, PolicySpec::Serial] {
-        let options = CpuOptions { threads: 2, ..CpuOptions::for_model(&model) };
+        let options = CpuOptions::for_model(&model).threads(2);
         let device = CpuDevice::new(Cpu::new(&model, &options).unwrap());
-        let options = EngineOptions { policy, slot_len: 16, ..EngineOptions::default() };
+        let options = EngineOptions::default().policy(policy).slot_len(16);
         let engine = Engine::start(device, &options).unwrap();
         let image_bytes = engine.geometry().image_bytes;
         let image_len = pixels.len() / image_bytes;

@@ -16,7 +16,7 @@ const GEOMETRY: Geometry = Geometry { image_bytes: 100, result_len: 3, batch_len
 
 /// Statistics after `request_len` requests, one of which is cancelled or completed.
 fn served(request_len: usize) -> Stats {
-    let options = EngineOptions { slot_len: 64, ..EngineOptions::default() };
+    let options = EngineOptions::default().slot_len(64);
     let engine = Engine::start(Null::new(GEOMETRY), &options).unwrap();
     let image = vec![1; GEOMETRY.image_bytes];
     for _ in 0..request_len {
@@ -146,14 +146,11 @@ fn the_parts_of_the_latency_add_up() {
 #[test]
 fn callbacks_and_late_answers_are_counted() {
     const HELD: Duration = Duration::from_millis(60);
-    let options = EngineOptions { slot_len: 8, ..EngineOptions::default() };
+    let options = EngineOptions::default().slot_len(8);
     let engine = Engine::start(Null::new(GEOMETRY), &options).unwrap();
     let holds = |_: u64, _: Answer| std::thread::sleep(HELD);
     let handler = std::sync::Arc::new(holds);
-    let request = || RequestOptions {
-        deadline: Some(Instant::now() + HELD / 2),
-        ..RequestOptions::default()
-    };
+    let request = || RequestOptions::default().deadline(Some(Instant::now() + HELD / 2));
     for lease in [0; 4].map(|_| engine.lease().unwrap()) {
         lease.commit_with(request(), handler.clone(), 0).unwrap();
     }
@@ -169,7 +166,7 @@ fn callbacks_and_late_answers_are_counted() {
 
 #[test]
 fn refusals_are_counted_by_reason() {
-    let options = EngineOptions { slot_len: 3, ..EngineOptions::default() };
+    let options = EngineOptions::default().slot_len(3);
     let engine = Engine::start(Null::new(GEOMETRY), &options).unwrap();
     let leases = [0; 3].map(|_| engine.lease().unwrap());
     for _ in 0..5 {
@@ -197,7 +194,7 @@ fn refusals_are_counted_by_reason() {
 /// Twenty a second, by this clock: a rate, and zero once they have passed.
 #[test]
 fn the_arrival_rate_is_what_came() {
-    let options = EngineOptions { slot_len: 8, ..EngineOptions::default() };
+    let options = EngineOptions::default().slot_len(8);
     let engine = Engine::start(Null::new(GEOMETRY), &options).unwrap();
     let start = Instant::now();
     let mut sent_len = 0;
@@ -262,7 +259,7 @@ fn promtool_accepts_the_text() {
 
 #[test]
 fn statistics_settle_once_the_engine_rests() {
-    let options = EngineOptions { slot_len: 8, ..EngineOptions::default() };
+    let options = EngineOptions::default().slot_len(8);
     let engine = Engine::start(Null::new(GEOMETRY), &options).unwrap();
     let image = vec![1; GEOMETRY.image_bytes];
     for len in 1..=100 {
@@ -283,7 +280,7 @@ fn the_scheduling_thread_can_be_pinned() {
     let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap();
     let first: String = allowed.trim().chars().take_while(char::is_ascii_digit).collect();
     let start = |core| {
-        let options = EngineOptions { slot_len: 8, core: Some(core), ..EngineOptions::default() };
+        let options = EngineOptions::default().slot_len(8).core(Some(core));
         Engine::start(Null::new(GEOMETRY), &options)
     };
     let engine = start(first.parse().unwrap()).unwrap();

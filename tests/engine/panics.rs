@@ -54,7 +54,7 @@ fn start_unheard(plan: Plan) -> Engine {
 }
 
 fn start(plan: Plan) -> Engine {
-    let options = EngineOptions { slot_len: 4, ..EngineOptions::default() };
+    let options = EngineOptions::default().slot_len(4);
     Engine::start(Device::new(IMAGE_BYTES, 8, plan, 1), &options).unwrap()
 }
 

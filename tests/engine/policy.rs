@@ -42,7 +42,7 @@ impl Policy for Panics {
 
 fn start(policy: impl Policy + 'static) -> Engine {
     let device = Device::new(100, 8, Plan::default(), 1);
-    let options = EngineOptions { slot_len: 16, ..EngineOptions::default() };
+    let options = EngineOptions::default().slot_len(16);
     Engine::start_with_policy(device, &options, Box::new(policy)).unwrap()
 }
 

@@ -22,7 +22,7 @@ fn start(plan: Plan, options: EngineOptions) -> Engine {
 }
 
 fn small() -> EngineOptions {
-    EngineOptions { slot_len: 4, ..EngineOptions::default() }
+    EngineOptions::default().slot_len(4)
 }
 
 fn image(number: u8) -> Vec<u8> {
@@ -113,7 +113,7 @@ fn a_timeout_hands_the_ticket_back() {
 #[test]
 fn a_timeout_ends_the_spinning_too() {
     let plan = Plan { stall_one_in: 1, spared: 24, ..Plan::default() };
-    let engine = start(plan, EngineOptions { spin: LONG, stall_timeout: 2 * LONG, ..small() });
+    let engine = start(plan, small().spin(LONG).stall_timeout(2 * LONG));
     let ticket = submit(&engine, 1);
     let begun = Instant::now();
     assert!(ticket.wait_timeout(Duration::from_millis(1)).is_err());
@@ -198,7 +198,7 @@ fn a_handler_may_submit_again_and_may_panic() {
             lease.commit_with(RequestOptions::default(), me, tag - 1).unwrap();
         }
     }
-    let engine = Arc::new(start(Plan::default(), EngineOptions { slot_len: 1, ..small() }));
+    let engine = Arc::new(start(Plan::default(), small().slot_len(1)));
     let (done, is_done) = mpsc::sync_channel(1);
     let chain = Arc::new(Chain {
         engine: Arc::clone(&engine).into(),
@@ -242,12 +242,12 @@ fn cancelled_requests_end_as_such_and_free_their_slots() {
 #[test]
 fn deadlines_that_cannot_be_met_are_told_so() {
     let bound = Some(Duration::from_nanos(1));
-    let engine = start(Plan::default(), EngineOptions { latency_bound: bound, ..small() });
+    let engine = start(Plan::default(), small().latency_bound(bound));
     assert_eq!(submit(&engine, 1).wait().unwrap_err(), Failure::Rejected);
     let engine = start(Plan::default(), small());
-    let past = RequestOptions { deadline: Some(Instant::now()), ..RequestOptions::default() };
+    let past = RequestOptions::default().deadline(Some(Instant::now()));
     assert_eq!(engine.submit(&image(1), past).unwrap().wait().unwrap_err(), Failure::Rejected);
-    let later = RequestOptions { deadline: Some(Instant::now() + LONG), ..past };
+    let later = past.deadline(Some(Instant::now() + LONG));
     assert_right(engine.submit(&image(2), later).unwrap().wait(), 2);
     until("rejected", || engine.stats().rejected == 1);
 }
@@ -281,7 +281,7 @@ fn a_lost_device_ends_everything_and_says_so() {
         ("within", Plan { stall_one_in: 1, spared: 30, ..Plan::default() }),
     ];
     for (word, plan) in plans {
-        let options = EngineOptions { stall_timeout: Duration::from_millis(50), ..small() };
+        let options = small().stall_timeout(Duration::from_millis(50));
         let engine = start(plan, options);
         let mut lost = 0;
         let refused = loop {
@@ -314,7 +314,7 @@ fn a_lost_device_ends_everything_and_says_so() {
 #[test]
 fn a_device_that_fails_at_the_start_is_reported() {
     let stall = Duration::from_millis(20);
-    let options = EngineOptions { stall_timeout: stall, ..small() };
+    let options = small().stall_timeout(stall);
     for plan in [
         Plan { fail_one_in: 1, ..Plan::default() },
         Plan { lose_one_in: 1, ..Plan::default() },
@@ -332,12 +332,12 @@ fn a_device_that_fails_at_the_start_is_reported() {
         }
     }
     let device = Device::new(IMAGE_BYTES, 8, Plan::default(), 1);
-    let options = EngineOptions { stall_timeout: Duration::ZERO, ..small() };
+    let options = small().stall_timeout(Duration::ZERO);
     let error = Engine::start(device, &options).unwrap_err();
     assert!(error.is_argument() && error.to_string().contains("stall_timeout"), "{error}");
     for wrong in [0, 40_000] {
         let device = Device::new(IMAGE_BYTES, 8, Plan::default(), 1);
-        let options = EngineOptions { slot_len: wrong, ..small() };
+        let options = small().slot_len(wrong);
         assert!(Engine::start(device, &options).unwrap_err().is_argument());
     }
 }

@@ -81,15 +81,13 @@ fn draw(random: &mut Random) -> (Plan, EngineOptions, usize) {
         _ => {}
     }
     let (_, policy) = PolicySpec::ALL[random.below(8) as usize];
-    let options = EngineOptions {
-        policy,
-        slot_len: 1 + random.below(80) as usize,
-        batch_len_max: 1 + random.below(20) as usize,
-        latency_bound: random.chance(4).then(|| Duration::from_micros(500)),
-        spin: Duration::from_micros(random.below(2) * 50),
-        stall_timeout: Duration::from_millis(300),
-        ..EngineOptions::default()
-    };
+    let options = EngineOptions::default()
+        .policy(policy)
+        .slot_len(1 + random.below(80) as usize)
+        .batch_len_max(1 + random.below(20) as usize)
+        .latency_bound(random.chance(4).then(|| Duration::from_micros(500)))
+        .spin(Duration::from_micros(random.below(2) * 50))
+        .stall_timeout(Duration::from_millis(300));
     (plan, options, 1 + random.below(20) as usize)
 }
 
@@ -194,10 +192,9 @@ fn produce(
             continue;
         }
         let deadline_us = 1 + random.below(3000);
-        let options = RequestOptions {
-            deadline: random.chance(8).then(|| Instant::now() + Duration::from_micros(deadline_us)),
-            priority: Priority::ALL[random.below(3) as usize],
-        };
+        let options = RequestOptions::default()
+            .deadline(random.chance(8).then(|| Instant::now() + Duration::from_micros(deadline_us)))
+            .priority(Priority::ALL[random.below(3) as usize]);
         let is_committed = if random.chance(4) {
             let (seen, answered) = (Arc::clone(seen), Arc::clone(answered));
             let panics = random.chance(20);

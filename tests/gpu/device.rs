@@ -80,14 +80,12 @@ impl Bench {
         let ((images, consumer), (results, _)) = rings.unwrap();
         let mut device = device;
         device
-            .attach(Attachment {
-                images: Arc::new(images.clone()),
-                slot_len: slot_len as usize,
-                stride_bytes: images.stride_bytes(),
-                batch_len_max: slot_len as usize,
-                depth: Scheduler::DEPTH,
-                waker: Waker::noop().clone(),
-            })
+            .attach(Attachment::new(
+                &images,
+                slot_len as usize,
+                Scheduler::DEPTH,
+                Waker::noop().clone(),
+            ))
             .unwrap();
         Self { device, images, results, consumer }
     }

@@ -2,7 +2,7 @@
 
 use twinstream::backend::cuda::emulated::{Behaviour, configure};
 use twinstream::backend::cuda::{CudaDevice, CudaOptions, DeviceId};
-use twinstream::engine::{Engine, EngineOptions, Failure, Refused, RequestOptions};
+use twinstream::engine::{Engine, Failure, Refused, RequestOptions};
 use twinstream::sched::PolicySpec;
 
 use super::device::{Bench, CLASS_COUNT, IMAGE_BYTES, cifar, model, open};
@@ -59,7 +59,7 @@ fn a_full_device_says_what_it_lacks() {
 
     configure(5, &Behaviour { memory_bytes: 52 << 20, ..Behaviour::default() });
     for _ in 0..2 {
-        let large = EngineOptions { slot_len: 8192, ..options(PolicySpec::Stream) };
+        let large = options(PolicySpec::Stream).slot_len(8192);
         let error = Engine::start(open(5), &large).unwrap_err();
         assert!(error.is_memory(), "{error}");
         assert!(error.to_string().contains("no room"), "{error}");

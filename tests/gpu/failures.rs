@@ -62,8 +62,7 @@ fn what_does_not_fit_says_so() {
     let small = Engine::start(open(0), &options(Default::default())).unwrap();
     let memory_bytes = devices().unwrap()[0].memory_bytes;
     let image_len = (memory_bytes / LARGE_BYTES + 2).min(LARGE_LEN_MAX) as usize;
-    let large =
-        EngineOptions { slot_len: image_len, batch_len_max: image_len, ..Default::default() };
+    let large = EngineOptions::default().slot_len(image_len).batch_len_max(image_len);
     let mut engines = Vec::new();
     let error = loop {
         let device = open_with(CudaOptions {

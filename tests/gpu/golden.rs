@@ -74,7 +74,7 @@ fn other_sizes_as_on_the_cpu() {
             cifar[image * IMAGE_BYTES + (y * 32 + x) * 3 + c]
         };
         let pixels: Vec<u8> = (0..batch_len * image_bytes).map(pixel).collect();
-        let cpu_options = CpuOptions { threads: 1, height, width };
+        let cpu_options = CpuOptions::for_model(model()).threads(1).height(height).width(width);
         let mut expected = vec![0.0; batch_len * CLASS_COUNT];
         Cpu::new(model(), &cpu_options).unwrap().infer(&pixels, &mut expected).unwrap();
         let options = CudaOptions { height, width, ..CudaOptions::for_model(model()) };

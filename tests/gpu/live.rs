@@ -90,16 +90,14 @@ pub fn serve(
 }
 
 pub fn options(policy: PolicySpec) -> EngineOptions {
-    EngineOptions {
-        policy,
-        slot_len: 12,
-        batch_len_max: BATCH_LEN_MAX,
-        memory_weakest: Memory::Cuda,
-        stall_timeout: LONG,
+    EngineOptions::default()
+        .policy(policy)
+        .slot_len(12)
+        .batch_len_max(BATCH_LEN_MAX)
+        .memory_weakest(Memory::Cuda)
+        .stall_timeout(LONG)
         // Sleeps at once, so that the waiters' wake-ups are what it lives on.
-        spin: Duration::ZERO,
-        ..EngineOptions::default()
-    }
+        .spin(Duration::ZERO)
 }
 
 /// Goal: each policy answers every request with its own image's logits.

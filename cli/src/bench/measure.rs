@@ -140,13 +140,11 @@ impl Bench {
     }
 
     fn run(&self, policy: PolicySpec, arrivals: &Arrivals) -> anyhow::Result<Measured> {
-        let options = EngineOptions {
-            policy,
-            slot_len: self.slot_len,
-            batch_len_max: self.batch_len_max,
-            latency_bound: self.latency_bound_ns.map(Duration::from_nanos),
-            ..EngineOptions::default()
-        };
+        let options = EngineOptions::default()
+            .policy(policy)
+            .slot_len(self.slot_len)
+            .batch_len_max(self.batch_len_max)
+            .latency_bound(self.latency_bound_ns.map(Duration::from_nanos));
         let (engine, _) = self.opened.start(&options, self.seed)?;
         let load = Load {
             workload: &arrivals.workload,

@@ -9,11 +9,12 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::Context;
+use twinstream::backend::BackendSpec;
 use twinstream::sim::arrivals::{OpenLoop, Workload};
 use twinstream::sim::words;
 
 use crate::files::write;
-use crate::live::{BackendWords, OpenOptions, warn_if_late};
+use crate::live::{OpenOptions, warn_if_late};
 use crate::outcome::Usage;
 use crate::output::tell;
 use crate::table::{self, Column};
@@ -31,7 +32,7 @@ pub(crate) struct Args {
     /// What computes: cpu (a real network on real images), cuda, null (nothing, at once) or
     /// sim:DEVICE (sleeps as long as the device would take; words as for `simulate --device`).
     #[arg(long, value_name = "BACKEND")]
-    backend: BackendWords,
+    backend: BackendSpec,
     #[command(flatten)]
     open: OpenOptions,
     /// Policies to compare, separated by commas; `--help` lists them.

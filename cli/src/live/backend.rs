@@ -1,58 +1,20 @@
-//! Backends by their words, and engines on them: `cpu`, `null`, `sim:DEVICE`, `cuda`.
+//! Engines on backends, for loads: one after the other, each with a backend of its own.
 //!
-//! The one place that knows which backends there are. Knows nothing of loads and figures.
+//! Knows nothing of loads and figures.
 
 use std::path::PathBuf;
-use std::str::FromStr;
 
-use anyhow::bail;
-use twinstream::backend::cpu::{Cpu, CpuDevice, CpuOptions};
-#[cfg(feature = "cuda")]
-use twinstream::backend::cuda::{CudaDevice, CudaOptions};
-use twinstream::backend::{Backend, Geometry, Null};
+use twinstream::backend::{self, BackendSpec, Geometry};
 use twinstream::engine::{Engine, EngineOptions};
 use twinstream::image::Preprocess;
 use twinstream::model::Model;
 use twinstream::sim::device::DeviceSpec;
-use twinstream::sim::words::did_you_mean;
 
-use super::device::SimulatedDevice;
 use super::images;
 use super::watched::{Batches, Watched};
-use crate::computer::GpuOptions;
+use crate::computer::{GpuOptions, refuse_unbuilt};
 use crate::options::{ModelOptions, Size, parse_count, refuse_unused};
 use crate::outcome::Usage;
-
-/// Images and results where no network says otherwise: those of CIFAR-10.
-const GEOMETRY: Geometry =
-    Geometry { image_bytes: 32 * 32 * 3, result_len: 10, batch_len_max: 256 };
-
-/// Which backend.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum BackendWords {
-    Cpu,
-    Cuda,
-    Null,
-    Simulated(Box<DeviceSpec>),
-}
-
-impl FromStr for BackendWords {
-    type Err = anyhow::Error;
-
-    fn from_str(words: &str) -> anyhow::Result<Self> {
-        Ok(match words.split_once(':') {
-            Some(("sim", device)) => Self::Simulated(Box::new(device.parse()?)),
-            None if words == "cpu" => Self::Cpu,
-            None if words == "cuda" => Self::Cuda,
-            None if words == "null" => Self::Null,
-            _ => {
-                let kind = words.split(':').next().unwrap_or_default();
-                let guess = did_you_mean(kind, ["cpu", "cuda", "null", "sim"]);
-                bail!("`{words}`: not a backend; backends are cpu, cuda, null, sim:DEVICE{guess}")
-            }
-        })
-    }
-}
 
 /// What a backend is opened with beyond its words.
 #[derive(clap::Args)]
@@ -74,19 +36,24 @@ pub(crate) struct OpenOptions {
 
 impl OpenOptions {
     /// Refuses options that `backend` does not use; none is virtual time, which opens nothing.
-    pub(crate) fn check(&self, backend: Option<&BackendWords>) -> Result<(), Usage> {
+    pub(crate) fn check(&self, backend: Option<&BackendSpec>) -> Result<(), Usage> {
         let cpu = [("--threads", self.threads.is_some())];
         let images = [("--images", self.images.is_some())];
         let network = self.model.given().into_iter().chain(images);
         let gpu = self.gpu.given();
         match backend {
-            Some(BackendWords::Cpu) => refuse_unused("with --backend cpu", gpu),
-            Some(BackendWords::Cuda) => refuse_unused("with --backend cuda", cpu),
-            Some(BackendWords::Null) => {
-                refuse_unused("with --backend null", network.chain(cpu).chain(gpu))
+            Some(BackendSpec::Cpu) => refuse_unused("with --backend cpu", gpu),
+            Some(BackendSpec::Cuda { index: None }) => refuse_unused("with --backend cuda", cpu),
+            Some(spec @ BackendSpec::Cuda { .. }) => {
+                let device = [("--device", self.gpu.device.is_some())];
+                refuse_unused(&format!("with --backend {spec}"), cpu.into_iter().chain(device))
             }
-            Some(BackendWords::Simulated(_)) => {
+            Some(BackendSpec::Simulated(_)) => {
                 refuse_unused("with --backend sim:DEVICE", network.chain(cpu).chain(gpu))
+            }
+            Some(spec) => {
+                let choice = format!("with --backend {spec}");
+                refuse_unused(&choice, network.chain(cpu).chain(gpu))
             }
             None => {
                 let engine = [("--core", self.core.is_some())];
@@ -96,33 +63,24 @@ impl OpenOptions {
         }
     }
 
-    pub(crate) fn open(&self, backend: &BackendWords) -> anyhow::Result<Opened> {
-        let kind = match backend {
-            #[cfg(not(feature = "cuda"))]
-            BackendWords::Cuda => {
-                bail!("--backend cuda: {}", crate::options::NO_GPU)
-            }
-            #[cfg(feature = "cuda")]
-            BackendWords::Cuda => {
-                let model = self.model.load()?;
-                let options = self.gpu.options(self.model.size(&model))?;
-                let images = self.read_images(&model)?;
-                let kind = Kind::Cuda { model: Box::new(model), options: Box::new(options) };
-                return Ok(Opened { kind, images, core: self.core });
-            }
-            BackendWords::Null => Kind::Null,
-            BackendWords::Simulated(device) => Kind::Simulated(device.clone()),
-            BackendWords::Cpu => {
+    pub(crate) fn open(&self, spec: &BackendSpec) -> anyhow::Result<Opened> {
+        refuse_unbuilt(spec)?;
+        let options = backend::OpenOptions::default();
+        let (model, options, images) = match spec {
+            BackendSpec::Cpu | BackendSpec::Cuda { .. } => {
                 let model = self.model.load()?;
                 let Size { height, width } = self.model.size(&model);
-                let mut options = CpuOptions { height, width, ..CpuOptions::for_model(&model) };
-                options.threads = self.threads.unwrap_or(options.threads);
+                let options = options.size(Some((height, width))).threads(self.threads);
+                let options = self.gpu.add(spec, options)?;
                 let images = self.read_images(&model)?;
-                let kind = Kind::Cpu { model: Box::new(model), options };
-                return Ok(Opened { kind, images, core: self.core });
+                (Some(model), options, images)
+            }
+            _ => {
+                let images = images::noise(options.geometry.image_bytes);
+                (None, options, images)
             }
         };
-        Ok(Opened { kind, images: images::noise(GEOMETRY.image_bytes), core: self.core })
+        Ok(Opened { spec: spec.clone(), model, options, images, core: self.core })
     }
 
     fn read_images(&self, model: &Model) -> anyhow::Result<Vec<Vec<u8>>> {
@@ -132,23 +90,11 @@ impl OpenOptions {
     }
 }
 
-enum Kind {
-    Null,
-    Simulated(Box<DeviceSpec>),
-    Cpu {
-        model: Box<Model>,
-        options: CpuOptions,
-    },
-    #[cfg(feature = "cuda")]
-    Cuda {
-        model: Box<Model>,
-        options: Box<CudaOptions>,
-    },
-}
-
 /// A backend that engines can be started on, one after the other, and images for it.
 pub(crate) struct Opened {
-    kind: Kind,
+    spec: BackendSpec,
+    model: Option<Model>,
+    options: backend::OpenOptions,
     pub(crate) images: Vec<Vec<u8>>,
     core: Option<usize>,
 }
@@ -161,16 +107,11 @@ impl Opened {
         options: &EngineOptions,
         seed: u64,
     ) -> anyhow::Result<(Engine, Batches)> {
-        let geometry = Geometry { batch_len_max: options.batch_len_max, ..GEOMETRY };
-        let backend: Box<dyn Backend> = match &self.kind {
-            Kind::Null => Box::new(Null::new(geometry)),
-            Kind::Simulated(device) => Box::new(SimulatedDevice::new(device, seed, geometry)?),
-            Kind::Cpu { model, options } => Box::new(CpuDevice::new(Cpu::new(model, options)?)),
-            #[cfg(feature = "cuda")]
-            Kind::Cuda { model, options } => Box::new(CudaDevice::new(model, options)?),
-        };
+        let geometry = Geometry { batch_len_max: options.batch_len_max, ..self.options.geometry };
+        let open = self.options.clone().seed(seed).geometry(geometry);
+        let backend = self.spec.open(self.model.as_ref(), &open)?;
         let (watched, batches) = Watched::new(backend);
-        let engine = Engine::start(watched, &EngineOptions { core: self.core, ..*options })?;
+        let engine = Engine::start(watched, &options.core(self.core))?;
         // Calibration is not part of any run.
         batches.lock().expect("nothing panics while it notes").clear();
         Ok((engine, batches))
@@ -178,19 +119,13 @@ impl Opened {
 
     /// As its words name it.
     pub(crate) fn name(&self) -> String {
-        match &self.kind {
-            Kind::Null => "null".to_owned(),
-            Kind::Simulated(device) => format!("sim:{}", device.name),
-            Kind::Cpu { .. } => "cpu".to_owned(),
-            #[cfg(feature = "cuda")]
-            Kind::Cuda { .. } => "cuda".to_owned(),
-        }
+        self.spec.to_string()
     }
 
     /// The device that is simulated, if one is.
     pub(crate) fn simulated(&self) -> Option<&DeviceSpec> {
-        match &self.kind {
-            Kind::Simulated(device) => Some(device),
+        match &self.spec {
+            BackendSpec::Simulated(device) => Some(device),
             _ => None,
         }
     }

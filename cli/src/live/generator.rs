@@ -11,10 +11,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure};
+use twinstream::clock::{EARLY, sharpen_timers, wait_until};
 use twinstream::engine::{Engine, Handler, LatencyHistogram, Lease, Refused, RequestOptions};
 use twinstream::sim::arrivals::{ClosedLoop, OpenLoop, Workload};
 
-use super::clock::{EARLY, sharpen_timers, wait_until};
 use super::recorder::{Answered, End, Played, Recorder};
 
 /// Requests of a run at most, 16 bytes each.
@@ -90,7 +90,7 @@ impl<'a> Sender<'a> {
         let late = Instant::now().saturating_duration_since(self.at(due_ns));
         self.lateness.record(late.as_nanos() as u64);
         let deadline = self.load.latency_bound_ns.map(|bound_ns| self.at(due_ns + bound_ns));
-        let options = RequestOptions { deadline, ..RequestOptions::default() };
+        let options = RequestOptions::default().deadline(deadline);
         let sent = self.engine.lease().and_then(|mut lease: Lease| {
             lease.copy_from_slice(image);
             lease.commit_with(options, Arc::clone(&self.handler), request as u64)

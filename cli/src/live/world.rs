@@ -64,12 +64,10 @@ impl Live for LiveWorld {
     }
 
     fn run(&self, setup: &Setup) -> Result<LiveRun, LiveError> {
-        let options = EngineOptions {
-            policy: setup.config.policy,
-            slot_len: setup.config.slot_len,
-            batch_len_max: setup.config.batch_len_max,
-            ..EngineOptions::default()
-        };
+        let options = EngineOptions::default()
+            .policy(setup.config.policy)
+            .slot_len(setup.config.slot_len)
+            .batch_len_max(setup.config.batch_len_max);
         let (engine, batches) = self.opened.start(&options, setup.seed)?;
         let load = Load {
             workload: &setup.workload,

@@ -1,5 +1,5 @@
 // The emulated driver's objects: devices with memory, streams that are host threads, events that
-// are tickets, graphs that are recorded queues.
+// are tickets, graphs that are captured queues.
 //
 // Invariant: what a stream still needs lives until it was used, whatever was destroyed meanwhile.
 // Everything but the bytes of memory is guarded by `mutex()`. Knows no kernel.
@@ -111,7 +111,7 @@ struct Stream {
     std::condition_variable arrived;
     // Copies that the stream has reached and may put off; its thread alone touches them.
     std::vector<Copy> late;
-    // Set while calls are recorded instead of queued, by this thread and in this mode.
+    // Set while calls are captured instead of queued, by this thread and in this mode.
     std::shared_ptr<Graph> capture;
     std::thread::id capture_thread;
     int capture_mode = 0;
@@ -163,7 +163,7 @@ int device_len();
 // The device whose context is current on this thread; nullptr: none.
 Device *current();
 
-// The same for calls that a recording of a graph may forbid: one of this thread, or of any other,
+// The same for calls that a stream capture may forbid: one of this thread, or of any other,
 // depending on the modes of both. With the lock held.
 int ready_beside_captures();
 
@@ -176,7 +176,7 @@ void release_all(Device *device);
 
 // stream.cpp
 std::shared_ptr<Stream> start_stream(Device *device);
-// Queues or records, as the stream is; call with the lock held.
+// Queues or captures, as the stream is; call with the lock held.
 void submit(Stream *stream, Work work);
 // Waits with `lock` until all that was queued on the device is done.
 void synchronize(Device *device, std::unique_lock<std::mutex> &lock);

@@ -181,7 +181,7 @@ void synchronize(Device *device, std::unique_lock<std::mutex> &lock) {
     device->writes.clear();
     std::vector<std::shared_ptr<Ticket>> tickets;
     for (auto &[handle, stream] : device->streams) {
-        // A recording that is under way stays as it is.
+        // A capture that is under way stays as it is.
         auto ticket = std::make_shared<Ticket>();
         stream->queue.push_back(Record{ticket});
         stream->arrived.notify_one();

@@ -27,7 +27,7 @@ struct LaunchConfig {
     unsigned attribute_len;
 };
 
-// CUstreamCaptureMode: what recordings forbid a thread, and what a recording forbids others.
+// CUstreamCaptureMode: what captures forbid a thread, and what a capture forbids others.
 constexpr int GLOBAL = 0, RELAXED = 2;
 thread_local int capture_mode = GLOBAL;
 

@@ -26,24 +26,24 @@ std::uint32_t word(unsigned chunk) {
 void groups(const Copies &p) {
     std::memset(emulator::shared_memory(), 0, 64);
     std::uint32_t *seen = p.seen;
-    emulator::copy_async_16(0, p.source, 16);
-    emulator::copy_async_commit();
-    emulator::copy_async_16(16, p.source + 4, 16);
-    emulator::copy_async_16(32, nullptr, 0);
-    emulator::copy_async_commit();
-    emulator::copy_async_16(48, p.source + 8, 16);
+    emulator::cp_async_16(0, p.source, 16);
+    emulator::cp_async_commit();
+    emulator::cp_async_16(16, p.source + 4, 16);
+    emulator::cp_async_16(32, nullptr, 0);
+    emulator::cp_async_commit();
+    emulator::cp_async_16(48, p.source + 8, 16);
     *seen++ = word(0); // issued, not waited for
     *seen++ = word(2);
-    emulator::copy_async_wait(1);
+    emulator::cp_async_wait(1);
     *seen++ = word(0); // the older of two groups
     *seen++ = word(1);
     p.source[4] += 1000; // read only when the copy is waited for
-    emulator::copy_async_wait(0);
+    emulator::cp_async_wait(0);
     *seen++ = word(1);
     *seen++ = word(2);
     *seen++ = word(3); // in no group yet
-    emulator::copy_async_commit();
-    emulator::copy_async_wait(0);
+    emulator::cp_async_commit();
+    emulator::cp_async_wait(0);
     *seen++ = word(3);
 }
 
@@ -62,9 +62,9 @@ void check_lateness() {
 template <bool has_barrier> void refill(const Copies &p) {
     const std::uint32_t chunk = threadIdx.x % 32;
     if (threadIdx.x < 32) {
-        emulator::copy_async_16(chunk * 16, p.source + chunk * 4, 16);
-        emulator::copy_async_commit();
-        emulator::copy_async_wait(0);
+        emulator::cp_async_16(chunk * 16, p.source + chunk * 4, 16);
+        emulator::cp_async_commit();
+        emulator::cp_async_wait(0);
     }
     __syncthreads();
     if (threadIdx.x >= 32) {
@@ -74,9 +74,9 @@ template <bool has_barrier> void refill(const Copies &p) {
         __syncthreads();
     }
     if (threadIdx.x < 32) {
-        emulator::copy_async_16(chunk * 16, p.source + chunk * 4, 16);
-        emulator::copy_async_commit();
-        emulator::copy_async_wait(0);
+        emulator::cp_async_16(chunk * 16, p.source + chunk * 4, 16);
+        emulator::cp_async_commit();
+        emulator::cp_async_wait(0);
     }
 }
 
@@ -101,13 +101,13 @@ void overwrite(const Copies &p) {
     std::memset(emulator::shared_memory() + chunk * 16, 0, 16);
     __syncthreads();
     if (threadIdx.x < 32) {
-        emulator::copy_async_16(chunk * 16, p.source + chunk * 4, 16);
-        emulator::copy_async_commit();
+        emulator::cp_async_16(chunk * 16, p.source + chunk * 4, 16);
+        emulator::cp_async_commit();
     } else {
         p.seen[chunk] = word(chunk);
     }
     __syncthreads();
-    emulator::copy_async_wait(0);
+    emulator::cp_async_wait(0);
 }
 
 void check_overwrite() {
@@ -131,19 +131,19 @@ struct Misuse {
 };
 
 void copy_once(const Misuse &p) {
-    emulator::copy_async_16(p.at, p.source, p.bytes);
-    emulator::copy_async_commit();
-    emulator::copy_async_wait(0);
+    emulator::cp_async_16(p.at, p.source, p.bytes);
+    emulator::cp_async_commit();
+    emulator::cp_async_wait(0);
 }
 
 void copy_and_exit(const Misuse &p) {
-    emulator::copy_async_16(p.at, p.source, p.bytes);
-    emulator::copy_async_commit();
+    emulator::cp_async_16(p.at, p.source, p.bytes);
+    emulator::cp_async_commit();
 }
 
 void copy_for_ever(const Misuse &p) {
     for (;;) {
-        emulator::copy_async_16(p.at, p.source, p.bytes);
+        emulator::cp_async_16(p.at, p.source, p.bytes);
     }
 }
 

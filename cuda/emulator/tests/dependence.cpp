@@ -40,11 +40,11 @@ void consume_too_soon(const Values &p) {
 
 void copy_too_soon(const Values &p) {
     if (threadIdx.x % 4 == 0) {
-        emulator::copy_async_16(threadIdx.x * 4, p.input + place(), 16);
-        emulator::copy_async_commit();
+        emulator::cp_async_16(threadIdx.x * 4, p.input + place(), 16);
+        emulator::cp_async_commit();
     }
     emulator::wait_for_previous_kernel();
-    emulator::copy_async_wait(0);
+    emulator::cp_async_wait(0);
     __syncthreads();
     const auto *shared = reinterpret_cast<const std::uint32_t *>(emulator::shared_memory());
     p.output[place()] = shared[threadIdx.x] + 1;

@@ -44,7 +44,7 @@ void multiply(const Product &p) {
     for (unsigned i = 0; i < 4; ++i) {
         sum[i] = p.d[place(i)];
     }
-    emulator::multiply_add_16x8x16(sum, a_words, b_words[0], b_words[1]);
+    emulator::mma_m16n8k16(sum, a_words, b_words[0], b_words[1]);
     for (unsigned i = 0; i < 4; ++i) {
         p.d[place(i)] = sum[i];
     }
@@ -115,7 +115,7 @@ void load(const Matrices &p) {
         emulator::load_matrix_x2(two, at(16));
         break;
     case 2:
-        emulator::load_matrix_x4(four, at(32));
+        emulator::ldmatrix_x4(four, at(32));
         break;
     case 3:
         emulator::load_matrix_x1_transposed(one, at(8));
@@ -160,7 +160,7 @@ void store(const Output &p) {
     emulator::store_matrix_x4(at, {lane, lane + 100, lane + 200, lane + 300});
     __syncwarp();
     std::uint32_t loaded[4];
-    emulator::load_matrix_x4(loaded, at);
+    emulator::ldmatrix_x4(loaded, at);
     std::memcpy(p.values + lane * 4, loaded, sizeof loaded);
     // Row r of the matrix 1 begins where lane 8 + r said, with the value of lane 4 r.
     std::uint32_t first;

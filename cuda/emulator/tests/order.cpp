@@ -129,14 +129,14 @@ void go_astray(const Case &p) {
         break;
     case 1: // a lane stays out of a matrix product
         if (lane != 7) {
-            emulator::multiply_add_16x8x16(sum, a, 0, 0);
+            emulator::mma_m16n8k16(sum, a, 0, 0);
         } else {
             __syncthreads();
         }
         break;
     case 2: // two halves of a warp at two instructions
         if (lane < 16) {
-            emulator::load_matrix_x4(four, lane * 16);
+            emulator::ldmatrix_x4(four, lane * 16);
         } else {
             __shfl_xor_sync(~0u, lane, 1);
         }
@@ -160,10 +160,10 @@ void go_astray(const Case &p) {
         __shfl_sync(0xffffu, lane, 20);
         break;
     case 9:
-        emulator::load_matrix_x4(four, lane * 16 + 528);
+        emulator::ldmatrix_x4(four, lane * 16 + 528);
         break;
     case 10:
-        emulator::load_matrix_x4(four, lane * 4);
+        emulator::ldmatrix_x4(four, lane * 4);
         break;
     default:
         emulator::shared_address(&p);

@@ -28,9 +28,9 @@ void touch(const Params &p) {
     }
     if (p.race == 'c') {
         if (self < 8) {
-            emulator::copy_async_16(self * 16, p.memory + self * 4, 16);
-            emulator::copy_async_commit();
-            emulator::copy_async_wait(0);
+            emulator::cp_async_16(self * 16, p.memory + self * 4, 16);
+            emulator::cp_async_commit();
+            emulator::cp_async_wait(0);
         }
         return;
     }

@@ -32,12 +32,12 @@ void test_operands() {
                          [&](unsigned i) { return operand_offset(row + i, chunk); });
     for (unsigned row = 0; row < 256; ++row)
         require_free("copy of a row", 8, 16, [&](unsigned i) { return operand_offset(row, i); });
-    // What Multiplier::load assumes: a step along K flips bits of the offset, whatever the row.
+    // What WarpMma::load assumes: a step along K flips bits of the offset, whatever the row.
     for (unsigned row = 0; row < 256; ++row)
         for (unsigned half = 0; half < 2; ++half)
-            for (unsigned part = 0; part < STEP_LEN / MULTIPLY_LEN; ++part)
-                if (operand_offset(row, 2 * part + half) !=
-                    (operand_offset(row, half) ^ part * 2 * CHUNK_BYTES))
+            for (unsigned part = 0; part < STEP_LEN / MMA_K; ++part)
+                if (operand_offset(row, 2 * part + half)
+                    != (operand_offset(row, half) ^ part * 2 * CHUNK_BYTES))
                     fail("a step along K does not commute with the permutation");
 }
 

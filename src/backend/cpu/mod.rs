@@ -15,6 +15,7 @@ use std::slice;
 use crate::error::{Error, Kind, Result};
 use crate::lower::{ALIGN_LEN, DType, Step, Steps, Work};
 use crate::model::{Model, Network, Op, Shape};
+use crate::setters::setters;
 use conv::{Conv, Operands};
 pub use device::CpuDevice;
 use kernel::Kernels;
@@ -28,6 +29,7 @@ const GROUP_BYTES: usize = 16 << 20;
 
 /// How a [`Cpu`] runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CpuOptions {
     /// Threads that compute, the calling thread among them.
     pub threads: usize,
@@ -36,6 +38,8 @@ pub struct CpuOptions {
     /// Width of the input images in pixels.
     pub width: usize,
 }
+
+setters!(CpuOptions { threads: usize, height: usize, width: usize });
 
 impl CpuOptions {
     /// The model's own input size, and a thread for every processor available to this process.

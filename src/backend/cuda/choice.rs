@@ -1,5 +1,5 @@
-//! Which kernel and how many slices of K each step gets: from measurements where there are some,
-//! else from what its family says that a launch costs.
+//! Which kernel and how many blocks a tile (split-K) each step gets: from measurements where there
+//! are some, else from what its family says that a launch costs.
 //!
 //! Invariant: any choice computes the same network; only time differs. Knows the device by a few
 //! numbers and never asks it.

@@ -85,7 +85,7 @@ impl CudaDevice {
         let network = model.network(options.height, options.width)?;
         let result_len = options.answer.value_len(network.class_count())?;
         let context = Context::new(options.device)?;
-        let _entered = context.enter();
+        let _pushed = context.push_current();
         let steps = Steps::new(&network, DType::F16);
         let geometry = Geometry {
             image_bytes: network.input_shape().value_len(),
@@ -405,7 +405,7 @@ impl Backend for CudaDevice {
     }
 
     fn with_host_memory(&self, make: &mut dyn FnMut()) {
-        let _entered = self.context.enter();
+        let _pushed = self.context.push_current();
         make();
     }
 
@@ -419,7 +419,7 @@ impl Backend for CudaDevice {
         }
         let context = &self.context;
         // The calling thread makes all calls from now on.
-        context.stay().map_err(|code| code.error("using the device's context"))?;
+        context.set_current().map_err(|code| code.error("using the device's context"))?;
         let (weights, config, steps) = self.prepared.take().expect("a backend is attached once");
         let size = (self.options.height, self.options.width);
         let chooser = Chooser::new(context.info(), size, Some(&self.options.tuning));
@@ -432,7 +432,7 @@ impl Backend for CudaDevice {
         let compute = stage_stream("twinstream-calc", Priority::Usual, RESULT_LEN)?;
         let plan_len = if self.options.graphs { executor.plans().len() } else { 0 };
         let capture = |plan| {
-            // SAFETY: recorded, not carried out; replays are vouched for where they are launched.
+            // SAFETY: captured, not carried out; replays are vouched for where they are launched.
             compute.stream.capture(|| unsafe { executor.enqueue(plan, &compute.stream) })
         };
         let graphs = (0..plan_len).map(capture).collect::<std::result::Result<_, _>>();
@@ -500,7 +500,7 @@ impl Backend for CudaDevice {
 impl Drop for CudaDevice {
     fn drop(&mut self) {
         // Whatever thread drops it.
-        let _entered = self.context.enter();
+        let _pushed = self.context.push_current();
         self.attached = None;
         self.prepared = None;
     }

@@ -52,7 +52,7 @@ pub(super) struct Executor {
     stride_bytes: usize,
     arena: DeviceMemory,
     partials: DeviceMemory,
-    arrivals: DeviceMemory,
+    semaphores: DeviceMemory,
     logits: DeviceMemory,
     /// Empty where logits are the answer.
     best: DeviceMemory,
@@ -77,20 +77,20 @@ impl Executor {
         let buffers = Buffers::new(&steps, &plans, answer, slots.len * slots.stride_bytes);
         let room = |bytes| DeviceMemory::new(context, bytes);
         let allocate = || {
-            let arrivals = room(buffers.arrivals)?;
+            let semaphores = room(buffers.semaphores)?;
             // Each launch leaves them at zero again.
-            arrivals.clear()?;
+            semaphores.clear()?;
             Ok((
                 room(buffers.images)?,
                 room(buffers.arena)?,
-                (room(buffers.partials)?, arrivals),
+                (room(buffers.partials)?, semaphores),
                 room(RESULT_LEN * buffers.logits)?,
                 room(RESULT_LEN * buffers.best)?,
                 room(BATCH_WORD_LEN * size_of::<u32>())?,
                 PinnedMemory::new(context, BATCH_WORD_LEN)?,
             ))
         };
-        let (images, arena, (partials, arrivals), logits, best, batch, description) = allocate()
+        let (images, arena, (partials, semaphores), logits, best, batch, description) = allocate()
             .map_err(|code| {
                 let sizes = Sizes::new(weights.layout(), &buffers);
                 no_room(code, format_args!("{sizes:?} (bytes)"))
@@ -109,7 +109,7 @@ impl Executor {
             stride_bytes: slots.stride_bytes,
             arena,
             partials,
-            arrivals,
+            semaphores,
             logits,
             best,
             batch,
@@ -269,7 +269,7 @@ impl Executor {
             outputs: &outputs,
             logits_stride_bytes: self.buffers.logits as u64,
             partials: self.partials.address(),
-            arrivals: self.arrivals.address(),
+            semaphores: self.semaphores.address(),
         };
         let step = &self.steps.list[step];
         self.load(choice.family.launch(choice, step, batch_len, &arguments))

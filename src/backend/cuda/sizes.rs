@@ -21,7 +21,7 @@ pub(super) struct Buffers {
     /// All activations, for the longest batch.
     pub(super) arena: usize,
     pub(super) partials: usize,
-    pub(super) arrivals: usize,
+    pub(super) semaphores: usize,
     /// One of [`RESULT_LEN`].
     pub(super) logits: usize,
     /// One of [`RESULT_LEN`]; 0 where logits are the answer.
@@ -42,7 +42,7 @@ impl Buffers {
             images,
             arena: batch_len * steps.arena_bytes(),
             partials: workspace.partials_bytes,
-            arrivals: workspace.arrival_len * size_of::<u32>(),
+            semaphores: workspace.semaphore_len * size_of::<u32>(),
             logits: batch_len * steps.class_count() * size_of::<f32>(),
             best: batch_len * best_len * size_of::<abi::twinstream_class>(),
         }
@@ -67,7 +67,7 @@ impl Sizes {
             weights: weights.len_bytes,
             images: buffers.images,
             activations: buffers.arena,
-            workspace: buffers.partials + buffers.arrivals,
+            workspace: buffers.partials + buffers.semaphores,
             results: RESULT_LEN * (buffers.logits + buffers.best),
         }
     }

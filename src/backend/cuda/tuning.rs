@@ -91,7 +91,7 @@ impl Tuning {
         choices.sort_by_key(|tuned| tuned.batch_len);
     }
 
-    /// The kernel that was noted, and its slices of K.
+    /// The kernel that was noted, and its `split_k`.
     pub(super) fn find(
         &self,
         (device, size): (&DeviceInfo, &str),

@@ -19,6 +19,7 @@ use crate::words::{count, did_you_mean, duration_ns, duration_word};
 
 /// Which policy, and its settings if it has any.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum PolicySpec {
     /// One stream; takes everything that waits when the device is idle.
     Serial,

@@ -132,7 +132,7 @@ pub struct twinstream_conv_params {
     pub output: u64,
     pub batch: u64,
     pub partials: u64,
-    pub arrivals: u64,
+    pub semaphores: u64,
     pub input_height: u32,
     pub input_width: u32,
     pub channels: u32,
@@ -150,7 +150,7 @@ pub struct twinstream_conv_params {
     pub shortcut_channels: u32,
     pub shortcut_stride: u32,
     pub relu: u32,
-    pub split_len: u32,
+    pub split_k: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
@@ -185,8 +185,8 @@ const _: () = {
         "Offset of field: twinstream_conv_params::partials",
     ][::std::mem::offset_of!(twinstream_conv_params, partials) - 56usize];
     [
-        "Offset of field: twinstream_conv_params::arrivals",
-    ][::std::mem::offset_of!(twinstream_conv_params, arrivals) - 64usize];
+        "Offset of field: twinstream_conv_params::semaphores",
+    ][::std::mem::offset_of!(twinstream_conv_params, semaphores) - 64usize];
     [
         "Offset of field: twinstream_conv_params::input_height",
     ][::std::mem::offset_of!(twinstream_conv_params, input_height) - 72usize];
@@ -239,8 +239,8 @@ const _: () = {
         "Offset of field: twinstream_conv_params::relu",
     ][::std::mem::offset_of!(twinstream_conv_params, relu) - 136usize];
     [
-        "Offset of field: twinstream_conv_params::split_len",
-    ][::std::mem::offset_of!(twinstream_conv_params, split_len) - 140usize];
+        "Offset of field: twinstream_conv_params::split_k",
+    ][::std::mem::offset_of!(twinstream_conv_params, split_k) - 140usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]

@@ -20,7 +20,7 @@ static TILES: LazyLock<Vec<Tile>> = LazyLock::new(|| Tile::of_module("conv"));
 
 /// Values of K that a kernel takes at a step.
 const STEP_LEN: usize = abi::TWINSTREAM_CHANNEL_STEP as usize;
-/// Slices of K that are tried.
+/// Splits of K that are tried.
 const SPLITS: [u32; 8] = [1, 2, 3, 4, 6, 8, 12, 16];
 /// Partial sums of one launch at most: beyond the level-2 cache they cost more than they gain.
 const PARTIALS_BYTES_MAX: usize = 32 << 20;
@@ -108,7 +108,7 @@ impl Family for Conv {
             output: arguments.output,
             batch: arguments.batch,
             partials: if is_split { arguments.partials } else { 0 },
-            arrivals: if is_split { arguments.arrivals } else { 0 },
+            semaphores: if is_split { arguments.semaphores } else { 0 },
             input_height: conv.input_shape.height as u32,
             input_width: conv.input_shape.width as u32,
             channels: conv.input_shape.channels as u32,
@@ -126,7 +126,7 @@ impl Family for Conv {
             shortcut_channels: shortcut_shape.map_or(0, |shape| shape.channels as u32),
             shortcut_stride: conv.shortcut.map_or(0, |shortcut| shortcut.stride as u32),
             relu: conv.conv.relu.into(),
-            split_len: choice.split_k,
+            split_k: choice.split_k,
         };
         Launch::new(choice.kernel(), self.grid(choice, step, batch_len), params)
     }
@@ -164,7 +164,7 @@ impl Family for Conv {
         let [down, across, _] = self.grid(choice, step, batch_len);
         Workspace {
             partials_bytes: self.partials_bytes(choice, step, batch_len),
-            arrival_len: (down * across) as usize,
+            semaphore_len: (down * across) as usize,
         }
     }
 

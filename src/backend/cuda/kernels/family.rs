@@ -101,8 +101,8 @@ impl Choice {
 pub(crate) struct Workspace {
     /// Bytes of partial sums.
     pub(crate) partials_bytes: usize,
-    /// Counters of the blocks that left theirs.
-    pub(crate) arrival_len: usize,
+    /// Counters of the blocks of a tile that left theirs.
+    pub(crate) semaphore_len: usize,
 }
 
 impl Workspace {
@@ -110,7 +110,7 @@ impl Workspace {
     pub(crate) fn max(self, other: Self) -> Self {
         Self {
             partials_bytes: self.partials_bytes.max(other.partials_bytes),
-            arrival_len: self.arrival_len.max(other.arrival_len),
+            semaphore_len: self.semaphore_len.max(other.semaphore_len),
         }
     }
 }
@@ -137,5 +137,5 @@ pub(crate) struct Arguments<'a> {
     pub(crate) logits_stride_bytes: u64,
     /// The workspace.
     pub(crate) partials: u64,
-    pub(crate) arrivals: u64,
+    pub(crate) semaphores: u64,
 }

@@ -40,14 +40,14 @@ pub(crate) fn buckets(batch_lens: &[usize]) -> Result<Vec<usize>> {
 }
 
 /// See the module. The context is current while it is used.
-pub(crate) struct Rig {
+pub(crate) struct Fixture {
     context: Arc<Context>,
     executor: Executor,
     /// As many as the longest batch holds, side by side.
     images: PinnedMemory,
 }
 
-impl Rig {
+impl Fixture {
     /// Makes room for the plans, which ascend, and for twice the longest batch's images.
     pub(crate) fn new(
         context: &Arc<Context>,

@@ -4,7 +4,7 @@
 //! Invariant: all times are differences of events on the device, of several repetitions, on real
 //! activations; what was timed has answered, and the answers are told.
 
-use super::fixture::{Rig, buckets};
+use super::fixture::{Fixture, buckets};
 use super::timer::LaunchTimer;
 use crate::backend::cuda::choice::Chooser;
 use crate::backend::cuda::device::CudaOptions;
@@ -89,17 +89,17 @@ pub fn profile(
     let network = model.network(options.height, options.width)?;
     let buckets = buckets(&profile_options.batch_lens)?;
     let context = Context::new(options.device)?;
-    let _entered = context.enter();
+    let _pushed = context.push_current();
     let size = (options.height, options.width);
     let chooser = Chooser::new(context.info(), size, Some(&options.tuning));
     let steps = Steps::new(&network, DType::F16);
     let plans = buckets.iter().map(|&batch_len| Plan::new(&steps, batch_len, &chooser));
     let plans = plans.collect::<Result<_>>()?;
-    let mut rig = Rig::new(&context, model, (steps, plans))?;
+    let mut fixture = Fixture::new(&context, model, (steps, plans))?;
     for plan in 0..buckets.len() {
-        let measured = rig
+        let measured = fixture
             .prepare(plan)
-            .and_then(|()| Bench::new(&rig, plan, profile_options.repeat_len))
+            .and_then(|()| Bench::new(&fixture, plan, profile_options.repeat_len))
             .and_then(|bench| bench.profile());
         report(&measured.map_err(|code| code.error("measuring"))?);
     }
@@ -119,7 +119,7 @@ struct Bench<'a> {
     uploaded: [Event; 2],
     answers: PinnedMemory,
     launches: LaunchTimer<'a>,
-    rig: &'a Rig,
+    fixture: &'a Fixture,
     executor: &'a Executor,
     plan: usize,
     batch_len: usize,
@@ -127,8 +127,12 @@ struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    fn new(rig: &'a Rig, plan: usize, repeat_len: usize) -> std::result::Result<Self, Code> {
-        let (context, executor) = (rig.context(), rig.executor());
+    fn new(
+        fixture: &'a Fixture,
+        plan: usize,
+        repeat_len: usize,
+    ) -> std::result::Result<Self, Code> {
+        let (context, executor) = (fixture.context(), fixture.executor());
         let compute = Stream::new(context, Priority::Usual)?;
         // SAFETY: the executor outlives the streams' work, which each measurement waits for.
         let graph = compute.capture(|| unsafe { executor.enqueue(plan, &compute) })?;
@@ -143,8 +147,8 @@ impl<'a> Bench<'a> {
             computed: [event()?, event()?],
             uploaded: [event()?, event()?],
             answers: PinnedMemory::new(context, batch_len * executor.steps().class_count())?,
-            launches: LaunchTimer::new(rig, plan, repeat_len)?,
-            rig,
+            launches: LaunchTimer::new(fixture, plan, repeat_len)?,
+            fixture,
             executor,
             plan,
             batch_len,
@@ -171,7 +175,7 @@ impl<'a> Bench<'a> {
             upload_ns,
             saturated_ns,
             launches: launches.collect::<std::result::Result<_, _>>()?,
-            images: self.rig.images(self.batch_len).to_vec(),
+            images: self.fixture.images(self.batch_len).to_vec(),
             logits,
         })
     }
@@ -230,7 +234,7 @@ impl<'a> Bench<'a> {
 
     /// Copies a batch's images to slots that the graph does not read.
     fn upload(&self, stream: &Stream) -> std::result::Result<(), Code> {
-        let images = self.rig.images(self.batch_len);
+        let images = self.fixture.images(self.batch_len);
         // SAFETY: they are page-locked and not written while there is a bench, and the copy is
         // waited for.
         unsafe { stream.upload(self.executor.images(), images.len(), images) }
@@ -247,7 +251,7 @@ impl<'a> Bench<'a> {
             layer: step.name.clone(),
             kernel,
             elapsed_ns: self.launches.launch_ns(index, &launch)?,
-            bound_ns: bound_ns(step, self.batch_len, self.rig.context().info()),
+            bound_ns: bound_ns(step, self.batch_len, self.fixture.context().info()),
         })
     }
 

@@ -6,7 +6,7 @@
 
 use std::cell::Cell;
 
-use super::fixture::Rig;
+use super::fixture::Fixture;
 use crate::backend::cuda::executor::{Executor, Loaded};
 use crate::backend::cuda::sys::driver::Code;
 use crate::backend::cuda::sys::stream::{Event, Priority, Stream};
@@ -29,8 +29,8 @@ pub(crate) struct LaunchTimer<'a> {
 impl<'a> LaunchTimer<'a> {
     /// Times the mean of `repeat_len` launches, at least one, of the batch that was prepared for
     /// this plan.
-    pub(crate) fn new(rig: &'a Rig, plan: usize, repeat_len: usize) -> Result<Self, Code> {
-        let (context, executor) = (rig.context(), rig.executor());
+    pub(crate) fn new(fixture: &'a Fixture, plan: usize, repeat_len: usize) -> Result<Self, Code> {
+        let (context, executor) = (fixture.context(), fixture.executor());
         let plan = &executor.plans()[plan];
         let choices = plan.choices.iter().enumerate();
         let launches = choices.map(|(step, &choice)| executor.launch(step, choice, plan.batch_len));

@@ -3,7 +3,7 @@
 //!
 //! Invariant: measurements use a device of their own, beside no engine of this process.
 
-use super::fixture::{Rig, buckets};
+use super::fixture::{Fixture, buckets};
 use super::timer::LaunchTimer;
 use crate::backend::cuda::choice::Chooser;
 use crate::backend::cuda::device::CudaOptions;
@@ -30,7 +30,7 @@ pub struct ConvSummary {
     /// Blocks.
     pub block_len: u32,
     /// Blocks that share a tile's sum.
-    pub split_len: u32,
+    pub split_k: u32,
 }
 
 impl ConvSummary {
@@ -39,7 +39,7 @@ impl ConvSummary {
             layer: step.name.clone(),
             kernel: choice.kernel().name,
             block_len: choice.block_len(step, batch_len),
-            split_len: choice.split_k,
+            split_k: choice.split_k,
         }
     }
 }
@@ -128,7 +128,8 @@ pub struct Measured {
 /// where it fits.
 ///
 /// # Errors
-/// As [`crate::backend::cuda::CudaDevice::new`]; `is_argument` when a batch is empty or longer than 256 images.
+/// As [`crate::backend::cuda::CudaDevice::new`]; `is_argument` when a batch is empty or longer than
+/// 256 images.
 pub fn tune(
     model: &Model,
     options: &CudaOptions,
@@ -139,19 +140,19 @@ pub fn tune(
     let network = model.network(options.height, options.width)?;
     let buckets = buckets(&tune_options.batch_lens)?;
     let context = Context::new(options.device)?;
-    let _entered = context.enter();
+    let _pushed = context.push_current();
     let size = format!("{}x{}", options.height, options.width);
     let chooser = Chooser::new(context.info(), (options.height, options.width), None);
     let steps = Steps::new(&network, DType::F16);
     let plans = buckets.iter().map(|&batch_len| roomy_plan(&steps, batch_len, &chooser));
     let plans = plans.collect::<Result<_>>()?;
-    let mut rig = Rig::new(&context, model, (steps, plans))?;
+    let mut fixture = Fixture::new(&context, model, (steps, plans))?;
     for (plan, batch_len) in buckets.into_iter().enumerate() {
-        let timer = rig
+        let timer = fixture
             .prepare(plan)
-            .and_then(|()| LaunchTimer::new(&rig, plan, tune_options.repeat_len))
+            .and_then(|()| LaunchTimer::new(&fixture, plan, tune_options.repeat_len))
             .map_err(|code| code.error("preparing the measurement"))?;
-        let executor = rig.executor();
+        let executor = fixture.executor();
         let mut measured = Vec::new();
         for (index, step) in executor.steps().list.iter().enumerate() {
             if !matches!(step.work, Work::Conv(_)) {

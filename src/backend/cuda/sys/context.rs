@@ -93,16 +93,16 @@ impl Context {
     }
 
     /// Makes the context current on this thread until the guard is dropped.
-    pub(crate) fn enter(&self) -> Entered {
+    pub(crate) fn push_current(&self) -> Pushed {
         // SAFETY: the context lives as long as `self`. Where it can't be pushed, as on a device
         // that is lost, the calls that follow fail and say so.
         let result = unsafe { driver::cuCtxPushCurrent_v2(self.handle()) };
         driver::log_failure("making the device's context current", result);
-        Entered { capture_mode: (result == 0).then(|| exchange_capture_mode(CAPTURE_RELAXED)) }
+        Pushed { capture_mode: (result == 0).then(|| exchange_capture_mode(CAPTURE_RELAXED)) }
     }
 
     /// Makes the context current on this thread for good.
-    pub(crate) fn stay(&self) -> std::result::Result<(), Code> {
+    pub(crate) fn set_current(&self) -> std::result::Result<(), Code> {
         // SAFETY: the context lives as long as `self`, which the thread's work holds.
         check(unsafe { driver::cuCtxSetCurrent(self.handle()) })?;
         exchange_capture_mode(CAPTURE_RELAXED);
@@ -145,7 +145,7 @@ impl Context {
 
 impl Drop for Context {
     fn drop(&mut self) {
-        let _entered = self.enter();
+        let _pushed = self.push_current();
         for (_, module) in self.modules.drain(..) {
             if let Err((error, module)) = Module::drop(module) {
                 log::warn!("unloading kernels: {}", Code::from(error));
@@ -159,30 +159,30 @@ impl Drop for Context {
 /// CU_STREAM_CAPTURE_MODE_RELAXED.
 const CAPTURE_RELAXED: i32 = 2;
 
-/// Sets how this thread's calls get on with recordings of graphs, and returns how they did.
+/// Sets how this thread's calls get on with stream captures, and returns how they did.
 ///
-/// By default a recording that any thread of the process has begun, in the usual mode, makes calls
-/// like the query of an event fail here and spoils the recording. Ours touch nothing of others.
+/// By default a stream capture that any thread of the process has begun, in the usual mode, makes
+/// calls like the query of an event fail here, and they spoil it. Ours touch nothing of others.
 fn exchange_capture_mode(mode: i32) -> i32 {
     let mut exchanged = mode;
     // SAFETY: the argument is a place for a number.
     let result = unsafe { driver::cuThreadExchangeStreamCaptureMode(&mut exchanged) };
-    driver::log_failure("setting the thread's mode for recordings", result);
+    driver::log_failure("setting the thread's mode for stream captures", result);
     exchanged
 }
 
-/// A context is current, see [`Context::enter`].
-pub(crate) struct Entered {
+/// A context is current, see [`Context::push_current`].
+pub(crate) struct Pushed {
     /// What the thread's was before; `None` where nothing was pushed.
     capture_mode: Option<i32>,
 }
 
-impl Drop for Entered {
+impl Drop for Pushed {
     fn drop(&mut self) {
         if let Some(mode) = self.capture_mode {
             exchange_capture_mode(mode);
             let mut popped = ptr::null_mut();
-            // SAFETY: takes back what `enter` pushed.
+            // SAFETY: takes back what `push_current` pushed.
             let result = unsafe { driver::cuCtxPopCurrent_v2(&mut popped) };
             driver::log_failure("putting the former context back", result);
         }

@@ -22,7 +22,7 @@ const NO_DEVICE: c_int = 100;
 const NOT_READY: c_int = 600;
 const LAUNCH_OUT_OF_RESOURCES: c_int = 701;
 const NOT_SUPPORTED: c_int = 801;
-/// Of recordings of graphs, others' included.
+/// Of stream captures, others' included.
 const STREAM_CAPTURE: RangeInclusive<c_int> = 900..=908;
 const UNKNOWN: c_int = 999;
 
@@ -153,7 +153,7 @@ pub(crate) fn log_failure(what: &str, result: c_int) {
 impl Code {
     /// The device answers nothing else from now on. Only these leave it as it was: a wrong
     /// argument, no memory, a launch that asks for too much, a call that is not supported, and one
-    /// that is not allowed while a graph is recorded.
+    /// that is not allowed while a stream is captured.
     pub(crate) fn is_lost(self) -> bool {
         let harmless = [INVALID_VALUE, OUT_OF_MEMORY, LAUNCH_OUT_OF_RESOURCES, NOT_SUPPORTED];
         !harmless.contains(&self.0) && !STREAM_CAPTURE.contains(&self.0)

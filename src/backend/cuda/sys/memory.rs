@@ -71,7 +71,7 @@ impl DeviceMemory {
 
 impl Drop for DeviceMemory {
     fn drop(&mut self) {
-        let _entered = self.context.enter();
+        let _pushed = self.context.push_current();
         // SAFETY: taken once, here.
         let buffer = unsafe { ManuallyDrop::take(&mut self.buffer) };
         if let Err((error, buffer)) = DeviceBuffer::drop(buffer) {
@@ -128,7 +128,7 @@ impl PinnedMemory {
 
 impl Drop for PinnedMemory {
     fn drop(&mut self) {
-        let _entered = self.context.enter();
+        let _pushed = self.context.push_current();
         // SAFETY: taken once, here.
         let buffer = unsafe { ManuallyDrop::take(&mut self.buffer) };
         if let Err((error, buffer)) = LockedBuffer::drop(buffer) {

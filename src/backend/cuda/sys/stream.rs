@@ -139,7 +139,7 @@ impl Stream {
         })
     }
 
-    /// Records what `enqueue` puts on this stream, to be launched as one; it is not carried out.
+    /// Captures what `enqueue` puts on this stream, to be launched as one; it is not carried out.
     /// The graph's way to the device begins.
     pub(crate) fn capture(
         &self,
@@ -150,7 +150,7 @@ impl Stream {
         unsafe {
             check(driver::cuStreamBeginCapture_v2(self.handle, CAPTURE_MODE_THREAD_LOCAL))?;
             let enqueued = enqueue();
-            // Ends the recording in any case.
+            // Ends the capture in any case.
             let ended = check(driver::cuStreamEndCapture(self.handle, &mut graph));
             let made = enqueued.and(ended).and_then(|()| {
                 check(driver::cuGraphInstantiateWithFlags(&mut executable, graph, 0))
@@ -179,7 +179,7 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        let _entered = self.context.enter();
+        let _pushed = self.context.push_current();
         // SAFETY: nobody else has the handle. Work that is under way ends by itself.
         driver::log_failure("freeing a stream", unsafe { driver::cuStreamDestroy_v2(self.handle) });
     }
@@ -238,13 +238,13 @@ unsafe impl Send for Graph {}
 
 impl Drop for Event {
     fn drop(&mut self) {
-        let _entered = self.context.enter();
+        let _pushed = self.context.push_current();
         // SAFETY: nobody else has the handle; what waits for it goes on waiting.
         driver::log_failure("freeing an event", unsafe { driver::cuEventDestroy_v2(self.handle) });
     }
 }
 
-/// Recorded work that is launched as one.
+/// Captured work that is launched as one.
 pub(crate) struct Graph {
     executable: Handle,
     context: Arc<Context>,
@@ -252,7 +252,7 @@ pub(crate) struct Graph {
 
 impl Drop for Graph {
     fn drop(&mut self) {
-        let _entered = self.context.enter();
+        let _pushed = self.context.push_current();
         // SAFETY: nobody else has the handle; a launch that is under way keeps what it needs.
         let result = unsafe { driver::cuGraphExecDestroy(self.executable) };
         driver::log_failure("freeing a graph", result);
@@ -275,7 +275,7 @@ mod tests {
     ) -> (Arc<Context>, DeviceMemory, PinnedMemory, PinnedMemory) {
         configure(index, &Behaviour { delay_us_max, ..Behaviour::default() });
         let context = Context::new(DeviceId::Index(index)).unwrap();
-        context.stay().unwrap();
+        context.set_current().unwrap();
         let device = DeviceMemory::new(&context, LEN_BYTES).unwrap();
         let pinned = || PinnedMemory::new(&context, WORD_LEN).unwrap();
         let (from, to) = (pinned(), pinned());
@@ -364,11 +364,11 @@ mod tests {
         }
     }
 
-    /// Goal: a recording that somebody else in the process has begun, in the mode that forbids
+    /// Goal: a capture that somebody else in the process has begun, in the mode that forbids
     /// calls on all threads, takes no device from us. Method: one is under way while events are
     /// queried.
     #[test]
-    fn recordings_of_others_forbid_nothing() {
+    fn captures_of_others_forbid_nothing() {
         const CAPTURE_MODE_GLOBAL: i32 = 0;
         const CAPTURE_UNSUPPORTED: i32 = 900;
         let (context, ..) = open(6, 0);
@@ -382,10 +382,10 @@ mod tests {
             .unwrap();
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                let entered = context.enter();
+                let pushed = context.push_current();
                 assert!(event.is_done().unwrap());
                 // What else this thread does is as it was before.
-                drop(entered);
+                drop(pushed);
                 // SAFETY: the context lives; the events' thread ends with it.
                 check(unsafe { driver::cuCtxPushCurrent_v2(context.handle()) }).unwrap();
                 let refused = event.is_done().unwrap_err();
@@ -393,7 +393,7 @@ mod tests {
                 assert!(!refused.is_lost());
             });
             scope.spawn(|| {
-                context.stay().unwrap();
+                context.set_current().unwrap();
                 assert!(event.is_done().unwrap());
             });
         });

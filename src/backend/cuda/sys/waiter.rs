@@ -35,7 +35,7 @@ impl Waiter {
         let armed = Arc::new(AtomicUsize::new(IDLE));
         let (context, for_thread) = (Arc::clone(context), Arc::clone(&armed));
         let run = move || {
-            let _entered = context.enter();
+            let _pushed = context.push_current();
             loop {
                 match for_thread.swap(IDLE, Ordering::Acquire) {
                     STOP => return,

@@ -13,13 +13,12 @@ use std::task::Waker;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
-use twinstream::backend::{Attachment, Backend, Completion, Geometry, ResultSlot};
-use twinstream::ring::Slot;
-use twinstream::sched::{Stage, Stages};
-use twinstream::sim::device::{Device, DeviceSpec};
-
-use super::clock::{EARLY, sharpen_timers};
+use super::{Attachment, Backend, Completion, Geometry, ResultSlot};
+use crate::clock::{EARLY, sharpen_timers};
+use crate::error::{Error, Kind, Result};
+use crate::ring::Slot;
+use crate::sched::{Stage, Stages};
+use crate::sim::device::{Device, DeviceSpec};
 
 /// One of the three engines: what it works on, oldest first.
 #[derive(Debug)]
@@ -49,7 +48,7 @@ impl Work {
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct SimulatedDevice {
+pub struct SimulatedDevice {
     device: Device,
     geometry: Geometry,
     start: Instant,
@@ -60,7 +59,12 @@ pub(super) struct SimulatedDevice {
 }
 
 impl SimulatedDevice {
-    pub(super) fn new(spec: &DeviceSpec, seed: u64, geometry: Geometry) -> anyhow::Result<Self> {
+    /// The device that `spec` describes, with images and results of these sizes; `seed` is that of
+    /// its noise.
+    ///
+    /// # Errors
+    /// `is_io` when its thread cannot be started.
+    pub fn new(spec: &DeviceSpec, seed: u64, geometry: Geometry) -> Result<Self> {
         let start = Instant::now();
         Ok(Self {
             device: Device::new(spec, seed),
@@ -94,7 +98,7 @@ impl Backend for SimulatedDevice {
         self.geometry
     }
 
-    fn attach(&mut self, attachment: Attachment) -> twinstream::Result<()> {
+    fn attach(&mut self, attachment: Attachment) -> Result<()> {
         self.uploading.reserve(attachment.batch_len_max);
         self.downloading.reserve(attachment.slot_len);
         self.engines.upload.jobs.reserve(1);
@@ -154,7 +158,7 @@ struct Shared {
 }
 
 impl Alarm {
-    fn new() -> anyhow::Result<Self> {
+    fn new() -> Result<Self> {
         let shared = Arc::new(Shared {
             moments: Mutex::default(),
             waker: OnceLock::new(),
@@ -164,7 +168,10 @@ impl Alarm {
         let thread = thread::Builder::new()
             .name("simulated-alarm".to_owned())
             .spawn(move || for_thread.ring())
-            .context("cannot start the simulated device's thread")?;
+            .map_err(|error| {
+                Error::new(Kind::Io, format!("cannot start the simulated device's thread: {error}"))
+                    .with_source(error)
+            })?;
         Ok(Self { shared, thread: Some(thread) })
     }
 

@@ -1,0 +1,225 @@
+//! Backends by their words, and how one is opened.
+//!
+//! The one place that knows which backends there are. Knows nothing of engines and loads.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::cpu::{Cpu, CpuDevice, CpuOptions};
+#[cfg(feature = "cuda")]
+use super::cuda::{CudaDevice, CudaOptions, DeviceId, Tuning};
+#[cfg(feature = "sim")]
+use super::simulated::SimulatedDevice;
+use super::{Backend, Geometry, Null};
+use crate::error::{Error, Kind, Result};
+use crate::model::{Answer, Model};
+use crate::setters::setters;
+#[cfg(feature = "sim")]
+use crate::sim::device::DeviceSpec;
+use crate::words::did_you_mean;
+
+/// As the words of backends begin.
+const KINDS: &[&str] = match cfg!(feature = "sim") {
+    true => &["cpu", "cuda", "null", "sim"],
+    false => &["cpu", "cuda", "null"],
+};
+
+/// Which backend: parsed from `cpu`, `cuda`, `cuda:INDEX`, `null` or, with feature `sim`,
+/// `sim:DEVICE`.
+///
+/// ```
+/// use twinstream::backend::{Backend, BackendSpec, OpenOptions};
+///
+/// let spec: BackendSpec = "null".parse()?;
+/// let backend = spec.open(None, &OpenOptions::default())?;
+/// assert_eq!(backend.geometry().result_len, 10);
+/// # Ok::<(), twinstream::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum BackendSpec {
+    /// The processor.
+    Cpu,
+    /// A GPU. Builds without feature `cuda` can name one, but not open it.
+    Cuda {
+        /// Its place in the driver's list; none: as [`OpenOptions`] say.
+        index: Option<u32>,
+    },
+    /// A backend that does nothing, at once.
+    Null,
+    /// A described device in real time.
+    #[cfg(feature = "sim")]
+    Simulated(Box<DeviceSpec>),
+}
+
+impl BackendSpec {
+    /// Whether this build can open it.
+    pub fn is_built(&self) -> bool {
+        cfg!(feature = "cuda") || !matches!(self, Self::Cuda { .. })
+    }
+
+    /// Opens it. What computes a network needs `model`; the others take no notice of it.
+    ///
+    /// # Errors
+    /// `is_argument` without a model where one is needed, and for a backend that this build does
+    /// not have; and what the backend itself reports.
+    pub fn open(&self, model: Option<&Model>, options: &OpenOptions) -> Result<Box<dyn Backend>> {
+        let model = || {
+            let message = || format!("{self}: a network is computed there: give a model");
+            model.ok_or_else(|| Error::new(Kind::Argument, message()))
+        };
+        Ok(match self {
+            Self::Cpu => Box::new(open_cpu(model()?, options)?),
+            #[cfg(feature = "cuda")]
+            Self::Cuda { index } => Box::new(open_cuda(model()?, *index, options)?),
+            #[cfg(not(feature = "cuda"))]
+            Self::Cuda { .. } => {
+                let message = format!("{self}: this build has no GPU backend");
+                return Err(Error::new(Kind::Argument, message));
+            }
+            Self::Null => Box::new(Null::new(options.geometry)),
+            #[cfg(feature = "sim")]
+            Self::Simulated(device) => {
+                Box::new(SimulatedDevice::new(device, options.seed, options.geometry)?)
+            }
+        })
+    }
+}
+
+impl FromStr for BackendSpec {
+    type Err = Error;
+
+    fn from_str(words: &str) -> Result<Self> {
+        let refused = || {
+            let kind = words.split(':').next().unwrap_or_default();
+            let guess = did_you_mean(kind, KINDS.iter().copied());
+            let simulated = if cfg!(feature = "sim") { ", sim:DEVICE" } else { "" };
+            let message =
+                format!("`{words}`: not a backend; backends are cpu, cuda, null{simulated}{guess}");
+            Error::new(Kind::Argument, message)
+        };
+        Ok(match words.split_once(':') {
+            None if words == "cpu" => Self::Cpu,
+            None if words == "cuda" => Self::Cuda { index: None },
+            Some(("cuda", index)) => {
+                Self::Cuda { index: Some(index.parse().map_err(|_| refused())?) }
+            }
+            None if words == "null" => Self::Null,
+            #[cfg(feature = "sim")]
+            Some(("sim", device)) => Self::Simulated(Box::new(device.parse()?)),
+            _ => return Err(refused()),
+        })
+    }
+}
+
+impl fmt::Display for BackendSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda { index: None } => f.write_str("cuda"),
+            Self::Cuda { index: Some(index) } => write!(f, "cuda:{index}"),
+            Self::Null => f.write_str("null"),
+            #[cfg(feature = "sim")]
+            Self::Simulated(device) => write!(f, "sim:{}", device.name),
+        }
+    }
+}
+
+/// What a backend is opened with. Each takes of it what it uses.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct OpenOptions {
+    /// Height and width of the images in pixels; none: the model's own.
+    pub size: Option<(usize, usize)>,
+    /// What images are answered with.
+    pub answer: Answer,
+    /// Threads that compute on the CPU; none: one for every processor.
+    pub threads: Option<usize>,
+    /// Sizes where nothing is computed; unless told otherwise those of CIFAR-10.
+    pub geometry: Geometry,
+    /// Seed of a simulated device's noise.
+    pub seed: u64,
+    /// Which GPU, unless the spec says so.
+    #[cfg(feature = "cuda")]
+    pub device: DeviceId,
+    /// As [`CudaOptions::tuning`].
+    #[cfg(feature = "cuda")]
+    pub tuning: Tuning,
+    /// As [`CudaOptions::graphs`].
+    #[cfg(feature = "cuda")]
+    pub graphs: bool,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self {
+            size: None,
+            answer: Answer::default(),
+            threads: None,
+            geometry: Geometry { image_bytes: 32 * 32 * 3, result_len: 10, batch_len_max: 256 },
+            seed: 0,
+            #[cfg(feature = "cuda")]
+            device: DeviceId::Index(0),
+            #[cfg(feature = "cuda")]
+            tuning: Tuning::default(),
+            #[cfg(feature = "cuda")]
+            graphs: true,
+        }
+    }
+}
+
+setters!(OpenOptions {
+    size: Option<(usize, usize)>,
+    answer: Answer,
+    threads: Option<usize>,
+    geometry: Geometry,
+    seed: u64,
+});
+#[cfg(feature = "cuda")]
+setters!(OpenOptions { device: DeviceId, tuning: Tuning, graphs: bool });
+
+fn open_cpu(model: &Model, options: &OpenOptions) -> Result<CpuDevice> {
+    let own = CpuOptions::for_model(model);
+    let (height, width) = options.size.unwrap_or((own.height, own.width));
+    let threads = options.threads.unwrap_or(own.threads);
+    CpuDevice::answering(Cpu::new(model, &CpuOptions { threads, height, width })?, options.answer)
+}
+
+#[cfg(feature = "cuda")]
+fn open_cuda(model: &Model, index: Option<u32>, options: &OpenOptions) -> Result<CudaDevice> {
+    let OpenOptions { device, tuning, graphs, answer, size, .. } = options.clone();
+    let device = index.map_or(device, DeviceId::Index);
+    let mut cuda = CudaOptions { device, tuning, graphs, answer, ..CudaOptions::for_model(model) };
+    if let Some((height, width)) = size {
+        (cuda.height, cuda.width) = (height, width);
+    }
+    CudaDevice::new(model, &cuda)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: what is written is read again, and what is mistyped is told.
+    #[test]
+    fn words_name_backends() {
+        for words in ["cpu", "cuda", "cuda:3", "null"] {
+            assert_eq!(words.parse::<BackendSpec>().unwrap().to_string(), words);
+        }
+        for words in ["", "cpu:1", "cuda:", "cuda:-1", "cuda:first", "null:", "gpu"] {
+            let error = words.parse::<BackendSpec>().unwrap_err();
+            let text = error.to_string();
+            assert!(error.is_argument() && text.contains("backends are cpu, cuda"), "{text}");
+        }
+        let text = "cudda".parse::<BackendSpec>().unwrap_err().to_string();
+        assert!(text.ends_with("; did you mean `cuda`?"), "{text}");
+    }
+
+    #[test]
+    fn a_network_needs_a_model() {
+        let error = BackendSpec::Cpu.open(None, &OpenOptions::default()).map(drop).unwrap_err();
+        assert_eq!(error.to_string(), "cpu: a network is computed there: give a model");
+        let null = BackendSpec::Null.open(None, &OpenOptions::default()).unwrap();
+        assert_eq!(null.geometry(), OpenOptions::default().geometry);
+    }
+}
