@@ -183,24 +183,24 @@ typedef struct twinstream_null_options {
 typedef struct twinstream_options {
     uint32_t struct_size;
     uint32_t abi_version;
-    int32_t backend;              /* TWINSTREAM_BACKEND_ */
-    int32_t memory_weakest;       /* TWINSTREAM_MEMORY_: the weakest to accept */
-    const char *weights_path;     /* a safetensors file; CPU and CUDA */
-    const char *config_path;      /* NULL: config.json beside the weights, if there is one */
-    const char *policy;           /* how batches are chosen: docs/SIMULATION.md; NULL: "stream" */
+    int32_t backend;          /* TWINSTREAM_BACKEND_ */
+    int32_t memory_weakest;   /* TWINSTREAM_MEMORY_: the weakest to accept */
+    const char *weights_path; /* a safetensors file; CPU and CUDA */
+    const char *config_path;  /* NULL: config.json beside the weights, if there is one */
+    const char *policy;       /* how batches are chosen: docs/SIMULATION.md; NULL: "stream" */
     /* Each is read with its backend alone; NULL: defaults. */
     const twinstream_cpu_options *cpu;
     const twinstream_cuda_options *cuda;
     const twinstream_null_options *null;
-    uint32_t height;              /* of images in pixels; 0: the network's own */
-    uint32_t width;               /* the same */
-    uint32_t top_k;               /* classes to answer with, CPU and CUDA; 0: logits instead */
-    int32_t core;                 /* the engine's thread is pinned to; -1: the system chooses */
-    uint64_t slot_len;            /* requests alive at a time, 1 to 32,768; twice as many results */
-    uint64_t batch_len_max;       /* longest batch, in images */
-    uint64_t latency_bound_ns;    /* each request's deadline, if it has no earlier one; 0: none */
-    uint64_t spin_ns;             /* how long threads spin before they sleep */
-    uint64_t stall_timeout_ns;    /* a device that ends no work for so long is lost; not 0 */
+    uint32_t height;           /* of images in pixels; 0: the network's own */
+    uint32_t width;            /* the same */
+    uint32_t top_k;            /* classes to answer with, CPU and CUDA; 0: logits instead */
+    int32_t core;              /* the engine's thread is pinned to; -1: the system chooses */
+    uint64_t slot_len;         /* requests alive at a time, 1 to 32,768; twice as many results */
+    uint64_t batch_len_max;    /* longest batch, in images */
+    uint64_t latency_bound_ns; /* each request's deadline, if it has no earlier one; 0: none */
+    uint64_t spin_ns;          /* how long threads spin before they sleep */
+    uint64_t stall_timeout_ns; /* a device that ends no work for so long is lost; not 0 */
 } twinstream_options;
 
 /* How a request is handled. Set all to zero, then struct_size. */
@@ -217,10 +217,10 @@ typedef struct twinstream_request_options {
 /* Sizes, the same throughout an engine's life. The caller sets struct_size. */
 typedef struct twinstream_geometry {
     uint32_t struct_size;
-    uint32_t height;        /* of an image in pixels; 0 with the null backend */
-    uint32_t width;         /* the same */
-    uint32_t reserved;      /* 0 */
-    uint64_t image_bytes;   /* u8 RGB: height x width x 3 */
+    uint32_t height;      /* of an image in pixels; 0 with the null backend */
+    uint32_t width;       /* the same */
+    uint32_t reserved;    /* 0 */
+    uint64_t image_bytes; /* u8 RGB: height x width x 3 */
     /* Floats of a result: one logit a class; with top_k, index and probability of each of the best
      * classes, best first. */
     uint64_t result_len;
@@ -231,10 +231,10 @@ typedef struct twinstream_geometry {
  * struct_size. `accepted` is the sum of all outcomes and of `alive`. */
 typedef struct twinstream_stats {
     uint32_t struct_size;
-    uint32_t reserved;      /* 0 */
-    uint64_t accepted;      /* requests that were committed */
-    uint64_t completed;     /* answered with a result */
-    uint64_t rejected;      /* answered with TWINSTREAM_REJECTED, and so on */
+    uint32_t reserved;  /* 0 */
+    uint64_t accepted;  /* requests that were committed */
+    uint64_t completed; /* answered with a result */
+    uint64_t rejected;  /* answered with TWINSTREAM_REJECTED, and so on */
     uint64_t expired;
     uint64_t cancelled;
     uint64_t failed;
@@ -269,7 +269,7 @@ typedef struct twinstream_stats {
     uint64_t uploaded_bytes;   /* of images that were copied to the device */
     uint64_t downloaded_bytes; /* of results that were copied to the host */
     /* A caller whose struct ends above gets what is above. */
-    uint64_t late;    /* of the completed, those whose answer came after their deadline */
+    uint64_t late; /* of the completed, those whose answer came after their deadline */
     /* Calls that were refused: no requests, not among the accepted. */
     uint64_t refused_full;
     uint64_t refused_size;

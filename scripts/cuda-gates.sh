@@ -9,20 +9,29 @@ cd "$(dirname "$0")/.."
 toolkit=target/cuda-toolkit/bin
 [ -x "$toolkit/nvcc" ] && PATH=$PWD/$toolkit:$PATH
 for tool in nvcc cuobjdump nvdisasm; do
-    command -v "$tool" >/dev/null || { echo "$0: no $tool; see scripts/cuda-toolkit.sh" >&2; exit 1; }
+    command -v "$tool" >/dev/null || {
+        echo "$0: no $tool; see scripts/cuda-toolkit.sh" >&2
+        exit 1
+    }
 done
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
-for target in ${*:-80 86 89 90a}; do
+[ $# -gt 0 ] || set -- 80 86 89 90a
+for target; do
     for source in cuda/*.cu cuda/sm*/*.cu; do
         name=$(basename "$source" .cu)
         nvcc -std=c++17 -arch="sm_$target" -Werror all-warnings -Xptxas -v,--warn-on-spills -Icuda \
             -cubin -o "$folder/$name.cubin" "$source" 2>"$folder/$name.log" ||
-            { cat "$folder/$name.log" >&2; exit 1; }
-        echo "target $target" >>"$folder/report"
-        cat "$folder/$name.log" >>"$folder/report"
-        cuobjdump -sass "$folder/$name.cubin" >>"$folder/report"
+            {
+                cat "$folder/$name.log" >&2
+                exit 1
+            }
+        {
+            echo "target $target"
+            cat "$folder/$name.log"
+            cuobjdump -sass "$folder/$name.cubin"
+        } >>"$folder/report"
     done
 done
 

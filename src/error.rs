@@ -1,5 +1,6 @@
 //! The library's one error type: what failed, named by culprit and remedy.
 
+use std::any::Any;
 use std::fmt;
 
 /// What kind of thing was at fault; asked through the predicates of [`Error`].
@@ -93,4 +94,11 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.source.as_ref().map(|source| source.as_ref() as _)
     }
+}
+
+/// What a panic says of itself, where it was caught.
+pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("of unknown kind")
 }

@@ -29,7 +29,7 @@ pub mod sim;
 mod words;
 
 pub use build_info::{BUILD_INFO, BuildInfo};
-pub use error::{Error, Result};
+pub use error::{Error, Result, panic_text};
 
 /// The README's example, compiled with the tests.
 #[cfg(doctest)]

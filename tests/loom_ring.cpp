@@ -16,17 +16,21 @@ namespace {
 
 int32_t number(std::memory_order order) {
     switch (order) {
-        case std::memory_order_relaxed: return 0;
-        case std::memory_order_acquire: return 1;
-        case std::memory_order_release: return 2;
-        // The protocol uses no other.
-        default: return -1;
+    case std::memory_order_relaxed:
+        return 0;
+    case std::memory_order_acquire:
+        return 1;
+    case std::memory_order_release:
+        return 2;
+    // The protocol uses no other.
+    default:
+        return -1;
     }
 }
 
 // What std::atomic<uint64_t> is to production.
 class Word {
-public:
+   public:
     Word() : word_(loom_word_new(0)) {}
     ~Word() { loom_word_free(word_); }
     Word(const Word &) = delete;
@@ -45,7 +49,7 @@ public:
         return loom_word_exchange(word_, &expected, desired, number(success)) != 0;
     }
 
-private:
+   private:
     void *word_;
 };
 
@@ -61,7 +65,7 @@ struct Ring {
     Protocol bits;
 };
 
-}  // namespace
+} // namespace
 
 extern "C" {
 
@@ -79,4 +83,4 @@ int32_t loom_ring_sleep(Ring *ring) { return ring->bits.sleep(); }
 void loom_ring_wake(Ring *ring) { ring->bits.wake(); }
 void loom_ring_close(Ring *ring) { ring->bits.close(); }
 
-}  // extern "C"
+} // extern "C"

@@ -19,17 +19,17 @@ namespace {
 constexpr uint32_t kProducers = 3;
 constexpr uint64_t kImageBytes = 3072;
 
-#define CHECK(condition)                                                            \
-    do {                                                                            \
-        if (!(condition)) {                                                         \
-            std::fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);    \
-            std::abort();                                                           \
-        }                                                                           \
+#define CHECK(condition)                                                                           \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            std::fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                   \
+            std::abort();                                                                          \
+        }                                                                                          \
     } while (0)
 
 // What a thread parks on.
 class Bell {
-public:
+   public:
     void ring() {
         std::lock_guard<std::mutex> guard(mutex_);
         rung_ = true;
@@ -41,7 +41,7 @@ public:
         rung_ = false;
     }
 
-private:
+   private:
     std::mutex mutex_;
     std::condition_variable condition_;
     bool rung_ = false;
@@ -197,7 +197,7 @@ void check_runs() {
     twinstream_ring_destroy(ring);
 }
 
-}  // namespace
+} // namespace
 
 int main(int argc, char **argv) {
     uint64_t len = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : 5000;

@@ -1,6 +1,5 @@
 //! Files that the command reads and writes by itself: the repository's own, and figures as CSV.
 
-use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -34,38 +33,51 @@ pub(crate) fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
 
 /// Every point that is drawn, one a line.
 pub(crate) fn points_csv(figure: &Figure) -> String {
-    let mut csv = String::from("panel,x_axis,y_axis,series,x,y\n");
+    let mut records = vec![["panel", "x_axis", "y_axis", "series", "x", "y"].map(str::to_owned)];
     for panel in &figure.panels {
         for series in &panel.series {
             for (x, y) in &series.points {
                 let words = [&panel.title, panel.x.label, panel.y.label, &series.name];
-                let words = words.map(quote).join(",");
-                let _ = writeln!(csv, "{words},{x},{y}");
+                let [panel, x_axis, y_axis, series] = words.map(str::to_owned);
+                records.push([panel, x_axis, y_axis, series, x.to_string(), y.to_string()]);
             }
         }
     }
-    csv
+    encode(records)
 }
 
 /// The table of key figures, rounded as in JSON; what is not known is empty.
 pub(crate) fn table_csv(table: &Table) -> String {
-    let mut csv = table.columns.join(",") + "\n";
-    for row in &table.rows {
-        let cells = row.iter().map(|value| match (value, value.as_f64()) {
-            (Value::Null, _) => String::new(),
-            (Value::String(text), _) => quote(text),
-            (_, Some(figure)) if value.is_f64() => Value::from(table::round(figure)).to_string(),
-            _ => value.to_string(),
-        });
-        csv += &(cells.collect::<Vec<_>>().join(",") + "\n");
-    }
-    csv
+    let cell = |value: &Value| match (value, value.as_f64()) {
+        (Value::Null, _) => String::new(),
+        (Value::String(text), _) => text.clone(),
+        (_, Some(figure)) if value.is_f64() => Value::from(table::round(figure)).to_string(),
+        _ => value.to_string(),
+    };
+    let heading = table.columns.iter().map(|column| (*column).to_owned()).collect();
+    let rows = table.rows.iter().map(|row| row.iter().map(cell).collect());
+    encode(std::iter::once(heading).chain(rows).collect::<Vec<Vec<String>>>())
 }
 
-fn quote(text: &str) -> String {
-    if text.contains([',', '"']) {
-        format!("\"{}\"", text.replace('"', "\"\""))
-    } else {
-        text.to_string()
+fn encode(records: impl IntoIterator<Item = impl AsRef<[String]>>) -> String {
+    let mut writer = csv::WriterBuilder::new().flexible(true).from_writer(Vec::new());
+    for record in records {
+        writer.write_record(record.as_ref()).expect("memory takes all");
+    }
+    let bytes = writer.into_inner().expect("memory takes all");
+    String::from_utf8(bytes).expect("fields are text")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_quoted_where_they_must_be() {
+        let columns = vec!["rate_hz", "policy"];
+        let policy = Value::from("fixed:len=8,tick=\"1ms\"");
+        let rows = vec![vec![Value::from(0.5), policy], vec![Value::Null, Value::from(12)]];
+        let text = table_csv(&Table { columns, rows });
+        assert_eq!(text, "rate_hz,policy\n0.5,\"fixed:len=8,tick=\"\"1ms\"\"\"\n,12\n");
     }
 }

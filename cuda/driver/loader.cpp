@@ -53,16 +53,16 @@ int text_of(const char *call_name, std::atomic<void *> *place, int result, const
     return 0;
 }
 
-}  // namespace
+} // namespace
 
 extern "C" {
 
-#define CALL(name, parameters, names)                                   \
-    int name parameters {                                               \
-        static std::atomic<void *> place{nullptr};                      \
-        void *call = find(#name, &place);                               \
-        if (call == nullptr) return missing();                          \
-        return filtered(reinterpret_cast<int(*) parameters>(call) names); \
+#define CALL(name, parameters, names)                                                              \
+    int name parameters {                                                                          \
+        static std::atomic<void *> place{nullptr};                                                 \
+        void *call = find(#name, &place);                                                          \
+        if (call == nullptr) return missing();                                                     \
+        return filtered(reinterpret_cast<int(*) parameters>(call) names);                          \
     }
 #include "calls.inc"
 #undef CALL
@@ -82,4 +82,4 @@ int twinstream_driver_last_result(void) { return twinstream::driver::last_result
 // Whether there is a driver to call.
 int twinstream_driver_is_present(void) { return driver() != nullptr; }
 
-}  // extern "C"
+} // extern "C"

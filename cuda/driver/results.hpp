@@ -28,9 +28,9 @@ struct Range {
 };
 
 // What CUDA 11.4 knew (CUresult in its cuda.h).
-constexpr Range KNOWN[] = {{0, 8},     {34, 34},   {100, 102}, {200, 202}, {205, 224}, {300, 304},
-                           {400, 401}, {500, 500}, {600, 600}, {700, 705}, {708, 720}, {800, 809},
-                           {900, 911}, {999, 999}};
+constexpr Range KNOWN[] = {{0, 8},     {34, 34},   {100, 102}, {200, 202}, {205, 224},
+                           {300, 304}, {400, 401}, {500, 500}, {600, 600}, {700, 705},
+                           {708, 720}, {800, 809}, {900, 911}, {999, 999}};
 
 inline int filtered(int result) {
     last_result = result;
@@ -42,24 +42,39 @@ inline int filtered(int result) {
 
 inline const char *words(int result) {
     switch (result) {
-        case SUCCESS: return "no error";
-        case INVALID_VALUE: return "invalid argument";
-        case OUT_OF_MEMORY: return "out of memory";
-        case NOT_INITIALIZED: return "initialization error";
-        case NO_DEVICE: return "no CUDA driver or no device";
-        case INVALID_DEVICE: return "invalid device ordinal";
-        case INVALID_CONTEXT: return "invalid device context";
-        case INVALID_HANDLE: return "invalid resource handle";
-        case NOT_FOUND: return "named symbol not found";
-        case NOT_READY: return "device not ready";
-        case LAUNCH_OUT_OF_RESOURCES: return "too many resources requested for launch";
-        case LAUNCH_FAILED: return "unspecified launch failure";
-        case NOT_SUPPORTED: return "operation not supported";
-        case CAPTURE_UNSUPPORTED: return "operation not permitted while a stream is capturing";
-        default: return "unknown error";
+    case SUCCESS:
+        return "no error";
+    case INVALID_VALUE:
+        return "invalid argument";
+    case OUT_OF_MEMORY:
+        return "out of memory";
+    case NOT_INITIALIZED:
+        return "initialization error";
+    case NO_DEVICE:
+        return "no CUDA driver or no device";
+    case INVALID_DEVICE:
+        return "invalid device ordinal";
+    case INVALID_CONTEXT:
+        return "invalid device context";
+    case INVALID_HANDLE:
+        return "invalid resource handle";
+    case NOT_FOUND:
+        return "named symbol not found";
+    case NOT_READY:
+        return "device not ready";
+    case LAUNCH_OUT_OF_RESOURCES:
+        return "too many resources requested for launch";
+    case LAUNCH_FAILED:
+        return "unspecified launch failure";
+    case NOT_SUPPORTED:
+        return "operation not supported";
+    case CAPTURE_UNSUPPORTED:
+        return "operation not permitted while a stream is capturing";
+    default:
+        return "unknown error";
     }
 }
 
-}  // namespace twinstream::driver
+} // namespace twinstream::driver
 
 #endif

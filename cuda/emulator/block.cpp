@@ -134,9 +134,8 @@ void Block::start(const Launch &launch, Dimensions index) {
     sleepers_.clear();
     deferred_.clear();
     runnable_warps_ = 0;
-    const std::uint64_t number = (std::uint64_t{index.z} * launch.grid.y + index.y) *
-                                     launch.grid.x +
-                                 index.x;
+    const std::uint64_t number =
+        (std::uint64_t{index.z} * launch.grid.y + index.y) * launch.grid.x + index.x;
     random_state_ = launch.seed == 0 ? 0 : mix(launch.seed + number);
     for (std::uint32_t i = 0; i < threads_len_; ++i) {
         Thread &thread = threads_[i];
@@ -358,8 +357,8 @@ void Block::execute(const WarpInstruction &instruction, std::uint32_t mask, void
 void Block::order_all(std::uint32_t warp, std::uint32_t lanes) {
 #ifdef TWINSTREAM_RACE_CHECK
     for (; lanes != 0; lanes &= lanes - 1) {
-        order_release(&threads_[warp * warp_lanes + static_cast<std::uint32_t>(
-                                                        __builtin_ctz(lanes))]);
+        order_release(
+            &threads_[warp * warp_lanes + static_cast<std::uint32_t>(__builtin_ctz(lanes))]);
     }
 #else
     (void)warp, (void)lanes;
@@ -474,8 +473,8 @@ void Block::report_deadlock() {
     // The first warp whose lanes went different ways shows which.
     for (std::uint32_t warp = 0; warp * warp_lanes < threads_len_; ++warp) {
         std::map<std::string, std::uint32_t> lanes;
-        for (std::uint32_t i = warp * warp_lanes;
-             i < threads_len_ && i < (warp + 1) * warp_lanes; ++i) {
+        for (std::uint32_t i = warp * warp_lanes; i < threads_len_ && i < (warp + 1) * warp_lanes;
+             ++i) {
             lanes[whereabouts(threads_[i])] |= 1u << i % warp_lanes;
         }
         if (lanes.size() > 1) {

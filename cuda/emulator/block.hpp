@@ -91,7 +91,7 @@ struct Launch {
 
 // Runs blocks on the calling host thread, one after the other. The stacks are kept between blocks.
 class Block {
-  public:
+   public:
     Block();
     ~Block();
     Block(const Block &) = delete;
@@ -136,7 +136,7 @@ class Block {
     unsigned char *check_shared(std::uint32_t offset, std::uint32_t bytes,
                                 std::uint32_t align_bytes, const char *instruction);
 
-  private:
+   private:
     struct Barrier {
         std::uint32_t arrived = 0;
         std::uint32_t expected = 0;

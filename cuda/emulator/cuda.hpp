@@ -104,7 +104,8 @@ inline std::uint32_t atomicCAS(std::uint32_t *at, std::uint32_t expected, std::u
     return expected;
 }
 // Whichever value `combine` makes of the old one replaces it; returns the old one.
-template <class Value, class Combine> inline Value atomic_update(Value *at, Combine combine) {
+template <class Value, class Combine>
+inline Value atomic_update(Value *at, Combine combine) {
     static_assert(sizeof(Value) == sizeof(std::uint32_t));
     auto *const word = reinterpret_cast<std::uint32_t *>(at);
     std::uint32_t before = __atomic_load_n(word, __ATOMIC_RELAXED);
@@ -135,9 +136,18 @@ inline std::uint32_t atomicInc(std::uint32_t *at, std::uint32_t last) {
     return atomic_update(at, [last](std::uint32_t old) { return old >= last ? 0 : old + 1; });
 }
 
-template <class Value> inline Value __ldg(const Value *at) { return *at; }
-template <class Value> inline Value __ldcg(const Value *at) { return *at; }
-template <class Value> inline void __stcg(Value *at, Value value) { *at = value; }
+template <class Value>
+inline Value __ldg(const Value *at) {
+    return *at;
+}
+template <class Value>
+inline Value __ldcg(const Value *at) {
+    return *at;
+}
+template <class Value>
+inline void __stcg(Value *at, Value value) {
+    *at = value;
+}
 
 inline int min(int a, int b) { return a < b ? a : b; }
 inline int max(int a, int b) { return a > b ? a : b; }

@@ -41,7 +41,7 @@ void switch_fiber(Context &from, Context &to);
 // Equally sized stacks in one mapping, each above a page that must not be touched, so that an
 // overflow stops the program at once. Pages that no fiber touches cost nothing.
 class Stacks {
-  public:
+   public:
     explicit Stacks(std::size_t stacks_len);
     ~Stacks();
     Stacks(const Stacks &) = delete;
@@ -53,7 +53,7 @@ class Stacks {
     // Frees what the sanitizers hold for a prepared context.
     static void retire(Context &context);
 
-  private:
+   private:
     std::size_t stride_bytes_;
     std::size_t mapped_bytes_;
     unsigned char *base_;
@@ -78,7 +78,7 @@ inline void order_release_for(const Context &, void *) {}
 // While one lives, what the calling fiber does is none of the kernel's doing and not checked.
 #ifdef TWINSTREAM_RACE_CHECK
 class Unwatched {
-  public:
+   public:
     Unwatched();
     ~Unwatched();
     Unwatched(const Unwatched &) = delete;

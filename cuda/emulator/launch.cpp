@@ -26,8 +26,8 @@ std::uint64_t environment_number(const char *name, std::uint64_t otherwise) {
 struct SharedSettings {
     std::mutex lock;
     Settings value{environment_number("TWINSTREAM_EMULATOR_SEED", 0),
-                   static_cast<unsigned>(environment_number(
-                       "TWINSTREAM_EMULATOR_THREADS", std::thread::hardware_concurrency()))};
+                   static_cast<unsigned>(environment_number("TWINSTREAM_EMULATOR_THREADS",
+                                                            std::thread::hardware_concurrency()))};
 };
 
 SharedSettings &shared_settings() {
@@ -38,7 +38,7 @@ SharedSettings &shared_settings() {
 // Stacks are costly to map, so blocks are kept for the next launch. No more exist than host threads
 // have run kernels at the same time.
 class BlockPool {
-  public:
+   public:
     std::unique_ptr<Block> take() {
         {
             const std::lock_guard<std::mutex> guard(lock_);
@@ -55,7 +55,7 @@ class BlockPool {
         idle_.push_back(std::move(block));
     }
 
-  private:
+   private:
     std::mutex lock_;
     std::vector<std::unique_ptr<Block>> idle_;
 };
@@ -88,8 +88,8 @@ std::vector<std::uint32_t> block_order(std::uint32_t blocks_len, std::uint64_t s
 
 std::string refuse(const unsigned grid[3], const unsigned block[3], unsigned shared_bytes) {
     // Limits of CUDA for compute capability 8.0 to 9.0.
-    if (grid[0] == 0 || grid[1] == 0 || grid[2] == 0 || grid[0] > 0x7fffffffu ||
-        grid[1] > 65535 || grid[2] > 65535) {
+    if (grid[0] == 0 || grid[1] == 0 || grid[2] == 0 || grid[0] > 0x7fffffffu || grid[1] > 65535 ||
+        grid[2] > 65535) {
         return "the grid is empty or too large";
     }
     if (block[0] == 0 || block[1] == 0 || block[2] == 0 || block[2] > 64 ||
@@ -183,8 +183,14 @@ GridRun::GridRun(const Kernel &kernel, const unsigned grid[3], const unsigned bl
     const std::uint64_t seed = chosen.seed == 0 ? 0 : chosen.seed ^ hash(kernel.name);
     state.params.resize(kernel.params_bytes / sizeof(State::Line) + 1);
     std::memcpy(state.params.data(), params, kernel.params_bytes);
-    state.launch = {kernel.name, kernel.run, state.params.data(), {grid[0], grid[1], grid[2]},
-                    {block[0], block[1], block[2]}, shared_bytes, seed, is_dependent};
+    state.launch = {kernel.name,
+                    kernel.run,
+                    state.params.data(),
+                    {grid[0], grid[1], grid[2]},
+                    {block[0], block[1], block[2]},
+                    shared_bytes,
+                    seed,
+                    is_dependent};
     state.host_threads = chosen.host_threads;
     state.work.launch = &state.launch;
     state.work.order = block_order(grid[0] * grid[1] * grid[2], seed);

@@ -28,7 +28,7 @@ void set_settings(const Settings &settings);
 
 // One launch of a kernel over a grid. Any number of host threads may run one each at a time.
 class GridRun {
-  public:
+   public:
     // *params is copied. A dependent one may begin before the kernel ahead of it has ended, as
     // programmatic dependent launch allows, and every thread of it must wait for that kernel.
     GridRun(const Kernel &kernel, const unsigned grid[3], const unsigned block[3],
@@ -44,7 +44,7 @@ class GridRun {
     // returns 1 with the launch's effects in part.
     int finish(std::string *error);
 
-  private:
+   private:
     struct State;
     std::unique_ptr<State> state_;
 };

@@ -121,8 +121,8 @@ void copy_box(std::uint32_t shared, const TensorMap &map, const Coordinates &fir
 void step(const TensorMap &map, Coordinates &at) {
     const std::uint32_t last = map.shape.rank - 1;
     for (std::uint32_t i = 1; i < last; ++i) {
-        const auto end = static_cast<std::int64_t>(map.shape.dimensions[i]) +
-                         map.corner_upper[i - 1];
+        const auto end =
+            static_cast<std::int64_t>(map.shape.dimensions[i]) + map.corner_upper[i - 1];
         at[i] += map.shape.element_strides[i];
         if (at[i] < end) {
             return;

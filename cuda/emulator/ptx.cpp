@@ -226,8 +226,8 @@ void barrier_arrive(std::uint32_t number, std::uint32_t threads_len) {
 }
 
 void syncwarp(std::uint32_t mask) {
-    static const WarpInstruction instruction{
-        "__syncwarp", [](void *const *, std::uint32_t) {}, true};
+    static const WarpInstruction instruction{"__syncwarp", [](void *const *, std::uint32_t) {},
+                                             true};
     current_block->execute(instruction, mask, nullptr);
 }
 

@@ -12,12 +12,13 @@ namespace twinstream::kernels {
 
 namespace {
 
-template <class Params, void kernel(const Params &)> void run(const void *params) {
+template <class Params, void kernel(const Params &)>
+void run(const void *params) {
     kernel(*static_cast<const Params *>(params));
 }
 
 constexpr twinstream::emulator::Kernel table[] = {
-#define TWINSTREAM_ENTRY(name, params_type) \
+#define TWINSTREAM_ENTRY(name, params_type)                                                        \
     {#name, sizeof(params_type), run<params_type, twinstream::kernels::name>},
 #include "../kernels.inc"
 };

@@ -42,8 +42,8 @@ Descriptor decode(std::uint64_t bits, std::uint32_t rows_len) {
 
 // Two neighbouring values of K in a row.
 std::uint32_t pair_at(const Descriptor &operand, std::uint32_t row, std::uint32_t k) {
-    const std::uint32_t at = operand.start + row / 8 * operand.eight_rows_bytes +
-                             row % 8 * row_bytes + k * 2;
+    const std::uint32_t at =
+        operand.start + row / 8 * operand.eight_rows_bytes + row % 8 * row_bytes + k * 2;
     std::uint32_t pair;
     std::memcpy(&pair, current_block->shared() + swizzle_128(at), sizeof pair);
     return pair;

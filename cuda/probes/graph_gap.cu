@@ -16,8 +16,7 @@ constexpr unsigned CHAIN_LEN = 54;
 __global__ void step(uint32_t *counter) {
     ptx::wait_for_previous_kernel();
     ptx::allow_next_kernel();
-    if (threadIdx.x == 0 && blockIdx.x == 0)
-        ++*counter;
+    if (threadIdx.x == 0 && blockIdx.x == 0) ++*counter;
 }
 
 double gap_ns(cudaStream_t stream, uint32_t *counter, unsigned blocks, bool programmatic) {
@@ -56,8 +55,7 @@ void run() {
     TWINSTREAM_CHECK(cudaMemset(counter, 0, sizeof *counter));
     for (const unsigned blocks : {1u, 16u, 132u, 528u})
         for (const bool programmatic : {false, true}) {
-            if (programmatic && properties.major < 9)
-                continue;
+            if (programmatic && properties.major < 9) continue;
             std::printf("{\"probe\": \"graph_gap\", \"blocks\": %u, \"programmatic\": %s, "
                         "\"kernel_ns\": %.0f}\n",
                         blocks, programmatic ? "true" : "false",

@@ -40,10 +40,8 @@ inline std::string failure(pid_t child, const std::atomic<unsigned> &variant) {
     int status = 0;
     for (;;) {
         const pid_t ended = waitpid(child, &status, WNOHANG);
-        if (ended == child)
-            break;
-        if (ended < 0)
-            return "lost";
+        if (ended == child) break;
+        if (ended < 0) return "lost";
         if (variant != seen) {
             seen = variant;
             since = Clock::now();
@@ -56,8 +54,7 @@ inline std::string failure(pid_t child, const std::atomic<unsigned> &variant) {
         const timespec pause{0, 1000000};
         nanosleep(&pause, nullptr);
     }
-    if (WIFSIGNALED(status))
-        return "signal " + std::to_string(WTERMSIG(status));
+    if (WIFSIGNALED(status)) return "signal " + std::to_string(WTERMSIG(status));
     return WEXITSTATUS(status) == 0 ? "" : "error";
 }
 
@@ -104,8 +101,7 @@ int run_isolated(const char *probe, unsigned len, Fields fields, Answer answer) 
             _exit(0);
         }
         const std::string why = failure(child, variant);
-        if (why.empty())
-            break;
+        if (why.empty()) break;
         exit_status = 1;
         // Without a device or driver no variant is ever reached.
         if (variant == NO_VARIANT) {

@@ -106,8 +106,7 @@ std::string answer(unsigned index) {
     CUtensorMap map;
     const CUresult status = encode_tiled(&map, form.tensor, form.box, form.steps, variant.swizzle);
     const std::string encoded = "\"encode_status\": " + std::to_string(status);
-    if (status != CUDA_SUCCESS)
-        return encoded;
+    if (status != CUDA_SUCCESS) return encoded;
 
     // The last outputs of all rows, up to the image's last byte but the kernel's rows behind.
     Coordinates first{{0, static_cast<int32_t>(variant.side / STRIDE - OUTPUTS_X), 0, 0}};

@@ -28,15 +28,14 @@ template <class Measure>
 double median(unsigned len, Measure measure) {
     measure();
     std::vector<double> values;
-    for (unsigned i = 0; i < len; ++i)
-        values.push_back(measure());
+    for (unsigned i = 0; i < len; ++i) values.push_back(measure());
     std::nth_element(values.begin(), values.begin() + len / 2, values.end());
     return values[len / 2];
 }
 
 // Nanoseconds between two events around what `enqueue` puts on the stream.
 class Timer {
-public:
+   public:
     Timer() {
         TWINSTREAM_CHECK(cudaEventCreate(&begin));
         TWINSTREAM_CHECK(cudaEventCreate(&end));
@@ -59,7 +58,7 @@ public:
         return milliseconds * 1e6;
     }
 
-private:
+   private:
     cudaEvent_t begin, end;
 };
 

@@ -35,16 +35,14 @@ __global__ void by_chunks(const unsigned char *buffer, uint32_t *result) {
                                  piece(buffer, index) + threadIdx.x * CHUNK_BYTES + i, CHUNK_BYTES);
         ptx::cp_async_commit();
     };
-    for (unsigned i = 0; i < STAGES - 1; ++i)
-        copy(i);
+    for (unsigned i = 0; i < STAGES - 1; ++i) copy(i);
     for (unsigned i = 0; i < PIECES; ++i) {
         ptx::cp_async_wait<STAGES - 2>();
         __syncthreads();
         copy(i + STAGES - 1);
     }
     ptx::cp_async_wait<0>();
-    if (threadIdx.x == 0)
-        result[blockIdx.x] = shared[0];
+    if (threadIdx.x == 0) result[blockIdx.x] = shared[0];
 }
 
 __global__ void by_bulk(const unsigned char *buffer, uint32_t *result) {
@@ -52,14 +50,12 @@ __global__ void by_bulk(const unsigned char *buffer, uint32_t *result) {
     TWINSTREAM_SHARED(shared);
     __shared__ uint64_t arrived[STAGES];
     if (threadIdx.x == 0) {
-        for (unsigned i = 0; i < STAGES; ++i)
-            cuda::ptx::mbarrier_init(&arrived[i], 1);
+        for (unsigned i = 0; i < STAGES; ++i) cuda::ptx::mbarrier_init(&arrived[i], 1);
         cuda::ptx::fence_proxy_async(cuda::ptx::space_shared);
     }
     __syncthreads();
     const auto copy = [&](unsigned index) {
-        if (index >= PIECES || threadIdx.x != 0)
-            return;
+        if (index >= PIECES || threadIdx.x != 0) return;
         // The two calls take it by reference, and a constant of the file has no place on the
         // device.
         const uint32_t bytes = PIECE_BYTES;
@@ -70,16 +66,14 @@ __global__ void by_bulk(const unsigned char *buffer, uint32_t *result) {
         cuda::ptx::mbarrier_arrive_expect_tx(cuda::ptx::sem_release, cuda::ptx::scope_cta,
                                              cuda::ptx::space_shared, barrier, bytes);
     };
-    for (unsigned i = 0; i < STAGES - 1; ++i)
-        copy(i);
+    for (unsigned i = 0; i < STAGES - 1; ++i) copy(i);
     for (unsigned i = 0; i < PIECES; ++i) {
         while (!cuda::ptx::mbarrier_try_wait_parity(&arrived[i % STAGES], i / STAGES % 2)) {
         }
         __syncthreads();
         copy(i + STAGES - 1);
     }
-    if (threadIdx.x == 0)
-        result[blockIdx.x] = shared[0];
+    if (threadIdx.x == 0) result[blockIdx.x] = shared[0];
 #endif
 }
 
@@ -110,8 +104,7 @@ void run() {
     TWINSTREAM_CHECK(cudaMalloc(&result, 3 * multiprocessors * sizeof *result));
     for (unsigned each = 1; each <= 3; ++each) {
         measure("chunks", by_chunks, buffer, result, each * multiprocessors);
-        if (properties.major >= 9)
-            measure("bulk", by_bulk, buffer, result, each * multiprocessors);
+        if (properties.major >= 9) measure("bulk", by_bulk, buffer, result, each * multiprocessors);
     }
 }
 

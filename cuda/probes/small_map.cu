@@ -129,13 +129,11 @@ std::string answer(unsigned index) {
                                 ? encode_im2col(&map, tensor, CHANNELS, PIXELS, SWIZZLE)
                                 : encode_tiled(&map, tensor, box, steps, SWIZZLE);
     const std::string encoded = "\"encode_status\": " + std::to_string(status);
-    if (status != CUDA_SUCCESS)
-        return encoded;
+    if (status != CUDA_SUCCESS) return encoded;
     char word[19];
     std::snprintf(word, sizeof word, "0x%016" PRIx64, static_cast<uint64_t>(map.opaque[1]));
     const bool is_set = (map.opaque[1] & SMALL_BIT) != 0;
-    if (variant.clears)
-        map.opaque[1] &= ~SMALL_BIT;
+    if (variant.clears) map.opaque[1] &= ~SMALL_BIT;
 
     const unsigned blocks = (variant.size_kib + copy_rows - 1) / copy_rows;
     const int32_t before = variant.is_im2col ? -1 : 0;
@@ -143,8 +141,7 @@ std::string answer(unsigned index) {
     const Coordinates step{{0, 0, static_cast<int32_t>(copy_rows), 0}};
     const Copied copied = variant.is_im2col ? run_copy<true>(map, blocks, first, step, TAP)
                                             : run_copy<false>(map, blocks, first, step, TAP);
-    if (!variant.is_guarded)
-        TWINSTREAM_CHECK(cudaFree(address));
+    if (!variant.is_guarded) TWINSTREAM_CHECK(cudaFree(address));
     const unsigned wrong_len = count_wrong(values, tensor, variant.is_im2col, copied.values);
     int driver;
     TWINSTREAM_CHECK(cudaDriverGetVersion(&driver));

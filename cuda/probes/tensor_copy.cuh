@@ -83,8 +83,7 @@ __device__ inline bool has_arrived(uint64_t *barrier) {
 #if __CUDA_ARCH__ >= 900
     TWINSTREAM_ROLL
     for (unsigned i = 0; i < TRIES_MAX; ++i)
-        if (cuda::ptx::mbarrier_test_wait_parity(barrier, 0u))
-            return true;
+        if (cuda::ptx::mbarrier_test_wait_parity(barrier, 0u)) return true;
 #endif
     return false;
 }
@@ -124,8 +123,7 @@ __global__ void __launch_bounds__(COPY_THREADS)
     constexpr unsigned CHUNKS = COPY_BYTES / CHUNK_BYTES;
     for (unsigned i = threadIdx.x; i < CHUNKS; i += COPY_THREADS)
         to[i] = make_uint4(~0u, ~0u, ~0u, ~0u);
-    if (threadIdx.x == 0)
-        cuda::ptx::mbarrier_init(&barrier, 1);
+    if (threadIdx.x == 0) cuda::ptx::mbarrier_init(&barrier, 1);
     // The copy sees barrier and memory through another proxy than these threads.
     cuda::ptx::fence_proxy_async(cuda::ptx::space_shared);
     __syncthreads();
@@ -139,8 +137,7 @@ __global__ void __launch_bounds__(COPY_THREADS)
                                              cuda::ptx::space_shared, &barrier, bytes);
         start_copy<IS_IM2COL>(to, &map, at, tap, &barrier);
     }
-    if (!has_arrived(&barrier))
-        *is_late = 1;
+    if (!has_arrived(&barrier)) *is_late = 1;
     for (unsigned i = threadIdx.x; i < CHUNKS; i += COPY_THREADS)
         copied[blockIdx.x * CHUNKS + i] = to[i];
 #endif
@@ -177,8 +174,7 @@ Copied run_copy(const CUtensorMap &map, unsigned blocks, const Coordinates &firs
 // Values that tell their place in a tensor: positive, finite, and their neighbours differ.
 inline std::vector<uint16_t> numbered(size_t len) {
     std::vector<uint16_t> values(len);
-    for (size_t i = 0; i < len; ++i)
-        values[i] = static_cast<uint16_t>(i % 31741 + 1);
+    for (size_t i = 0; i < len; ++i) values[i] = static_cast<uint16_t>(i % 31741 + 1);
     return values;
 }
 
@@ -187,8 +183,7 @@ inline uint16_t value_at(const std::vector<uint16_t> &values, const Tensor &tens
                          const Coordinates &c) {
     size_t at = 0;
     for (unsigned i = 0; i < RANK; ++i) {
-        if (c.at[i] < 0 || static_cast<cuuint64_t>(c.at[i]) >= tensor.dimensions[i])
-            return 0;
+        if (c.at[i] < 0 || static_cast<cuuint64_t>(c.at[i]) >= tensor.dimensions[i]) return 0;
         const size_t stride_bytes = i == 0 ? 2 : tensor.strides_bytes[i - 1];
         at += static_cast<size_t>(c.at[i]) * stride_bytes / 2;
     }

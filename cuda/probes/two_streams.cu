@@ -15,14 +15,12 @@ constexpr unsigned THREADS = 128;
 
 __global__ void multiply(float *result, unsigned steps) {
     float value = static_cast<float>(threadIdx.x);
-    for (unsigned i = 0; i < steps; ++i)
-        value = value * 0.999f + 1.0f;
+    for (unsigned i = 0; i < steps; ++i) value = value * 0.999f + 1.0f;
     result[blockIdx.x * THREADS + threadIdx.x] = value;
 }
 
 void enqueue(cudaStream_t stream, float *result, unsigned blocks) {
-    for (unsigned i = 0; i < CHAIN_LEN; ++i)
-        multiply<<<blocks, THREADS, 0, stream>>>(result, 1200);
+    for (unsigned i = 0; i < CHAIN_LEN; ++i) multiply<<<blocks, THREADS, 0, stream>>>(result, 1200);
     TWINSTREAM_CHECK(cudaGetLastError());
 }
 
@@ -69,8 +67,7 @@ void run() {
                 TWINSTREAM_CHECK(cudaStreamWaitEvent(streams[0], joined, 0));
             });
         });
-        for (const cudaGraphExec_t each : chains)
-            TWINSTREAM_CHECK(cudaGraphExecDestroy(each));
+        for (const cudaGraphExec_t each : chains) TWINSTREAM_CHECK(cudaGraphExecDestroy(each));
         std::printf("{\"probe\": \"two_streams\", \"blocks\": %u, \"serial_ns\": %.0f, "
                     "\"together_ns\": %.0f}\n",
                     blocks, serial_ns, together_ns);

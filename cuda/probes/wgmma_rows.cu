@@ -43,7 +43,12 @@ constexpr unsigned REGION_BYTES = (SHIFT_ROWS_MAX + 7 * PITCH_ROWS_MAX + 8) * RO
 constexpr unsigned SHARED_BYTES = PATTERN_BYTES + 2 * REGION_BYTES;
 static_assert(REGION_BYTES % PATTERN_BYTES == 0, "the second region begins with a pattern");
 
-enum Way : unsigned { PLAIN, OFFSET, MOVED, WAYS_LEN };
+enum Way : unsigned {
+    PLAIN,
+    OFFSET,
+    MOVED,
+    WAYS_LEN
+};
 constexpr const char *WAY_NAMES[WAYS_LEN] = {"plain", "offset", "moved"};
 constexpr unsigned PITCHES[] = {8, 10, 16};
 constexpr unsigned PITCHES_LEN = sizeof PITCHES / sizeof *PITCHES;
@@ -87,10 +92,10 @@ __device__ uint64_t descriptor(const unsigned char *region, const Placement &p) 
 // the sum is touched before the wait. Each step of 16 of K is 32 bytes further along the row.
 __device__ void multiply_warpgroup(float (&sum)[32], uint64_t left, uint64_t right) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-#define TWINSTREAM_STEP(left, right)                                                         \
-    "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 "                                    \
-    "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "                \
-    "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, " left \
+#define TWINSTREAM_STEP(left, right)                                                               \
+    "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 "                                          \
+    "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "                      \
+    "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, " left       \
     ", " right ", p, 1, 1, 0, 0;\n"
     asm volatile("{\n"
                  ".reg .pred p;\n"
@@ -170,16 +175,14 @@ std::string fields(unsigned index) {
 std::vector<int> draw(unsigned seed) {
     std::mt19937 random(seed);
     std::vector<int> values(ROWS * ROW_LEN);
-    for (int &value : values)
-        value = static_cast<int>(random() % 9) - 4;
+    for (int &value : values) value = static_cast<int>(random() % 9) - 4;
     return values;
 }
 
 uint4 *upload(const std::vector<int> &values) {
     constexpr uint16_t F16[9] = {0xc400, 0xc200, 0xc000, 0xbc00, 0, 0x3c00, 0x4000, 0x4200, 0x4400};
     std::vector<uint16_t> bits;
-    for (const int value : values)
-        bits.push_back(F16[value + 4]);
+    for (const int value : values) bits.push_back(F16[value + 4]);
     void *to;
     TWINSTREAM_CHECK(cudaMalloc(&to, bits.size() * sizeof bits[0]));
     TWINSTREAM_CHECK(

@@ -50,7 +50,7 @@ struct alignas(kApartBytes) PaddedWord {
 
 template <class Word>
 class Protocol {
-public:
+   public:
     static constexpr uint32_t word_len(uint32_t slot_len) {
         return (slot_len + kWordSlots - 1) / kWordSlots;
     }
@@ -58,12 +58,8 @@ public:
     // `words` are 2 * word_len(slot_len) words of value 0 that outlive the protocol and that no
     // other thread uses yet.
     Protocol(PaddedWord<Word> *words, uint32_t slot_len)
-        : free_(words),
-          committed_(words + word_len(slot_len)),
-          slot_len_(slot_len),
-          word_len_(word_len(slot_len)),
-          lease_hint_{},
-          take_cursor_(0) {
+        : free_(words), committed_(words + word_len(slot_len)), slot_len_(slot_len),
+          word_len_(word_len(slot_len)), lease_hint_{}, take_cursor_(0) {
         for (uint32_t word = 0; word < word_len_; ++word) {
             uint32_t len = min(kWordSlots, slot_len_ - word * kWordSlots);
             // Relaxed: whatever hands the finished ring to other threads publishes these too.
@@ -193,7 +189,7 @@ public:
     // See twinstream_ring_close.
     void close() { set_flag(kClosed); }
 
-private:
+   private:
     uint32_t next(uint32_t slot) const { return slot + 1 == slot_len_ ? 0 : slot + 1; }
 
     // Calls visit(word, allowed bits) from `start` once around until it returns true; the first
@@ -241,6 +237,6 @@ private:
     alignas(kApartBytes) uint32_t take_cursor_;
 };
 
-}  // namespace twinstream
+} // namespace twinstream
 
 #endif

@@ -48,7 +48,7 @@ PaddedWord *make_words(uint32_t slot_len) {
     return words;
 }
 
-}  // namespace
+} // namespace
 
 extern "C" {
 
@@ -110,4 +110,4 @@ void twinstream_ring_wake(twinstream_ring *ring) { ring->bits.wake(); }
 
 void twinstream_ring_close(twinstream_ring *ring) { ring->bits.close(); }
 
-}  // extern "C"
+} // extern "C"

@@ -30,9 +30,8 @@ namespace {
 std::atomic<uint32_t> fork_count{0};
 
 // As the library is loaded: a process that forks later counts one more in its child.
-[[maybe_unused]] const int is_registered = pthread_atfork(nullptr, nullptr, [] {
-    fork_count.fetch_add(1, std::memory_order_relaxed);
-});
+[[maybe_unused]] const int is_registered =
+    pthread_atfork(nullptr, nullptr, [] { fork_count.fetch_add(1, std::memory_order_relaxed); });
 
 #ifdef TWINSTREAM_RING_CUDA
 // Locked for every context, as a process may drive several devices.
@@ -64,7 +63,7 @@ void cuda_free(const Storage &storage) {
 }
 #endif
 
-}  // namespace
+} // namespace
 
 Storage allocate_storage(size_t len_bytes, uint32_t memory_weakest) {
     size_t page_bytes = static_cast<size_t>(sysconf(_SC_PAGESIZE));
@@ -105,7 +104,7 @@ void free_storage(const Storage &storage) {
     munmap(storage.base, storage.len_bytes);
 }
 
-}  // namespace twinstream
+} // namespace twinstream
 
 extern "C" uint32_t twinstream_ring_fork_count() {
     return twinstream::fork_count.load(std::memory_order_relaxed);

@@ -29,6 +29,6 @@ Storage allocate_storage(size_t len_bytes, uint32_t memory_weakest);
 
 void free_storage(const Storage &storage);
 
-}  // namespace twinstream
+} // namespace twinstream
 
 #endif

@@ -1,5 +1,5 @@
-// Convolution as a matrix product that never forms its A: rows are output pixels,
-// columns output channels, K the taps times the input channels (launch.h: twinstream_conv_params).
+// Convolution as a matrix product that never forms its A: rows are output pixels, columns output
+// channels, K the taps times the input channels (launch.h: twinstream_conv_params).
 //
 // Every step of K is one tap and 64 channels, so a row of a stage is 128 contiguous bytes of one
 // input pixel. A table in shared memory gives each row its pixel and which taps see the image; it
@@ -24,7 +24,7 @@ struct ConvRow {
     uint32_t valid;
 };
 
-// Shared memory of a block: the stages, the rows' places in the input and in the shortcut's, the
+// Shared memory of a block: the stages, the rows' entries for the input and for the shortcut's, the
 // bias, and a flag: whether this block is the last of its tile.
 template <class Tile>
 struct ConvShared {
@@ -34,8 +34,8 @@ struct ConvShared {
     static constexpr unsigned BYTES = FLAG + CHUNK_BYTES;
 };
 
-// The tile's place in the output.
-struct ConvPlace {
+// Where the tile begins in the output.
+struct TileOffset {
     uint32_t first_pixel;
     uint32_t first_channel;
     // Pixels of the batch.
@@ -44,7 +44,7 @@ struct ConvPlace {
     // Blocks that run together take all channels of few pixels: each input is then read from device
     // memory once, and the weights, which all blocks share, stay in the L2 cache.
     template <class Tile>
-    static TWINSTREAM_DEVICE ConvPlace of_block(const twinstream_conv_params &p) {
+    static TWINSTREAM_DEVICE TileOffset of_block(const twinstream_conv_params &p) {
         const uint32_t index = blockIdx.y * gridDim.x + blockIdx.x;
         const uint32_t len = ptx::load_past_l1(&global<const twinstream_batch>(p.batch)->len);
         return {index / gridDim.y * Tile::M, index % gridDim.y * Tile::N,
@@ -81,11 +81,11 @@ TWINSTREAM_DEVICE ConvRow locate_in_shortcut(const twinstream_conv_params &p, ui
 // Fills both tables of rows; the second one only where there is a shortcut.
 template <class Tile>
 TWINSTREAM_DEVICE void locate_rows(ConvRow *rows, const twinstream_conv_params &p,
-                                   const ConvPlace &place) {
+                                   const TileOffset &tile_offset) {
     for (uint32_t row = threadIdx.x; row < Tile::M; row += Tile::THREADS) {
-        const uint32_t pixel = place.first_pixel + row;
+        const uint32_t pixel = tile_offset.first_pixel + row;
         ConvRow in_input{0, 0}, in_shortcut{0, 0};
-        if (pixel < place.pixels) {
+        if (pixel < tile_offset.pixels) {
             const uint32_t line = pixel / p.output_width, x = pixel % p.output_width;
             const uint32_t image = line / p.output_height, y = line % p.output_height;
             in_input = locate_in_input(p, image, y, x);
@@ -102,15 +102,16 @@ template <class Tile>
 class ConvCopier {
    public:
     // Stands before step `begin`.
-    TWINSTREAM_DEVICE ConvCopier(const twinstream_conv_params &params, const ConvPlace &place,
-                                 const ConvRow *row_table, uint32_t begin)
+    TWINSTREAM_DEVICE ConvCopier(const twinstream_conv_params &params,
+                                 const TileOffset &tile_offset, const ConvRow *row_table,
+                                 uint32_t begin)
         : p(params), table(row_table + threadIdx.x / ROW_CHUNKS),
           to(operand_offset(threadIdx.x / ROW_CHUNKS, threadIdx.x % ROW_CHUNKS)) {
         const uint32_t input_steps = p.tap_rows * p.tap_columns * (p.channels / STEP_LEN);
         block_bytes = (input_steps + p.shortcut_channels / STEP_LEN) * STEP_BYTES;
         weights = global<const unsigned char>(p.weights) +
-                  static_cast<uint64_t>(place.first_channel / BLOCK_LEN) * block_bytes +
-                  begin * STEP_BYTES + place.first_channel % BLOCK_LEN * ROW_BYTES +
+                  static_cast<uint64_t>(tile_offset.first_channel / BLOCK_LEN) * block_bytes +
+                  begin * STEP_BYTES + tile_offset.first_channel % BLOCK_LEN * ROW_BYTES +
                   threadIdx.x * CHUNK_BYTES;
         if (begin < input_steps)
             enter_input(begin, input_steps);
@@ -131,15 +132,15 @@ class ConvCopier {
 
     // The input values of the next step.
     TWINSTREAM_DEVICE void copy_input(uint32_t stage) {
-        // All places first: copies are ordered, and each would wait for its own place to arrive.
-        ConvRow places[Tile::M / ROW_STEP];
+        // All entries first: copies are ordered, and each would wait for its own entry to arrive.
+        ConvRow entries[Tile::M / ROW_STEP];
         TWINSTREAM_UNROLL
-        for (unsigned i = 0; i < Tile::M / ROW_STEP; ++i) places[i] = rows[i * ROW_STEP];
+        for (unsigned i = 0; i < Tile::M / ROW_STEP; ++i) entries[i] = rows[i * ROW_STEP];
         TWINSTREAM_UNROLL
         for (unsigned i = 0; i < Tile::M / ROW_STEP; ++i)
             ptx::cp_async_16(stage + to + i * ROW_STEP * ROW_BYTES,
-                             input + static_cast<int64_t>(places[i].offset) * CHUNK_BYTES,
-                             places[i].valid & tap ? CHUNK_BYTES : 0);
+                             input + static_cast<int64_t>(entries[i].offset) * CHUNK_BYTES,
+                             entries[i].valid & tap ? CHUNK_BYTES : 0);
         advance();
     }
 

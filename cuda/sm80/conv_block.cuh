@@ -19,7 +19,7 @@ template <class Tile>
 constexpr TWINSTREAM_DEVICE unsigned result_offset(unsigned row, unsigned chunk) {
     constexpr unsigned CHUNKS = Tile::N / CHUNK_LEN;
     constexpr unsigned PERMUTED = CHUNKS < ROW_CHUNKS ? CHUNKS : ROW_CHUNKS;
-    // Rows that share a line of all banks differ by their place in it already.
+    // Rows that share a line of all banks differ by their offset in it already.
     return (row * CHUNKS + (chunk ^ row / (ROW_CHUNKS / PERMUTED) % PERMUTED)) * CHUNK_BYTES;
 }
 
@@ -35,18 +35,18 @@ class ConvBlock {
    public:
     TWINSTREAM_DEVICE ConvBlock(const twinstream_conv_params &params, unsigned char *shared_memory)
         : p(params), shared(shared_memory), stages(ptx::shared_address(shared_memory)),
-          place(ConvPlace::of_block<Tile>(params)) {}
+          tile_offset(TileOffset::of_block<Tile>(params)) {}
 
     TWINSTREAM_DEVICE void run() {
-        if (place.first_pixel >= place.pixels) {
+        if (tile_offset.first_pixel >= tile_offset.pixels) {
             ptx::wait_for_previous_kernel();
             return;
         }
         const uint32_t begin = slice_begin(p, blockIdx.z);
         const uint32_t step_len = slice_begin(p, blockIdx.z + 1) - begin;
         ConvRow *const rows = reinterpret_cast<ConvRow *>(shared + ConvShared<Tile>::ROWS);
-        locate_rows<Tile>(rows, p, place);
-        ConvCopier<Tile> copier(p, place, rows, begin);
+        locate_rows<Tile>(rows, p, tile_offset);
+        ConvCopier<Tile> copier(p, tile_offset, rows, begin);
         prologue(copier, step_len);
         Accumulators<Tile> accumulators{};
         const uint32_t result_stage = mainloop(accumulators, copier, step_len);
@@ -61,7 +61,8 @@ class ConvBlock {
     TWINSTREAM_DEVICE void prologue(ConvCopier<Tile> &copier, uint32_t step_len) {
         if (threadIdx.x < Tile::N * sizeof(float) / CHUNK_BYTES)
             ptx::cp_async_16(stages + ConvShared<Tile>::BIAS + threadIdx.x * CHUNK_BYTES,
-                             global<const float>(p.bias) + place.first_channel + threadIdx.x * 4,
+                             global<const float>(p.bias) + tile_offset.first_channel +
+                                 threadIdx.x * 4,
                              CHUNK_BYTES);
         TWINSTREAM_ROLL
         for (uint32_t step = 0; step < Tile::STAGES - 1 && step < step_len; ++step)
@@ -133,9 +134,9 @@ class ConvBlock {
 
     // Distance from the output's first value to this thread's first chunk of the tile.
     TWINSTREAM_DEVICE uint64_t output_index() const {
-        return static_cast<uint64_t>(place.first_pixel + threadIdx.x / RESULT_CHUNKS) *
+        return static_cast<uint64_t>(tile_offset.first_pixel + threadIdx.x / RESULT_CHUNKS) *
                    p.output_channels +
-               place.first_channel + threadIdx.x % RESULT_CHUNKS * CHUNK_LEN;
+               tile_offset.first_channel + threadIdx.x % RESULT_CHUNKS * CHUNK_LEN;
     }
 
     TWINSTREAM_DEVICE void copy_residual(uint32_t stage) const {
@@ -144,7 +145,7 @@ class ConvBlock {
         TWINSTREAM_UNROLL
         for (unsigned i = 0; i < Tile::M / RESULT_ROW_STEP; ++i) {
             const unsigned row = threadIdx.x / RESULT_CHUNKS + i * RESULT_ROW_STEP;
-            const bool inside = place.first_pixel + row < place.pixels;
+            const bool inside = tile_offset.first_pixel + row < tile_offset.pixels;
             ptx::cp_async_16(stage + result_offset<Tile>(row, threadIdx.x % RESULT_CHUNKS), from,
                              inside ? CHUNK_BYTES : 0);
             from += RESULT_ROW_STEP * p.output_channels;
@@ -237,7 +238,7 @@ class ConvBlock {
         TWINSTREAM_UNROLL
         for (unsigned i = 0; i < Tile::M / RESULT_ROW_STEP; ++i) {
             const unsigned row = threadIdx.x / RESULT_CHUNKS + i * RESULT_ROW_STEP;
-            if (place.first_pixel + row < place.pixels)
+            if (tile_offset.first_pixel + row < tile_offset.pixels)
                 *reinterpret_cast<uint4 *>(to) = *reinterpret_cast<const uint4 *>(
                     results + result_offset<Tile>(row, threadIdx.x % RESULT_CHUNKS));
             to += RESULT_ROW_STEP * p.output_channels;
@@ -248,7 +249,7 @@ class ConvBlock {
     unsigned char *shared;
     // Shared address of the first stage.
     uint32_t stages;
-    ConvPlace place;
+    TileOffset tile_offset;
 };
 
 } // namespace twinstream

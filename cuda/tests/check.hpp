@@ -28,7 +28,10 @@ inline std::uint16_t to_f16(float value) {
 }
 inline float from_f16(std::uint16_t bits) { return emulator::unpack_f16(bits); }
 
-enum class Data { integers, reals };
+enum class Data {
+    integers,
+    reals
+};
 
 class Random {
    public:

@@ -147,8 +147,7 @@ struct Conv {
             std::copy(residual.begin(), residual.end(), output.values());
             p.residual = output.address();
         }
-        if (c.shortcut_channels != 0)
-            p.shortcut = shortcut.address();
+        if (c.shortcut_channels != 0) p.shortcut = shortcut.address();
         if (c.split_k > 1) {
             const std::size_t tiles = std::size_t{grid_x} * grid_y;
             partials = Buffer<float>(tiles * c.split_k * c.entry.m * c.entry.n);
@@ -225,8 +224,7 @@ struct Conv {
                                   f16_error(value));
         }
         worst.require(c.text());
-        if (!output.untouched(output_len(c.len)))
-            fail(c.text() + ": wrote beyond the batch");
+        if (!output.untouched(output_len(c.len))) fail(c.text() + ": wrote beyond the batch");
         for (std::size_t i = 0; i < semaphores.len(); ++i)
             if (semaphores[i] != 0)
                 fail(c.text() + ": counter " + std::to_string(i) + " was not set back");

@@ -19,7 +19,13 @@
 #include <string.h>
 #include <time.h>
 
-enum { IMAGE_BYTES = 3072, RESULT_LEN = 10, OPEN_LEN = 128, ALONE_LEN = 20000, PRODUCER_MAX = 2 };
+enum {
+    IMAGE_BYTES = 3072,
+    RESULT_LEN = 10,
+    OPEN_LEN = 128,
+    ALONE_LEN = 20000,
+    PRODUCER_MAX = 2
+};
 
 static double now_seconds(void) {
     struct timespec now;

@@ -10,7 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { TOP_LEN = 5 };
+enum {
+    TOP_LEN = 5
+};
 
 /* Ends the program unless the call went well. */
 static void check(const char *what, twinstream_status status) {

@@ -79,8 +79,8 @@ double capacity_hz(const Settings &settings) {
     const std::vector<std::uint8_t> image(image_bytes(engine), 128);
     std::vector<twinstream_request> requests(open_len);
     const auto submit = [&](twinstream_request &request) {
-        check("submit", twinstream_submit(engine.get(), image.data(), image.size(), nullptr,
-                                          &request));
+        check("submit",
+              twinstream_submit(engine.get(), image.data(), image.size(), nullptr, &request));
     };
     for (auto &request : requests) submit(request);
     std::size_t len = 0;
@@ -161,10 +161,18 @@ struct Service {
         Outcomes &outcomes = call.service->outcomes;
         const std::chrono::duration<double, std::milli> latency = Clock::now() - call.since;
         switch (status) {
-            case TWINSTREAM_OK: outcomes.latencies_ms.push_back(latency.count()); break;
-            case TWINSTREAM_REJECTED: outcomes.rejected++; break;
-            case TWINSTREAM_EXPIRED: outcomes.expired++; break;
-            default: outcomes.others++; break;
+        case TWINSTREAM_OK:
+            outcomes.latencies_ms.push_back(latency.count());
+            break;
+        case TWINSTREAM_REJECTED:
+            outcomes.rejected++;
+            break;
+        case TWINSTREAM_EXPIRED:
+            outcomes.expired++;
+            break;
+        default:
+            outcomes.others++;
+            break;
         }
         twinstream_release(call.service->engine.get(), request);
         call.is_free.store(true, std::memory_order_release);
@@ -179,9 +187,8 @@ void produce(Service &service, double rate_hz, double seconds, unsigned seed) {
     double at_seconds = 0;
     const auto start = Clock::now();
     while ((at_seconds += gap_seconds(random)) < seconds) {
-        std::this_thread::sleep_until(
-            start + std::chrono::duration_cast<Clock::duration>(
-                        std::chrono::duration<double>(at_seconds)));
+        std::this_thread::sleep_until(start + std::chrono::duration_cast<Clock::duration>(
+                                                  std::chrono::duration<double>(at_seconds)));
         service.submit(hint);
     }
 }
@@ -226,7 +233,7 @@ int run(const Settings &settings) {
     return late > 0 || outcomes.others > 0 ? 1 : 0;
 }
 
-}  // namespace
+} // namespace
 
 int main(int argument_len, char **arguments) {
     if (argument_len < 2) {

@@ -1,4 +1,4 @@
-//! The exported functions: from pointers to references and back, each inside the fence.
+//! The exported functions: from pointers to references and back, each inside the panic boundary.
 //!
 //! What each of them promises stands in `ffi/twinstream.h` and is not repeated here. Safety of them
 //! all: pointers are NULL or point to what the header says, which holds during the call.
@@ -8,11 +8,11 @@ use std::mem::MaybeUninit;
 use std::slice;
 use std::time::{Duration, Instant};
 
-use crate::fence::{self, check_may_block, fence};
+use crate::boundary::{self, check_may_block, panic_boundary};
 use crate::layout::{self, LogCallback, not_null, put};
 use crate::logging;
 use crate::open::{self, BackendOptions, Live, Texts};
-use crate::registry::{self, EngineName};
+use crate::registry::{self, EngineHandle};
 use crate::requests::Notice;
 use crate::status::{Failed, Outcome, Status};
 use twinstream::engine::{self, LatencyHistogram, Refused, RequestOptions};
@@ -45,7 +45,7 @@ extern "C" fn twinstream_status_name(status: i32) -> *const c_char {
 
 #[unsafe(no_mangle)]
 extern "C" fn twinstream_last_error() -> *const c_char {
-    fence::last_error()
+    boundary::last_error()
 }
 
 #[unsafe(no_mangle)]
@@ -54,7 +54,7 @@ extern "C" fn twinstream_log_set(
     callback: Option<LogCallback>,
     user_data: *mut c_void,
 ) -> i32 {
-    fence(|| logging::set(level, callback, user_data))
+    panic_boundary(|| logging::set(level, callback, user_data))
 }
 
 /// Refuses a header of another version.
@@ -73,7 +73,7 @@ unsafe extern "C" fn twinstream_options_init(
     struct_size: usize,
     abi_version: u32,
 ) -> i32 {
-    fence(|| {
+    panic_boundary(|| {
         not_null(options, "options is NULL")?;
         check_abi(abi_version)?;
         let bytes = layout::known_bytes::<layout::Options>(struct_size)?;
@@ -87,9 +87,9 @@ unsafe extern "C" fn twinstream_options_init(
 #[unsafe(no_mangle)]
 unsafe extern "C" fn twinstream_engine_create(
     options: *const layout::Options,
-    engine: *mut *mut EngineName,
+    engine: *mut *mut EngineHandle,
 ) -> i32 {
-    fence(|| {
+    panic_boundary(|| {
         not_null(engine, "engine is NULL: nowhere to put it")?;
         check_may_block()?;
         // SAFETY: see the module.
@@ -105,7 +105,7 @@ unsafe extern "C" fn twinstream_engine_create(
                 policy: text(options.policy),
             }
         };
-        let created = registry::create(|mark| open::open(&options, &backend, &texts, mark))?;
+        let created = registry::create(|tag| open::open(&options, &backend, &texts, tag))?;
         // SAFETY: see the module.
         unsafe { put(engine, created) };
         Ok(())
@@ -155,13 +155,13 @@ unsafe fn text<'a>(text: *const c_char) -> Option<&'a CStr> {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn twinstream_engine_destroy(engine: *mut EngineName) -> i32 {
-    fence(|| registry::destroy(engine))
+extern "C" fn twinstream_engine_destroy(engine: *mut EngineHandle) -> i32 {
+    panic_boundary(|| registry::destroy(engine))
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn twinstream_engine_drain(engine: *mut EngineName, timeout_ns: u64) -> i32 {
-    fence(|| {
+extern "C" fn twinstream_engine_drain(engine: *mut EngineHandle, timeout_ns: u64) -> i32 {
+    panic_boundary(|| {
         check_may_block()?;
         registry::with(engine, |live| {
             match live.engine.drain(timeout(timeout_ns).unwrap_or(Duration::MAX)) {
@@ -178,8 +178,8 @@ fn timeout(timeout_ns: u64) -> Option<Duration> {
 }
 
 #[unsafe(no_mangle)]
-pub(crate) extern "C" fn twinstream_engine_health(engine: *mut EngineName) -> i32 {
-    fence(|| {
+pub(crate) extern "C" fn twinstream_engine_health(engine: *mut EngineHandle) -> i32 {
+    panic_boundary(|| {
         registry::with(engine, |live| match (live.engine.refusal(), live.engine.fault()) {
             (None, _) => Ok(()),
             (Some(_), Some(fault)) => Err(Failed::new(Status::DeviceLost, fault.to_string())),
@@ -190,20 +190,22 @@ pub(crate) extern "C" fn twinstream_engine_health(engine: *mut EngineName) -> i3
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn twinstream_engine_geometry(
-    engine: *mut EngineName,
+    engine: *mut EngineHandle,
     geometry: *mut layout::Geometry,
 ) -> i32 {
     // SAFETY: see the module.
-    fence(|| registry::with(engine, |live| unsafe { layout::write(geometry, &live.geometry) }))
+    panic_boundary(|| {
+        registry::with(engine, |live| unsafe { layout::write(geometry, &live.geometry) })
+    })
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn twinstream_engine_label(
-    engine: *mut EngineName,
+    engine: *mut EngineHandle,
     index: u64,
     label: *mut *const c_char,
 ) -> i32 {
-    fence(|| {
+    panic_boundary(|| {
         not_null(label, "label is NULL")?;
         registry::with(engine, |live| {
             let found = usize::try_from(index).ok().and_then(|index| live.labels.get(index));
@@ -220,11 +222,13 @@ unsafe extern "C" fn twinstream_engine_label(
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn twinstream_engine_stats(
-    engine: *mut EngineName,
+    engine: *mut EngineHandle,
     stats: *mut layout::Stats,
 ) -> i32 {
     // SAFETY: see the module.
-    fence(|| registry::with(engine, |live| unsafe { layout::write(stats, &snapshot(live)) }))
+    panic_boundary(|| {
+        registry::with(engine, |live| unsafe { layout::write(stats, &snapshot(live)) })
+    })
 }
 
 fn snapshot(live: &Live) -> layout::Stats {
@@ -281,12 +285,12 @@ fn snapshot(live: &Live) -> layout::Stats {
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn twinstream_engine_prometheus(
-    engine: *mut EngineName,
+    engine: *mut EngineHandle,
     text: *mut c_char,
     room_bytes: usize,
     needed_bytes: *mut usize,
 ) -> i32 {
-    fence(|| {
+    panic_boundary(|| {
         let found = || registry::with(engine, |live| Ok(live.engine.stats().prometheus()));
         // SAFETY: see the module.
         unsafe { put_text(found, text, room_bytes, needed_bytes) }
@@ -295,14 +299,14 @@ unsafe extern "C" fn twinstream_engine_prometheus(
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn twinstream_engines_prometheus(
-    engines: *const *mut EngineName,
+    engines: *const *mut EngineHandle,
     names: *const *const c_char,
     engine_len: usize,
     text: *mut c_char,
     room_bytes: usize,
     needed_bytes: *mut usize,
 ) -> i32 {
-    fence(|| {
+    panic_boundary(|| {
         not_null(engines, "engines is NULL")?;
         let found = || {
             let mut named = Vec::new();
@@ -357,11 +361,11 @@ unsafe fn put_text(
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn twinstream_lease(
-    engine: *mut EngineName,
+    engine: *mut EngineHandle,
     request: *mut u64,
     image: *mut *mut u8,
 ) -> i32 {
-    fence(|| {
+    panic_boundary(|| {
         not_null(request, "request is NULL")?;
         not_null(image, "image is NULL")?;
         let leased = registry::with(engine, |live| live.requests.lease(&live.engine))?;
@@ -376,11 +380,11 @@ unsafe extern "C" fn twinstream_lease(
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn twinstream_commit(
-    engine: *mut EngineName,
+    engine: *mut EngineHandle,
     request: u64,
     options: *const layout::RequestOptions,
 ) -> i32 {
-    fence(|| {
+    panic_boundary(|| {
         // SAFETY: see the module.
         let handling = unsafe { handling(options) }?;
         registry::with(engine, |live| live.requests.commit(request, handling, &live.wakers))
@@ -389,13 +393,13 @@ unsafe extern "C" fn twinstream_commit(
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn twinstream_submit(
-    engine: *mut EngineName,
+    engine: *mut EngineHandle,
     image: *const u8,
     image_bytes: usize,
     options: *const layout::RequestOptions,
     request: *mut u64,
 ) -> i32 {
-    fence(|| {
+    panic_boundary(|| {
         not_null(image, "image is NULL")?;
         not_null(request, "request is NULL")?;
         // SAFETY: see the module.
@@ -463,12 +467,12 @@ unsafe fn handling(options: *const layout::RequestOptions) -> Outcome<(RequestOp
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn twinstream_wait(
-    engine: *mut EngineName,
+    engine: *mut EngineHandle,
     request: u64,
     timeout_ns: u64,
     result: *mut *const f32,
 ) -> i32 {
-    fence(|| {
+    panic_boundary(|| {
         let timeout = timeout(timeout_ns);
         let found = registry::with(engine, |live| live.requests.wait(request, timeout))?;
         // SAFETY: see the module.
@@ -479,11 +483,11 @@ unsafe extern "C" fn twinstream_wait(
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn twinstream_poll(
-    engine: *mut EngineName,
+    engine: *mut EngineHandle,
     request: u64,
     result: *mut *const f32,
 ) -> i32 {
-    fence(|| {
+    panic_boundary(|| {
         let found = registry::with(engine, |live| live.requests.poll(request))?;
         // SAFETY: see the module.
         unsafe { put(result, found) };
@@ -492,21 +496,21 @@ unsafe extern "C" fn twinstream_poll(
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn twinstream_cancel(engine: *mut EngineName, request: u64) -> i32 {
-    fence(|| registry::with(engine, |live| live.requests.cancel(request)))
+extern "C" fn twinstream_cancel(engine: *mut EngineHandle, request: u64) -> i32 {
+    panic_boundary(|| registry::with(engine, |live| live.requests.cancel(request)))
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn twinstream_release(engine: *mut EngineName, request: u64) -> i32 {
-    fence(|| registry::with(engine, |live| live.requests.release(request)))
+extern "C" fn twinstream_release(engine: *mut EngineHandle, request: u64) -> i32 {
+    panic_boundary(|| registry::with(engine, |live| live.requests.release(request)))
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn twinstream_queue_descriptor(
-    engine: *mut EngineName,
+    engine: *mut EngineHandle,
     descriptor: *mut c_int,
 ) -> i32 {
-    fence(|| {
+    panic_boundary(|| {
         not_null(descriptor, "descriptor is NULL")?;
         registry::with(engine, |live| {
             let found = live.requests.completions().descriptor().ok_or_else(|| {
@@ -521,11 +525,11 @@ unsafe extern "C" fn twinstream_queue_descriptor(
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn twinstream_queue_next(
-    engine: *mut EngineName,
+    engine: *mut EngineHandle,
     request: *mut u64,
     user_data: *mut *mut c_void,
 ) -> i32 {
-    fence(|| {
+    panic_boundary(|| {
         not_null(request, "request is NULL")?;
         let next = registry::with(engine, |live| Ok(live.requests.next()))?;
         let Some((found, data)) = next else {

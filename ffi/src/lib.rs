@@ -7,9 +7,9 @@
 
 #![cfg(all(unix, target_pointer_width = "64"))]
 
+mod boundary;
 mod calls;
 mod completions;
-mod fence;
 mod layout;
 mod logging;
 mod open;

@@ -8,7 +8,7 @@ use std::ffi::c_void;
 use std::fmt::Write;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use crate::fence::{Text, in_callback};
+use crate::boundary::{Text, in_callback};
 use crate::layout::LogCallback;
 use crate::status::{Failed, Outcome, Status};
 

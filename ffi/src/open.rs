@@ -1,6 +1,7 @@
 //! From the options of the header to a running engine.
 //!
-//! Invariant: an engine stands complete or not at all. Knows which backends C has, not how one is opened.
+//! Invariant: an engine stands complete or not at all. Knows which backends C has, not how one is
+//! opened.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
@@ -76,25 +77,25 @@ pub(crate) fn default_options() -> Options {
     }
 }
 
-/// Starts the engine that the options describe. `mark` tells its requests from those of others.
+/// Starts the engine that the options describe. `tag` tells its requests from those of others.
 pub(crate) fn open(
     options: &Options,
     backend: &BackendOptions<'_>,
     texts: &Texts<'_>,
-    mark: u16,
+    tag: u16,
 ) -> Outcome<Live> {
     let engine_options = engine_options(options, texts)?;
     match backend {
         BackendOptions::Cpu(cpu_options) => {
             let open = OpenOptions::default().threads(given(cpu_options.thread_len));
-            network(&BackendSpec::Cpu, open, (options, texts), &engine_options, mark)
+            network(&BackendSpec::Cpu, open, (options, texts), &engine_options, tag)
         }
         BackendOptions::Cuda { device, tuning_path } => {
             let spec = BackendSpec::Cuda { index: None };
             let open = cuda(*device, *tuning_path)?;
-            network(&spec, open, (options, texts), &engine_options, mark)
+            network(&spec, open, (options, texts), &engine_options, tag)
         }
-        BackendOptions::Null(null_options) => null(options, null_options, &engine_options, mark),
+        BackendOptions::Null(null_options) => null(options, null_options, &engine_options, tag),
     }
 }
 
@@ -103,7 +104,7 @@ fn network(
     open: OpenOptions,
     (options, texts): (&Options, &Texts<'_>),
     engine_options: &EngineOptions,
-    mark: u16,
+    tag: u16,
 ) -> Outcome<Live> {
     let weights = texts.weights_path.map(path).ok_or_else(|| {
         Failed::new(Status::Null, "weights_path is NULL: name a safetensors file")
@@ -114,7 +115,7 @@ fn network(
     let width = given(options.width).unwrap_or(model.config().width);
     let open = open.size(Some((height, width))).answer(answer(options));
     let backend = spec.open(Some(&model), &open)?;
-    Live::start(backend, engine_options, mark, ((height, width), labels))
+    Live::start(backend, engine_options, tag, ((height, width), labels))
 }
 
 #[cfg(feature = "cuda")]
@@ -136,7 +137,7 @@ fn null(
     options: &Options,
     null_options: &layout::NullOptions,
     engine_options: &EngineOptions,
-    mark: u16,
+    tag: u16,
 ) -> Outcome<Live> {
     if options.top_k != 0 {
         return Err(argument(format!(
@@ -155,7 +156,7 @@ fn null(
     };
     let backend = BackendSpec::Null.open(None, &open.geometry(geometry))?;
     let labels = (0..geometry.result_len).map(|index| format!("class {index}")).collect();
-    Live::start(backend, engine_options, mark, ((0, 0), labels))
+    Live::start(backend, engine_options, tag, ((0, 0), labels))
 }
 
 impl Live {
@@ -164,7 +165,7 @@ impl Live {
     pub(crate) fn start(
         backend: impl Backend + 'static,
         options: &EngineOptions,
-        mark: u16,
+        tag: u16,
         ((height, width), labels): ((usize, usize), Vec<String>),
     ) -> Outcome<Self> {
         let engine = Engine::start(backend, options)?;
@@ -180,7 +181,7 @@ impl Live {
                 as u64,
         };
         // As many as there are results. Answers without one count too, until they are released.
-        let (requests, wakers) = Requests::new(2 * options.slot_len, mark, options.spin)
+        let (requests, wakers) = Requests::new(2 * options.slot_len, tag, options.spin)
             .map_err(|error| Failed::new(Status::Io, format!("the completion queue: {error}")))?;
         // A label that no C text can hold is cut.
         let until_zero = |label: String| label.split('\0').next().unwrap_or_default().to_owned();

@@ -1,14 +1,14 @@
-//! Engines by name.
+//! Engines by handle.
 //!
-//! Invariant: a name fits exactly one life of one engine and is never an address, so a stale one is
-//! found. An engine goes when no call is inside it any more.
+//! Invariant: a handle fits exactly one generation of one entry and is never an address, so a stale
+//! one is found. An engine goes when no call is inside it any more.
 
 use std::ptr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
-use crate::fence::check_may_block;
+use crate::boundary::check_may_block;
 use crate::open::Live;
 use crate::status::{Failed, Outcome, Status};
 use twinstream::engine::Refused;
@@ -18,23 +18,23 @@ use twinstream::ring;
 const ENGINE_LEN_MAX: usize = u64::BITS as usize;
 
 /// `twinstream_engine`: never looked into.
-pub(crate) struct EngineName;
+pub(crate) struct EngineHandle;
 
-struct Place {
-    /// Counts the lives of the place; 0 before the first.
-    number: usize,
+struct Entry {
+    /// Counts the engines that the entry held; 0 before the first.
+    generation: usize,
     live: Option<Live>,
 }
 
 /// Calls hold the lock to read while they are inside.
-static PLACES: [RwLock<Place>; ENGINE_LEN_MAX] =
-    [const { RwLock::new(Place { number: 0, live: None }) }; ENGINE_LEN_MAX];
+static ENTRIES: [RwLock<Entry>; ENGINE_LEN_MAX] =
+    [const { RwLock::new(Entry { generation: 0, live: None }) }; ENGINE_LEN_MAX];
 static CLAIMED: AtomicU64 = AtomicU64::new(0);
-/// By place: the process that last made an engine there, see [`ring::fork_count`]. Beside the
+/// By entry: the process that last made an engine there, see [`ring::fork_count`]. Beside the
 /// locks, which may be held for ever in a process that was forked off.
 static FORK_COUNTS: [AtomicU32; ENGINE_LEN_MAX] = [const { AtomicU32::new(0) }; ENGINE_LEN_MAX];
 
-/// A place that belongs to an engine, or to whoever makes or ends one.
+/// An entry that belongs to an engine, or to whoever makes or ends one.
 struct Claim(usize);
 
 impl Claim {
@@ -55,57 +55,57 @@ impl Drop for Claim {
     }
 }
 
-/// Opens an engine and names it. `open` is given a mark for its requests.
-pub(crate) fn create(open: impl FnOnce(u16) -> Outcome<Live>) -> Outcome<*mut EngineName> {
+/// Opens an engine and gives it a handle. `open` is given a tag for its requests.
+pub(crate) fn create(open: impl FnOnce(u16) -> Outcome<Live>) -> Outcome<*mut EngineHandle> {
     let claim = Claim::new()?;
     FORK_COUNTS[claim.0].store(ring::fork_count(), Ordering::Relaxed);
-    let place = &PLACES[claim.0];
-    // Nobody else makes or ends an engine here, so the number stays.
-    let number = place.read().unwrap_or_else(PoisonError::into_inner).number + 1;
-    let mark = (number * ENGINE_LEN_MAX + claim.0) as u16;
-    let live = open(mark)?;
-    *place.write().unwrap_or_else(PoisonError::into_inner) = Place { number, live: Some(live) };
-    let name = number * ENGINE_LEN_MAX + claim.0;
+    let entry = &ENTRIES[claim.0];
+    // Nobody else makes or ends an engine here, so the generation stays.
+    let generation = entry.read().unwrap_or_else(PoisonError::into_inner).generation + 1;
+    let tag = (generation * ENGINE_LEN_MAX + claim.0) as u16;
+    let live = open(tag)?;
+    *entry.write().unwrap_or_else(PoisonError::into_inner) = Entry { generation, live: Some(live) };
+    let handle = generation * ENGINE_LEN_MAX + claim.0;
     // The engine's until it is destroyed.
     std::mem::forget(claim);
-    Ok(ptr::without_provenance_mut(name))
+    Ok(ptr::without_provenance_mut(handle))
 }
 
-/// Calls with the engine of that name; it stays meanwhile.
+/// Calls with the engine of that handle; it stays meanwhile.
 pub(crate) fn with<T>(
-    engine: *const EngineName,
+    engine: *const EngineHandle,
     call: impl FnOnce(&Live) -> Outcome<T>,
 ) -> Outcome<T> {
     if engine.is_null() {
         return Err(Failed::new(Status::Null, "engine is NULL"));
     }
-    let (number, index) = (engine.addr() / ENGINE_LEN_MAX, engine.addr() % ENGINE_LEN_MAX);
+    let (generation, index) = (engine.addr() / ENGINE_LEN_MAX, engine.addr() % ENGINE_LEN_MAX);
     if FORK_COUNTS[index].load(Ordering::Relaxed) != ring::fork_count() {
         return Err(Refused::Forked.into());
     }
-    let place = PLACES[index].read().unwrap_or_else(PoisonError::into_inner);
-    match &place.live {
-        Some(live) if place.number == number => call(live),
+    let entry = ENTRIES[index].read().unwrap_or_else(PoisonError::into_inner);
+    match &entry.live {
+        Some(live) if entry.generation == generation => call(live),
         _ => Err(stale()),
     }
 }
 
 /// Ends an engine.
-pub(crate) fn destroy(engine: *const EngineName) -> Outcome<()> {
+pub(crate) fn destroy(engine: *const EngineHandle) -> Outcome<()> {
     check_may_block()?;
     // Ends every request, so that whoever waits for one leaves.
     with(engine, |live| {
         live.engine.drain(Duration::ZERO);
         Ok(())
     })?;
-    let (number, index) = (engine.addr() / ENGINE_LEN_MAX, engine.addr() % ENGINE_LEN_MAX);
-    let mut place = PLACES[index].write().unwrap_or_else(PoisonError::into_inner);
-    if place.number != number {
+    let (generation, index) = (engine.addr() / ENGINE_LEN_MAX, engine.addr() % ENGINE_LEN_MAX);
+    let mut entry = ENTRIES[index].write().unwrap_or_else(PoisonError::into_inner);
+    if entry.generation != generation {
         return Err(stale());
     }
     // Another thread may have ended it since.
-    let live = place.live.take().ok_or_else(stale)?;
-    drop(place);
+    let live = entry.live.take().ok_or_else(stale)?;
+    drop(entry);
     // Given back last.
     let _claim = Claim(index);
     live.requests.clear();

@@ -1,8 +1,9 @@
-//! The requests of one engine, by name: from lease to release.
+//! The requests of one engine, by handle: from lease to release.
 //!
-//! Invariants: a name fits exactly one life of one place, so a stale one is found; each request
-//! with a notice is announced once, by the scheduling thread, and cannot be released before. No
-//! lock is held while a callback runs. Knows nothing of the caller's memory but callbacks.
+//! Invariants: a handle fits exactly one generation of one entry, so a stale one is found; each
+//! request with a notice is announced once, by the scheduling thread, and cannot be released
+//! before. No lock is held while a callback runs. Knows nothing of the caller's memory but
+//! callbacks.
 
 use std::ffi::c_void;
 use std::pin::Pin;
@@ -14,8 +15,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_queue::ArrayQueue;
 
+use crate::boundary::{check_may_block, in_callback};
 use crate::completions::Completions;
-use crate::fence::{check_may_block, in_callback};
 use crate::layout::Callback;
 use crate::status::{Failed, Outcome, Status};
 use twinstream::engine::{
@@ -39,16 +40,16 @@ enum Held {
 
 /// Apart from its neighbours, which other threads work with.
 #[repr(align(64))]
-struct Place {
-    /// Whether `life` holds an answer: a hint to spin on without taking the lock.
+struct Entry {
+    /// Whether `state` holds an answer: a hint to spin on without taking the lock.
     is_answered: AtomicBool,
-    life: Mutex<Life>,
+    state: Mutex<State>,
     answered: Condvar,
 }
 
-struct Life {
-    /// Counts the lives of the place, from 1.
-    number: u32,
+struct State {
+    /// Counts the requests that the entry held, from 1.
+    generation: u32,
     held: Held,
     notice: Notice,
     /// Whether the notice reached the caller.
@@ -58,47 +59,47 @@ struct Life {
 
 /// See the module.
 pub(crate) struct Requests {
-    places: Box<[Place]>,
+    entries: Box<[Entry]>,
     free: ArrayQueue<u32>,
     completions: Completions,
-    /// Marks the names of this engine's requests.
-    engine_mark: u16,
+    /// In the handles of this engine's requests.
+    engine_tag: u16,
     spin: Duration,
 }
 
-/// Wakes a place: its ticket has ended.
+/// Wakes those who wait at an entry: its ticket has ended.
 struct Answered {
     requests: Arc<Requests>,
-    place: u32,
+    entry: u32,
 }
 
 impl Wake for Answered {
     fn wake(self: Arc<Self>) {
-        self.requests.announce(self.place);
+        self.requests.announce(self.entry);
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.requests.announce(self.place);
+        self.requests.announce(self.entry);
     }
 }
 
 impl Requests {
-    /// Room for `place_len` requests at a time; also a waker for each, to be kept outside, as they
+    /// Room for `entry_len` requests at a time; also a waker for each, to be kept outside, as they
     /// keep this alive.
     pub(crate) fn new(
-        place_len: usize,
-        engine_mark: u16,
+        entry_len: usize,
+        engine_tag: u16,
         spin: Duration,
     ) -> std::io::Result<(Arc<Self>, Box<[Waker]>)> {
-        let free = ArrayQueue::new(place_len);
-        for place in 0..place_len as u32 {
-            free.push(place).expect("room for every place");
+        let free = ArrayQueue::new(entry_len);
+        for entry in 0..entry_len as u32 {
+            free.push(entry).expect("room for every entry");
         }
-        let places = (0..place_len).map(|_| Place::new()).collect();
-        let completions = Completions::new(place_len)?;
-        let requests = Arc::new(Self { places, free, completions, engine_mark, spin });
-        let waker = |place| Waker::from(Arc::new(Answered { requests: requests.clone(), place }));
-        let wakers = (0..place_len as u32).map(waker).collect();
+        let entries = (0..entry_len).map(|_| Entry::new()).collect();
+        let completions = Completions::new(entry_len)?;
+        let requests = Arc::new(Self { entries, free, completions, engine_tag, spin });
+        let waker = |entry| Waker::from(Arc::new(Answered { requests: requests.clone(), entry }));
+        let wakers = (0..entry_len as u32).map(waker).collect();
         Ok((requests, wakers))
     }
 
@@ -109,11 +110,11 @@ impl Requests {
     /// A new request, and where its image goes.
     pub(crate) fn lease(&self, engine: &Engine) -> Outcome<(u64, *mut u8)> {
         let mut lease = engine.lease()?;
-        let place = self.free.pop().ok_or_else(|| engine.refused(Refused::Full))?;
+        let entry = self.free.pop().ok_or_else(|| engine.refused(Refused::Full))?;
         let image = lease.as_mut_ptr();
-        let mut life = self.places[place as usize].lock();
-        life.held = Held::Lease(lease);
-        Ok((self.name(place, life.number), image))
+        let mut state = self.entries[entry as usize].lock();
+        state.held = Held::Lease(lease);
+        Ok((self.handle(entry, state.generation), image))
     }
 
     /// Hands the image over. Refused for good, that is its answer.
@@ -123,18 +124,18 @@ impl Requests {
         (options, notice): (RequestOptions, Notice),
         wakers: &[Waker],
     ) -> Outcome<()> {
-        let (index, mut life) = self.find(request)?;
-        if !matches!(life.held, Held::Lease(_)) {
+        let (index, mut state) = self.find(request)?;
+        if !matches!(state.held, Held::Lease(_)) {
             return Err(Failed::new(Status::State, "the request was committed before"));
         }
-        let Held::Lease(lease) = std::mem::replace(&mut life.held, Held::Nothing) else {
+        let Held::Lease(lease) = std::mem::replace(&mut state.held, Held::Nothing) else {
             unreachable!("looked at above, under the same lock")
         };
         // The scheduling thread may have the answer at once, and then waits for this lock.
         match lease.commit_waking(options, &wakers[index]) {
             Ok(ticket) => {
-                life.held = Held::Ticket(ticket);
-                life.notice = notice;
+                state.held = Held::Ticket(ticket);
+                state.notice = notice;
                 Ok(())
             }
             Err(refused) => {
@@ -142,8 +143,8 @@ impl Requests {
                     Refused::DeviceLost => Failure::DeviceLost,
                     _ => Failure::ShutDown,
                 };
-                life.held = Held::Answer(Err(failure));
-                self.places[index].is_answered.store(true, Ordering::Relaxed);
+                state.held = Held::Answer(Err(failure));
+                self.entries[index].is_answered.store(true, Ordering::Relaxed);
                 Err(failure.into())
             }
         }
@@ -157,37 +158,38 @@ impl Requests {
         }
         check_may_block()?;
         let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let (index, _) = place_of(request);
-        let place = &self.places[index];
+        let (index, _) = entry_of(request);
+        let entry = &self.entries[index];
         let spin = timeout.map_or(self.spin, |timeout| timeout.min(self.spin));
-        spin_until(|| place.is_answered.load(Ordering::Relaxed), spin);
-        let (_, mut life) = self.find(request)?;
-        life.waiter_len += 1;
+        spin_until(|| entry.is_answered.load(Ordering::Relaxed), spin);
+        let (_, mut state) = self.find(request)?;
+        state.waiter_len += 1;
         loop {
-            if !matches!(life.held, Held::Ticket(_)) || life.number != number_of(request) {
+            if !matches!(state.held, Held::Ticket(_)) || state.generation != generation_of(request)
+            {
                 break;
             }
             let Some(until) = until else {
-                life = place.answered.wait(life).unwrap_or_else(PoisonError::into_inner);
+                state = entry.answered.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                life.waiter_len -= 1;
+                state.waiter_len -= 1;
                 return Err(Failed::new(Status::Timeout, "the request has no answer yet"));
             }
-            let woken = place.answered.wait_timeout(life, left);
-            life = woken.unwrap_or_else(PoisonError::into_inner).0;
+            let woken = entry.answered.wait_timeout(state, left);
+            state = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
-        life.waiter_len -= 1;
-        drop(life);
+        state.waiter_len -= 1;
+        drop(state);
         self.poll(request)
     }
 
     /// The answer, if it is there.
     pub(crate) fn poll(&self, request: u64) -> Outcome<*const f32> {
-        let (_, life) = self.find(request)?;
-        match &life.held {
+        let (_, state) = self.find(request)?;
+        match &state.held {
             Held::Answer(Ok(output)) => Ok(output.as_ptr()),
             Held::Answer(Err(failure)) => Err((*failure).into()),
             Held::Ticket(_) => Err(Failed::new(Status::Pending, "the request has no answer yet")),
@@ -198,8 +200,8 @@ impl Requests {
     }
 
     pub(crate) fn cancel(&self, request: u64) -> Outcome<()> {
-        let (_, life) = self.find(request)?;
-        match &life.held {
+        let (_, state) = self.find(request)?;
+        match &state.held {
             Held::Ticket(ticket) => ticket.cancel(),
             Held::Answer(_) => {}
             Held::Lease(_) | Held::Nothing => {
@@ -209,34 +211,34 @@ impl Requests {
         Ok(())
     }
 
-    /// Ends a request's life; its place is free again.
+    /// Ends a request; its entry is free again.
     pub(crate) fn release(&self, request: u64) -> Outcome<()> {
-        let (index, mut life) = self.find(request)?;
-        if !matches!(life.notice, Notice::None) && !life.is_announced {
+        let (index, mut state) = self.find(request)?;
+        if !matches!(state.notice, Notice::None) && !state.is_announced {
             let text = "the request's answer was not announced yet: cancel it and wait for that";
             return Err(Failed::new(Status::State, text));
         }
-        let place = &self.places[index];
-        let held = std::mem::replace(&mut life.held, Held::Nothing);
-        life.number = life.number.checked_add(1).unwrap_or(1);
-        life.notice = Notice::None;
-        life.is_announced = false;
-        place.is_answered.store(false, Ordering::Relaxed);
-        if life.waiter_len > 0 {
-            place.answered.notify_all();
+        let entry = &self.entries[index];
+        let held = std::mem::replace(&mut state.held, Held::Nothing);
+        state.generation = state.generation.checked_add(1).unwrap_or(1);
+        state.notice = Notice::None;
+        state.is_announced = false;
+        entry.is_answered.store(false, Ordering::Relaxed);
+        if state.waiter_len > 0 {
+            entry.answered.notify_all();
         }
-        drop(life);
+        drop(state);
         drop(held);
-        self.free.push(index as u32).expect("room for every place");
+        self.free.push(index as u32).expect("room for every entry");
         Ok(())
     }
 
     /// The next answered request with [`Notice::Queue`], and its user data.
     pub(crate) fn next(&self) -> Option<(u64, usize)> {
         let request = self.completions.pop()?;
-        let (_, mut life) = self.find(request).expect("what is queued cannot be released");
-        life.is_announced = true;
-        let Notice::Queue { user_data } = life.notice else {
+        let (_, mut state) = self.find(request).expect("what is queued cannot be released");
+        state.is_announced = true;
+        let Notice::Queue { user_data } = state.notice else {
             unreachable!("queued for its notice")
         };
         Some((request, user_data))
@@ -244,8 +246,8 @@ impl Requests {
 
     /// Lets everything go that the requests hold: the engine has ended.
     pub(crate) fn clear(&self) {
-        for place in &self.places {
-            let held = std::mem::replace(&mut place.lock().held, Held::Nothing);
+        for entry in &self.entries {
+            let held = std::mem::replace(&mut entry.lock().held, Held::Nothing);
             drop(held);
         }
     }
@@ -253,10 +255,10 @@ impl Requests {
     /// Takes the answer that a ticket got, and tells whoever is to know. Runs on the scheduling
     /// thread.
     fn announce(&self, index: u32) {
-        let place = &self.places[index as usize];
-        let mut life = place.lock();
-        // What woke us may be an earlier request of this place, forgotten before its end.
-        let Held::Ticket(ticket) = &mut life.held else { return };
+        let entry = &self.entries[index as usize];
+        let mut state = entry.lock();
+        // What woke us may be an earlier request of this entry, forgotten before its end.
+        let Held::Ticket(ticket) = &mut state.held else { return };
         if !ticket.is_ended() {
             return;
         }
@@ -266,21 +268,21 @@ impl Requests {
             Ok(output) => (Status::Ok, output.as_ptr()),
             Err(failure) => (Failed::from(*failure).status, ptr::null()),
         };
-        life.held = Held::Answer(answer);
-        place.is_answered.store(true, Ordering::Relaxed);
-        if life.waiter_len > 0 {
-            place.answered.notify_all();
+        state.held = Held::Answer(answer);
+        entry.is_answered.store(true, Ordering::Relaxed);
+        if state.waiter_len > 0 {
+            entry.answered.notify_all();
         }
-        let request = self.name(index, life.number);
-        match life.notice {
+        let request = self.handle(index, state.generation);
+        match state.notice {
             Notice::None => {}
             Notice::Queue { .. } => {
-                drop(life);
+                drop(state);
                 self.completions.push(request);
             }
             Notice::Callback { callback, user_data } => {
-                life.is_announced = true;
-                drop(life);
+                state.is_announced = true;
+                drop(state);
                 let user_data = ptr::with_exposed_provenance_mut::<c_void>(user_data);
                 in_callback(|| {
                     // SAFETY: a function that the caller gave for this, with what it gave along.
@@ -290,39 +292,38 @@ impl Requests {
         }
     }
 
-    fn name(&self, place: u32, number: u32) -> u64 {
-        u64::from(number) << 32 | u64::from(self.engine_mark) << 16 | u64::from(place)
+    fn handle(&self, entry: u32, generation: u32) -> u64 {
+        u64::from(generation) << 32 | u64::from(self.engine_tag) << 16 | u64::from(entry)
     }
 
-    /// The place of a request, locked.
-    fn find(&self, request: u64) -> Outcome<(usize, MutexGuard<'_, Life>)> {
+    /// The entry of a request, locked.
+    fn find(&self, request: u64) -> Outcome<(usize, MutexGuard<'_, State>)> {
         let stale = || Failed::new(Status::Stale, "no such request, or it was released");
-        let (index, mark) = place_of(request);
-        let place =
-            self.places.get(index).filter(|_| mark == self.engine_mark).ok_or_else(stale)?;
-        let life = place.lock();
-        if life.number != number_of(request) || matches!(life.held, Held::Nothing) {
+        let (index, tag) = entry_of(request);
+        let entry = self.entries.get(index).filter(|_| tag == self.engine_tag).ok_or_else(stale)?;
+        let state = entry.lock();
+        if state.generation != generation_of(request) || matches!(state.held, Held::Nothing) {
             return Err(stale());
         }
-        Ok((index, life))
+        Ok((index, state))
     }
 }
 
-/// Index of a request's place, and the mark of its engine.
-fn place_of(request: u64) -> (usize, u16) {
+/// Index of a request's entry, and the tag of its engine.
+fn entry_of(request: u64) -> (usize, u16) {
     ((request & 0xffff) as usize, (request >> 16) as u16)
 }
 
-fn number_of(request: u64) -> u32 {
+fn generation_of(request: u64) -> u32 {
     (request >> 32) as u32
 }
 
-impl Place {
+impl Entry {
     fn new() -> Self {
         Self {
             is_answered: AtomicBool::new(false),
-            life: Mutex::new(Life {
-                number: 1,
+            state: Mutex::new(State {
+                generation: 1,
                 held: Held::Nothing,
                 notice: Notice::None,
                 is_announced: false,
@@ -332,7 +333,7 @@ impl Place {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Life> {
-        self.life.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 use std::time::Duration;
 
-use crate::fence::{check_may_block, fence, in_callback, last_error};
+use crate::boundary::{check_may_block, in_callback, last_error, panic_boundary};
 use crate::open::Live;
 use crate::requests::Notice;
 use crate::status::{Failed, Status};
@@ -58,12 +58,12 @@ fn the_header_has_our_values() {
 
 #[test]
 fn a_panic_becomes_a_status_with_its_text() {
-    assert_eq!(fence(|| panic!("number {}", 7)), Status::Panic as i32);
+    assert_eq!(panic_boundary(|| panic!("number {}", 7)), Status::Panic as i32);
     assert_eq!(last_text(), "a panic inside Twinstream: number 7");
-    assert_eq!(fence(|| std::panic::panic_any(7)), Status::Panic as i32);
+    assert_eq!(panic_boundary(|| std::panic::panic_any(7)), Status::Panic as i32);
     assert_eq!(last_text(), "a panic inside Twinstream: of unknown kind");
     // Success leaves the text; each thread has its own.
-    assert_eq!(fence(|| Ok(())), Status::Ok as i32);
+    assert_eq!(panic_boundary(|| Ok(())), Status::Ok as i32);
     assert!(last_text().ends_with("of unknown kind"));
     assert_eq!(std::thread::spawn(last_text).join().unwrap(), "");
 }
@@ -71,9 +71,9 @@ fn a_panic_becomes_a_status_with_its_text() {
 #[test]
 fn long_texts_are_cut_where_a_character_ends() {
     let text = "ä".repeat(1000);
-    fence(|| Err(Failed::new(Status::Argument, text)));
+    panic_boundary(|| Err(Failed::new(Status::Argument, text)));
     assert_eq!(last_text(), "ä".repeat(511));
-    fence(|| Err(Failed::new(Status::Argument, "up to\0here")));
+    panic_boundary(|| Err(Failed::new(Status::Argument, "up to\0here")));
     assert_eq!(last_text(), "up to");
 }
 
@@ -82,7 +82,8 @@ fn every_exported_function_stands_behind_the_fence() {
     let calls = include_str!("calls.rs");
     let functions: Vec<_> = calls.split("#[unsafe(no_mangle)]").skip(1).collect();
     let without = ["abi_version", "version", "status_name", "last_error"];
-    let unfenced: Vec<_> = functions.iter().filter(|text| !text.contains("fence(||")).collect();
+    let unfenced: Vec<_> =
+        functions.iter().filter(|text| !text.contains("panic_boundary(||")).collect();
     assert!(functions.len() > 20);
     assert_eq!(unfenced.len(), without.len(), "{unfenced:?}");
     for name in without {
@@ -190,9 +191,10 @@ fn break_device(is_panic: bool, expected: &str) {
     let device = Breaks { null: Null::new(geometry), is_panic, upload_len: 0 };
     let options = EngineOptions::default().slot_len(4);
     let engine =
-        registry::create(|mark| Live::start(device, &options, mark, ((0, 0), Vec::new()))).unwrap();
-    let status =
-        |call: &dyn Fn(&Live) -> crate::status::Outcome<()>| fence(|| registry::with(engine, call));
+        registry::create(|tag| Live::start(device, &options, tag, ((0, 0), Vec::new()))).unwrap();
+    let status = |call: &dyn Fn(&Live) -> crate::status::Outcome<()>| {
+        panic_boundary(|| registry::with(engine, call))
+    };
     let handling = (RequestOptions::default(), Notice::None);
     let answered = status(&|live| {
         let (request, _) = live.requests.lease(&live.engine)?;
@@ -206,8 +208,8 @@ fn break_device(is_panic: bool, expected: &str) {
     let health = crate::calls::twinstream_engine_health(engine);
     assert_eq!(health, Status::DeviceLost as i32);
     assert!(last_text().contains(expected), "{}", last_text());
-    assert_eq!(fence(|| registry::destroy(engine)), Status::Ok as i32);
-    assert_eq!(fence(|| registry::destroy(engine)), Status::Stale as i32);
+    assert_eq!(panic_boundary(|| registry::destroy(engine)), Status::Ok as i32);
+    assert_eq!(panic_boundary(|| registry::destroy(engine)), Status::Stale as i32);
 }
 
 #[test]

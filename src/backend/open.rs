@@ -1,4 +1,4 @@
-//! Backends by their words, and how one is opened.
+//! Backends by their specs, and how one is opened.
 //!
 //! The one place that knows which backends there are. Knows nothing of engines and loads.
 
@@ -18,7 +18,7 @@ use crate::setters::setters;
 use crate::sim::device::DeviceSpec;
 use crate::words::did_you_mean;
 
-/// As the words of backends begin.
+/// As the specs of backends begin.
 const KINDS: &[&str] = match cfg!(feature = "sim") {
     true => &["cpu", "cuda", "null", "sim"],
     false => &["cpu", "cuda", "null"],
@@ -89,22 +89,22 @@ impl BackendSpec {
 impl FromStr for BackendSpec {
     type Err = Error;
 
-    fn from_str(words: &str) -> Result<Self> {
+    fn from_str(text: &str) -> Result<Self> {
         let refused = || {
-            let kind = words.split(':').next().unwrap_or_default();
+            let kind = text.split(':').next().unwrap_or_default();
             let guess = did_you_mean(kind, KINDS.iter().copied());
             let simulated = if cfg!(feature = "sim") { ", sim:DEVICE" } else { "" };
             let message =
-                format!("`{words}`: not a backend; backends are cpu, cuda, null{simulated}{guess}");
+                format!("`{text}`: not a backend; backends are cpu, cuda, null{simulated}{guess}");
             Error::new(Kind::Argument, message)
         };
-        Ok(match words.split_once(':') {
-            None if words == "cpu" => Self::Cpu,
-            None if words == "cuda" => Self::Cuda { index: None },
+        Ok(match text.split_once(':') {
+            None if text == "cpu" => Self::Cpu,
+            None if text == "cuda" => Self::Cuda { index: None },
             Some(("cuda", index)) => {
                 Self::Cuda { index: Some(index.parse().map_err(|_| refused())?) }
             }
-            None if words == "null" => Self::Null,
+            None if text == "null" => Self::Null,
             #[cfg(feature = "sim")]
             Some(("sim", device)) => Self::Simulated(Box::new(device.parse()?)),
             _ => return Err(refused()),
@@ -202,12 +202,12 @@ mod tests {
 
     /// Goal: what is written is read again, and what is mistyped is told.
     #[test]
-    fn words_name_backends() {
-        for words in ["cpu", "cuda", "cuda:3", "null"] {
-            assert_eq!(words.parse::<BackendSpec>().unwrap().to_string(), words);
+    fn specs_name_backends() {
+        for text in ["cpu", "cuda", "cuda:3", "null"] {
+            assert_eq!(text.parse::<BackendSpec>().unwrap().to_string(), text);
         }
-        for words in ["", "cpu:1", "cuda:", "cuda:-1", "cuda:first", "null:", "gpu"] {
-            let error = words.parse::<BackendSpec>().unwrap_err();
+        for text in ["", "cpu:1", "cuda:", "cuda:-1", "cuda:first", "null:", "gpu"] {
+            let error = text.parse::<BackendSpec>().unwrap_err();
             let text = error.to_string();
             assert!(error.is_argument() && text.contains("backends are cpu, cuda"), "{text}");
         }

@@ -2,8 +2,9 @@
 //!
 //! Invariant: none of its panics gets out, nor one of what it panics with.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::error::panic_text;
 
 /// How often what is thrown may throw in its turn and still be dropped.
 const TURN_LEN: usize = 4;
@@ -11,7 +12,7 @@ const TURN_LEN: usize = 4;
 /// What `code` returns, or the text of its panic.
 pub(super) fn contain<T>(code: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(code)).map_err(|panic| {
-        let text = panic_text(&*panic);
+        let text = format!("panic: {}", panic_text(&*panic));
         // What was thrown may throw in its turn as it is dropped; what still does after some turns
         // is let be.
         let mut thrown = Some(panic);
@@ -22,12 +23,6 @@ pub(super) fn contain<T>(code: impl FnOnce() -> T) -> Result<T, String> {
         std::mem::forget(thrown);
         text
     })
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("panic: {}", text.unwrap_or("of unknown kind"))
 }
 
 #[cfg(test)]

@@ -2,6 +2,20 @@
 //!
 //! [`Network`] is what every backend executes: layers, shapes, costs. [`Model`] is what a user
 //! trained: weights and configuration. Nothing here knows how a layer is computed.
+//!
+//! ```
+//! use twinstream::model::{Network, top_k};
+//!
+//! let network = Network::resnet50(1000, 224, 224)?;
+//! assert_eq!(network.layers().len(), 56);
+//! let macs: u64 = network.layers().iter().map(|layer| layer.cost().macs).sum();
+//! assert_eq!(macs, 4_089_184_256);
+//!
+//! // What a backend answers.
+//! let best = top_k(&[0.0, 3.0, 1.0], 1)[0];
+//! assert_eq!(best.index, 1);
+//! # Ok::<(), twinstream::Error>(())
+//! ```
 
 mod architecture;
 mod classes;

@@ -4,6 +4,24 @@
 //! committed, not yet taken), or a [`Slot`]. Nothing here blocks or allocates after [`Ring::new`].
 //! Knows neither time nor devices, nor what a request is. The protocol is C++ (`cuda/ring`);
 //! `docs/RING.md` argues it.
+//!
+//! ```
+//! use twinstream::ring::{Memory, Ring, RingOptions};
+//!
+//! let options = RingOptions { slot_len: 4, slot_bytes: 12, memory_weakest: Memory::Plain };
+//! let (ring, mut consumer) = Ring::new(&options)?;
+//!
+//! // On any thread: an image is written where the device will copy it from.
+//! let mut lease = ring.lease()?;
+//! lease.fill(7);
+//! assert!(lease.commit("its name").is_ok());
+//!
+//! // On the consumer's.
+//! let (slot, name) = consumer.take().expect("one was committed");
+//! assert_eq!((ring.bytes(&slot), name), (&[7; 12][..], "its name"));
+//! ring.release([slot]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 #[rustfmt::skip]
 mod ffi;

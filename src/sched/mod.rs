@@ -3,6 +3,33 @@
 //! The present is an argument: there is no clock here, no thread, no I/O, no randomness and no
 //! device, and after construction nothing is allocated. The live engine and the simulator drive the
 //! same [`Scheduler`].
+//!
+//! ```
+//! use twinstream::sched::{
+//!     Action, Config, Line, Outcome, PolicySpec, Request, Scheduler, Stage, Stages,
+//! };
+//!
+//! let line = Line::new(100_000.0, 10_000.0);
+//! let mut scheduler = Scheduler::new(&Config {
+//!     slot_len: 8,
+//!     batch_len_max: 4,
+//!     latency_bound_ns: None,
+//!     policy: PolicySpec::default(),
+//!     lines: Stages { upload: line, compute: line, download: line },
+//! });
+//! let mut now_ns = 0;
+//! scheduler.submit(now_ns, Request::default())?;
+//! for stage in [Stage::Upload, Stage::Compute, Stage::Download] {
+//!     // The caller starts what it is told to, and says when that has ended.
+//!     let action = scheduler.poll_action(now_ns).expect("the device idles");
+//!     assert!(matches!(action, Action::Start { stage: s, slots: [0], .. } if s == stage));
+//!     now_ns += 110_000;
+//!     scheduler.stage_completed(now_ns, stage, 110_000)?;
+//! }
+//! let ended = Action::Finish { slot: 0, outcome: Outcome::Completed };
+//! assert_eq!(scheduler.poll_action(now_ns), Some(ended));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod api;
 mod cost;

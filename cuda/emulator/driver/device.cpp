@@ -27,20 +27,20 @@ struct Attribute {
     int number, value;
 };
 constexpr Attribute ATTRIBUTES[] = {
-    {1, 1024},             // threads a block
-    {8, 49152},            // shared memory a block
-    {10, 32},              // threads a warp
-    {13, 1980000},         // clock, kHz
-    {16, 8},               // multiprocessors
-    {36, 2619000},         // memory clock, kHz
-    {37, 5120},            // memory bus, bits
-    {40, 3},               // copy engines
-    {75, 9},  {76, 0},     // compute capability
-    {81, 233472},          // shared memory a multiprocessor
-    {97, 232448},          // shared memory a block may be allowed
+    {1, 1024},              // threads a block
+    {8, 49152},             // shared memory a block
+    {10, 32},               // threads a warp
+    {13, 1980000},          // clock, kHz
+    {16, 8},                // multiprocessors
+    {36, 2619000},          // memory clock, kHz
+    {37, 5120},             // memory bus, bits
+    {40, 3},                // copy engines
+    {75, 9},       {76, 0}, // compute capability
+    {81, 233472},           // shared memory a multiprocessor
+    {97, 232448},           // shared memory a block may be allowed
 };
 
-}  // namespace
+} // namespace
 
 std::mutex &mutex() {
     // Never destroyed: streams of forgotten devices live to the end of the process.
@@ -87,7 +87,7 @@ void complain(const char *format, ...) {
     va_end(arguments);
 }
 
-}  // namespace twinstream::driver
+} // namespace twinstream::driver
 
 using namespace twinstream::driver;
 
@@ -242,9 +242,9 @@ int cuModuleLoadDataEx(void *module, void *, unsigned, void *, void *) {
     std::lock_guard guard(mutex());
     if (int result = ready(true)) return result;
     auto loaded = std::make_unique<Module>();
-#define TWINSTREAM_ENTRY(name, params)                     \
-    loaded->functions[#name] = std::make_unique<Function>( \
-        Function{#name, sizeof(params), SHARED_BYTES_DEFAULT});
+#define TWINSTREAM_ENTRY(name, params)                                                             \
+    loaded->functions[#name] =                                                                     \
+        std::make_unique<Function>(Function{#name, sizeof(params), SHARED_BYTES_DEFAULT});
 #include "../../kernels.inc"
     *static_cast<Module **>(module) = loaded.release();
     return SUCCESS;
@@ -288,4 +288,4 @@ int cuFuncSetAttribute(void *function, int attribute, int value) {
     return SUCCESS;
 }
 
-}  // extern "C"
+} // extern "C"

@@ -149,7 +149,7 @@ struct Device {
     std::set<void *> events;
 };
 
-constexpr uint8_t POISON = 0xff;  // A NaN in every floating-point type.
+constexpr uint8_t POISON = 0xff; // A NaN in every floating-point type.
 
 std::mutex &mutex();
 
@@ -186,6 +186,6 @@ void wait(Device *device, const std::shared_ptr<Ticket> &ticket,
 // Says on stderr what a real driver would only answer with a number.
 void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-}  // namespace twinstream::driver
+} // namespace twinstream::driver
 
 #endif

@@ -41,7 +41,7 @@ void unmap(const uint8_t *first, const Allocation &allocation) {
     munmap(allocation.mapped, allocation.mapped_bytes);
 }
 
-}  // namespace
+} // namespace
 
 uint8_t *allocate(Allocations *allocations, size_t len_bytes) {
     const size_t page_bytes = static_cast<size_t>(sysconf(_SC_PAGESIZE));
@@ -85,4 +85,4 @@ void release_all(Device *device) {
     device->memory_used_bytes = 0;
 }
 
-}  // namespace twinstream::driver
+} // namespace twinstream::driver

@@ -45,7 +45,7 @@ int allocate_pinned(void **first, size_t len_bytes) {
     return *first == nullptr ? OUT_OF_MEMORY : SUCCESS;
 }
 
-}  // namespace
+} // namespace
 
 extern "C" {
 
@@ -141,4 +141,4 @@ int cuMemsetD8_v2(uint64_t to, unsigned char value, size_t len_bytes) {
     return SUCCESS;
 }
 
-}  // extern "C"
+} // extern "C"

@@ -25,8 +25,8 @@ class Worker {
     void run() {
         std::unique_lock lock(mutex());
         for (;;) {
-            stream_->arrived.wait(
-                lock, [&] { return !stream_->queue.empty() || stream_->is_closing; });
+            stream_->arrived.wait(lock,
+                                  [&] { return !stream_->queue.empty() || stream_->is_closing; });
             if (stream_->queue.empty()) break;
             Work work = std::move(stream_->queue.front());
             stream_->queue.pop_front();
@@ -151,7 +151,7 @@ class Worker {
     std::unique_ptr<emulator::GridRun> early_;
 };
 
-}  // namespace
+} // namespace
 
 std::shared_ptr<Stream> start_stream(Device *device) {
     uint64_t seed = device->options.seed + static_cast<uint64_t>(++device->stream_len);
@@ -195,4 +195,4 @@ void synchronize(Device *device, std::unique_lock<std::mutex> &lock) {
         lock, [&] { return device->stream_len == static_cast<int>(device->streams.size()); });
 }
 
-}  // namespace twinstream::driver
+} // namespace twinstream::driver

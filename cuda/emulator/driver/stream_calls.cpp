@@ -66,7 +66,7 @@ int destroy_stream(void *handle) {
     return result;
 }
 
-}  // namespace
+} // namespace
 
 int twinstream::driver::ready_beside_captures() {
     if (int result = ready(true)) return result;
@@ -75,10 +75,9 @@ int twinstream::driver::ready_beside_captures() {
         for (const auto &[handle, stream] : device(ordinal)->streams) {
             if (stream->capture == nullptr) continue;
             const bool is_own = stream->capture_thread == std::this_thread::get_id();
-            const bool is_forbidden = is_own
-                                          ? stream->capture_mode != RELAXED
-                                          : capture_mode == GLOBAL &&
-                                                stream->capture_mode == GLOBAL;
+            const bool is_forbidden =
+                is_own ? stream->capture_mode != RELAXED
+                       : capture_mode == GLOBAL && stream->capture_mode == GLOBAL;
             if (is_forbidden) return CAPTURE_UNSUPPORTED;
         }
     }
@@ -277,4 +276,4 @@ int cuEventElapsedTime(void *milliseconds, void *start_handle, void *end_handle)
     return SUCCESS;
 }
 
-}  // extern "C"
+} // extern "C"

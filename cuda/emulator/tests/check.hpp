@@ -40,7 +40,7 @@ inline void check_is(const std::string &text, const std::string &expected) {
 
 // Settings for as long as it lives.
 class With {
-  public:
+   public:
     With(std::uint64_t seed, unsigned host_threads) : before_(twinstream::emulator::settings()) {
         twinstream::emulator::set_settings({seed, host_threads});
     }
@@ -48,7 +48,7 @@ class With {
     With(const With &) = delete;
     With &operator=(const With &) = delete;
 
-  private:
+   private:
     twinstream::emulator::Settings before_;
 };
 

@@ -59,7 +59,8 @@ void check_lateness() {
 }
 
 // Two warps share a buffer; the first refills it while the second may still read.
-template <bool has_barrier> void refill(const Copies &p) {
+template <bool has_barrier>
+void refill(const Copies &p) {
     const std::uint32_t chunk = threadIdx.x % 32;
     if (threadIdx.x < 32) {
         emulator::cp_async_16(chunk * 16, p.source + chunk * 4, 16);

@@ -64,15 +64,17 @@ void stop_before_waiting(const Values &) {
     emulator::wait_for_previous_kernel();
 }
 
-template <void kernel(const Values &)> emulator::GridRun launch(const Values &p, bool dependent) {
-    const emulator::Kernel entry{
-        "kernel", sizeof p, [](const void *at) { kernel(*static_cast<const Values *>(at)); }};
+template <void kernel(const Values &)>
+emulator::GridRun launch(const Values &p, bool dependent) {
+    const emulator::Kernel entry{"kernel", sizeof p,
+                                 [](const void *at) { kernel(*static_cast<const Values *>(at)); }};
     const unsigned grid[3] = {3, 1, 1}, block[3] = {64, 1, 1};
     return emulator::GridRun(entry, grid, block, 256, &p, dependent);
 }
 
 // Values behind a kernel and one that depends on it, which begins first; or its error.
-template <void kernel(const Values &)> std::string chain(std::vector<std::uint32_t> &last) {
+template <void kernel(const Values &)>
+std::string chain(std::vector<std::uint32_t> &last) {
     std::vector<std::uint32_t> first(192, 5), middle(192, 100);
     last.assign(192, 0);
     emulator::GridRun producer = launch<produce>({first.data(), middle.data()}, false);

@@ -215,8 +215,8 @@ void check_shuffles() {
 double value_of(std::uint32_t bits) {
     const int exponent = static_cast<int>(bits >> 10 & 31);
     const double fraction = bits & 1023;
-    double value = exponent == 0 ? std::ldexp(fraction, -24)
-                                 : std::ldexp(1024 + fraction, exponent - 25);
+    double value =
+        exponent == 0 ? std::ldexp(fraction, -24) : std::ldexp(1024 + fraction, exponent - 25);
     if (exponent == 31) {
         value = fraction == 0 ? INFINITY : NAN;
     }

@@ -30,16 +30,20 @@ struct Images {
     }
     TensorShape shape(std::uint32_t stride, bool is_swizzled) const {
         const std::uint64_t pixel = channels * 2, row = pixel * width, image = row * height;
-        return {values.data(), 4, {channels, width, height, images}, {pixel, row, image},
-                {1, stride, stride, 1}, is_swizzled};
+        return {values.data(),
+                4,
+                {channels, width, height, images},
+                {pixel, row, image},
+                {1, stride, stride, 1},
+                is_swizzled};
     }
     // 0 outside.
     std::uint16_t at(std::int64_t n, std::int64_t y, std::int64_t x, std::int64_t c) const {
         const bool is_inside = n >= 0 && n < images && y >= 0 && y < height && x >= 0 &&
                                x < width && c >= 0 && c < channels;
-        return is_inside ? values[static_cast<std::size_t>(
-                               ((n * height + y) * width + x) * channels + c)]
-                         : 0;
+        return is_inside
+                   ? values[static_cast<std::size_t>(((n * height + y) * width + x) * channels + c)]
+                   : 0;
     }
 };
 
@@ -143,10 +147,8 @@ void check_im2col() {
                 params.offsets[0] = static_cast<std::uint16_t>(tap % side);
                 params.offsets[1] = static_cast<std::uint16_t>(tap / side);
                 params.coordinates[0] = 64;
-                params.coordinates[1] =
-                    static_cast<std::int32_t>(first % width * stride) - padding;
-                params.coordinates[2] =
-                    static_cast<std::int32_t>(first / width * stride) - padding;
+                params.coordinates[1] = static_cast<std::int32_t>(first % width * stride) - padding;
+                params.coordinates[2] = static_cast<std::int32_t>(first / width * stride) - padding;
                 params.coordinates[3] = 0;
                 const std::vector<std::uint16_t> results = copied(params);
                 for (std::uint32_t i = 0; i < pixels * 64; ++i) {
@@ -155,8 +157,7 @@ void check_im2col() {
                     const std::uint32_t y = output / width % height, x = output % width;
                     CHECK(value_at(results, i / 64, 128, i % 64, true) ==
                           images.at(n, std::int64_t{y} * stride + tap / side - padding,
-                                    std::int64_t{x} * stride + tap % side - padding,
-                                    64 + i % 64));
+                                    std::int64_t{x} * stride + tap % side - padding, 64 + i % 64));
                 }
             }
         }

@@ -26,9 +26,9 @@ emulator::Kernel kernel_of(void (*run)(const void *), std::size_t params_bytes) 
 }
 
 void check_indices() {
-    const emulator::Kernel kernel = kernel_of(
-        [](const void *params) { write_indices(*static_cast<const Output *>(params)); },
-        sizeof(Output));
+    const emulator::Kernel kernel =
+        kernel_of([](const void *params) { write_indices(*static_cast<const Output *>(params)); },
+                  sizeof(Output));
     const unsigned grid[3] = {2, 3, 4}, block[3] = {4, 2, 3};
     std::vector<std::uint32_t> values(24 * 24, 0);
     const Output params{values.data()};

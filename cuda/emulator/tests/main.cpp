@@ -5,8 +5,8 @@
 #include "check.hpp"
 
 int main(int arguments_len, char **arguments) {
-    const std::uint64_t seed = arguments_len > 1 ? std::strtoull(arguments[1], nullptr, 10)
-                                                 : std::random_device{}();
+    const std::uint64_t seed =
+        arguments_len > 1 ? std::strtoull(arguments[1], nullptr, 10) : std::random_device{}();
     std::printf("seed %llu\n", static_cast<unsigned long long>(seed));
     std::fflush(stdout);
     check_fragments(seed);

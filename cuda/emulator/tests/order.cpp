@@ -21,7 +21,8 @@ struct Values {
 float *shared_floats() { return reinterpret_cast<float *>(emulator::shared_memory()); }
 
 // Every thread takes what its neighbour left, ten times over.
-template <bool has_first, bool has_second> void rotate(const Values &p) {
+template <bool has_first, bool has_second>
+void rotate(const Values &p) {
     float value = static_cast<float>(threadIdx.x);
     for (int round = 0; round < 10; ++round) {
         shared_floats()[threadIdx.x] = value;
@@ -36,7 +37,8 @@ template <bool has_first, bool has_second> void rotate(const Values &p) {
     p.values[threadIdx.x] = value;
 }
 
-template <bool has_first, bool has_second> bool rotates(std::uint64_t seed) {
+template <bool has_first, bool has_second>
+bool rotates(std::uint64_t seed) {
     const With with(seed, 1);
     std::vector<float> values(256), expected(256);
     for (unsigned i = 0; i < 256; ++i) {
@@ -64,8 +66,8 @@ void check_missing_barriers() {
         const With with(seed, 1);
         std::vector<float> values(256);
         check_is(run<read_backwards>(1, 256, 1024, Values{values.data()}), "");
-        const bool is_right = std::all_of(values.begin(), values.end(),
-                                          [](float value) { return value == 1.0f; });
+        const bool is_right =
+            std::all_of(values.begin(), values.end(), [](float value) { return value == 1.0f; });
         CHECK(is_right == (seed == 0));
     }
 }

@@ -36,8 +36,8 @@ void test_operands() {
     for (unsigned row = 0; row < 256; ++row)
         for (unsigned half = 0; half < 2; ++half)
             for (unsigned part = 0; part < STEP_LEN / MMA_K; ++part)
-                if (operand_offset(row, 2 * part + half)
-                    != (operand_offset(row, half) ^ part * 2 * CHUNK_BYTES))
+                if (operand_offset(row, 2 * part + half) !=
+                    (operand_offset(row, half) ^ part * 2 * CHUNK_BYTES))
                     fail("a step along K does not commute with the permutation");
 }
 

@@ -10,31 +10,34 @@
 
 #include "twinstream.h"
 
-#define CHECK(condition)                                                                       \
-    do {                                                                                       \
-        if (!(condition)) {                                                                    \
-            fprintf(stderr, "%s:%d: %s (last error: %s)\n", __FILE__, __LINE__, #condition,    \
-                    twinstream_last_error());                                                  \
-            exit(1);                                                                           \
-        }                                                                                      \
+#define CHECK(condition)                                                                           \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            fprintf(stderr, "%s:%d: %s (last error: %s)\n", __FILE__, __LINE__, #condition,        \
+                    twinstream_last_error());                                                      \
+            exit(1);                                                                               \
+        }                                                                                          \
     } while (0)
 
 /* Checks the status of a call, and that its text says something where it is not OK. */
-#define CHECK_STATUS(call, expected)                                                           \
-    do {                                                                                       \
-        const twinstream_status status_ = (call);                                              \
-        if (status_ != (expected)) {                                                           \
-            fprintf(stderr, "%s:%d: %s gave %s, expected %s (last error: %s)\n", __FILE__,     \
-                    __LINE__, #call, twinstream_status_name(status_),                          \
-                    twinstream_status_name(expected), twinstream_last_error());                \
-            exit(1);                                                                           \
-        }                                                                                      \
-        CHECK(status_ == TWINSTREAM_OK || twinstream_last_error()[0] != '\0');                 \
+#define CHECK_STATUS(call, expected)                                                               \
+    do {                                                                                           \
+        const twinstream_status status_ = (call);                                                  \
+        if (status_ != (expected)) {                                                               \
+            fprintf(stderr, "%s:%d: %s gave %s, expected %s (last error: %s)\n", __FILE__,         \
+                    __LINE__, #call, twinstream_status_name(status_),                              \
+                    twinstream_status_name(expected), twinstream_last_error());                    \
+            exit(1);                                                                               \
+        }                                                                                          \
+        CHECK(status_ == TWINSTREAM_OK || twinstream_last_error()[0] != '\0');                     \
     } while (0)
 
 #define CHECK_OK(call) CHECK_STATUS(call, TWINSTREAM_OK)
 
-enum { IMAGE_BYTES = 300, RESULT_LEN = 7 };
+enum {
+    IMAGE_BYTES = 300,
+    RESULT_LEN = 7
+};
 
 static const uint64_t SECOND_NS = 1000000000u;
 
@@ -117,8 +120,6 @@ static inline void hold_begin(hold *held) {
     gate_pass(&held->began);
 }
 
-static inline void hold_end(hold *held) {
-    gate_open(&held->may_end);
-}
+static inline void hold_end(hold *held) { gate_open(&held->may_end); }
 
 #endif

@@ -5,7 +5,9 @@
  */
 #include "check.h"
 
-enum { CLASS_LEN = 3 };
+enum {
+    CLASS_LEN = 3
+};
 
 static twinstream_options backend_options(const char *weights_path, int32_t backend) {
     twinstream_options options;

@@ -7,8 +7,8 @@
 static const uint8_t image[IMAGE_BYTES] = {0};
 
 /* In the child, where the engine's thread is not. */
-static void use(twinstream_engine *engine, twinstream_request answered,
-                twinstream_request pending, twinstream_request leased) {
+static void use(twinstream_engine *engine, twinstream_request answered, twinstream_request pending,
+                twinstream_request leased) {
     twinstream_engine *own;
     twinstream_request request;
     twinstream_geometry geometry = {sizeof geometry, 0, 0, 0, 0, 0, 0};

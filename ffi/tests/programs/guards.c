@@ -106,8 +106,6 @@ static uint64_t result_len(const twinstream_options *options) {
 
 static void options_out_of_range(void) {
     twinstream_options options = null_options(0);
-    twinstream_null_options null = small_null;
-    const twinstream_cpu_options cpu = {0, 1};
     CHECK_STATUS(create(&options), TWINSTREAM_ARGUMENT);
     options.slot_len = 32769;
     CHECK_STATUS(create(&options), TWINSTREAM_ARGUMENT);
@@ -117,6 +115,32 @@ static void options_out_of_range(void) {
     options.batch_len_max = 0;
     CHECK_STATUS(create(&options), TWINSTREAM_ARGUMENT);
     options = null_options(4);
+    options.stall_timeout_ns = 0;
+    CHECK_STATUS(create(&options), TWINSTREAM_ARGUMENT);
+    CHECK(strstr(twinstream_last_error(), "stall_timeout") != NULL);
+    options = null_options(4);
+    options.policy = "nonsense";
+    CHECK_STATUS(create(&options), TWINSTREAM_ARGUMENT);
+    CHECK(strstr(twinstream_last_error(), "stream") != NULL);
+    options.policy = "jit";
+    CHECK_OK(create(&options));
+    options.memory_weakest = 9;
+    CHECK_STATUS(create(&options), TWINSTREAM_ARGUMENT);
+    options = null_options(4);
+    options.core = -2;
+    CHECK_STATUS(create(&options), TWINSTREAM_ARGUMENT);
+    options.core = 1000000;
+    CHECK_STATUS(create(&options), TWINSTREAM_ARGUMENT);
+    options = null_options(4);
+    options.top_k = 1;
+    CHECK_STATUS(create(&options), TWINSTREAM_ARGUMENT);
+    CHECK(strstr(twinstream_last_error(), "top_k") != NULL);
+}
+
+static void backend_options_out_of_range(void) {
+    twinstream_options options = null_options(4);
+    twinstream_null_options null = small_null;
+    const twinstream_cpu_options cpu = {0, 1};
     options.null = &null;
     null.image_bytes = UINT64_MAX;
     CHECK_STATUS(create(&options), TWINSTREAM_ARGUMENT);
@@ -139,27 +163,6 @@ static void options_out_of_range(void) {
     /* Another backend's are not looked at. */
     options.cpu = &cpu;
     CHECK_OK(create(&options));
-    options = null_options(4);
-    options.stall_timeout_ns = 0;
-    CHECK_STATUS(create(&options), TWINSTREAM_ARGUMENT);
-    CHECK(strstr(twinstream_last_error(), "stall_timeout") != NULL);
-    options = null_options(4);
-    options.policy = "nonsense";
-    CHECK_STATUS(create(&options), TWINSTREAM_ARGUMENT);
-    CHECK(strstr(twinstream_last_error(), "stream") != NULL);
-    options.policy = "jit";
-    CHECK_OK(create(&options));
-    options.memory_weakest = 9;
-    CHECK_STATUS(create(&options), TWINSTREAM_ARGUMENT);
-    options = null_options(4);
-    options.core = -2;
-    CHECK_STATUS(create(&options), TWINSTREAM_ARGUMENT);
-    options.core = 1000000;
-    CHECK_STATUS(create(&options), TWINSTREAM_ARGUMENT);
-    options = null_options(4);
-    options.top_k = 1;
-    CHECK_STATUS(create(&options), TWINSTREAM_ARGUMENT);
-    CHECK(strstr(twinstream_last_error(), "top_k") != NULL);
     options = null_options(4);
     options.backend = 77;
     CHECK_STATUS(create(&options), TWINSTREAM_ARGUMENT);
@@ -281,6 +284,7 @@ int main(void) {
     nulls();
     structs_of_other_versions();
     options_out_of_range();
+    backend_options_out_of_range();
     requests_out_of_turn();
     destroyed();
     too_many_engines();

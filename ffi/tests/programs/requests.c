@@ -63,8 +63,7 @@ static void pending_then_given_up(void) {
     CHECK_OK(twinstream_wait(engine, waits, 20 * SECOND_NS, &result));
     CHECK(result != NULL);
     result = NULL;
-    CHECK_STATUS(twinstream_wait(engine, cancelled, 20 * SECOND_NS, &result),
-                 TWINSTREAM_CANCELLED);
+    CHECK_STATUS(twinstream_wait(engine, cancelled, 20 * SECOND_NS, &result), TWINSTREAM_CANCELLED);
     {
         const twinstream_status status = twinstream_wait(engine, late, 20 * SECOND_NS, &result);
         CHECK(status == TWINSTREAM_REJECTED || status == TWINSTREAM_EXPIRED);
@@ -263,7 +262,8 @@ static void drained(void) {
     CHECK(stats.struct_size == sizeof stats && stats.accepted == 1 && stats.completed == 1);
     CHECK(stats.alive == 0 && stats.waiting == 0 && stats.shut_down == 0);
     CHECK(stats.batches_full + stats.batches_just_in_time + stats.batches_idle +
-              stats.batches_deadline + stats.batches_flush == 1);
+              stats.batches_deadline + stats.batches_flush ==
+          1);
     CHECK(stats.compute_fixed_ns > 0 || stats.compute_per_image_ns > 0);
     CHECK(stats.batch_len_mean >= 0.99 && stats.batch_len_max == 1);
     CHECK(stats.latency_p50_ns > 0 && stats.latency_p50_ns <= stats.latency_max_ns);

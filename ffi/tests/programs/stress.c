@@ -1,6 +1,7 @@
 /* Many threads at once: every way to hand in, be told, cancel and give up, in random order, with
  * places for few. Each request with a notice is announced exactly once, and no place is lost. Then
- * engines are destroyed under threads that use them: those find the name stale, whatever they call.
+ * engines are destroyed under threads that use them: those find the handle stale, whatever they
+ * call.
  *
  *     stress [ROUNDS [SEED]]
  */
@@ -10,7 +11,11 @@
 #include <sched.h>
 #include <time.h>
 
-enum { THREAD_LEN = 4, SLOT_LEN = 16, OPEN_LEN = 3 };
+enum {
+    THREAD_LEN = 4,
+    SLOT_LEN = 16,
+    OPEN_LEN = 3
+};
 
 /* One for each request with a notice, by a number that its user data carries. */
 typedef struct {
@@ -107,8 +112,10 @@ static twinstream_request hand_in(producer *self) {
 
 static void finish(producer *self, twinstream_request request) {
     switch (random_below(&self->random, 4)) {
-    case 0: break; /* gives it up, maybe before its answer */
-    case 1: CHECK_OK(twinstream_cancel(engine, request)); /* fall through */
+    case 0:
+        break; /* gives it up, maybe before its answer */
+    case 1:
+        CHECK_OK(twinstream_cancel(engine, request)); /* fall through */
     default: {
         const twinstream_status status = twinstream_wait(engine, request, 60 * SECOND_NS, NULL);
         CHECK(is_answer(status));

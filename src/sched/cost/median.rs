@@ -158,8 +158,8 @@ const COURSES: [Course; 10] = [
     course("short, steps", steps, quiet, short, [0.5, 0.1]),
 ];
 
-/// Mean error of predictions: each of the batch that comes next, and those of all lengths after each
-/// hundred batches.
+/// Mean error of predictions: each of the batch that comes next, and those of all lengths after
+/// each hundred batches.
 fn errors(course: &Course, model: &mut dyn Model) -> [f64; 2] {
     const BATCHES: usize = 20_000;
     let mut draw = Draw::new(7);

@@ -38,12 +38,12 @@ struct Bucket {
     sample_len: u32,
     /// Samples of all buckets up to its latest.
     sampled_at: u64,
-    odd: Odd,
+    outliers: Outliers,
 }
 
 /// Outliers of a bucket since its latest sample, all on one side.
 #[derive(Clone, Copy, Debug)]
-struct Odd {
+struct Outliers {
     len: u32,
     /// What the ratio would be for each, added up.
     ratio_sum: f64,
@@ -51,7 +51,7 @@ struct Odd {
     since: u64,
 }
 
-impl Odd {
+impl Outliers {
     const NONE: Self = Self { len: 0, ratio_sum: 0.0, since: 0 };
 }
 
@@ -67,7 +67,7 @@ pub(super) struct Shape {
 
 impl Shape {
     pub(super) fn new(calibration: Line) -> Self {
-        let bucket = Bucket { ratio: 1.0, sample_len: 0, sampled_at: 0, odd: Odd::NONE };
+        let bucket = Bucket { ratio: 1.0, sample_len: 0, sampled_at: 0, outliers: Outliers::NONE };
         Self {
             calibration,
             level: 1.0,
@@ -98,7 +98,7 @@ impl Shape {
         self.sample_len += 1;
         let bucket = &mut self.buckets[bucket_index(batch_len)];
         bucket.sampled_at = self.sample_len;
-        bucket.odd = Odd::NONE;
+        bucket.outliers = Outliers::NONE;
         if bucket.sample_len < FIRST_SAMPLES {
             bucket.sample_len += 1;
             bucket.ratio += (ratio - bucket.ratio) / f64::from(bucket.sample_len);
@@ -119,27 +119,27 @@ impl Shape {
         let ratio = time_ns / self.level_ns(batch_len);
         let index = bucket_index(batch_len);
         let bucket = &mut self.buckets[index];
-        let is_above = bucket.odd.ratio_sum > f64::from(bucket.odd.len) * bucket.ratio;
-        if bucket.odd.len == 0 || (ratio > bucket.ratio) != is_above {
-            bucket.odd = Odd { since: self.sample_len, ..Odd::NONE };
+        let is_above = bucket.outliers.ratio_sum > f64::from(bucket.outliers.len) * bucket.ratio;
+        if bucket.outliers.len == 0 || (ratio > bucket.ratio) != is_above {
+            bucket.outliers = Outliers { since: self.sample_len, ..Outliers::NONE };
         }
-        bucket.odd.len += 1;
-        bucket.odd.ratio_sum += ratio;
-        let Bucket { ratio: before, sample_len, odd, .. } = *bucket;
-        let ratio = odd.ratio_sum / f64::from(odd.len);
-        let held = if odd.len >= STAIR_RUN { self.sampled_since(odd.since) } else { 0 };
+        bucket.outliers.len += 1;
+        bucket.outliers.ratio_sum += ratio;
+        let Bucket { ratio: before, sample_len, outliers, .. } = *bucket;
+        let ratio = outliers.ratio_sum / f64::from(outliers.len);
+        let held = if outliers.len >= STAIR_RUN { self.sampled_since(outliers.since) } else { 0 };
         let is_stair = held != 0;
-        if !is_stair && (sample_len > FEW || odd.len < FEW) {
+        if !is_stair && (sample_len > FEW || outliers.len < FEW) {
             return false;
         }
         if sample_len < FIRST_SAMPLES {
             let bucket = &mut self.buckets[index];
-            (bucket.ratio, bucket.sample_len) = (ratio, odd.len.min(FIRST_SAMPLES));
+            (bucket.ratio, bucket.sample_len) = (ratio, outliers.len.min(FIRST_SAMPLES));
             self.find_best();
         } else {
             self.change(1 << index, held, ratio / before);
         }
-        self.buckets[index].odd = Odd::NONE;
+        self.buckets[index].outliers = Outliers::NONE;
         true
     }
 
@@ -163,7 +163,7 @@ impl Shape {
     /// Forgets the outliers: what they told is taken in.
     pub(super) fn forget_outliers(&mut self) {
         for bucket in &mut self.buckets {
-            bucket.odd = Odd::NONE;
+            bucket.outliers = Outliers::NONE;
         }
     }
 
@@ -179,7 +179,7 @@ impl Shape {
             // First samples agree with whatever they are.
             let is_found = bucket.sample_len == FIRST_SAMPLES
                 && bucket.sampled_at > sample_len
-                && bucket.odd.len == 0;
+                && bucket.outliers.len == 0;
             found |= u64::from(is_found) << index;
         }
         found

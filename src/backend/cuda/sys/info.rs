@@ -14,7 +14,7 @@ use crate::error::{Error, Kind, Result};
 /// Which CUDA device to use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceId {
-    /// By its place in the driver's list, from 0; `CUDA_VISIBLE_DEVICES` changes the list.
+    /// By its index in the driver's list, from 0; `CUDA_VISIBLE_DEVICES` changes the list.
     Index(u32),
     /// By its identity, which no order changes.
     Uuid([u8; 16]),
@@ -58,7 +58,7 @@ impl fmt::Display for DeviceId {
 /// A CUDA device of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceInfo {
-    /// Its place in the driver's list.
+    /// Its index in the driver's list.
     pub index: u32,
     /// Its identity.
     pub uuid: [u8; 16],

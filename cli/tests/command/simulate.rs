@@ -1,13 +1,10 @@
 //! The commands `simulate`, `plan` and `experiment` as a user runs them: output, seeds, bad words.
-#[path = "../../tests/common/mod.rs"]
-mod common;
-
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use common::repository;
+use crate::common::repository;
 use serde_json::Value;
 
 /// Fields that every object of `simulate --json` has as numbers, for a stable open loop.

@@ -4,15 +4,12 @@
 //! Goal: right classes on the example images, output that scripts can rely on, and for every bad
 //! input a message that names it while the other inputs are answered.
 
-#[path = "../../tests/common/mod.rs"]
-mod common;
-
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use common::repository;
+use crate::common::{self, repository};
 use safetensors::SafeTensors;
 use serde_json::Value;
 

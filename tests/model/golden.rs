@@ -1,8 +1,6 @@
 //! The CPU backend against PyTorch's logits and against a plain reading of the layer list.
 
-mod common;
-
-use common::{cifar_model, f32_tensor, i32_tensor, shared_data, u8_tensor, worst};
+use crate::common::{self, cifar_model, f32_tensor, i32_tensor, shared_data, u8_tensor, worst};
 use safetensors::SafeTensors;
 use twinstream::backend::cpu::{Cpu, CpuOptions};
 use twinstream::model::{Conv, Layer, Model, Op, Shape, TensorId, top_k};

@@ -3,11 +3,9 @@
 //!
 //! Every case changes one thing in the repository's own model.
 
-mod common;
-
 use std::collections::BTreeMap;
 
-use common::repository;
+use crate::common::repository;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use twinstream::Error;

@@ -4,15 +4,10 @@
 //! Goal: no panic, no lost answer, and an exit status that tells what happened. Method: the shell
 //! sets the streams up; each command runs, since each prints in its own way.
 
-#![cfg(target_os = "linux")]
-
-#[path = "../../tests/common/mod.rs"]
-mod common;
-
 use std::path::Path;
 use std::process::{Command, Output};
 
-use common::repository;
+use crate::common::repository;
 
 /// A panic's status, and that of a signal, are none of these.
 const FAILED: i32 = 1;

@@ -1,13 +1,10 @@
 //! What the command says on stderr of the configuration beside the weights.
 
-#[path = "../../tests/common/mod.rs"]
-mod common;
-
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use common::repository;
+use crate::common::{self, repository};
 
 /// What the program says on stderr of weights with this configuration beside them.
 fn said_of(test: &str, config: Option<&str>) -> String {

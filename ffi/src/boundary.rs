@@ -55,14 +55,12 @@ pub(crate) fn last_error() -> *const c_char {
 }
 
 /// Runs a call for C.
-pub(crate) fn fence(call: impl FnOnce() -> Outcome<()>) -> i32 {
+pub(crate) fn panic_boundary(call: impl FnOnce() -> Outcome<()>) -> i32 {
     let failed = match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(())) => return Status::Ok as i32,
         Ok(Err(failed)) => failed,
         Err(panic) => {
-            let text = panic.downcast_ref::<&str>().copied();
-            let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-            let text = format!("a panic inside Twinstream: {}", text.unwrap_or("of unknown kind"));
+            let text = format!("a panic inside Twinstream: {}", twinstream::panic_text(&*panic));
             Failed::new(Status::Panic, text)
         }
     };

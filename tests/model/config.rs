@@ -4,11 +4,9 @@
 //! small files after public reports, in tests/data/config. The forms and values that no file has
 //! are unit tests of the parser.
 
-mod common;
-
 use std::path::PathBuf;
 
-use common::repository;
+use crate::common::repository;
 use twinstream::model::{Interpolation, Model, ModelConfig};
 
 const CIFAR_MEAN: [f32; 3] = [0.4914, 0.4822, 0.4465];

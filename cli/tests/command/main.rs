@@ -1,0 +1,12 @@
+//! The command as its users meet it: a process with arguments, files and streams.
+
+#[path = "../../../tests/common/mod.rs"]
+mod common;
+
+mod bench;
+mod classify;
+mod config;
+mod inspect;
+mod simulate;
+#[cfg(target_os = "linux")]
+mod streams;

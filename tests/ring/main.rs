@@ -1,0 +1,5 @@
+//! The ring through its public interface: call by call, in random histories, under threads.
+
+mod calls;
+mod histories;
+mod stress;
