@@ -25,7 +25,7 @@ fn devices_are_found_by_index_and_identity() {
         return;
     }
     let on = |device| open_with(CudaOptions { device, ..CudaOptions::for_model(model()) });
-    for known in devices().unwrap() {
+    for known in devices().unwrap().into_iter().take(2) {
         assert_eq!(*on(DeviceId::Uuid(known.uuid)).unwrap().info(), known);
         assert_eq!(*on(DeviceId::Index(known.index)).unwrap().info(), known);
     }
