@@ -1,6 +1,6 @@
 //! What the tests share: devices, images, and batches driven by hand through the backend's trait.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::task::Waker;
 use std::time::Duration;
 
