@@ -193,9 +193,11 @@ unsafe extern "C" fn twinstream_engine_geometry(
     engine: *mut EngineHandle,
     geometry: *mut layout::Geometry,
 ) -> i32 {
-    // SAFETY: see the module.
     panic_boundary(|| {
-        registry::with(engine, |live| unsafe { layout::write(geometry, &live.geometry) })
+        registry::with(engine, |live| {
+            // SAFETY: see the module.
+            unsafe { layout::write(geometry, &live.geometry) }
+        })
     })
 }
 
@@ -225,9 +227,11 @@ unsafe extern "C" fn twinstream_engine_stats(
     engine: *mut EngineHandle,
     stats: *mut layout::Stats,
 ) -> i32 {
-    // SAFETY: see the module.
     panic_boundary(|| {
-        registry::with(engine, |live| unsafe { layout::write(stats, &snapshot(live)) })
+        registry::with(engine, |live| {
+            // SAFETY: see the module.
+            unsafe { layout::write(stats, &snapshot(live)) }
+        })
     })
 }
 

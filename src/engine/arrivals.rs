@@ -90,16 +90,16 @@ mod tests {
     }
 
     #[test]
-    fn follows_a_change_and_forgets_across_silences() {
+    fn follows_a_change_and_forgets_across_gaps() {
         let mut arrivals = Arrivals::new(0);
         let changed_ns = arrive(&mut arrivals, 0, SECOND_NS / 500, 10);
         let end_ns = arrive(&mut arrivals, changed_ns, SECOND_NS / 20, 6);
         assert!((arrivals.rate_hz(end_ns) - 20.0).abs() <= 1.0, "{}", arrivals.rate_hz(end_ns));
-        // A silence of any length leaves nothing behind in the ring.
-        for silence_ns in [5 * SECOND_NS, 51 * BUCKET_NS, 1_000 * SECOND_NS] {
+        // A gap of any length leaves nothing behind in the ring.
+        for gap_ns in [5 * SECOND_NS, 51 * BUCKET_NS, 1_000 * SECOND_NS] {
             let mut later = arrivals;
-            later.count(end_ns + silence_ns + 2 * BUCKET_NS);
-            let found_hz = later.rate_hz(end_ns + silence_ns + 2 * BUCKET_NS);
+            later.count(end_ns + gap_ns + 2 * BUCKET_NS);
+            let found_hz = later.rate_hz(end_ns + gap_ns + 2 * BUCKET_NS);
             assert!(found_hz < 0.25, "{found_hz}");
         }
     }

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::shared::{Request, Shared};
-use super::silence::Silence;
+use super::stall::StallWatchdog;
 use crate::backend::{Backend, Completion, Fault, ResultSlot};
 use crate::ring::{Consumer, Slot};
 use crate::sched::{Line, Priority, Stages};
@@ -94,13 +94,13 @@ fn run(
 
 fn wait(timeout: Duration, mut poll: impl FnMut() -> Option<Completion>) -> Completion {
     let start = Instant::now();
-    let mut silence = Silence::new(timeout);
+    let mut watchdog = StallWatchdog::new(timeout);
     loop {
         if let Some(completion) = poll() {
             return completion;
         }
-        if silence.is_over(start.elapsed().as_nanos() as u64) {
-            return Err(silence.fault());
+        if watchdog.is_stalled(start.elapsed().as_nanos() as u64) {
+            return Err(watchdog.fault());
         }
         thread::park_timeout(LOOK);
     }

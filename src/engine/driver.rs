@@ -20,7 +20,7 @@ use super::contain::contain;
 use super::options::{EngineOptions, Failure, SLOT_LEN_MAX};
 use super::pin;
 use super::shared::{Answered, NEVER_NS, Receivers, Request, Shared, Status};
-use super::silence::Silence;
+use super::stall::StallWatchdog;
 use super::stats::Stats;
 use crate::backend::{Attachment, Backend, Completion, Fault, Geometry, ResultSlot};
 use crate::error::{Error, Kind, Result};
@@ -101,7 +101,7 @@ struct Driver<'a> {
     /// Stages in flight.
     in_flight_len: usize,
     /// Since one of them last ended, or the first of them began.
-    silence: Silence,
+    watchdog: StallWatchdog,
     /// When the latest work of each stage is expected to end; 0 if none is in flight.
     expected_ns: Stages<u64>,
     /// When there was last something to do.
@@ -157,7 +157,7 @@ pub(super) fn serve(
         results: Vec::with_capacity(batch_len_max),
         downloading: VecDeque::with_capacity(options.slot_len),
         in_flight_len: 0,
-        silence: Silence::new(options.stall_timeout),
+        watchdog: StallWatchdog::new(options.stall_timeout),
         expected_ns: Stages::default(),
         busy_ns: 0,
         published_ns: 0,
@@ -221,7 +221,7 @@ impl Driver<'_> {
             if self.is_draining && (now_ns >= stop_at_ns || self.scheduler.is_idle()) {
                 return End::Stopped;
             }
-            if self.in_flight_len > 0 && self.silence.is_over(now_ns) {
+            if self.in_flight_len > 0 && self.watchdog.is_stalled(now_ns) {
                 return End::Stalled;
             }
             if is_busy {
@@ -277,7 +277,7 @@ impl Driver<'_> {
         };
         told.expect("the backend ends what it was asked for");
         self.in_flight_len -= 1;
-        self.silence.end(now_ns);
+        self.watchdog.end(now_ns);
         *self.expected_ns.of_mut(stage) = 0;
         Ok(())
     }
@@ -381,7 +381,7 @@ impl Driver<'_> {
             };
             told_ns = None;
             if self.in_flight_len == 0 {
-                self.silence.end(now_ns);
+                self.watchdog.end(now_ns);
             }
             self.in_flight_len += 1;
             let batch_len = slots.len();
@@ -423,7 +423,7 @@ impl Driver<'_> {
     fn rest(&mut self, now_ns: u64, stop_at_ns: u64) {
         let mut due_ns = self.scheduler.poll_timeout().unwrap_or(NEVER_NS).min(stop_at_ns);
         if self.in_flight_len > 0 {
-            due_ns = due_ns.min(self.silence.due_ns());
+            due_ns = due_ns.min(self.watchdog.due_ns());
         }
         let spin_ns = in_ns(self.shared.spin);
         if spin_ns > 0 {
@@ -532,7 +532,7 @@ impl Driver<'_> {
         let failure = match end {
             End::Stopped => Failure::ShutDown,
             End::Lost(fault) => self.lost(fault),
-            End::Stalled => self.lost(self.silence.fault()),
+            End::Stalled => self.lost(self.watchdog.fault()),
         };
         self.images.close();
         let now_ns = self.shared.now_ns();

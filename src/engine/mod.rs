@@ -16,7 +16,7 @@ mod metrics;
 mod options;
 mod pin;
 mod shared;
-mod silence;
+mod stall;
 mod stats;
 mod sync;
 mod ticket;

@@ -140,7 +140,7 @@ fn jitter(draw: &mut Draw) -> f64 {
 }
 
 fn outliers(draw: &mut Draw) -> f64 {
-    if draw.next() % 10 == 0 { 10.0 } else { 1.0 + 0.02 * draw.normal() }
+    if draw.next().is_multiple_of(10) { 10.0 } else { 1.0 + 0.02 * draw.normal() }
 }
 
 const COURSES: [Course; 10] = [
