@@ -101,7 +101,7 @@ fn every_backend_serves() {
         assert_eq!(number(&run, "completed"), 10.0, "{run}");
         assert_eq!(run["backend"], "cpu");
     }
-    // With a GPU, or the emulated device, tests/emulated serves on it.
+    // With a GPU, or the emulated device, tests/gpu serves on it.
     if !cfg!(feature = "cuda") {
         for words in
             ["bench --backend cuda --arrivals poisson:5", "tune --help", "profile --batches 8"]

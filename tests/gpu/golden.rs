@@ -1,16 +1,14 @@
 //! The whole network on the device against PyTorch's FP32 logits.
 
 use twinstream::backend::cpu::{Cpu, CpuOptions};
-#[cfg(twinstream_emulated)]
-use twinstream::backend::cuda::emulated::{Behaviour, configure};
 use twinstream::backend::cuda::{CudaDevice, CudaOptions};
 use twinstream::model::{Answer, top_k, top_k_of};
 
 use super::common::worst;
-use super::device::{Bench, cifar, is_there, model, open, open_answering};
+use super::device::{
+    Bench, CLASS_COUNT, IMAGE_BYTES, cifar, is_there, model, open, open_answering,
+};
 
-const CLASS_COUNT: usize = 10;
-const IMAGE_BYTES: usize = 32 * 32 * 3;
 /// Largest absolute difference from PyTorch's FP32 logits, which reach about 15: weights and
 /// activations are rounded to f16, eleven bits, some fifty times one after another. Seen: 0.005.
 const TOLERANCE: f32 = 0.02;
@@ -21,7 +19,7 @@ fn best(logits: &[f32]) -> Vec<usize> {
     logits.chunks_exact(CLASS_COUNT).map(|logits| top_k(logits, 1)[0].index).collect()
 }
 
-fn check(what: &str, found: &[f32], expected: &[f32]) {
+pub fn check(what: &str, found: &[f32], expected: &[f32]) {
     let (index, difference) = worst(found, expected);
     let image_len = expected.len() / CLASS_COUNT;
     let pairs = best(found).into_iter().zip(best(expected));
@@ -57,17 +55,6 @@ fn cifar_images_as_in_pytorch() {
     }
     assert!(rest.is_empty());
     check("200 CIFAR images", &found, &expected);
-}
-
-/// Goal: kernels that do not wait for the one before, as older devices have them, are not begun
-/// sooner. Method: the same images on a device whose kernels are as if compiled for 8.0.
-#[cfg(twinstream_emulated)]
-#[test]
-fn kernels_of_older_devices_run_one_after_another() {
-    configure(7, &Behaviour { ptx_version: 80, ..Behaviour::default() });
-    let (pixels, expected) = cifar();
-    let found = Bench::new(open(7), 8).infer(&pixels[..8 * IMAGE_BYTES]);
-    check("8 CIFAR images", &found, &expected[..8 * CLASS_COUNT]);
 }
 
 /// Goal: any input size is computed. Method: pictures of two sizes against the CPU backend, which

@@ -13,6 +13,10 @@ use twinstream::sched::Scheduler;
 
 use super::common::{self, cifar_model, f32_tensor, u8_tensor};
 
+/// Of the repository's model and images.
+pub const CLASS_COUNT: usize = 10;
+pub const IMAGE_BYTES: usize = 32 * 32 * 3;
+
 /// The model, opened once.
 pub fn model() -> &'static Model {
     static MODEL: OnceLock<Model> = OnceLock::new();
