@@ -2,8 +2,8 @@
 
 use crate::source::{File, RUST};
 
-/// Words after which a block in C++ is no function's body.
-const CONTAINERS: &[&str] = &["namespace", "class", "struct", "union", "enum", "extern"];
+/// What a statement in C++ begins with whose block is no function's body.
+const CONTAINERS: &[&str] = &["namespace", "class", "struct", "union", "enum"];
 
 /// Every function's name, first line and number of lines. What lies in a function's body is its
 /// own.
@@ -88,10 +88,13 @@ fn in_cpp(code: &str) -> Vec<(String, usize, usize)> {
         if rest.starts_with('{') {
             let head = &code[start..at];
             // A template's parameters may say `class`.
-            let head = head.rsplit_once("template <").map_or(head, |(_, rest)| rest);
-            let is_container = head.split_whitespace().any(|word| CONTAINERS.contains(&word));
+            let head = head.rsplit_once("template <").map_or(head, |(_, rest)| {
+                rest.split_once('>').map_or(rest, |(_, declared)| declared)
+            });
+            let first = head.split_whitespace().next().unwrap_or_default();
             let name = head.split('(').next().unwrap_or_default();
-            if head.contains('(') && !name.contains('=') && !(is_container && !head.contains(')')) {
+            let is_function = name.len() < head.len() && !name.contains('=');
+            if is_function && !CONTAINERS.contains(&first) {
                 let mut words = name.split(|c: char| c.is_whitespace() || c == '*' || c == '&');
                 let name = words.rfind(|word| !word.is_empty()).unwrap_or_default();
                 let end = end_of_block(code, at);
@@ -146,7 +149,7 @@ trait F {
     x }
 namespace n {
 const int t[] = {f(1), 2};
-struct S : T {
+struct alignas(64) S : T {
     int a = 0;
     S(int b) : a(b) {}
     void g() const {
