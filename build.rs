@@ -218,7 +218,15 @@ mod cuda {
         let is_architecture = |name: &OsStr| name.as_encoded_bytes().starts_with(b"sm");
         let folders = entries("cuda").into_iter().filter(|path| path.is_dir());
         let folders = folders.filter(|path| path.file_name().is_some_and(is_architecture));
-        std::iter::once(PathBuf::from("cuda")).chain(folders).flat_map(|f| files(f, "cu")).collect()
+        let folders = std::iter::once(PathBuf::from("cuda")).chain(folders);
+        let found: Vec<PathBuf> = folders.flat_map(|folder| files(folder, "cu")).collect();
+        // A module is called as its file, wherever that lies.
+        for (index, file) in found.iter().enumerate() {
+            if let Some(other) = found[..index].iter().find(|o| o.file_name() == file.file_name()) {
+                fail(&format!("{} and {}: one name, two modules", other.display(), file.display()));
+            }
+        }
+        found
     }
 
     /// The files of `folder` with this suffix, in order.

@@ -5,7 +5,7 @@
  *     lease --commit--> pending --> answered        submit = lease, copy, commit
  *       `-------------release-----------'
  *
- *     twinstream_lease(engine, &request, &image);   a place in the memory the device copies from
+ *     twinstream_lease(engine, &request, &image);   a slot in the memory the device copies from
  *     ... write twinstream_geometry.image_bytes into image ...
  *     twinstream_commit(engine, request, NULL);
  *     twinstream_wait(engine, request, TWINSTREAM_FOREVER, &result);
@@ -19,7 +19,7 @@
  * - It does not block, and calls nobody back but for the log.
  * - Pointers handed in are read during the call and not kept. NULL gives TWINSTREAM_NULL, except
  *   where it is given a meaning.
- * - Engines and requests are names, not addresses: one that ended, or never was, gives
+ * - Engines and requests are handles, not addresses: one that ended, or never was, gives
  *   TWINSTREAM_STALE, a release of something released included.
  * - A panic inside is reported on stderr and becomes TWINSTREAM_PANIC: a bug of the library.
  * - From creation on, leasing, committing, waiting, polling, cancelling, releasing and the queue
@@ -35,7 +35,7 @@
  *
  * No order among answers is promised: requests are batched by priority and deadline, and those that
  * are equal in both mostly, not always, as they were committed. Who needs an order keeps it by the
- * request's name or user data.
+ * request's handle or user data.
  */
 #ifndef TWINSTREAM_H
 #define TWINSTREAM_H
@@ -63,7 +63,7 @@ enum {
     TWINSTREAM_OK = 0,
 
     /* Not now; nothing was lost and the same call may succeed later. */
-    TWINSTREAM_FULL = 1,    /* every place is in use: shed load, or retry after a release */
+    TWINSTREAM_FULL = 1,    /* every slot is in use: shed load, or retry after a release */
     TWINSTREAM_PENDING = 2, /* the request has no answer yet */
     TWINSTREAM_TIMEOUT = 3, /* the time was over first */
     TWINSTREAM_EMPTY = 4,   /* no completion is queued */
@@ -137,11 +137,11 @@ enum {
     TWINSTREAM_NOTICE_QUEUE = 2     /* its request appears in twinstream_queue_next */
 };
 
-/* An engine; a name that is never looked into. */
+/* An engine; a handle that is never dereferenced. */
 typedef struct twinstream_engine twinstream_engine;
 
-/* A request: the name of a lease, then of the image handed over, then of its answer. Never 0. It
- * holds its place until it is released, which each lease or submission is owed once. */
+/* A request: the handle of a lease, then of the image handed over, then of its answer. Never 0. It
+ * holds its slot until it is released, which each lease or submission is owed once. */
 typedef uint64_t twinstream_request;
 
 /* Takes the answer of a request. Runs exactly once, on the engine's thread, never on the thread
@@ -188,7 +188,7 @@ typedef struct twinstream_options {
     const char *weights_path; /* a safetensors file; CPU and CUDA */
     const char *config_path;  /* NULL: config.json beside the weights, if there is one */
     const char *policy;       /* how batches are chosen: docs/SIMULATION.md; NULL: "stream" */
-    /* Each is read with its backend alone; NULL: defaults. */
+    /* Those of the backend; NULL: defaults. Another backend's are refused. */
     const twinstream_cpu_options *cpu;
     const twinstream_cuda_options *cuda;
     const twinstream_null_options *null;
@@ -210,7 +210,7 @@ typedef struct twinstream_request_options {
     uint64_t deadline_after_ns;   /* from this call on, by when the result must be there; 0: none */
     int32_t notice;               /* TWINSTREAM_NOTICE_ */
     uint32_t reserved;            /* 0 */
-    twinstream_callback callback; /* with TWINSTREAM_NOTICE_CALLBACK */
+    twinstream_callback callback; /* with TWINSTREAM_NOTICE_CALLBACK, and with no other */
     void *user_data;              /* handed to the callback, or out of the queue */
 } twinstream_request_options;
 
@@ -313,7 +313,8 @@ twinstream_status twinstream_log_set(int32_t level, twinstream_log_callback call
 /* --- Engines ---------------------------------------------------------------------------------- */
 
 /* Fills `options` with defaults. Call it as
- *     twinstream_options_init(&options, sizeof options, TWINSTREAM_ABI_VERSION) */
+ *     twinstream_options_init(&options, sizeof options, TWINSTREAM_ABI_VERSION)
+ * with the macro: twinstream_abi_version() would compare the library with itself. */
 twinstream_status twinstream_options_init(twinstream_options *options, size_t struct_size,
                                           uint32_t abi_version);
 
@@ -371,8 +372,8 @@ twinstream_status twinstream_engines_prometheus(twinstream_engine *const *engine
 
 /* --- Requests --------------------------------------------------------------------------------- */
 
-/* A place for one image, to be written by one thread until it is committed; it holds what was there
- * last. The caller owes twinstream_release. TWINSTREAM_FULL when every place is in use, and the
+/* A slot for one image, to be written by one thread until it is committed; it holds what was there
+ * last. The caller owes twinstream_release. TWINSTREAM_FULL when every slot is in use, and the
  * answers of TWINSTREAM_DEVICE_LOST and TWINSTREAM_SHUT_DOWN for good. */
 twinstream_status twinstream_lease(twinstream_engine *engine, twinstream_request *request,
                                    uint8_t **image);
@@ -404,7 +405,7 @@ twinstream_status twinstream_poll(twinstream_engine *engine, twinstream_request 
  * ended otherwise first; no effect once it is. */
 twinstream_status twinstream_cancel(twinstream_engine *engine, twinstream_request request);
 
-/* Gives its place back: a lease unused, an answer with its result. A request that is pending is
+/* Gives its slot back: a lease unused, an answer with its result. A request that is pending is
  * cancelled and forgotten; one with a notice can't be (TWINSTREAM_STATE): cancel it, and release it
  * once its callback was called or it came out of the queue. */
 twinstream_status twinstream_release(twinstream_engine *engine, twinstream_request request);

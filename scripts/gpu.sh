@@ -144,7 +144,7 @@ part_load() {
     done
 }
 
-# Together these run every kernel: tiles of all sizes, split and whole, in graphs and one by one;
+# Together these run every kernel that an H100 is given: tiles of all sizes, split and whole, in graphs and one by one;
 # the ranking of classes; the engine's three streams.
 part_sanitizers() {
     local tool

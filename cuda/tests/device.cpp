@@ -28,7 +28,7 @@ namespace {
 constexpr int SUCCESS = 0, NO_DEVICE = 100, NOT_FOUND = 500;
 // CU_FUNC_ATTRIBUTE_PTX_VERSION, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES.
 constexpr int PTX_VERSION = 5, MAX_DYNAMIC_SHARED_SIZE_BYTES = 8;
-// Kernels compiled for this architecture and later ones wait for the kernel ahead (ptx.cuh).
+// Kernels compiled for this architecture and later ones wait for the kernel ahead (ptx/pdl.cuh).
 constexpr int WAITING_VERSION = 90;
 // CU_STREAM_NON_BLOCKING, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL.
 constexpr unsigned NON_BLOCKING = 1;

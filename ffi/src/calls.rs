@@ -117,21 +117,45 @@ unsafe extern "C" fn twinstream_engine_create(
 /// # Safety
 /// Those are NULL or what the header says, and outlive what is returned.
 unsafe fn backend_options<'a>(options: &layout::Options) -> Outcome<BackendOptions<'a>> {
+    let given = [
+        (layout::BACKEND_CPU, "cpu", !options.cpu.is_null()),
+        (layout::BACKEND_CUDA, "cuda", !options.cuda.is_null()),
+        (layout::BACKEND_NULL, "null", !options.null.is_null()),
+    ];
+    let Some((_, own, _)) = given.iter().find(|(backend, ..)| *backend == options.backend) else {
+        return argument(format!("backend {} is no TWINSTREAM_BACKEND_", options.backend));
+    };
+    if let Some((_, other, _)) = given.iter().find(|(_, name, is_given)| *is_given && name != own) {
+        return argument(format!("options.{other} changes nothing: the backend is {own}"));
+    }
     // SAFETY: the caller's word.
     unsafe {
         match options.backend {
             layout::BACKEND_CPU => Ok(BackendOptions::Cpu(or_zero(options.cpu)?)),
             layout::BACKEND_CUDA => {
                 let cuda = or_zero(options.cuda)?;
+                check_reserved(cuda.reserved)?;
                 let (device, tuning_path) = (text(cuda.device), text(cuda.tuning_path));
                 Ok(BackendOptions::Cuda { device, tuning_path })
             }
-            layout::BACKEND_NULL => Ok(BackendOptions::Null(or_zero(options.null)?)),
-            other => {
-                let text = format!("backend {other} is no TWINSTREAM_BACKEND_");
-                Err(Failed::new(Status::Argument, text))
+            _ => {
+                let null = or_zero(options.null)?;
+                check_reserved(null.reserved)?;
+                Ok(BackendOptions::Null(null))
             }
         }
+    }
+}
+
+fn argument<T>(text: String) -> Outcome<T> {
+    Err(Failed::new(Status::Argument, text))
+}
+
+/// Refuses what may mean something one day.
+fn check_reserved(reserved: u32) -> Outcome<()> {
+    match reserved {
+        0 => Ok(()),
+        _ => argument(format!("reserved is {reserved}: must be 0")),
     }
 }
 
@@ -444,10 +468,7 @@ unsafe fn handling(options: *const layout::RequestOptions) -> Outcome<(RequestOp
     }
     // SAFETY: the caller's word.
     let options = unsafe { layout::read(options, layout::RequestOptions::default()) }?;
-    let argument = |text| Err(Failed::new(Status::Argument, text));
-    if options.reserved != 0 {
-        return argument(format!("reserved is {}: must be 0", options.reserved));
-    }
+    check_reserved(options.reserved)?;
     let priority = match options.priority {
         -1 => Priority::Low,
         0 => Priority::Normal,
@@ -456,12 +477,15 @@ unsafe fn handling(options: *const layout::RequestOptions) -> Outcome<(RequestOp
     };
     let user_data = options.user_data.expose_provenance();
     let notice = match (options.notice, options.callback) {
-        (layout::NOTICE_NONE, _) => Notice::None,
+        (layout::NOTICE_NONE | layout::NOTICE_QUEUE, Some(_)) => {
+            return argument("a callback needs TWINSTREAM_NOTICE_CALLBACK".to_owned());
+        }
+        (layout::NOTICE_NONE, None) => Notice::None,
         (layout::NOTICE_CALLBACK, Some(callback)) => Notice::Callback { callback, user_data },
         (layout::NOTICE_CALLBACK, None) => {
             return Err(Failed::new(Status::Null, "callback is NULL"));
         }
-        (layout::NOTICE_QUEUE, _) => Notice::Queue { user_data },
+        (layout::NOTICE_QUEUE, None) => Notice::Queue { user_data },
         (other, _) => return argument(format!("{other} is no TWINSTREAM_NOTICE_")),
     };
     let deadline = open::duration(options.deadline_after_ns)

@@ -33,8 +33,10 @@ pub(crate) const NOTICE_QUEUE: i32 = 2;
 /// The type is `repr(C)`, opens with a `u32` that is its `struct_size`, and any bytes make a value
 /// of it.
 pub(crate) unsafe trait Versioned: Sized {
-    /// Size of its first version: the least that any caller has.
-    const FIRST_BYTES: usize;
+    /// Its name in the header.
+    const NAME: &str;
+    /// Sizes of its versions; the last is this library's.
+    const VERSIONS_BYTES: &[usize];
 }
 
 /// `twinstream_options`.
@@ -190,45 +192,52 @@ const _: () = {
 
 // SAFETY: plain C structs of integers, floats and pointers that open with `struct_size`.
 unsafe impl Versioned for Options {
-    const FIRST_BYTES: usize = 120;
+    const NAME: &str = "twinstream_options";
+    const VERSIONS_BYTES: &[usize] = &[120];
 }
 
 // SAFETY: the same.
 unsafe impl Versioned for CpuOptions {
-    const FIRST_BYTES: usize = 8;
+    const NAME: &str = "twinstream_cpu_options";
+    const VERSIONS_BYTES: &[usize] = &[8];
 }
 
 // SAFETY: the same.
 unsafe impl Versioned for CudaOptions {
-    const FIRST_BYTES: usize = 24;
+    const NAME: &str = "twinstream_cuda_options";
+    const VERSIONS_BYTES: &[usize] = &[24];
 }
 
 // SAFETY: the same.
 unsafe impl Versioned for NullOptions {
-    const FIRST_BYTES: usize = 24;
+    const NAME: &str = "twinstream_null_options";
+    const VERSIONS_BYTES: &[usize] = &[24];
 }
 
 // SAFETY: the same; its callback is an `Option`, of which NULL is a value, as is any function's
 // address, which is all that C can put there.
 unsafe impl Versioned for RequestOptions {
-    const FIRST_BYTES: usize = 40;
+    const NAME: &str = "twinstream_request_options";
+    const VERSIONS_BYTES: &[usize] = &[40];
 }
 
 // SAFETY: a plain C struct of integers that opens with `struct_size`.
 unsafe impl Versioned for Geometry {
-    const FIRST_BYTES: usize = 40;
+    const NAME: &str = "twinstream_geometry";
+    const VERSIONS_BYTES: &[usize] = &[40];
 }
 
 // SAFETY: a plain C struct of integers and floats that opens with `struct_size`.
 unsafe impl Versioned for Stats {
-    const FIRST_BYTES: usize = 256;
+    const NAME: &str = "twinstream_stats";
+    const VERSIONS_BYTES: &[usize] = &[256, 368];
 }
 
 /// The caller's `struct_size`, if it is a version that is known.
 pub(crate) fn known_bytes<T: Versioned>(struct_size: usize) -> Outcome<usize> {
-    let (first, last) = (T::FIRST_BYTES, size_of::<T>());
-    if !(first..=last).contains(&struct_size) {
-        let text = format!("struct_size is {struct_size}: expected from {first} to {last}");
+    if !T::VERSIONS_BYTES.contains(&struct_size) {
+        let (name, known) = (T::NAME, T::VERSIONS_BYTES);
+        let text = format!("struct_size of {name} is {struct_size}: expected one of {known:?}");
         return Err(Failed::new(Status::StructSize, text));
     }
     Ok(struct_size)

@@ -103,7 +103,8 @@ struct Grown {
 
 // SAFETY: a plain C struct of integers that opens with `struct_size`.
 unsafe impl layout::Versioned for Grown {
-    const FIRST_BYTES: usize = 8;
+    const NAME: &str = "grown";
+    const VERSIONS_BYTES: &[usize] = &[8, 12];
 }
 
 #[test]
@@ -120,7 +121,7 @@ fn structs_of_older_versions_are_read_and_filled_as_far_as_they_go() {
         let new = if struct_size == 12 { 6 } else { 2 };
         assert_eq!(theirs, Grown { struct_size, old: 5, new });
     }
-    for struct_size in [0, 7, 13, u32::MAX] {
+    for struct_size in [0, 7, 10, 13, u32::MAX] {
         let theirs = Grown { struct_size, ..missing };
         // SAFETY: no more than `struct_size` is read, as none of these is a version.
         let refused = unsafe { layout::read(&raw const theirs, missing) }.unwrap_err();

@@ -1,6 +1,6 @@
 //! Backends by their specs, and how one is opened.
 //!
-//! The one place that knows which backends there are. Knows nothing of engines and loads.
+//! The one place that opens them. Knows nothing of engines and loads.
 
 use std::fmt;
 use std::str::FromStr;

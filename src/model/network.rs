@@ -1,8 +1,8 @@
 //! The layer list of ResNet-50 v1.5 (torchvision's topology: the stride sits in the 3x3
 //! convolution), with the shape and cost of every layer at a given input size.
 //!
-//! Batch norm, bias, residual addition and ReLU are fused into the convolution before them, so a
-//! layer is what a backend executes as one step. Layers are in execution order; each writes one
+//! Batch norm, bias, residual addition and ReLU belong to the convolution before them; what backends
+//! execute at once are the steps of `lower`. Layers are in execution order; each writes one
 //! tensor, named by the layer's own index, and reads tensors written earlier.
 
 use crate::error::{Error, Kind, Result};
@@ -84,7 +84,7 @@ pub enum Op {
     FullyConnected(usize),
 }
 
-/// One step of the network.
+/// One operation of the network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layer {
     /// torchvision's name of the module, such as `layer1.0.conv2`.

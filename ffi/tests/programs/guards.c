@@ -160,12 +160,18 @@ static void backend_options_out_of_range(void) {
     CHECK(result_len(&options) == 10);
     options.null = NULL;
     CHECK(result_len(&options) == 10);
-    /* Another backend's are not looked at. */
+    null.reserved = 1;
+    options.null = &null;
+    CHECK_STATUS(create(&options), TWINSTREAM_ARGUMENT);
+    /* Another backend's would change nothing. */
+    options.null = NULL;
     options.cpu = &cpu;
-    CHECK_OK(create(&options));
+    CHECK_STATUS(create(&options), TWINSTREAM_ARGUMENT);
+    CHECK(strstr(twinstream_last_error(), "options.cpu") != NULL);
     options = null_options(4);
     options.backend = 77;
     CHECK_STATUS(create(&options), TWINSTREAM_ARGUMENT);
+    options.null = NULL;
 #ifndef TWINSTREAM_HAS_CUDA
     options.backend = TWINSTREAM_BACKEND_CUDA;
     CHECK_STATUS(create(&options), TWINSTREAM_UNSUPPORTED);
@@ -203,6 +209,11 @@ static void requests_out_of_turn(void) {
     CHECK_STATUS(twinstream_commit(engine, request, &handling), TWINSTREAM_ARGUMENT);
     handling.priority = TWINSTREAM_PRIORITY_HIGH;
     handling.reserved = 1;
+    CHECK_STATUS(twinstream_commit(engine, request, &handling), TWINSTREAM_ARGUMENT);
+    handling = request_options(TWINSTREAM_NOTICE_NONE);
+    handling.callback = hold_callback;
+    CHECK_STATUS(twinstream_commit(engine, request, &handling), TWINSTREAM_ARGUMENT);
+    handling.notice = TWINSTREAM_NOTICE_QUEUE;
     CHECK_STATUS(twinstream_commit(engine, request, &handling), TWINSTREAM_ARGUMENT);
 
     /* Full, and nothing lost. */

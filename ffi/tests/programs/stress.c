@@ -96,7 +96,7 @@ static twinstream_request hand_in(producer *self) {
     if (random_below(&self->random, 8) == 0) {
         options.deadline_after_ns = 1 + random_below(&self->random, 100000);
     }
-    options.callback = callback;
+    if (options.notice == TWINSTREAM_NOTICE_CALLBACK) options.callback = callback;
     if (options.notice != TWINSTREAM_NOTICE_NONE) {
         options.user_data = &self->notices[self->notice_len++];
     }

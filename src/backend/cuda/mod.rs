@@ -5,17 +5,15 @@
 //! memory and failures. Knows no queue, clock or policy.
 //!
 //! ```no_run
-//! use twinstream::backend::cuda::{CudaDevice, CudaOptions, Tuning, tuning_path};
+//! use twinstream::backend::cuda::{CudaDevice, CudaOptions, Tuning};
 //! use twinstream::engine::{Engine, EngineOptions, RequestOptions};
 //! use twinstream::model::Model;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let model = Model::load("model.safetensors".as_ref(), None)?;
 //! let mut options = CudaOptions::for_model(&model);
-//! // What `twinstream tune` stored: only the command loads it by itself.
-//! if let Some(path) = tuning_path() {
-//!     options.tuning = Tuning::load(&path)?;
-//! }
+//! // What `twinstream tune` stored, if anything.
+//! options.tuning = Tuning::stored()?;
 //! let device = CudaDevice::new(&model, &options)?;
 //! let engine = Engine::start(device, &EngineOptions::default())?;
 //! let image = vec![128; engine.geometry().image_bytes];

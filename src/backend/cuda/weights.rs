@@ -79,7 +79,8 @@ impl Weights {
             let step = &steps.list[*step];
             let packed = family.pack(model, step)?;
             let bias: &[u8] = bytemuck::cast_slice(&packed.bias);
-            debug_assert_eq!((packed.weights.len(), bias.len()), *lens_bytes, "{}", step.name);
+            // Else a family would overwrite another's.
+            assert_eq!((packed.weights.len(), bias.len()), *lens_bytes, "{}", step.name);
             memory
                 .write(offsets_bytes.0, &packed.weights)
                 .and_then(|()| memory.write(offsets_bytes.1, bias))

@@ -3,6 +3,7 @@
 use super::abi;
 use super::family::{Arguments, Choice, Family};
 use super::launch::{Kernel, Launch};
+use crate::backend::cuda::sys::info::DeviceInfo;
 use crate::lower::{DType, Step, Work};
 
 /// Channels that a block takes.
@@ -30,6 +31,11 @@ impl Family for AveragePool {
 
     fn grid(&self, _: Choice, step: &Step, batch_len: usize) -> [u32; 3] {
         [(step.output_shape.channels / BLOCK_CHANNEL_LEN) as u32, batch_len as u32, 1]
+    }
+
+    /// Nothing to compare it with: no other family computes the step.
+    fn clocks(&self, _: Choice, _: &Step, _batch_len: usize, _: &DeviceInfo) -> f64 {
+        0.0
     }
 
     fn launch(

@@ -39,10 +39,9 @@ pub(crate) trait Family: fmt::Debug + Sync {
         arguments: &Arguments,
     ) -> Launch;
 
-    /// Estimated clocks of a launch. Asked where there is more than one choice.
-    fn clocks(&self, _: Choice, _: &Step, _batch_len: usize, _: &DeviceInfo) -> f64 {
-        0.0
-    }
+    /// Estimated clocks of a launch: the fewest are chosen, of this family and of all others that
+    /// compute the step.
+    fn clocks(&self, choice: Choice, step: &Step, batch_len: usize, device: &DeviceInfo) -> f64;
 
     /// Memory that a launch uses beside what it reads and writes.
     fn workspace(&self, _: Choice, _: &Step, _batch_len: usize) -> Workspace {

@@ -63,6 +63,13 @@ mod tests {
         assert!(modules.into_iter().eq(expected));
     }
 
+    /// Goal: no family is taken for another, whose weights are packed otherwise.
+    #[test]
+    fn each_family_has_a_module_of_its_own() {
+        let modules: BTreeSet<_> = FAMILIES.iter().map(|family| family.module()).collect();
+        assert_eq!(modules.len(), FAMILIES.len(), "{FAMILIES:?}");
+    }
+
     /// Goal: a device is given no kernel that it cannot run. Method: devices one step below each
     /// kernel's architecture, and at it.
     #[test]

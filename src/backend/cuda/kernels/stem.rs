@@ -6,6 +6,7 @@ use super::abi;
 use super::family::{Arguments, Choice, Family};
 use super::launch::{Kernel, Launch};
 use super::packed::{Packed, round};
+use crate::backend::cuda::sys::info::DeviceInfo;
 use crate::error::Result;
 use crate::lower::{DType, Step, Work};
 use crate::model::{Filter, Model};
@@ -38,6 +39,11 @@ impl Family for Stem {
         let down = (pooled.height as u32).div_ceil(abi::TWINSTREAM_STEM_POOLED_HEIGHT);
         let across = (pooled.width as u32).div_ceil(abi::TWINSTREAM_STEM_POOLED_WIDTH);
         [down * across, batch_len as u32, 1]
+    }
+
+    /// Nothing to compare it with: no other family computes the step.
+    fn clocks(&self, _: Choice, _: &Step, _batch_len: usize, _: &DeviceInfo) -> f64 {
+        0.0
     }
 
     fn launch(

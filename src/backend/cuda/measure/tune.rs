@@ -61,9 +61,15 @@ pub struct PlanSummary {
     pub convs: Vec<ConvSummary>,
 }
 
-/// The plan of each batch bucket on a device, which need not be there; none where it runs none of
-/// the kernels.
-pub fn plan_summaries(network: &Network, device: &DeviceInfo, tuning: &Tuning) -> Vec<PlanSummary> {
+/// The plan of each batch bucket on a device, which need not be there.
+///
+/// # Errors
+/// `is_device` where it runs no kernel for a step.
+pub fn plan_summaries(
+    network: &Network,
+    device: &DeviceInfo,
+    tuning: &Tuning,
+) -> Result<Vec<PlanSummary>> {
     let steps = Steps::new(network, DType::F16);
     let shape = network.input_shape();
     let chooser = Chooser::new(device, (shape.height, shape.width), Some(tuning));
@@ -80,8 +86,8 @@ pub fn plan_summaries(network: &Network, device: &DeviceInfo, tuning: &Tuning) -
             convs: summaries(&steps, &plan),
         }
     };
-    let plans = plans(&steps, BUCKETS[BUCKETS.len() - 1], &chooser).unwrap_or_default();
-    plans.into_iter().map(summary).collect()
+    let plans = plans(&steps, BUCKETS[BUCKETS.len() - 1], &chooser)?;
+    Ok(plans.into_iter().map(summary).collect())
 }
 
 fn summaries(steps: &Steps, plan: &Plan) -> Vec<ConvSummary> {

@@ -28,7 +28,7 @@ const PREFERRED_SHARED_MEMORY_CARVEOUT: i32 = 9;
 /// CU_FUNC_ATTRIBUTE_PTX_VERSION.
 const PTX_VERSION: i32 = 5;
 /// Kernels compiled for this architecture and later ones wait for the kernel before
-/// (`cuda/ptx.cuh`); what a newer device makes of older ones does not.
+/// (`cuda/ptx/pdl.cuh`); what a newer device makes of older ones does not.
 const WAITING_VERSION: i32 = 90;
 /// A kernel may use this much dynamic shared memory unless it is allowed more.
 const SHARED_BYTES_DEFAULT: u32 = 48 << 10;
@@ -43,7 +43,7 @@ pub(crate) struct Function {
 /// A device in use.
 pub(crate) struct Context {
     info: DeviceInfo,
-    /// By the start of their kernels' names.
+    /// By the name of the source file.
     modules: Vec<(&'static str, Module)>,
     context: cust::context::Context,
 }
