@@ -79,7 +79,7 @@ impl BatchProfile {
 /// Measures full batches of noise, bucket by bucket from the shortest, and tells `report` of each.
 ///
 /// # Errors
-/// As [`tune`].
+/// As [`tune`](super::tune::tune).
 pub fn profile(
     model: &Model,
     options: &CudaOptions,
