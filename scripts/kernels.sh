@@ -17,7 +17,10 @@ trap 'rm -rf "$folder"' EXIT
 export compiler="${CXX:-g++} -std=c++17 -g -Wall -Wextra -Wpedantic -Wshadow -Werror -fno-strict-aliasing"
 kernels=$(find cuda -name '*.cu' ! -path 'cuda/probes/*' | sort)
 same=$(for source in $kernels; do basename "$source"; done | sort | uniq -d)
-[ -z "$same" ] || { echo "$0: two modules of one name: $same" >&2; exit 1; }
+[ -z "$same" ] || {
+    echo "$0: two modules of one name: $same" >&2
+    exit 1
+}
 
 # compile TO FLAGS SOURCES...: to objects in folder TO, several at a time.
 compile() {
