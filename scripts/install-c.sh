@@ -40,7 +40,7 @@ fi
 root=${DESTDIR:-}$prefix
 mkdir -p "$root/include" "$root/lib/pkgconfig" "$root/lib/cmake/Twinstream"
 install -m 644 ffi/twinstream.h "$root/include/"
-install -m 644 "$target/release/libtwinstream_capi.a" "$root/lib/"
+install -m 644 "$target/release/libtwinstream_capi.a" "$root/lib/libtwinstream.a"
 # The linker finds the plain name, programs ask for the SONAME, the file has the whole version.
 soname=libtwinstream.so.${version%.*}
 install -m 755 "$target/release/libtwinstream_capi.so" "$root/lib/libtwinstream.so.$version"
