@@ -1,9 +1,9 @@
 //! The layer list of ResNet-50 v1.5 (torchvision's topology: the stride sits in the 3x3
 //! convolution), with the shape and cost of every layer at a given input size.
 //!
-//! Batch norm, bias, residual addition and ReLU belong to the convolution before them; what backends
-//! execute at once are the steps of `lower`. Layers are in execution order; each writes one
-//! tensor, named by the layer's own index, and reads tensors written earlier.
+//! Batch norm, bias, residual addition and ReLU belong to the convolution before them; what
+//! backends execute at once are the steps of `lower`. Layers are in execution order; each writes
+//! one tensor, named by the layer's own index, and reads tensors written earlier.
 
 use crate::error::{Error, Kind, Result};
 
