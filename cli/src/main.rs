@@ -37,7 +37,9 @@ use outcome::{EXIT_CODES_HELP, Outcome, exit_code, usage_code};
 
 #[derive(Parser)]
 #[command(
-    about,
+    name = "twinstream",
+    about = "ResNet-50 inference at the lowest latency the hardware allows, at every load, with \
+             nothing to tune",
     max_term_width = 100,
     after_help = EXIT_CODES_HELP,
     args_conflicts_with_subcommands = true,

@@ -19,7 +19,11 @@ const USAGE: i32 = 2;
 const SOME_FAILED: i32 = 3;
 
 fn twinstream(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_twinstream")).args(arguments).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_twinstream"))
+        .current_dir(repository(""))
+        .args(arguments)
+        .output()
+        .unwrap()
 }
 
 fn stdout(output: &Output) -> &str {

@@ -185,7 +185,7 @@ fn the_build_is_told() {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], concat!("twinstream ", env!("CARGO_PKG_VERSION")));
         for (line, start) in
-            lines[1..].iter().zip(["commit: ", "target: ", "features: cli", "vector"])
+            lines[1..].iter().zip(["commit: ", "target: ", "features: image", "vector"])
         {
             assert!(line.starts_with(start), "{text}");
         }
