@@ -8,7 +8,8 @@
 //! - [`sched`]: chooses each batch and when its upload starts; a deterministic state machine.
 //! - [`engine`]: serves requests from any thread through one scheduling thread.
 //! - [`ring`]: page-locked slots that many threads fill with images, without a copy on the host.
-//! - `image` and `sim` (features): image files to pixels; the scheduler in virtual time.
+//! - `image` and `sim` (features): image files to pixels; the scheduler in virtual time, and
+//!   `clock`, which waits for a moment in real time.
 
 pub mod backend;
 mod build_info;

@@ -41,7 +41,8 @@ impl Lease {
     /// Hands the image over; never blocks. The ticket gets the answer.
     ///
     /// # Errors
-    /// [`Refused::ShutDown`] or [`Refused::DeviceLost`], for good.
+    /// [`Refused::ShutDown`] or [`Refused::DeviceLost`], for good; [`Refused::Forked`] in a process
+    /// that was forked off.
     pub fn commit(self, options: RequestOptions) -> Result<Ticket, Refused> {
         let cell = self.result.slot();
         let shared = self.send(options, None)?;

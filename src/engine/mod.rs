@@ -137,7 +137,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`Refused::Full`] when every slot is in use; [`Refused::ShutDown`] or
-    /// [`Refused::DeviceLost`], for good.
+    /// [`Refused::DeviceLost`], for good; [`Refused::Forked`] in a process that was forked off.
     pub fn lease(&self) -> std::result::Result<Lease, Refused> {
         Lease::new(&self.shared)
     }
