@@ -163,7 +163,7 @@ impl Live {
     /// Starts an engine on `backend`, whose images have this height and width and whose classes
     /// have these names.
     pub(crate) fn start(
-        backend: impl Backend + 'static,
+        backend: impl Into<Box<dyn Backend>>,
         options: &EngineOptions,
         tag: u16,
         ((height, width), labels): ((usize, usize), Vec<String>),

@@ -177,44 +177,8 @@ pub trait Backend: Send {
     fn before_sleep(&mut self) {}
 }
 
-impl<B: Backend + ?Sized> Backend for Box<B> {
-    fn geometry(&self) -> Geometry {
-        (**self).geometry()
-    }
-
-    fn with_host_memory(&self, make: &mut dyn FnMut()) {
-        (**self).with_host_memory(make);
-    }
-
-    fn attach(&mut self, attachment: Attachment) -> Result<()> {
-        (**self).attach(attachment)
-    }
-
-    fn upload(&mut self, slots: &mut Vec<Slot>) {
-        (**self).upload(slots);
-    }
-
-    fn compute(&mut self, slots: &[u32]) {
-        (**self).compute(slots);
-    }
-
-    fn download(&mut self, slots: &[u32], results: &mut Vec<ResultSlot>) {
-        (**self).download(slots, results);
-    }
-
-    fn poll_upload(&mut self, slots: &mut Vec<Slot>) -> Option<Completion> {
-        (**self).poll_upload(slots)
-    }
-
-    fn poll_compute(&mut self) -> Option<Completion> {
-        (**self).poll_compute()
-    }
-
-    fn poll_download(&mut self, results: &mut Vec<ResultSlot>) -> Option<Completion> {
-        (**self).poll_download(results)
-    }
-
-    fn before_sleep(&mut self) {
-        (**self).before_sleep();
+impl<B: Backend + 'static> From<B> for Box<dyn Backend> {
+    fn from(backend: B) -> Self {
+        Box::new(backend)
     }
 }

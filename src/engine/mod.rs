@@ -68,7 +68,7 @@ impl Engine {
     /// `is_memory` when there is not enough memory of the kind asked for, `is_device` when the
     /// device fails during calibration, `is_io` when the thread cannot be started; and what
     /// attaching the backend reports.
-    pub fn start(backend: impl Backend + 'static, options: &EngineOptions) -> Result<Self> {
+    pub fn start(backend: impl Into<Box<dyn Backend>>, options: &EngineOptions) -> Result<Self> {
         Self::start_with_policy(backend, options, options.policy.policy())
     }
 
@@ -103,10 +103,11 @@ impl Engine {
     /// # Errors
     /// As for [`Engine::start`].
     pub fn start_with_policy(
-        backend: impl Backend + 'static,
+        backend: impl Into<Box<dyn Backend>>,
         options: &EngineOptions,
         policy: Box<dyn Policy>,
     ) -> Result<Self> {
+        let backend = backend.into();
         let geometry = backend.geometry();
         check(options, geometry)?;
         let mut built = None;
@@ -118,7 +119,6 @@ impl Engine {
         let thread = thread::Builder::new()
             .name("twinstream".to_owned())
             .spawn(move || {
-                let backend = Box::new(backend);
                 driver::serve((backend, policy), &for_thread, receivers, &options, &started);
             })
             .map_err(|error| {
