@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use crossbeam_queue::ArrayQueue;
-use twinstream::ring::{Consumer, Memory, Ring, RingOptions, Slot};
+use twinstream::ring::{Consumer, Ring, RingOptions, Slot};
 
 /// A 32x32 RGB image.
 const IMAGE_BYTES: usize = 3072;
@@ -49,9 +49,8 @@ struct OurTaker {
 
 impl Ours {
     fn new(slot_len: u32) -> Self {
-        let options =
-            RingOptions { slot_len, slot_bytes: IMAGE_BYTES, memory_weakest: Memory::Plain };
-        let (ring, consumer) = Ring::new(&options).expect("a few MiB");
+        let (ring, consumer) =
+            Ring::new(&RingOptions::new(slot_len, IMAGE_BYTES)).expect("a few MiB");
         Self { ring, consumer: Mutex::new(Some(consumer)) }
     }
 }
@@ -287,8 +286,8 @@ fn latency(name: &str, pipe: &impl Pipe, len: u64) {
 
 /// What the consumer pays to find an empty ring empty.
 fn idle_look(slot_len: u32, len: u32) {
-    let options = RingOptions { slot_len, slot_bytes: 64, memory_weakest: Memory::Plain };
-    let (_ring, mut consumer) = Ring::<u64>::new(&options).expect("a few MiB");
+    let (_ring, mut consumer) =
+        Ring::<u64>::new(&RingOptions::new(slot_len, 64)).expect("a few MiB");
     let start = Instant::now();
     for _ in 0..len {
         assert!(hint::black_box(&mut consumer).take().is_none());

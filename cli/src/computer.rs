@@ -84,9 +84,7 @@ impl GpuOptions {
             ("--no-graphs", self.no_graphs),
         ]
     }
-}
 
-impl GpuOptions {
     /// Adds them to those of a GPU; the others have no use for them.
     pub fn add(&self, spec: &BackendSpec, options: OpenOptions) -> anyhow::Result<OpenOptions> {
         match spec {
@@ -102,12 +100,11 @@ impl GpuOptions {
 
 #[cfg(feature = "cuda")]
 impl GpuOptions {
-    /// As the library takes them.
-    pub fn options(&self, size: Size) -> anyhow::Result<CudaOptions> {
+    /// As the library takes them, for images of this size.
+    pub fn options(&self, model: &Model, size: Size) -> anyhow::Result<CudaOptions> {
         let (device, tuning) = self.device_and_tuning()?;
-        let Size { height, width } = size;
-        let graphs = !self.no_graphs;
-        Ok(CudaOptions { device, height, width, graphs, tuning, answer: Answer::default() })
+        let options = CudaOptions::for_model(model).height(size.height).width(size.width);
+        Ok(options.device(device).tuning(tuning).graphs(!self.no_graphs))
     }
 
     fn device_and_tuning(&self) -> anyhow::Result<(DeviceId, Tuning)> {

@@ -86,7 +86,8 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     #[cfg(feature = "cuda")]
     if options.plan {
         let size = Size { height, width };
-        crate::gpu_plan::write(&mut output, options.json, &network, &options.gpu.options(size)?)?;
+        let cuda = options.gpu.options(&model, size)?;
+        crate::gpu_plan::write(&mut output, options.json, &network, &cuda)?;
         output.flush()?;
         return Ok(Outcome::AllAnswered);
     }

@@ -70,12 +70,12 @@ struct Layer<'a> {
 pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     let model = options.model.load()?;
     let size = options.model.size(&model);
-    let cuda = options.gpu.options(size)?;
+    let cuda = options.gpu.options(&model, size)?;
     let Size { height, width } = size;
     let cpu = CpuOptions::for_model(&model).height(height).width(width);
     let mut oracle = Oracle { cpu: Cpu::new(&model, &cpu)?, logits: Vec::new() };
     let profile_options =
-        ProfileOptions { batch_lens: options.batches.clone(), repeat_len: options.repeats };
+        ProfileOptions::default().batch_lens(options.batches.clone()).repeat_len(options.repeats);
     let mut output = stdout();
     let (mut written, mut wrong) = (Ok(()), Vec::new());
     profile(&model, &cuda, &profile_options, &mut |batch| {

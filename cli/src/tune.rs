@@ -48,14 +48,11 @@ struct Row<'a> {
 
 pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     let model = options.model.load()?;
-    let cuda = options.gpu.options(options.model.size(&model))?;
+    let cuda = options.gpu.options(&model, options.model.size(&model))?;
     let path = options.gpu.tuning_path()?;
     let mut tuning = cuda.tuning.clone();
-    let mut tune_options = TuneOptions {
-        choice_len: options.choices,
-        repeat_len: options.repeats,
-        ..Default::default()
-    };
+    let mut tune_options =
+        TuneOptions::default().choice_len(options.choices).repeat_len(options.repeats);
     if !options.batches.is_empty() {
         tune_options.batch_lens.clone_from(&options.batches);
     }

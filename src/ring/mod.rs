@@ -6,10 +6,9 @@
 //! `docs/RING.md` argues it.
 //!
 //! ```
-//! use twinstream::ring::{Memory, Ring, RingOptions};
+//! use twinstream::ring::{Ring, RingOptions};
 //!
-//! let options = RingOptions { slot_len: 4, slot_bytes: 12, memory_weakest: Memory::Plain };
-//! let (ring, mut consumer) = Ring::new(&options)?;
+//! let (ring, mut consumer) = Ring::new(&RingOptions::new(4, 12))?;
 //!
 //! // On any thread: an image is written where the device will copy it from.
 //! let mut lease = ring.lease()?;
@@ -34,6 +33,7 @@ use std::sync::Arc;
 pub use lease::{Closed, Committed, Lease};
 
 use crate::error::Result;
+use crate::setters::setters;
 use shared::Shared;
 
 /// How a ring's pages are held in memory, the strongest kind first.
@@ -50,6 +50,7 @@ pub enum Memory {
 
 /// What a ring is made of; all of its limits.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct RingOptions {
     /// Number of slots, 1 to 65,536.
     pub slot_len: u32,
@@ -58,6 +59,15 @@ pub struct RingOptions {
     /// The weakest memory to accept: the strongest that is to be had is used, and
     /// [`Ring::memory`] says which.
     pub memory_weakest: Memory,
+}
+
+setters!(RingOptions { slot_len: u32, slot_bytes: usize, memory_weakest: Memory });
+
+impl RingOptions {
+    /// So many slots of so many bytes, in any memory.
+    pub fn new(slot_len: u32, slot_bytes: usize) -> Self {
+        Self { slot_len, slot_bytes, memory_weakest: Memory::Plain }
+    }
 }
 
 /// No free slot was met: the caller sheds load or retries. A slot freed during the look around may

@@ -10,6 +10,7 @@ use super::random::{Random, Stream};
 use super::words::{count, did_you_mean, duration_ns, factor, fraction, refuse};
 use crate::error::{Error, Kind, Result};
 use crate::sched::{Line, Stage, Stages};
+use crate::setters::setters;
 
 mod file;
 
@@ -78,6 +79,7 @@ pub struct Outliers {
 /// Read one with [`str::parse`]: a profile name, a file, lines for the three stages, or one of the
 /// first two followed by items that override it (`h100,jitter=3%`).
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct DeviceSpec {
     /// The spec that it was read from.
     pub name: String,
@@ -91,6 +93,14 @@ pub struct DeviceSpec {
     /// straight between two, constant outside. Empty: none.
     pub drift: Vec<(f64, f64)>,
 }
+
+setters!(DeviceSpec {
+    name: String,
+    stages: Stages<StageSpec>,
+    jitter: f64,
+    outliers: Option<Outliers>,
+    drift: Vec<(f64, f64)>,
+});
 
 impl DeviceSpec {
     /// A device of straight lines, without noise.

@@ -13,7 +13,7 @@ use twinstream::backend::{
     Attachment, Backend, BackendSpec, Completion, Geometry, OpenOptions, ResultSlot,
 };
 use twinstream::model::Model;
-use twinstream::ring::{Consumer, Memory, Ring, RingOptions, Slot};
+use twinstream::ring::{Consumer, Ring, RingOptions, Slot};
 use twinstream::sched::Scheduler;
 
 use super::common::{self, f32_tensor, u8_tensor, worst};
@@ -95,11 +95,7 @@ impl<'a> Fixture<'a> {
         let geometry = backend.geometry();
         assert!(geometry.image_bytes > 0 && geometry.result_len > 0);
         assert!(geometry.batch_len_max >= BATCH_LEN_MAX, "{geometry:?}");
-        let ring = |slot_bytes| {
-            let slot_len = SLOT_LEN as u32;
-            let memory_weakest = Memory::Plain;
-            Ring::new(&RingOptions { slot_len, slot_bytes, memory_weakest }).unwrap()
-        };
+        let ring = |slot_bytes| Ring::new(&RingOptions::new(SLOT_LEN as u32, slot_bytes)).unwrap();
         let (mut rings, mut made) = (None, 0);
         backend.with_host_memory(&mut || {
             rings =
@@ -322,8 +318,7 @@ mod gpu {
             return;
         }
         let mut backend = open("cuda", Some(&common::cifar_model()), &OpenOptions::default());
-        let (slot_len, slot_bytes) = (4, backend.geometry().image_bytes);
-        let options = RingOptions { slot_len, slot_bytes, memory_weakest: Memory::Plain };
+        let options = RingOptions::new(4, backend.geometry().image_bytes);
         let (images, _consumer) = Ring::<()>::new(&options).unwrap();
         let depth = Scheduler::DEPTH + 1;
         let attachment = Attachment::new(&images, 1, depth, Waker::noop().clone());

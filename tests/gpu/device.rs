@@ -50,8 +50,7 @@ pub fn open(index: u32) -> CudaDevice {
 
 /// The same, with this answer.
 pub fn open_answering(index: u32, answer: Answer) -> CudaDevice {
-    let device = DeviceId::Index(index);
-    let options = CudaOptions { device, answer, ..CudaOptions::for_model(model()) };
+    let options = CudaOptions::for_model(model()).device(DeviceId::Index(index)).answer(answer);
     CudaDevice::new(model(), &options).unwrap()
 }
 
@@ -69,8 +68,8 @@ impl Bench {
         let mut rings = None;
         device.with_host_memory(&mut || {
             let ring = |slot_len, slot_bytes| {
-                let memory_weakest = Memory::Cuda;
-                Ring::new(&RingOptions { slot_len, slot_bytes, memory_weakest }).unwrap()
+                let options = RingOptions::new(slot_len, slot_bytes);
+                Ring::new(&options.memory_weakest(Memory::Cuda)).unwrap()
             };
             rings = Some((
                 ring(slot_len, geometry.image_bytes),

@@ -51,8 +51,7 @@ fn a_lost_device_ends_every_request() {
 #[test]
 fn a_full_device_says_what_it_lacks() {
     configure(5, &Behaviour { memory_bytes: 1 << 20, ..Behaviour::default() });
-    let device = DeviceId::Index(5);
-    let cuda = CudaOptions { device, ..CudaOptions::for_model(model()) };
+    let cuda = CudaOptions::for_model(model()).device(DeviceId::Index(5));
     let error = CudaDevice::new(model(), &cuda).unwrap_err();
     assert!(error.is_memory(), "{error}");
     assert!(error.to_string().contains("bytes of weights"), "{error}");

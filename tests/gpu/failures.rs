@@ -24,7 +24,7 @@ fn devices_are_found_by_index_and_identity() {
     if !is_there("devices by index and identity") {
         return;
     }
-    let on = |device| open_with(CudaOptions { device, ..CudaOptions::for_model(model()) });
+    let on = |device| open_with(CudaOptions::for_model(model()).device(device));
     for known in devices().unwrap().into_iter().take(2) {
         assert_eq!(*on(DeviceId::Uuid(known.uuid)).unwrap().info(), known);
         assert_eq!(*on(DeviceId::Index(known.index)).unwrap().info(), known);
@@ -42,9 +42,9 @@ fn what_the_network_cannot_do_is_an_argument() {
     }
     let good = CudaOptions::for_model(model());
     for wrong in [
-        CudaOptions { height: 0, ..good.clone() },
-        CudaOptions { answer: Answer::TopK(0), ..good.clone() },
-        CudaOptions { answer: Answer::TopK(11), ..good.clone() },
+        good.clone().height(0),
+        good.clone().answer(Answer::TopK(0)),
+        good.clone().answer(Answer::TopK(11)),
     ] {
         let error = open_with(wrong).unwrap_err();
         assert!(error.is_argument(), "{error}");
@@ -66,12 +66,9 @@ fn what_does_not_fit_says_so() {
     let image_len = (memory_bytes / LARGE_BYTES + 2).min(LARGE_LEN_MAX) as usize;
     let large = EngineOptions::default().slot_len(image_len).batch_len_max(image_len);
     let mut engines = Vec::new();
+    let cuda = CudaOptions::for_model(model()).height(LARGE_SIDE).width(LARGE_SIDE);
     let error = loop {
-        let device = open_with(CudaOptions {
-            height: LARGE_SIDE,
-            width: LARGE_SIDE,
-            ..CudaOptions::for_model(model())
-        });
+        let device = open_with(cuda.clone());
         match device.and_then(|device| Engine::start(device, &large)) {
             Ok(engine) => engines.push(engine),
             Err(error) => break error,

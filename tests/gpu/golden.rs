@@ -77,7 +77,7 @@ fn other_sizes_as_on_the_cpu() {
         let cpu_options = CpuOptions::for_model(model()).threads(1).height(height).width(width);
         let mut expected = vec![0.0; batch_len * CLASS_COUNT];
         Cpu::new(model(), &cpu_options).unwrap().infer(&pixels, &mut expected).unwrap();
-        let options = CudaOptions { height, width, ..CudaOptions::for_model(model()) };
+        let options = CudaOptions::for_model(model()).height(height).width(width);
         let device = CudaDevice::new(model(), &options).unwrap();
         let found = Bench::new(device, batch_len as u32).infer(&pixels);
         check(&format!("{batch_len} images of {height}x{width}"), &found, &expected);

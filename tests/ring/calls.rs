@@ -5,26 +5,22 @@ use std::sync::Arc;
 
 use twinstream::ring::{Full, Memory, Ring, RingOptions, Slot};
 
-fn options(slot_len: u32, slot_bytes: usize) -> RingOptions {
-    RingOptions { slot_len, slot_bytes, memory_weakest: Memory::Plain }
-}
-
 #[test]
 fn sizes_out_of_range_are_refused() {
     for (slot_len, slot_bytes) in
         [(0, 64), (65_537, 64), (1, 0), (65_536, usize::MAX / 2), (2, usize::MAX), (1, usize::MAX)]
     {
-        let error = Ring::<()>::new(&options(slot_len, slot_bytes)).unwrap_err();
+        let error = Ring::<()>::new(&RingOptions::new(slot_len, slot_bytes)).unwrap_err();
         assert!(error.is_argument(), "{slot_len} x {slot_bytes}: {error}");
     }
-    let too_much = Ring::<()>::new(&options(65_536, 1 << 46)).unwrap_err();
+    let too_much = Ring::<()>::new(&RingOptions::new(65_536, 1 << 46)).unwrap_err();
     assert!(too_much.is_memory() || too_much.is_argument(), "{too_much}");
 }
 
 #[test]
 fn memory_is_no_weaker_than_asked_and_said() {
     for memory_weakest in [Memory::Cuda, Memory::Locked, Memory::Plain] {
-        match Ring::<()>::new(&RingOptions { memory_weakest, ..options(8, 100) }) {
+        match Ring::<()>::new(&RingOptions::new(8, 100).memory_weakest(memory_weakest)) {
             Ok((ring, _)) => {
                 eprintln!("asked for {memory_weakest:?}, got {:?}", ring.memory());
                 assert!(ring.memory() as u32 <= memory_weakest as u32);
@@ -39,7 +35,7 @@ fn memory_is_no_weaker_than_asked_and_said() {
 
 #[test]
 fn slots_are_zeroed_aligned_and_one_stride_apart() {
-    let (ring, mut consumer) = Ring::new(&options(70, 100)).unwrap();
+    let (ring, mut consumer) = Ring::new(&RingOptions::new(70, 100)).unwrap();
     assert_eq!((ring.slot_len(), ring.slot_bytes(), ring.stride_bytes()), (70, 100, 128));
     for slot in 0..70 {
         let mut lease = ring.lease().unwrap();
@@ -64,7 +60,7 @@ fn slots_are_zeroed_aligned_and_one_stride_apart() {
 /// traffic through a ring whose size is no multiple of the chunk's.
 #[test]
 fn a_chunk_takes_two_copies_at_most() {
-    let (ring, mut consumer) = Ring::new(&options(45, 64)).unwrap();
+    let (ring, mut consumer) = Ring::new(&RingOptions::new(45, 64)).unwrap();
     let mut across = 0;
     for chunk in 0..100 {
         for image in 0..8 {
@@ -88,7 +84,7 @@ fn a_chunk_takes_two_copies_at_most() {
 /// Goal: neither a lease kept long, nor one dropped, nor a slot released late holds up others.
 #[test]
 fn slow_owners_hold_up_nobody() {
-    let (ring, mut consumer) = Ring::new(&options(4, 8)).unwrap();
+    let (ring, mut consumer) = Ring::new(&RingOptions::new(4, 8)).unwrap();
     let slow_lease = ring.lease().unwrap();
     drop(ring.lease().unwrap());
     ring.lease().unwrap().commit(0).unwrap();
@@ -110,7 +106,7 @@ fn slow_owners_hold_up_nobody() {
 
 #[test]
 fn the_consumers_end_returns_every_request_once() {
-    let (ring, mut consumer) = Ring::new(&options(40, 8)).unwrap();
+    let (ring, mut consumer) = Ring::new(&RingOptions::new(40, 8)).unwrap();
     let request = Arc::new(());
     for _ in 0..35 {
         ring.lease().unwrap().commit(Arc::clone(&request)).unwrap();
@@ -133,7 +129,7 @@ fn the_consumers_end_returns_every_request_once() {
 
 #[test]
 fn an_owned_lease_outlives_its_ring() {
-    let (ring, consumer) = Ring::<()>::new(&options(2, 3072)).unwrap();
+    let (ring, consumer) = Ring::<()>::new(&RingOptions::new(2, 3072)).unwrap();
     let mut lease = ring.lease().unwrap().into_owned();
     drop((ring, consumer));
     lease.fill(7);
@@ -143,8 +139,8 @@ fn an_owned_lease_outlives_its_ring() {
 
 #[test]
 fn another_rings_slot_is_refused() {
-    let (one, mut consumer) = Ring::new(&options(1, 8)).unwrap();
-    let (other, _other_consumer) = Ring::<()>::new(&options(1, 8)).unwrap();
+    let (one, mut consumer) = Ring::new(&RingOptions::new(1, 8)).unwrap();
+    let (other, _other_consumer) = Ring::<()>::new(&RingOptions::new(1, 8)).unwrap();
     one.lease().unwrap().commit(()).unwrap();
     let (slot, ()) = consumer.take().unwrap();
     assert!(catch_unwind(AssertUnwindSafe(|| other.bytes(&slot).len())).is_err());

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use twinstream::ring::{Closed, Consumer, Full, Lease, Memory, Ring, RingOptions, Slot};
+use twinstream::ring::{Closed, Consumer, Full, Lease, Ring, RingOptions, Slot};
 
 /// What one step does; indices choose among what is held, modulo its count.
 #[derive(Clone, Copy, Debug)]
@@ -244,8 +244,7 @@ proptest! {
         slot_bytes in prop_oneof![Just(1_usize), Just(64), Just(100)],
         steps in steps(),
     ) {
-        let options = RingOptions { slot_len, slot_bytes, memory_weakest: Memory::Plain };
-        let (ring, consumer) = Ring::new(&options).unwrap();
+        let (ring, consumer) = Ring::new(&RingOptions::new(slot_len, slot_bytes)).unwrap();
         let mut pair = Pair {
             ring: &ring,
             consumer,

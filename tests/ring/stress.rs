@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use twinstream::ring::{Closed, Consumer, Full, Memory, Ring, RingOptions, Slot};
+use twinstream::ring::{Closed, Consumer, Full, Ring, RingOptions, Slot};
 
 const PRODUCERS: usize = 4;
 /// Of a 32x32 image.
@@ -151,8 +151,7 @@ fn release_one(ring: &Ring<Request>, held: &mut Vec<(Slot, Request)>, random: &m
 }
 
 fn stress(slot_len: u32, len: usize, take_len_max: usize, seed: u64) {
-    let options = RingOptions { slot_len, slot_bytes: IMAGE_BYTES, memory_weakest: Memory::Plain };
-    let (ring, consumer) = Ring::new(&options).unwrap();
+    let (ring, consumer) = Ring::new(&RingOptions::new(slot_len, IMAGE_BYTES)).unwrap();
     let producing = AtomicUsize::new(PRODUCERS);
     let (committed, taken) = thread::scope(|scope| {
         let random = Random::new(seed, 0);

@@ -31,8 +31,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("lower", &["model"]),
     ("image", &["error", "foreign", "model"]),
     ("sched", &["words"]),
-    ("ring", &["error"]),
-    ("sim", &["error", "sched", "words"]),
+    ("ring", &["error", "setters"]),
+    ("sim", &["error", "sched", "setters", "words"]),
     ("backend", &["clock", "error", "lower", "model", "ring", "sched", "setters", "sim", "words"]),
     ("engine", &["backend", "build_info", "error", "ring", "sched", "setters"]),
 ];

@@ -28,9 +28,11 @@ use crate::error::{Error, Kind, Result};
 use crate::lower::{DType, Steps};
 use crate::model::{Answer, Model, ModelConfig};
 use crate::ring::Slot;
+use crate::setters::setters;
 
 /// How a [`CudaDevice`] runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CudaOptions {
     /// Which device.
     pub device: DeviceId,
@@ -47,6 +49,15 @@ pub struct CudaOptions {
     /// What images are answered with.
     pub answer: Answer,
 }
+
+setters!(CudaOptions {
+    device: DeviceId,
+    height: usize,
+    width: usize,
+    graphs: bool,
+    tuning: Tuning,
+    answer: Answer,
+});
 
 impl CudaOptions {
     /// The first device, and the model's own input size.

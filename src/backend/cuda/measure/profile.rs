@@ -18,17 +18,27 @@ use crate::backend::cuda::sys::stream::{Event, Graph, Priority, Stream};
 use crate::error::Result;
 use crate::lower::{DType, Step, Steps, Work};
 use crate::model::Model;
+use crate::setters::setters;
 
 /// At most so many series of batches are timed, each as one; their median counts.
 const SERIES_LEN_MAX: usize = 5;
 
 /// What [`profile`] measures.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ProfileOptions {
     /// Batch buckets; others are rounded up to one.
     pub batch_lens: Vec<usize>,
     /// Batches behind one another, copies and launches of a kind that are timed.
     pub repeat_len: usize,
+}
+
+setters!(ProfileOptions { batch_lens: Vec<usize>, repeat_len: usize });
+
+impl Default for ProfileOptions {
+    fn default() -> Self {
+        Self { batch_lens: vec![1, 8, 32, 128, 256], repeat_len: 50 }
+    }
 }
 
 /// One launch.

@@ -19,6 +19,7 @@ use crate::backend::cuda::weights::Layout;
 use crate::error::Result;
 use crate::lower::{DType, Step, Steps, Work};
 use crate::model::{Answer, Model, Network};
+use crate::setters::setters;
 
 /// A convolution as it is launched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,6 +99,7 @@ fn summaries(steps: &Steps, plan: &Plan) -> Vec<ConvSummary> {
 
 /// What [`tune`] measures.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TuneOptions {
     /// Batch buckets; others are rounded up to one.
     pub batch_lens: Vec<usize>,
@@ -106,6 +108,8 @@ pub struct TuneOptions {
     /// Launches behind one another that are timed as one.
     pub repeat_len: usize,
 }
+
+setters!(TuneOptions { batch_lens: Vec<usize>, choice_len: usize, repeat_len: usize });
 
 impl Default for TuneOptions {
     fn default() -> Self {
