@@ -23,8 +23,6 @@ fi
 export RUSTC_BOOTSTRAP=1
 export RUSTFLAGS="-Zsanitizer=$sanitizer" CXXFLAGS="-fsanitize=$sanitizer" ASAN_OPTIONS=detect_leaks=0
 # Named, the target keeps the flags from build scripts and procedural macros.
-# Dependencies are built anew for this alone: optimising them further takes longer than it saves.
 exec cargo test --locked $build_std --package twinstream --no-default-features \
-    --config 'profile.dev.package."*".opt-level=1' \
     --target "$(rustc -vV | sed -n 's/^host: //p')" --target-dir "target/sanitize-$sanitizer" \
     --test ring --test engine -- --skip stress::
