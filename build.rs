@@ -93,20 +93,6 @@ mod cuda {
     /// Compiled for unless `TWINSTREAM_CUDA_TARGETS` says otherwise; the newest as PTX too, for
     /// devices that are newer still.
     const TARGETS: &str = "80,86,89,90a";
-    /// A C header, the Rust file that binds it, and how that file opens.
-    const BINDINGS: [(&str, &str, &str); 2] = [
-        (
-            "cuda/launch.h",
-            "src/backend/cuda/kernels/abi.rs",
-            "//! Parameter structs and launch sizes of the kernels, made by bindgen from \
-             `cuda/launch.h`.",
-        ),
-        (
-            "cuda/ring/ring.h",
-            "src/ring/ffi.rs",
-            "//! The C functions of the ring, made by bindgen from `cuda/ring/ring.h`.",
-        ),
-    ];
     const NVTX_HEADER: &str = "nvtx3/nvToolsExt.h";
 
     /// Says what is wrong and ends the build.
@@ -125,9 +111,6 @@ mod cuda {
 
     pub fn build() {
         println!("cargo::rerun-if-changed=cuda");
-        for (header, file, opening) in BINDINGS {
-            compare_bindings(header, file, opening);
-        }
         nvtx();
         match variable("TWINSTREAM_CUDA").as_deref() {
             None => real(),
@@ -287,60 +270,5 @@ mod cuda {
             None => {}
         }
         build.compile("twinstream_nvtx");
-    }
-
-    /// Fails where the checked-in bindings are not those of the header; passes them over where
-    /// there is no libclang to read it, unless they are to be written or checked in any case.
-    fn compare_bindings(header: &str, file: &str, opening: &str) {
-        variable("LIBCLANG_PATH");
-        let wanted = variable("TWINSTREAM_BINDINGS");
-        // bindgen panics where it finds none.
-        std::panic::set_hook(Box::new(|_| {}));
-        let made = std::panic::catch_unwind(|| bindings(header, opening));
-        let _ = std::panic::take_hook();
-        let Ok(made) = made else {
-            if let Some(wanted) = wanted {
-                fail(&format!(
-                    "TWINSTREAM_BINDINGS is \"{wanted}\", but libclang cannot be loaded: set \
-                     LIBCLANG_PATH (scripts/cuda-toolkit.sh prints it)"
-                ));
-            }
-            return;
-        };
-        let found = fs::read_to_string(file).unwrap_or_default();
-        if found == made {
-            return;
-        }
-        if wanted.as_deref() == Some("write") {
-            fs::write(file, made).unwrap_or_else(|error| fail(&format!("{file}: {error}")));
-            return;
-        }
-        fail(&format!(
-            "{file} does not match {header}\n\
-             make it anew: TWINSTREAM_BINDINGS=write cargo build --features cuda"
-        ));
-    }
-
-    fn bindings(header: &str, opening: &str) -> String {
-        let opening = format!(
-            "{opening}\n\
-             //!\n\
-             //! Invariant: equals the header; build.rs compares the two wherever it finds \
-             libclang.\n\
-             \n\
-             #![allow(dead_code, non_camel_case_types, non_upper_case_globals)]"
-        );
-        bindgen::Builder::default()
-            .header(header)
-            .allowlist_type("twinstream_.*")
-            .allowlist_var("TWINSTREAM_.*")
-            .allowlist_function("twinstream_.*")
-            .raw_line(opening)
-            .disable_header_comment()
-            .formatter(bindgen::Formatter::Prettyplease)
-            .rust_target(bindgen::RustTarget::stable(85, 0).unwrap_or_else(|_| unreachable!()))
-            .generate()
-            .expect("the header compiles")
-            .to_string()
     }
 }

@@ -1,6 +1,6 @@
 //! The C functions of the ring, made by bindgen from `cuda/ring/ring.h`.
 //!
-//! Invariant: equals the header; build.rs compares the two wherever it finds libclang.
+//! Invariant: equals the header; `ffi/tests/bindings.rs` compares the two.
 
 #![allow(dead_code, non_camel_case_types, non_upper_case_globals)]
 

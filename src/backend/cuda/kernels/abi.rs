@@ -1,6 +1,6 @@
 //! Parameter structs and launch sizes of the kernels, made by bindgen from `cuda/launch.h`.
 //!
-//! Invariant: equals the header; build.rs compares the two wherever it finds libclang.
+//! Invariant: equals the header; `ffi/tests/bindings.rs` compares the two.
 
 #![allow(dead_code, non_camel_case_types, non_upper_case_globals)]
 
