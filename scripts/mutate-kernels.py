@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
 """Takes one barrier or wait out of the CUDA kernels at a time and shows that the tests notice.
 
+    scripts/mutate-kernels.py [RANDOM_LEN [FILE...]]
+
 Every `__syncthreads()` and `cp_async_wait` in the kernels below cuda/ is removed in a copy of
 the folder, and the kernel tests run on the emulated device: threads in order, in orders drawn from
 seeds, at last with ThreadSanitizer looking for races. Prints what noticed each removal first and
-fails if one went unnoticed. Needs g++ alone. Argument, optional: random convolutions in a run.
+fails if one went unnoticed. With RANDOM_LEN random convolutions in a run, 5 unless given; FILEs are
+names such as top_k.cu, all unless given. Needs g++ alone.
 """
 
 import os
@@ -112,19 +115,25 @@ def noticed(plain, random_len):
 
 
 def main():
-    random_len = sys.argv[1] if len(sys.argv) > 1 else "5"
+    random_len, *names = sys.argv[1:] or ["5"]
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)
         cuda = folder / "cuda"
         shutil.copytree(REPOSITORY / "cuda", cuda)
+        headers = [path for path in cuda.rglob("*.cuh") if path.parent.name != "probes"]
+        subjects = sorted([*kernels_in(cuda), *headers])
+        if names:
+            subjects = [path for path in subjects if path.name in names]
+            absent = set(names) - {path.name for path in subjects}
+            if absent:
+                sys.exit(f"no such kernels: {' '.join(sorted(absent))}")
         plain = Build(cuda, folder, "plain")
         for order in ORDERS:
             report = plain.run(random_len, order)
             if report:
                 sys.exit(f"the unchanged kernels fail in order {order}: {report}")
         unnoticed = 0
-        headers = [path for path in cuda.rglob("*.cuh") if path.parent.name != "probes"]
-        for path in sorted([*kernels_in(cuda), *headers]):
+        for path in subjects:
             text = path.read_text()
             lines = text.split("\n")
             for number, line in enumerate(lines):
