@@ -1,8 +1,8 @@
 #!/bin/bash
 # Holds the C interface to its promises as its users meet it: installs it to a temporary prefix,
 # builds the tests and the examples through pkg-config with the C and the C++ compiler against the
-# shared and the static library, runs them all, and again under valgrind, which must find no error
-# and no leak. Options, such as --offline, go to cargo. Needs pkg-config and valgrind.
+# shared and the static library, runs them all, and those in C again under valgrind, which must find no
+# error and no leak. Options, such as --offline, go to cargo. Needs pkg-config and valgrind.
 set -euo pipefail
 shopt -s inherit_errexit
 cd "$(dirname "$0")/.."
@@ -56,22 +56,23 @@ for language in c c++; do
         echo "== $language, $link library"
         "$(build $language $link ffi/tests/programs/header.c ffi/tests/programs/other_unit.c)"
         "$(build $language $link ffi/tests/programs/no_allocation.c)"
-        for test in guards requests scrape; do
-            program=$(build $language $link ffi/tests/programs/$test.c)
-            "$program"
-            check_memory "$program"
+        for test in guards requests scrape stress; do
+            "$(build $language $link ffi/tests/programs/$test.c)"
         done
-        stress=$(build $language $link ffi/tests/programs/stress.c)
-        "$stress"
-        check_memory "$stress" 300
         classify=$(build $language $link ffi/examples/classify.c)
         epoll=$(build $language $link ffi/examples/epoll.c)
         bench=$(build $language $link ffi/examples/bench.c)
         "$classify" $model >"$folder/classified"
         [ "$(wc -l <"$folder/classified")" = 6 ]
         "$epoll" $model 50
-        check_memory "$epoll" null 50
         "$bench" 0.1
+    done
+done
+for link in shared static; do
+    echo "== valgrind, $link library"
+    for test in guards requests scrape 'stress 300' 'epoll null 50'; do
+        read -ra arguments <<<"$test"
+        check_memory "$folder/${arguments[0]}-c-$link" "${arguments[@]:1}"
     done
 done
 for link in shared static; do
