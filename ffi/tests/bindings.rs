@@ -1,7 +1,7 @@
 //! The library's bindings of C headers equal what bindgen makes of them.
 //!
-//! `TWINSTREAM_BINDINGS=write` makes them anew. Skipped where libclang cannot be loaded; fails there if
-//! `TWINSTREAM_REQUIRE` names `libclang`.
+//! `TWINSTREAM_BINDINGS=write` makes them anew. Skipped where libclang cannot be loaded; fails
+//! there if `TWINSTREAM_REQUIRE` names `libclang`.
 
 #[path = "../../tests/common/mod.rs"]
 mod common;
