@@ -14,7 +14,7 @@ use twinstream::backend::{
 };
 use twinstream::model::Model;
 use twinstream::ring::{Consumer, Memory, Ring, RingOptions, Slot};
-use twinstream::sched::Scheduler;
+use twinstream::sched::{Scheduler, Timing};
 
 use super::common::{self, f32_tensor, u8_tensor, worst};
 
@@ -84,7 +84,7 @@ struct Fixture<'a> {
     backend: Box<dyn Backend>,
     geometry: Geometry,
     images: Ring<()>,
-    results: Ring<()>,
+    results: Ring<Timing>,
     consumer: Consumer<()>,
     expected: &'a Expected,
     next: usize,
@@ -97,13 +97,13 @@ impl<'a> Fixture<'a> {
         assert!(geometry.batch_len_max >= BATCH_LEN_MAX, "{geometry:?}");
         let ring = |slot_bytes| {
             let slot_len = SLOT_LEN as u32;
-            let memory_weakest = Memory::Plain;
-            Ring::new(&RingOptions { slot_len, slot_bytes, memory_weakest }).unwrap()
+            RingOptions { slot_len, slot_bytes, memory_weakest: Memory::Plain }
         };
+        let result_bytes = geometry.result_len * size_of::<f32>();
         let (mut rings, mut made) = (None, 0);
         backend.with_host_memory(&mut || {
-            rings =
-                Some((ring(geometry.image_bytes), ring(geometry.result_len * size_of::<f32>())));
+            let images = Ring::new(&ring(geometry.image_bytes)).unwrap();
+            rings = Some((images, Ring::new(&ring(result_bytes)).unwrap()));
             made += 1;
         });
         assert_eq!(made, 1, "memory is made once");

@@ -9,7 +9,7 @@ use twinstream::backend::cuda::{CudaDevice, CudaOptions, DeviceId, devices};
 use twinstream::backend::{Attachment, Backend, Completion, ResultSlot};
 use twinstream::model::{Answer, Model};
 use twinstream::ring::{Consumer, Memory, Ring, RingOptions, Slot};
-use twinstream::sched::Scheduler;
+use twinstream::sched::{Scheduler, Timing};
 
 use super::common::{self, cifar_model, f32_tensor, u8_tensor};
 
@@ -59,7 +59,7 @@ pub fn open_answering(index: u32, answer: Answer) -> CudaDevice {
 pub struct Bench {
     device: CudaDevice,
     images: Ring<()>,
-    results: Ring<()>,
+    results: Ring<Timing>,
     consumer: Consumer<()>,
 }
 
@@ -68,14 +68,11 @@ impl Bench {
         let geometry = device.geometry();
         let mut rings = None;
         device.with_host_memory(&mut || {
-            let ring = |slot_len, slot_bytes| {
-                let memory_weakest = Memory::Cuda;
-                Ring::new(&RingOptions { slot_len, slot_bytes, memory_weakest }).unwrap()
-            };
-            rings = Some((
-                ring(slot_len, geometry.image_bytes),
-                ring(slot_len, geometry.result_len * size_of::<f32>()),
-            ));
+            let ring =
+                |slot_bytes| RingOptions { slot_len, slot_bytes, memory_weakest: Memory::Cuda };
+            let result_bytes = geometry.result_len * size_of::<f32>();
+            let images = Ring::new(&ring(geometry.image_bytes)).unwrap();
+            rings = Some((images, Ring::new(&ring(result_bytes)).unwrap()));
         });
         let ((images, consumer), (results, _)) = rings.unwrap();
         let mut device = device;

@@ -89,7 +89,7 @@ fn completions_out_of_nowhere_are_errors() {
     let mut scheduler = Scheduler::new(&config(PolicySpec::Serial));
     for stage in [Stage::Upload, Stage::Compute, Stage::Download] {
         assert_eq!(scheduler.stage_completed(0, stage, 1), Err(NotInFlight(stage)));
-        assert_eq!(scheduler.stage_failed(stage), Err(NotInFlight(stage)));
+        assert_eq!(scheduler.stage_failed(0, stage), Err(NotInFlight(stage)));
     }
 }
 
@@ -134,12 +134,12 @@ fn a_failed_stage_fails_its_requests_and_no_others() {
     scheduler.submit(0, request(0)).unwrap();
     start(&mut scheduler, 0);
     scheduler.submit(US, request(1)).unwrap();
-    scheduler.stage_failed(Stage::Upload).unwrap();
+    scheduler.stage_failed(0, Stage::Upload).unwrap();
     assert_eq!(finish(&mut scheduler, US), Some((0, Outcome::Failed)));
     assert_eq!(start(&mut scheduler, US), Some((Stage::Upload, vec![1], Reason::Idle)));
     complete(&mut scheduler, 2 * US, Stage::Upload, US);
     start(&mut scheduler, 2 * US);
-    scheduler.stage_failed(Stage::Compute).unwrap();
+    scheduler.stage_failed(0, Stage::Compute).unwrap();
     assert_eq!(finish(&mut scheduler, 3 * US), Some((1, Outcome::Failed)));
     assert_eq!(scheduler.poll_action(3 * US), None);
     assert!(scheduler.is_idle());
