@@ -56,7 +56,7 @@ for language in c c++; do
         echo "== $language, $link library"
         "$(build $language $link ffi/tests/programs/header.c ffi/tests/programs/other_unit.c)"
         "$(build $language $link ffi/tests/programs/no_allocation.c)"
-        for test in guards requests scrape; do
+        for test in guards requests scrape trace; do
             program=$(build $language $link ffi/tests/programs/$test.c)
             "$program"
             check_memory "$program"

@@ -76,6 +76,7 @@ const UNSAFE_FILES: &[&str] = &[
     "ffi/src/logging.rs",
     "ffi/src/requests.rs",
     "ffi/src/tests.rs",
+    "ffi/src/timing.rs",
     "src/backend/cpu/conv.rs",
     "src/backend/cpu/kernel.rs",
     "src/backend/cpu/mod.rs",
