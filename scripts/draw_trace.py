@@ -19,7 +19,7 @@ AXIS_TOP = BARS_TOP + len(ROWS) * (ROW + GAP)
 HEIGHT = AXIS_TOP + 30
 STYLE = """
 text { font: 12px sans-serif; fill: #333 } .title { font-size: 15px }
-.ground { fill: #fff } .bar { stroke: #fff } .bar + text { fill: #fff; text-anchor: middle }
+.ground { fill: #fff } .bar { stroke: #fff } .len { fill: #fff; text-anchor: middle }
 .upload { fill: #0072b2 } .compute { fill: #d55e00 } .download { fill: #009e73 }
 .waiting { fill: #e69f00 } .tick { stroke: #333 } .grid { stroke: #e6e6e6 }
 @media (prefers-color-scheme: dark) {
@@ -75,7 +75,7 @@ def draw(events, name, start, end):
             yield f'<rect class="bar {row}" x="{left:.1f}" y="{top}" width="{width:.1f}" height="{ROW}"/>'
             if width > 9 * len(event["name"]):
                 middle = left + width / 2
-                yield f'<text x="{middle:.1f}" y="{top + 17}">{event["name"]}</text>'
+                yield f'<text class="len" x="{middle:.1f}" y="{top + 17}">{event["name"]}</text>'
     yield "</svg>"
 
 

@@ -40,6 +40,7 @@ pub fn read(json: &str) -> Vec<Process> {
             match name {
                 "process_name" => process.name = args["name"].as_str().unwrap().to_owned(),
                 "thread_name" => {
+                    assert_ne!(pid, tid, "{event} names what viewers call the main thread");
                     rows.insert((pid, tid), args["name"].as_str().unwrap().to_owned());
                 }
                 "thread_sort_index" => assert!(args["sort_index"].is_u64(), "{event}"),

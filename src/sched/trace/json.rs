@@ -9,9 +9,12 @@ use std::fmt::{self, Display, Write};
 
 use super::{Decision, Seen, Stage, Trace, TraceEvent, TraceKind};
 
-/// Rows from the top: numbers and names.
-const ARRIVALS: (u32, &str) = (1, "arrivals");
-const DECISIONS: (u32, &str) = (2, "decisions");
+/// From one process's number to the next: rows have the numbers between, so that none is that of
+/// its process, which viewers take for the main thread.
+const PROCESS_STEP: usize = 10;
+/// Rows from the top: numbers within their process, and names.
+const ARRIVALS: (usize, &str) = (1, "arrivals");
+const DECISIONS: (usize, &str) = (2, "decisions");
 const STAGES: [Stage; 3] = [Stage::Upload, Stage::Compute, Stage::Download];
 
 impl Trace {
@@ -36,7 +39,7 @@ pub fn chrome_json(traces: &[(&str, &Trace)]) -> String {
     let mut json = Json { text: String::with_capacity(1024 + 256 * event_len), is_first: true };
     json.text.push_str("{\"displayTimeUnit\":\"ns\",\"traceEvents\":[");
     for (index, (name, trace)) in traces.iter().enumerate() {
-        json.trace(index + 1, name, trace);
+        json.trace(PROCESS_STEP * (index + 1), name, trace);
     }
     json.text.push_str("\n]}\n");
     json.text
@@ -119,12 +122,13 @@ impl Json {
             Quoted(name)
         ));
         for (row, name) in [ARRIVALS, DECISIONS].into_iter().chain(STAGES.map(row_of)) {
+            let tid = process + row;
             self.event(format_args!(
-                "\"ph\":\"M\",\"name\":\"thread_name\",\"pid\":{process},\"tid\":{row},\
+                "\"ph\":\"M\",\"name\":\"thread_name\",\"pid\":{process},\"tid\":{tid},\
                  \"args\":{{\"name\":\"{name}\"}}"
             ));
             self.event(format_args!(
-                "\"ph\":\"M\",\"name\":\"thread_sort_index\",\"pid\":{process},\"tid\":{row},\
+                "\"ph\":\"M\",\"name\":\"thread_sort_index\",\"pid\":{process},\"tid\":{tid},\
                  \"args\":{{\"sort_index\":{row}}}"
             ));
         }
@@ -145,10 +149,10 @@ impl Json {
         let ts = Micros(event.at_ns);
         let waiting_len = match event.kind {
             TraceKind::Arrived { slot, waiting_len } => {
-                let (row, _) = ARRIVALS;
+                let tid = process + ARRIVALS.0;
                 self.event(format_args!(
                     "\"ph\":\"i\",\"s\":\"t\",\"name\":\"arrival\",\"pid\":{process},\
-                     \"tid\":{row},\"ts\":{ts},\"args\":{{\"slot\":{slot}}}"
+                     \"tid\":{tid},\"ts\":{ts},\"args\":{{\"slot\":{slot}}}"
                 ));
                 waiting_len
             }
@@ -172,14 +176,14 @@ impl Json {
         (stage, seen, decision): (Stage, Seen, Decision),
     ) {
         let Seen { waiting_len, uploading_len, resident_len, computing_len, arrivals_hz } = seen;
-        let ((row, _), (_, stage)) = (DECISIONS, row_of(stage));
+        let (tid, (_, stage)) = (process + DECISIONS.0, row_of(stage));
         let (answer, len, reason, until_ns) = match decision {
             Decision::Go { len, reason } => ("go", Some(len), Some(Quoted(reason.name())), None),
             Decision::Hold { until_ns } => ("hold", None, None, until_ns),
         };
         self.event(format_args!(
             "\"ph\":\"i\",\"s\":\"t\",\"name\":\"{stage}: {answer}\",\"pid\":{process},\
-             \"tid\":{row},\"ts\":{},\"args\":{{\"len\":{},\"reason\":{},\"until_us\":{},\
+             \"tid\":{tid},\"ts\":{},\"args\":{{\"len\":{},\"reason\":{},\"until_us\":{},\
              \"waiting\":{waiting_len},\"uploading\":{uploading_len},\
              \"resident\":{resident_len},\"computing\":{computing_len},\
              \"arrivals_per_s\":{arrivals_hz:.3}}}",
@@ -196,6 +200,7 @@ impl Json {
             unreachable!("slices are made of starts")
         };
         let (row, stage) = row_of(stage);
+        let tid = process + row;
         let (ts, dur) = (Micros(slice.start.at_ns), Micros(slice.end_ns - slice.start.at_ns));
         let (outcome, actual_ns) = match slice.end {
             End::Completed { elapsed_ns } => ("completed", Some(elapsed_ns)),
@@ -203,7 +208,7 @@ impl Json {
             End::Unfinished => ("unfinished", None),
         };
         self.event(format_args!(
-            "\"ph\":\"X\",\"cat\":\"{stage}\",\"name\":\"{len}\",\"pid\":{process},\"tid\":{row},\
+            "\"ph\":\"X\",\"cat\":\"{stage}\",\"name\":\"{len}\",\"pid\":{process},\"tid\":{tid},\
              \"ts\":{ts},\"dur\":{dur},\"args\":{{\"number\":{number},\"len\":{len},\
              \"reason\":\"{}\",\"predicted_us\":{},\"actual_us\":{},\"outcome\":\"{outcome}\"}}",
             reason.name(),
@@ -219,7 +224,7 @@ impl Json {
     }
 }
 
-fn row_of(stage: Stage) -> (u32, &'static str) {
+fn row_of(stage: Stage) -> (usize, &'static str) {
     match stage {
         Stage::Upload => (3, "upload"),
         Stage::Compute => (4, "compute"),
