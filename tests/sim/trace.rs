@@ -1,6 +1,6 @@
 //! Traces of random worlds, in Chrome's trace event format, against what the worlds' events say.
 
-use twinstream::sched::{Stage, Trace, chrome_json};
+use twinstream::sched::{Action, Request, Scheduler, Stage, Trace, chrome_json};
 use twinstream::sim::{Event, Observer, Setup, run};
 
 use super::trace_format::{self, Process};
@@ -13,6 +13,7 @@ const ROWS: [&str; 3] = ["upload", "compute", "download"];
 struct Noted {
     /// By stage: start, end, images and reason.
     slices: [Vec<(u64, u64, usize, &'static str)>; 3],
+    failed_len: usize,
     arrivals_ns: Vec<u64>,
     /// Requests that wait for their upload, where that changes.
     waiting: Vec<(u64, f64)>,
@@ -33,6 +34,10 @@ impl Observer for Noted {
                     return;
                 }
                 self.waiting_len = self.waiting_len.saturating_sub(slots.len());
+            }
+            Event::Ended { is_failed, .. } => {
+                self.failed_len += usize::from(is_failed);
+                return;
             }
             _ => return,
         }
@@ -72,6 +77,12 @@ fn a_trace_shows_what_happened() {
                 .collect();
             assert_eq!(slices(&process, row), expected, "{row}, TWINSTREAM_SEED={seed}");
         }
+        let outcomes = process.slices.values().flatten().map(|(.., args)| &args["outcome"]);
+        let failed_len = outcomes.clone().filter(|outcome| **outcome == "failed").count();
+        assert_eq!(failed_len, noted.failed_len, "TWINSTREAM_SEED={seed}");
+        let completed_len = outcomes.filter(|outcome| **outcome == "completed").count();
+        let asked_len: usize = noted.slices.iter().map(Vec::len).sum();
+        assert_eq!(completed_len, asked_len - failed_len, "TWINSTREAM_SEED={seed}");
         let arrivals = process.instants.get("arrivals").into_iter().flatten();
         let arrivals_ns: Vec<u64> = arrivals.map(|(at_ns, ..)| *at_ns).collect();
         assert_eq!(arrivals_ns, noted.arrivals_ns, "TWINSTREAM_SEED={seed}");
@@ -122,6 +133,21 @@ fn a_short_trace_holds_the_end_of_a_long_one() {
             assert!(whole.ends_with(&part), "{row}, TWINSTREAM_SEED={seed}");
         }
     }
+}
+
+#[test]
+fn work_under_way_is_shown_up_to_the_end() {
+    let setup = sound_world(1);
+    let mut scheduler = Scheduler::new(&setup.config);
+    scheduler.replace_trace(Trace::new(100));
+    scheduler.submit(1_000, Request::default()).unwrap();
+    let action = scheduler.poll_action(1_000);
+    assert!(matches!(action, Some(Action::Start { stage: Stage::Upload, .. })), "{action:?}");
+    scheduler.submit(5_001, Request { slot: 1, ..Request::default() }).unwrap();
+    let process = trace_format::read(&scheduler.replace_trace(Trace::default()).chrome_json());
+    let (start_ns, end_ns, args) = &process[0].slices["upload"][0];
+    assert_eq!((*start_ns, *end_ns), (1_000, 5_001));
+    assert!(args["outcome"] == "unfinished" && args["actual_us"].is_null(), "{args}");
 }
 
 #[test]
