@@ -6,10 +6,10 @@
 static uint8_t image[IMAGE_BYTES];
 
 static void check_timing(const twinstream_timing *timing, uint64_t batch) {
-    const uint64_t moments_ns[] = {timing->arrival_ns,         timing->upload_started_ns,
-                                   timing->upload_ended_ns,    timing->compute_started_ns,
-                                   timing->compute_ended_ns,   timing->download_started_ns,
-                                   timing->download_ended_ns,  timing->announced_ns};
+    const uint64_t moments_ns[] = {timing->arrival_ns,        timing->upload_started_ns,
+                                   timing->upload_ended_ns,   timing->compute_started_ns,
+                                   timing->compute_ended_ns,  timing->download_started_ns,
+                                   timing->download_ended_ns, timing->announced_ns};
     CHECK(timing->struct_size == sizeof *timing);
     CHECK(moments_ns[0] > 0);
     for (int i = 1; i < 8; i++) CHECK(moments_ns[i - 1] <= moments_ns[i]);
