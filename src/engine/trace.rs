@@ -12,8 +12,10 @@ use crate::sched::{Scheduler, Trace};
 struct Place {
     /// To be recorded into from now on.
     empty: Option<Trace>,
-    /// What was recorded.
+    /// What was recorded until then.
     recorded: Option<Trace>,
+    /// What was recorded after that, once the engine has ended.
+    last: Option<Trace>,
     is_ended: bool,
 }
 
@@ -58,7 +60,9 @@ impl Traces {
         wake();
         let is_open = |place: &mut Place| place.recorded.is_none() && !place.is_ended;
         let place = self.answered.wait_while(self.lock(), is_open);
-        Some(place.unwrap_or_else(PoisonError::into_inner).recorded.take().unwrap_or_default())
+        let mut place = place.unwrap_or_else(PoisonError::into_inner);
+        let recorded = place.recorded.take().or_else(|| place.last.take());
+        Some(recorded.unwrap_or_default())
     }
 
     /// Answers who asks; false if nobody does. One who is just at the place is answered when this
@@ -84,7 +88,7 @@ impl Traces {
     /// Leaves the last trace for whoever asks; nothing is recorded any more.
     pub(super) fn end(&self, scheduler: &mut Scheduler) {
         let mut place = self.lock();
-        place.recorded.get_or_insert(scheduler.replace_trace(Trace::default()));
+        place.last = Some(scheduler.replace_trace(Trace::default()));
         place.is_ended = true;
         drop(place);
         self.answered.notify_all();

@@ -19,6 +19,8 @@ pub struct TraceEvent {
     pub kind: TraceKind,
 }
 
+const _: () = assert!(size_of::<TraceEvent>() <= 64, "options and documents say so");
+
 /// What happened. Uploads are counted from 0, and so are batches, in the order of their computing;
 /// a download has its batch's number.
 #[derive(Clone, Copy, Debug, PartialEq)]
