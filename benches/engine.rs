@@ -3,7 +3,8 @@
 //!
 //! `cargo bench --bench engine` measures images of 3,072 bytes written into their slots: requests a
 //! second from lease through commit to the result, with one and two producers, and the latency of
-//! one request alone. `--test` runs each shortly. The peer is what services build from crates: a
+//! one request alone; and the share of the requests that is left with a trace. `--test` runs each
+//! shortly. The peer is what services build from crates: a
 //! bounded channel of pooled boxes, a thread that collects a batch until it is full or a delay is
 //! over, and a pooled channel for each reply. Both sides keep the same number of requests open.
 
@@ -37,17 +38,19 @@ trait Service: Sync {
 struct Ours {
     engine: Engine,
     spin: Duration,
+    trace_len: usize,
 }
 
 impl Ours {
-    fn new(spin: Duration) -> Self {
+    fn new(spin: Duration, trace_len: usize) -> Self {
         let null = Null::new(Geometry {
             image_bytes: IMAGE_BYTES,
             result_len: RESULT_LEN,
             batch_len_max: BATCH_LEN_MAX,
         });
-        let options = EngineOptions::default().spin(spin).slot_len(1024);
-        Self { engine: Engine::start(null, &options).expect("a few MiB and a thread"), spin }
+        let options = EngineOptions::default().spin(spin).slot_len(1024).trace_len(trace_len);
+        let engine = Engine::start(null, &options).expect("a few MiB and a thread");
+        Self { engine, spin, trace_len }
     }
 }
 
@@ -55,7 +58,8 @@ impl Service for Ours {
     type Pending = Ticket;
 
     fn name(&self) -> String {
-        format!("twinstream, spin {} us", self.spin.as_micros())
+        let traced = if self.trace_len > 0 { ", traced" } else { "" };
+        format!("twinstream, spin {} us{traced}", self.spin.as_micros())
     }
 
     fn submit(&self, image: &[u8]) -> Option<Ticket> {
@@ -146,20 +150,32 @@ fn main() {
     let alone_len = if is_test { 200 } else { 50_000 };
     for producer_len in [1, 2] {
         for spin_us in SPINS_US {
-            throughput(&Ours::new(Duration::from_micros(spin_us)), producer_len, duration);
+            throughput(&Ours::new(Duration::from_micros(spin_us), 0), producer_len, duration);
         }
         throughput(&Peer::new(Duration::ZERO), producer_len, duration);
         throughput(&Peer::new(Duration::from_micros(100)), producer_len, duration);
     }
     for spin_us in SPINS_US {
-        alone(&Ours::new(Duration::from_micros(spin_us)), alone_len);
+        alone(&Ours::new(Duration::from_micros(spin_us), 0), alone_len);
     }
     alone(&Peer::new(Duration::ZERO), alone_len);
     alone(&Peer::new(Duration::from_micros(100)), alone_len.min(5000));
+    tracing(duration);
+}
+
+/// The share of the requests a second that is left with a trace, in turns.
+fn tracing(duration: Duration) {
+    const TRACE_LEN: usize = 1 << 16;
+    let rate = |trace_len| {
+        throughput(&Ours::new(Duration::from_micros(SPINS_US[1]), trace_len), 1, duration)
+    };
+    let mut shares: Vec<f64> = (0..9).map(|_| 1.0 / rate(0) * rate(TRACE_LEN)).collect();
+    shares.sort_unstable_by(f64::total_cmp);
+    println!("{{\"bench\":\"tracing\",\"share_median\":{:.4},\"shares\":{shares:.3?}}}", shares[4]);
 }
 
 /// Requests a second, each producer with so many open at a time.
-fn throughput<S: Service>(service: &S, producer_len: usize, duration: Duration)
+fn throughput<S: Service>(service: &S, producer_len: usize, duration: Duration) -> f64
 where
     S::Pending: Send,
 {
@@ -189,16 +205,17 @@ where
         let threads: Vec<_> = (0..producer_len).map(|_| scope.spawn(produce)).collect();
         threads.into_iter().map(|thread| thread.join().expect("no panic")).sum()
     });
-    let elapsed = start.elapsed();
+    let requests_per_s = request_len as f64 / start.elapsed().as_secs_f64();
     println!(
         "{{\"bench\":\"throughput\",\"system\":\"{}\",\"producers\":{producer_len},\
          \"open\":{OPEN_LEN},\"requests\":{request_len},\"requests_per_s\":{:.0},\
          \"cpu_ns_per_request\":{:.0},\"cores\":{}}}",
         service.name(),
-        request_len as f64 / elapsed.as_secs_f64(),
+        requests_per_s,
         (cpu_ns() - cpu_start_ns) as f64 / request_len as f64,
         thread::available_parallelism().map_or(1, usize::from)
     );
+    requests_per_s
 }
 
 /// Latency of requests that are alone, from before the image is written until its result is read.

@@ -106,6 +106,7 @@ fn simulate(bencher: Bencher<'_, '_>, load_percent: u32) {
         arrival_len_max: ARRIVALS,
         duration_ns: u64::MAX,
         seed: 1,
+        trace_len: 0,
     };
     bencher.counter(ItemsCount::new(ARRIVALS)).bench_local(|| run(black_box(&setup), ()));
 }

@@ -22,8 +22,8 @@
  * - Engines and requests are handles, not addresses: one that ended, or never was, gives
  *   TWINSTREAM_STALE, a release of something released included.
  * - A panic inside is reported on stderr and becomes TWINSTREAM_PANIC: a bug of the library.
- * - From creation on, leasing, committing, waiting, polling, cancelling, releasing and the queue
- *   allocate nothing.
+ * - From creation on, leasing, committing, waiting, polling, cancelling, releasing, the queue and
+ *   timing allocate nothing.
  *
  * The library installs no signal handlers, starts no thread before an engine is created and never
  * ends the process, but for a callback that throws: none may throw, longjmp or end its thread.
@@ -120,6 +120,16 @@ enum {
     TWINSTREAM_PRIORITY_HIGH = 1
 };
 
+/* Why a batch began to compute when it did. */
+enum {
+    TWINSTREAM_REASON_FULL = 1,         /* it was as long as wanted */
+    TWINSTREAM_REASON_JUST_IN_TIME = 2, /* waiting longer would have left the device idle */
+    TWINSTREAM_REASON_IDLE = 3,         /* the device was idle and nothing worth waiting for */
+    TWINSTREAM_REASON_DEADLINE = 4,     /* a request had waited as long as it may */
+    TWINSTREAM_REASON_FLUSH = 5,        /* the engine drains */
+    TWINSTREAM_REASON_AHEAD = 6         /* there was time to spare */
+};
+
 /* How much is logged; each level includes those before it. */
 enum {
     TWINSTREAM_LOG_OFF = 0,
@@ -201,6 +211,8 @@ typedef struct twinstream_options {
     uint64_t latency_bound_ns; /* each request's deadline, if it has no earlier one; 0: none */
     uint64_t spin_ns;          /* how long threads spin before they sleep */
     uint64_t stall_timeout_ns; /* a device that ends no work for so long is lost; not 0 */
+    /* A caller whose struct ends above gets the default of what is below. */
+    uint64_t trace_len; /* latest events of twinstream_engine_trace, to 16,777,216; 0: none */
 } twinstream_options;
 
 /* How a request is handled. Set all to zero, then struct_size. */
@@ -288,6 +300,25 @@ typedef struct twinstream_stats {
     uint64_t callback_ns; /* spent in callbacks and in waking those who wait */
 } twinstream_stats;
 
+/* When a request with a result passed which stage, in nanoseconds since the engine was started; no
+ * moment is before the one above it. The caller sets struct_size. */
+typedef struct twinstream_timing {
+    uint32_t struct_size;
+    int32_t reason;               /* TWINSTREAM_REASON_: why its batch began to compute */
+    uint64_t arrival_ns;          /* it was committed */
+    uint64_t upload_started_ns;   /* until here it was queued */
+    uint64_t upload_ended_ns;     /* its image was in the device's memory, */
+    uint64_t compute_started_ns;  /* where it waited until here */
+    uint64_t compute_ended_ns;    /* its batch was computed */
+    uint64_t download_started_ns; /* the results of its batch were on their way */
+    uint64_t download_ended_ns;   /* its result was on the host */
+    uint64_t announced_ns;        /* the answer could be seen, or its callback was called */
+    uint64_t batch;               /* number of its batch, from 0, in the order of their computing */
+    uint64_t batch_len;           /* images in it */
+    uint64_t predicted_ns;        /* how long that was expected to compute */
+    uint64_t computed_ns;         /* how long it did, as the device measured it */
+} twinstream_timing;
+
 /* --- The library ------------------------------------------------------------------------------ */
 
 /* The TWINSTREAM_ABI_VERSION that the library was built with. */
@@ -370,6 +401,13 @@ twinstream_status twinstream_engines_prometheus(twinstream_engine *const *engine
                                                 char *text, size_t room_bytes,
                                                 size_t *needed_bytes);
 
+/* Writes a file with the latest events since this was last called: arrivals, decisions of the
+ * policy, uploads, batches and downloads, in Chrome's trace event format, which Perfetto reads; an
+ * earlier file of that name is replaced. Events that a call took are in no later file, even where
+ * the file could not be written (TWINSTREAM_IO). TWINSTREAM_STATE where the options' trace_len was
+ * 0. Blocks, and allocates, but holds no request up; TWINSTREAM_IN_CALLBACK from callbacks. */
+twinstream_status twinstream_engine_trace(twinstream_engine *engine, const char *path);
+
 /* --- Requests --------------------------------------------------------------------------------- */
 
 /* A slot for one image, to be written by one thread until it is committed; it holds what was there
@@ -400,6 +438,11 @@ twinstream_status twinstream_wait(twinstream_engine *engine, twinstream_request 
 /* As twinstream_wait, with TWINSTREAM_PENDING in place of waiting. */
 twinstream_status twinstream_poll(twinstream_engine *engine, twinstream_request request,
                                   const float **result);
+
+/* When a request with a result passed which stage; what twinstream_poll returns where it has none
+ * or not yet. */
+twinstream_status twinstream_request_timing(twinstream_engine *engine, twinstream_request request,
+                                            twinstream_timing *timing);
 
 /* Asks for the request to be cancelled. It is still answered, with TWINSTREAM_CANCELLED or as it
  * ended otherwise first; no effect once it is. */

@@ -56,8 +56,15 @@ for language in c c++; do
         echo "== $language, $link library"
         "$(build $language $link ffi/tests/programs/header.c ffi/tests/programs/other_unit.c)"
         "$(build $language $link ffi/tests/programs/no_allocation.c)"
+<<<<<<< HEAD
         for test in guards requests scrape stress; do
             "$(build $language $link ffi/tests/programs/$test.c)"
+=======
+        for test in guards requests scrape trace; do
+            program=$(build $language $link ffi/tests/programs/$test.c)
+            "$program"
+            check_memory "$program"
+>>>>>>> trace
         done
         classify=$(build $language $link ffi/examples/classify.c)
         epoll=$(build $language $link ffi/examples/epoll.c)

@@ -50,7 +50,8 @@ fn play(engine: &Engine, handler: &Arc<dyn Handler>, round_len: usize) {
 }
 
 fn check(backend: impl Backend + 'static, round_len: usize) {
-    let options = EngineOptions::default().slot_len(32);
+    // Traced, so that the trace is full after a few rounds.
+    let options = EngineOptions::default().slot_len(32).trace_len(100);
     let engine = Engine::start(backend, &options).unwrap();
     let handler: Arc<dyn Handler> = Arc::new(|_, answer: Answer| drop(answer));
     play(&engine, &handler, 1);

@@ -113,7 +113,7 @@ impl Caller {
     fn end_stage(&mut self, stage: Stage, elapsed_ns: Option<u64>) {
         let told = match elapsed_ns {
             Some(elapsed_ns) => self.scheduler.stage_completed(self.now_ns, stage, elapsed_ns),
-            None => self.scheduler.stage_failed(stage),
+            None => self.scheduler.stage_failed(self.now_ns, stage),
         };
         let queue = &mut self.in_flight[stage as usize];
         assert_eq!(told.is_ok(), !queue.is_empty());

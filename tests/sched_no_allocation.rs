@@ -1,7 +1,7 @@
 //! The scheduler allocates nothing after its construction.
 
 use twinstream::sched::{
-    Action, Config, Line, PolicySpec, Priority, Request, Scheduler, Stage, Stages,
+    Action, Config, Line, PolicySpec, Priority, Request, Scheduler, Stage, Stages, Trace,
 };
 
 /// Drives an overloaded scheduler through `round_len` batches and returns how many it answered.
@@ -55,6 +55,7 @@ fn nothing_is_allocated_after_construction() {
             lines: Stages { upload: line, compute: line, download: line },
         };
         let mut scheduler = Scheduler::new(&config);
+        scheduler.replace_trace(Trace::new(1000));
         let mut free: Vec<u32> = (0..256).collect();
         let mut answered_len = 0;
         let counted = allocation_counter::measure(|| {

@@ -1,10 +1,11 @@
-//! Files that the command reads and writes by itself: the repository's own, and figures as CSV.
+//! Files that the command reads and writes by itself: the repository's own, figures as CSV, traces.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use serde_json::Value;
+use twinstream::sched::{Trace, chrome_json};
 use twinstream::sim::experiment::{Figure, Table};
 
 use crate::table;
@@ -29,6 +30,15 @@ pub(crate) fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
     let part = path.with_file_name(name);
     write(&part, text)?;
     fs::rename(&part, path).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Events that a run's trace holds.
+pub(crate) const TRACE_LEN: usize = 1 << 16;
+
+/// Writes the traces of runs, each with its name, to one file.
+pub(crate) fn write_trace(path: &Path, traces: &[(String, &Trace)]) -> anyhow::Result<()> {
+    let traces: Vec<_> = traces.iter().map(|(name, trace)| (name.as_str(), *trace)).collect();
+    write(path, &chrome_json(&traces))
 }
 
 /// Every point that is drawn, one a line.

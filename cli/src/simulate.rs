@@ -1,13 +1,15 @@
 //! `twinstream simulate`: policies on a simulated device, side by side with the bounds.
 
+use std::path::PathBuf;
 use std::thread;
 
 use serde::Serialize;
-use twinstream::sched::PolicySpec;
+use twinstream::sched::{PolicySpec, Trace};
 use twinstream::sim::device::DeviceSpec;
 use twinstream::sim::summary::{self, Bounds, Summary};
 use twinstream::sim::{Setup, words};
 
+use crate::files::{TRACE_LEN, write_trace};
 use crate::outcome::progress_bar;
 use crate::table::{self, Column};
 use crate::words::{Arrivals, Policies, check_bound, help_with_arrivals};
@@ -49,6 +51,10 @@ pub(crate) struct Args {
     /// Print one JSON object a policy instead of a table.
     #[arg(long)]
     json: bool,
+    /// Write the latest 65,536 events of each policy's run to this file, for Perfetto or Chromium;
+    /// docs/TRACING.md says how to read it.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
 }
 
 fn positive(text: &str) -> Result<f64, String> {
@@ -77,6 +83,7 @@ impl Args {
         setup.duration_ns = self.duration.round() as u64;
         setup.config.latency_bound_ns = self.latency_bound.map(|bound| bound.round() as u64);
         setup.config.slot_len = self.slots as usize;
+        setup.trace_len = self.trace.as_ref().map_or(0, |_| TRACE_LEN);
         summary::misjudge(&mut setup, self.first_fit);
         setup
     }
@@ -114,6 +121,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         (bounds.join().expect("the bounds do not panic"), reports)
     });
     bar.finish_and_clear();
+    if let Some(path) = &args.trace {
+        let traces: Vec<(String, &Trace)> = policies
+            .iter()
+            .zip(&reports)
+            .map(|(policy, report)| (policy.to_string(), &report.trace))
+            .collect();
+        write_trace(path, &traces)?;
+    }
     let summaries: Vec<Summary> = policies
         .iter()
         .zip(&reports)

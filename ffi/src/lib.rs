@@ -18,3 +18,4 @@ mod requests;
 mod status;
 #[cfg(test)]
 mod tests;
+mod timing;

@@ -74,6 +74,7 @@ pub(crate) fn default_options() -> Options {
         latency_bound_ns: 0,
         spin_ns: engine.spin.as_nanos() as u64,
         stall_timeout_ns: engine.stall_timeout.as_nanos() as u64,
+        trace_len: engine.trace_len as u64,
     }
 }
 
@@ -212,6 +213,7 @@ fn engine_options(options: &Options, texts: &Texts<'_>) -> Outcome<EngineOptions
             core => Some(usize::try_from(core).map_err(|_| argument(format!("no core {core}")))?),
         })
         .stall_timeout(Duration::from_nanos(options.stall_timeout_ns))
+        .trace_len(size(options.trace_len, "trace_len")?)
         .memory_weakest(memory.ok_or_else(|| {
             argument(format!("{} is no TWINSTREAM_MEMORY_", options.memory_weakest))
         })?))

@@ -22,6 +22,7 @@ use crate::status::{Failed, Outcome, Status};
 use twinstream::engine::{
     Answer, Engine, Failure, Lease, Refused, RequestOptions, Ticket, spin_until,
 };
+use twinstream::sched::Timing;
 
 /// How an answer is announced; user data is opaque to us, so its address is all that is kept.
 #[derive(Clone, Copy)]
@@ -196,6 +197,15 @@ impl Requests {
             Held::Lease(_) | Held::Nothing => {
                 Err(Failed::new(Status::State, "the request was not committed"))
             }
+        }
+    }
+
+    /// When a request with a result passed which stage.
+    pub(crate) fn timing(&self, request: u64) -> Outcome<Timing> {
+        self.poll(request)?;
+        match &self.find(request)?.1.held {
+            Held::Answer(Ok(output)) => Ok(*output.timing()),
+            _ => Err(Failed::new(Status::Stale, "the request was released meanwhile")),
         }
     }
 

@@ -7,11 +7,13 @@ use crate::boundary::{check_may_block, in_callback, last_error, panic_boundary};
 use crate::open::Live;
 use crate::requests::Notice;
 use crate::status::{Failed, Status};
+use crate::timing::reason_value;
 use crate::{layout, registry};
 use twinstream::Result;
 use twinstream::backend::{Attachment, Backend, Completion, Fault, Geometry, Null, ResultSlot};
 use twinstream::engine::{EngineOptions, RequestOptions};
 use twinstream::ring::Slot;
+use twinstream::sched::Reason;
 
 const HEADER: &str = include_str!("../twinstream.h");
 
@@ -52,6 +54,11 @@ fn the_header_has_our_values() {
     for (name, value) in others {
         assert_eq!(in_header(name), Some(i64::from(value)), "{name}");
     }
+    for reason in Reason::ALL {
+        let name = reason.name().to_uppercase().replace('-', "_");
+        let value = i64::from(reason_value(reason));
+        assert_eq!(in_header(&format!("TWINSTREAM_REASON_{name}")), Some(value), "{name}");
+    }
     let version = format!("#define TWINSTREAM_ABI_VERSION {}u", layout::ABI_VERSION);
     assert!(HEADER.contains(&version));
 }
@@ -79,7 +86,7 @@ fn long_texts_are_cut_where_a_character_ends() {
 
 #[test]
 fn every_exported_function_stands_behind_the_panic_boundary() {
-    let calls = include_str!("calls.rs");
+    let calls = [include_str!("calls.rs"), include_str!("timing.rs")].concat();
     let functions: Vec<_> = calls.split("#[unsafe(no_mangle)]").skip(1).collect();
     let without = ["abi_version", "version", "status_name", "last_error"];
     let unguarded: Vec<_> =

@@ -141,6 +141,11 @@ fn requests_live_as_promised() {
 }
 
 #[test]
+fn requests_tell_their_times_and_engines_write_traces() {
+    check("trace", &[]);
+}
+
+#[test]
 fn requests_survive_many_threads() {
     check("stress", &[]);
 }

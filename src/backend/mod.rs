@@ -24,9 +24,11 @@ pub use simulated::SimulatedDevice;
 
 use crate::error::Result;
 use crate::ring::{Lease, Ring, Run, Slot};
+use crate::sched::Timing;
 
 /// A place on the host that a result is downloaded to: 32-bit floats in the machine's byte order.
-pub type ResultSlot = Lease<'static, ()>;
+/// The engine has its request's times travel with it.
+pub type ResultSlot = Lease<'static, Timing>;
 
 /// Sizes that a backend works with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! What a request ends with, and who takes it in place of a ticket.
 //!
-//! Invariant: an output owns the memory that its result was downloaded to. Knows nothing of
+//! Invariant: an output owns the memory that its result was downloaded to, and with it travel its
+//! request's times. Knows nothing of
 //! requests, tickets and threads.
 
 use std::fmt;
@@ -8,6 +9,7 @@ use std::ops::Deref;
 
 use super::options::Failure;
 use crate::backend::ResultSlot;
+use crate::sched::Timing;
 
 /// How a request ended.
 pub type Answer = std::result::Result<Output, Failure>;
@@ -21,6 +23,12 @@ pub struct Output {
 impl Output {
     pub(super) fn new(slot: ResultSlot) -> Self {
         Self { slot }
+    }
+
+    /// When its request passed which stage, in nanoseconds since the engine's start, and in which
+    /// batch.
+    pub fn timing(&self) -> &Timing {
+        self.slot.get().expect("stored before the request is answered")
     }
 }
 

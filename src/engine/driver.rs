@@ -26,7 +26,7 @@ use crate::backend::{Attachment, Backend, Completion, Fault, Geometry, ResultSlo
 use crate::error::{Error, Kind, Result};
 use crate::ring::{Consumer, Slot};
 use crate::sched::{self, Action, Config, Line, Outcome, Policy, Refusal, Scheduler};
-use crate::sched::{Stage, Stages};
+use crate::sched::{Stage, Stages, Timing};
 
 /// How much later than asked for a sleeping thread wakes on a common system.
 const TIMER_SLACK_NS: u64 = 100_000;
@@ -60,8 +60,6 @@ struct Entry {
     committed_ns: u64,
     /// When it is late.
     deadline_ns: u64,
-    /// When its batch began to compute; 0 before.
-    started_ns: u64,
     handler: Option<(Arc<dyn Handler>, u64)>,
 }
 
@@ -168,6 +166,7 @@ pub(super) fn serve(
     };
     let now_ns = shared.now_ns();
     driver.stats.arrivals = Arrivals::new(now_ns);
+    driver.scheduler.replace_trace(shared.traces.empty());
     driver.publish(now_ns);
     // Loggers are the program's code here as below.
     let _ = contain(|| {
@@ -213,6 +212,7 @@ impl Driver<'_> {
             };
             is_busy |= self.admit(now_ns);
             is_busy |= self.cancel(now_ns);
+            is_busy |= self.shared.traces.answer(&mut self.scheduler);
             let stop_at_ns = self.shared.stop_at_ns.load(Ordering::Acquire);
             if stop_at_ns != NEVER_NS {
                 self.drain(now_ns);
@@ -272,7 +272,7 @@ impl Driver<'_> {
             Err(fault) if fault.is_lost => return Err(fault),
             Err(fault) => {
                 let _ = contain(|| log::warn!("{stage:?} failed: {fault}"));
-                self.scheduler.stage_failed(stage)
+                self.scheduler.stage_failed(now_ns, stage)
             }
         };
         told.expect("the backend ends what it was asked for");
@@ -323,7 +323,6 @@ impl Driver<'_> {
                 .deadline_ns
                 .unwrap_or(NEVER_NS)
                 .min(now_ns.saturating_add(self.latency_bound_ns)),
-            started_ns: 0,
             handler: request.handler,
         });
     }
@@ -374,7 +373,9 @@ impl Driver<'_> {
                         Outcome::Failed => Err(Failure::Failed),
                     };
                     let tells_ns = told_ns.unwrap_or_else(|| self.shared.now_ns());
-                    self.record(slot, outcome, (now_ns, tells_ns));
+                    if outcome.is_ok() {
+                        self.record(slot, tells_ns);
+                    }
                     told_ns = Some(self.finish(tells_ns, slot, outcome));
                     continue;
                 }
@@ -396,11 +397,6 @@ impl Driver<'_> {
                 }
                 Stage::Compute => {
                     self.stats.batch_lens.record(slots.len());
-                    for &slot in slots {
-                        let entry = entry(&mut self.entries, slot);
-                        // It may have been committed since the clock was read.
-                        entry.started_ns = now_ns.max(entry.committed_ns);
-                    }
                     self.backend.compute(slots);
                 }
                 Stage::Download => {
@@ -469,24 +465,25 @@ impl Driver<'_> {
         self.images.wake();
     }
 
-    /// Counts how long a request took that completed: the device was done with it at `done_ns`, its
-    /// caller sees the answer from `tells_ns` on.
-    fn record(
-        &mut self,
-        slot: u32,
-        outcome: std::result::Result<(), Failure>,
-        (done_ns, tells_ns): (u64, u64),
-    ) {
-        if outcome.is_err() {
-            return;
-        }
+    /// Says how long a request took that completed, whose caller sees the answer from `tells_ns`
+    /// on: to the statistics, and with the answer.
+    fn record(&mut self, slot: u32, tells_ns: u64) {
         let entry = entry(&mut self.entries, slot);
+        let timing = self.scheduler.timing(slot);
+        let timing = Timing {
+            arrival_ns: entry.committed_ns,
+            // It may have been committed since the clock was read.
+            upload_started_ns: timing.upload_started_ns.max(entry.committed_ns),
+            announced_ns: tells_ns,
+            ..timing
+        };
         let stats = &mut *self.stats;
-        stats.latency.record(tells_ns - entry.committed_ns);
-        stats.waiting.record(entry.started_ns - entry.committed_ns);
-        stats.computing.record(done_ns - entry.started_ns);
-        stats.notifying.record(tells_ns - done_ns);
+        stats.latency.record(timing.latency_ns());
+        stats.waiting.record(timing.compute_started_ns - timing.arrival_ns);
+        stats.computing.record(timing.download_ended_ns - timing.compute_started_ns);
+        stats.notifying.record(timing.announcing_ns());
         stats.late += u64::from(tells_ns > entry.deadline_ns);
+        entry.result.as_mut().expect("it was downloaded").set(timing);
     }
 
     /// Ends a request, once, and tells its caller from `tells_ns` on; returns when that was over.
@@ -535,6 +532,7 @@ impl Driver<'_> {
             End::Stalled => self.lost(self.watchdog.fault()),
         };
         self.images.close();
+        self.shared.traces.end(&mut self.scheduler);
         let now_ns = self.shared.now_ns();
         for slot in 0..self.entries.len() {
             if self.entries[slot].is_some() {

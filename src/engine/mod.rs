@@ -20,6 +20,7 @@ mod stall;
 mod stats;
 mod sync;
 mod ticket;
+mod trace;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU64};
@@ -39,10 +40,11 @@ pub use ticket::{Ticket, spin_until};
 use crate::backend::{Backend, Fault, Geometry};
 use crate::error::{Error, Kind, Result};
 use crate::ring::{self, Ring, RingOptions};
-use crate::sched::Policy;
+use crate::sched::{Policy, Trace};
 use cell::Cell;
-use options::SLOT_LEN_MAX;
+use options::{SLOT_LEN_MAX, TRACE_LEN_MAX};
 use shared::{NEVER_NS, Receivers, Shared, Status};
+use trace::Traces;
 
 /// A running engine. All calls may be made from any thread; to share it, wrap it in an `Arc`.
 ///
@@ -176,6 +178,20 @@ impl Engine {
         self.shared.stats()
     }
 
+    /// Takes the trace: the latest [`EngineOptions::trace_len`] events since it was last taken, on
+    /// the clock of [`Output::timing`]. None where nothing is recorded, from a [`Handler`], and in
+    /// a process that was forked off.
+    ///
+    /// Makes an empty trace of that length and waits until the scheduling thread has taken it,
+    /// between two things that it does; no request waits for that. Once the engine has ended it
+    /// gives what is left.
+    pub fn take_trace(&self) -> Option<Trace> {
+        if self.shared.is_forked() || self.is_own_thread() {
+            return None;
+        }
+        self.shared.traces.take(|| self.shared.wake())
+    }
+
     /// Why requests are refused for good; none while they are accepted.
     pub fn refusal(&self) -> Option<Refused> {
         self.shared.refusal()
@@ -246,6 +262,10 @@ fn check(options: &EngineOptions, geometry: Geometry) -> Result<()> {
         let message = "stall_timeout is 0: it would give up every device at once";
         return Err(Error::new(Kind::Argument, message));
     }
+    if options.trace_len > TRACE_LEN_MAX {
+        let message = format!("trace_len is {}: must be up to {TRACE_LEN_MAX}", options.trace_len);
+        return Err(Error::new(Kind::Argument, message));
+    }
     if options.batch_len_max == 0 || geometry.batch_len_max == 0 {
         return Err(Error::new(Kind::Argument, "the longest batch must hold at least one image"));
     }
@@ -275,6 +295,7 @@ fn build(options: &EngineOptions, geometry: Geometry) -> Result<(Arc<Shared>, Re
         status: AtomicU8::new(Status::Running as u8),
         fault: OnceLock::new(),
         stats: Mutex::new(Stats::default()),
+        traces: Traces::new(options.trace_len),
         refusal_counts: [const { AtomicU64::new(0) }; Refused::LEN],
         ended: Mutex::new(false),
         ended_signal: Condvar::new(),

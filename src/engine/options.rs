@@ -11,6 +11,9 @@ use crate::setters::setters;
 /// Slots at most: their results, twice as many, fit the largest ring.
 pub(super) const SLOT_LEN_MAX: usize = 32_768;
 
+/// Events of a trace at most, 64 bytes each.
+pub(super) const TRACE_LEN_MAX: usize = 1 << 24;
+
 /// How an [`Engine`](super::Engine) runs.
 ///
 /// ```
@@ -49,6 +52,9 @@ pub struct EngineOptions {
     pub memory_weakest: Memory,
     /// What the stages cost at first; none: measured as the engine starts, by 36 images at most.
     pub costs: Option<Stages<Line>>,
+    /// How many of the latest events [`Engine::take_trace`](super::Engine::take_trace) gives, up to
+    /// 16,777,216 of 64 bytes each; 0: nothing is recorded.
+    pub trace_len: usize,
 }
 
 setters!(EngineOptions {
@@ -61,6 +67,7 @@ setters!(EngineOptions {
     stall_timeout: Duration,
     memory_weakest: Memory,
     costs: Option<Stages<Line>>,
+    trace_len: usize,
 });
 
 impl Default for EngineOptions {
@@ -77,6 +84,7 @@ impl Default for EngineOptions {
             stall_timeout: Duration::from_secs(30),
             memory_weakest: Memory::Plain,
             costs: None,
+            trace_len: 0,
         }
     }
 }

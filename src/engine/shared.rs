@@ -12,9 +12,10 @@ use super::answer::{Answer, Handler, Output};
 use super::cell::Cell;
 use super::options::{Failure, Refused};
 use super::stats::{Refusals, Stats};
+use super::trace::Traces;
 use crate::backend::{Fault, ResultSlot};
 use crate::ring::{self, Consumer, Ring};
-use crate::sched::Priority;
+use crate::sched::{Priority, Timing};
 
 /// No stop was asked for.
 pub(super) const NEVER_NS: u64 = u64::MAX;
@@ -61,7 +62,7 @@ pub(super) enum Status {
 
 pub(super) struct Shared {
     pub(super) images: Ring<Request>,
-    pub(super) results: Ring<()>,
+    pub(super) results: Ring<Timing>,
     /// By result slot.
     pub(super) cells: Box<[Cell<Answered>]>,
     /// Cells that the scheduling thread should look at; has room for each of them.
@@ -78,6 +79,7 @@ pub(super) struct Shared {
     pub(super) status: AtomicU8,
     pub(super) fault: OnceLock<Fault>,
     pub(super) stats: Mutex<Stats>,
+    pub(super) traces: Traces,
     /// How often new requests were refused, by [`Refused`].
     pub(super) refusal_counts: [AtomicU64; Refused::LEN],
     /// Whether every request was answered and none will be accepted.

@@ -70,6 +70,21 @@ impl<'ring, T> Lease<'ring, T> {
         Lease { ring: Handle::Owned(Arc::clone(self.ring.shared())), slot: self.slot, held: true }
     }
 
+    /// Stores what is to travel with the slot, in place of what travelled with it last.
+    pub fn set(&mut self, request: T) {
+        // SAFETY: this lease owns the slot, and is borrowed exclusively.
+        unsafe { self.ring.shared().set_request(self.slot, request) };
+    }
+
+    /// What was last stored for the slot, here or by an earlier lease, if anything.
+    pub fn get(&self) -> Option<&T>
+    where
+        T: Sync,
+    {
+        // SAFETY: this lease owns the slot, and storing takes `&mut self`.
+        unsafe { self.ring.shared().stored_request(self.slot) }
+    }
+
     /// Hands the slot to the consumer together with the request that its image belongs to. Never
     /// blocks; all that was written before is visible to the consumer.
     ///

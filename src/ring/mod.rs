@@ -79,7 +79,7 @@ pub struct Full;
 /// A handle of a ring: leases slots, reads taken ones and releases them, from any thread.
 ///
 /// `T` is the request that travels with a slot's image. A ring of results uses leases alone: the
-/// device writes into one, its reader drops it.
+/// device writes into one, [`Lease::set`] says more about it, its reader drops it.
 pub struct Ring<T> {
     shared: Arc<Shared<T>>,
 }

@@ -143,6 +143,24 @@ impl<T> Shared<T> {
         Ok(consumer_sleeps != 0)
     }
 
+    /// Stores a slot's request.
+    ///
+    /// # Safety
+    /// The caller leased `slot`, and nobody borrows its request.
+    pub(super) unsafe fn set_request(&self, slot: u32, request: T) {
+        // SAFETY: the slot's owner alone reaches its request.
+        unsafe { *self.requests[slot as usize].0.get() = Some(request) };
+    }
+
+    /// A slot's request, as it was last stored and not taken.
+    ///
+    /// # Safety
+    /// The caller leased `slot`, and stores no request as long as this one is borrowed.
+    pub(super) unsafe fn stored_request(&self, slot: u32) -> Option<&T> {
+        // SAFETY: the slot's owner alone reaches its request.
+        unsafe { (*self.requests[slot as usize].0.get()).as_ref() }
+    }
+
     /// Takes adjacent committed slots; none where the length is 0.
     ///
     /// # Safety

@@ -39,6 +39,8 @@ mod queue;
 mod rate;
 mod recent;
 mod scheduler;
+mod timing;
+mod trace;
 
 pub use api::{Action, Config, NotInFlight, Outcome, Refusal, Request};
 pub use cost::CostModel;
@@ -50,3 +52,5 @@ pub use policy::{
 pub use queue::Priority;
 pub use rate::ArrivalRate;
 pub use scheduler::Scheduler;
+pub use timing::Timing;
+pub use trace::{Seen, Trace, TraceEvent, TraceKind, chrome_json};

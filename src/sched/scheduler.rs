@@ -16,6 +16,8 @@ use super::line::{Stage, Stages};
 use super::policy::{FinishedBatch, Policy, Reason};
 use super::queue::{Priority, Queue};
 use super::rate::ArrivalRate;
+use super::timing::Timing;
+use super::trace::{Trace, TraceKind};
 
 /// As a batch's number counts.
 const DEPTH: u64 = Scheduler::DEPTH as u64;
@@ -42,6 +44,24 @@ struct Slot {
     priority: Priority,
     state: State,
     is_cancelled: bool,
+    upload_started_ns: u64,
+    upload_ended_ns: u64,
+    /// Number of its batch, once that computes.
+    batch: u64,
+}
+
+impl Slot {
+    const FREE: Self = Self {
+        arrival_ns: 0,
+        deadline_ns: NEVER_NS,
+        key_ns: 0,
+        priority: Priority::Normal,
+        state: State::Free,
+        is_cancelled: false,
+        upload_started_ns: 0,
+        upload_ended_ns: 0,
+        batch: 0,
+    };
 }
 
 /// Requests that pass a stage together.
@@ -91,12 +111,18 @@ pub struct Scheduler {
     resident_since_ns: u64,
     chunk: Work,
     is_uploading: bool,
+    /// Uploads started so far.
+    uploads: u64,
     /// Batches by number, a ring: number n lies at n modulo its length.
     batches: [Work; Scheduler::DEPTH],
+    /// What is known of their times, likewise.
+    timings: [Timing; Scheduler::DEPTH],
     started: u64,
     computed: u64,
     download_asked: u64,
     downloaded: u64,
+    /// End of the latest download.
+    download_free_ns: u64,
     /// Outcomes that have not been polled.
     ended: VecDeque<(u32, Outcome)>,
     /// Requests alive that have a deadline.
@@ -105,6 +131,7 @@ pub struct Scheduler {
     hold_until_ns: Option<u64>,
     is_draining: bool,
     decisions: Stages<[u64; Reason::ALL.len()]>,
+    trace: Trace,
 }
 
 impl Scheduler {
@@ -127,14 +154,6 @@ impl Scheduler {
     /// If there is no slot or the longest batch is empty.
     pub fn with_policy(config: &Config, policy: Box<dyn Policy>) -> Self {
         assert!(config.slot_len > 0 && config.batch_len_max > 0, "limits are at least one");
-        let free = Slot {
-            arrival_ns: 0,
-            deadline_ns: NEVER_NS,
-            key_ns: 0,
-            priority: Priority::Normal,
-            state: State::Free,
-            is_cancelled: false,
-        };
         let work_len = config.batch_len_max.min(config.slot_len);
         Self {
             batch_len_max: config.batch_len_max,
@@ -142,24 +161,34 @@ impl Scheduler {
             policy,
             cost: CostModel::new(config.lines),
             rate: ArrivalRate::new(config.lines.compute.at_ns(1)),
-            slots: vec![free; config.slot_len],
+            slots: vec![Slot::FREE; config.slot_len],
             waiting: Queue::with_capacity(config.slot_len),
             resident: Queue::with_capacity(config.slot_len),
             resident_since_ns: 0,
             chunk: Work::with_capacity(work_len),
             is_uploading: false,
+            uploads: 0,
             batches: std::array::from_fn(|_| Work::with_capacity(work_len)),
+            timings: [Timing::of_batch(0, 0, Reason::Idle, 0); Self::DEPTH],
             started: 0,
             computed: 0,
             download_asked: 0,
             downloaded: 0,
+            download_free_ns: 0,
             ended: VecDeque::with_capacity(config.slot_len),
             deadline_len: 0,
             latest_arrival_ns: 0,
             hold_until_ns: None,
             is_draining: false,
             decisions: Stages::default(),
+            trace: Trace::default(),
         }
+    }
+
+    /// Records what happens into `trace` from now on, and hands over what it recorded into so far:
+    /// at first a [`Trace`] of no events.
+    pub fn replace_trace(&mut self, trace: Trace) -> Trace {
+        std::mem::replace(&mut self.trace, trace)
     }
 
     /// Takes a request that arrives now.
@@ -192,10 +221,12 @@ impl Scheduler {
             key_ns,
             priority: request.priority,
             state: State::Waiting,
-            is_cancelled: false,
+            ..Slot::FREE
         };
         self.latest_arrival_ns = now_ns;
         self.waiting.push(request.priority, key_ns, request.slot);
+        let waiting_len = self.waiting.len() as u32;
+        self.trace.record(now_ns, TraceKind::Arrived { slot: request.slot, waiting_len });
         Ok(())
     }
 
@@ -213,10 +244,17 @@ impl Scheduler {
             return Err(NotInFlight(stage));
         }
         self.cost.observe(stage, self.oldest(stage).slots.len(), elapsed_ns);
+        self.trace_end(now_ns, stage, Some(elapsed_ns));
         match stage {
-            Stage::Upload => self.upload_completed(),
-            Stage::Compute => self.computed += 1,
+            Stage::Upload => self.upload_completed(now_ns),
+            Stage::Compute => {
+                let timing = &mut self.timings[(self.computed % DEPTH) as usize];
+                timing.compute_ended_ns = now_ns;
+                timing.computed_ns = elapsed_ns;
+                self.computed += 1;
+            }
             Stage::Download => {
+                self.download_ended(now_ns);
                 self.feed_back(now_ns);
                 self.end_batch(Outcome::Completed);
             }
@@ -228,10 +266,11 @@ impl Scheduler {
     ///
     /// # Errors
     /// If the stage has nothing in flight.
-    pub fn stage_failed(&mut self, stage: Stage) -> Result<(), NotInFlight> {
+    pub fn stage_failed(&mut self, now_ns: u64, stage: Stage) -> Result<(), NotInFlight> {
         if !self.is_in_flight(stage) {
             return Err(NotInFlight(stage));
         }
+        self.trace_end(now_ns, stage, None);
         match stage {
             Stage::Upload => {
                 self.is_uploading = false;
@@ -248,7 +287,10 @@ impl Scheduler {
                 self.batches[batch as usize].slots.clear();
                 self.computed += 1;
             }
-            Stage::Download => self.end_batch(Outcome::Failed),
+            Stage::Download => {
+                self.download_ended(now_ns);
+                self.end_batch(Outcome::Failed);
+            }
         }
         Ok(())
     }
@@ -317,6 +359,24 @@ impl Scheduler {
         }
     }
 
+    /// When the request in `slot` passed which stage, of one that completed: from its
+    /// [`Action::Finish`] until the next action is asked for. Its arrival is when it was submitted,
+    /// and it is announced as its download ends: whoever knows better says so.
+    ///
+    /// # Panics
+    /// If there is no such slot.
+    pub fn timing(&self, slot: u32) -> Timing {
+        let request = &self.slots[slot as usize];
+        let batch = self.timings[(request.batch % DEPTH) as usize];
+        Timing {
+            arrival_ns: request.arrival_ns,
+            upload_started_ns: request.upload_started_ns,
+            upload_ended_ns: request.upload_ended_ns,
+            announced_ns: batch.download_ended_ns,
+            ..batch
+        }
+    }
+
     /// What the stages are expected to cost.
     pub fn cost(&self) -> &CostModel {
         &self.cost
@@ -357,7 +417,24 @@ impl Scheduler {
         }
     }
 
-    fn upload_completed(&mut self) {
+    /// A download begins when it is asked for, or at the end of the one before.
+    fn download_ended(&mut self, now_ns: u64) {
+        let timing = &mut self.timings[(self.downloaded % DEPTH) as usize];
+        timing.download_started_ns = timing.download_started_ns.max(self.download_free_ns);
+        timing.download_ended_ns = now_ns;
+        self.download_free_ns = now_ns;
+    }
+
+    fn trace_end(&mut self, now_ns: u64, stage: Stage, elapsed_ns: Option<u64>) {
+        let number = match stage {
+            Stage::Upload => self.uploads - 1,
+            Stage::Compute => self.computed,
+            Stage::Download => self.downloaded,
+        };
+        self.trace.record(now_ns, TraceKind::Ended { stage, number, elapsed_ns });
+    }
+
+    fn upload_completed(&mut self, now_ns: u64) {
         self.is_uploading = false;
         if self.resident.len() == 0 {
             self.resident_since_ns = self.chunk.started_ns;
@@ -369,6 +446,8 @@ impl Scheduler {
                 self.end(slot, Outcome::Cancelled);
             } else {
                 request.state = State::Resident;
+                request.upload_started_ns = self.chunk.started_ns;
+                request.upload_ended_ns = now_ns;
                 self.resident.push(request.priority, request.key_ns, slot);
             }
         }

@@ -3,12 +3,12 @@
 //! It keeps its own books from the events alone, shares no code with the scheduler, and remembers
 //! the first rule that was broken: each request ends exactly once and as its life allows, engines
 //! do one thing at a time, limits hold, requests of a priority go by deadline and arrival, no
-//! priority starves.
+//! priority starves, and what a request is told of its times is true.
 
 use std::collections::BTreeSet;
 
 use super::event::{Event, Observer};
-use crate::sched::{Config, Outcome, Priority, Scheduler, Stage};
+use crate::sched::{Config, Outcome, Priority, Reason, Scheduler, Stage, Timing};
 
 /// Without a deadline a request is ordered as if it had one so long after its arrival.
 const PATIENCE_NS: u64 = 1_000_000_000;
@@ -37,6 +37,10 @@ struct Life {
     is_cancelled: bool,
     /// Others took its place at this moment, which only its expiry at the same moment excuses.
     overtaken_ns: Option<u64>,
+    /// Start and end of its stages, as far as they were asked for.
+    spans_ns: [(u64, u64); 3],
+    /// Number and images of its batch, and why that was computed, once it was asked for.
+    batch: (u64, usize, Reason),
 }
 
 /// Requests of each priority in one place, and how many of others went since one of them did.
@@ -66,6 +70,8 @@ pub struct Checker {
     resident: Place,
     in_flight: [Vec<Vec<u32>>; 3],
     engine_free_ns: [u64; 3],
+    /// Batches that were asked to be computed.
+    batch_count: u64,
     overtaken: Vec<u32>,
     submitted_len: u64,
     finished_len: u64,
@@ -83,6 +89,8 @@ impl Checker {
             deadline_ns: None,
             is_cancelled: false,
             overtaken_ns: None,
+            spans_ns: [(0, 0); 3],
+            batch: (0, 0, Reason::Idle),
         };
         Self {
             slot_len: config.slot_len,
@@ -92,6 +100,7 @@ impl Checker {
             resident: Place::default(),
             in_flight: Default::default(),
             engine_free_ns: [0; 3],
+            batch_count: 0,
             overtaken: Vec::new(),
             submitted_len: 0,
             finished_len: 0,
@@ -134,12 +143,13 @@ impl Checker {
             deadline_ns,
             is_cancelled: false,
             overtaken_ns: None,
+            ..self.lives[slot as usize]
         };
         self.hosted.waiting[priority as usize].insert((key_ns, slot));
         self.submitted_len += 1;
     }
 
-    fn asked(&mut self, stage: Stage, slots: &[u32], span_ns: (u64, u64)) {
+    fn asked(&mut self, stage: Stage, slots: &[u32], reason: Reason, span_ns: (u64, u64)) {
         let (len, len_max) = (slots.len(), self.batch_len_max);
         self.require((1..=len_max).contains(&len), || format!("{stage:?} of {len} images"));
         let free_ns = self.engine_free_ns[stage as usize];
@@ -159,11 +169,18 @@ impl Checker {
                 return;
             };
             let phase = std::mem::replace(&mut life.phase, during);
+            life.spans_ns[stage as usize] = span_ns;
+            if stage == Stage::Compute {
+                life.batch = (self.batch_count, len, reason);
+            }
             self.require(phase == before, || format!("{stage:?} of slot {slot} while {phase:?}"));
         }
         match stage {
             Stage::Upload => self.left(slots, |checker| &mut checker.hosted),
-            Stage::Compute => self.left(slots, |checker| &mut checker.resident),
+            Stage::Compute => {
+                self.batch_count += 1;
+                self.left(slots, |checker| &mut checker.resident);
+            }
             Stage::Download => {}
         }
         self.in_flight[stage as usize].push(slots.to_vec());
@@ -280,6 +297,42 @@ impl Checker {
     }
 }
 
+impl Checker {
+    /// What a request that completes now is told of its times.
+    fn timed(&mut self, slot: u32, arrival_ns: u64, told: &Timing) {
+        let Some(Life { spans_ns, batch, .. }) = self.lives.get(slot as usize).copied() else {
+            return;
+        };
+        let told_spans_ns = [
+            (told.upload_started_ns, told.upload_ended_ns),
+            (told.compute_started_ns, told.compute_ended_ns),
+            (told.download_started_ns, told.download_ended_ns),
+        ];
+        let told_batch = (told.batch, told.batch_len, told.reason);
+        let ends_ns = (arrival_ns, self.now_ns);
+        let (computed_ns, compute_ns) = (told.computed_ns, spans_ns[1].1 - spans_ns[1].0);
+        let is_true = told_spans_ns == spans_ns
+            && told_batch == batch
+            && (told.arrival_ns, told.announced_ns) == ends_ns
+            && computed_ns == compute_ns;
+        self.require(is_true, || {
+            format!("slot {slot}, stages {spans_ns:?}, batch {batch:?}, was told {told:?}")
+        });
+        let parts_ns = [
+            told.queued_ns(),
+            told.uploading_ns(),
+            told.waiting_ns(),
+            told.computing_ns(),
+            told.downloading_ns(),
+            told.announcing_ns(),
+        ];
+        let sum_ns: u64 = parts_ns.iter().sum();
+        self.require(sum_ns == ends_ns.1 - ends_ns.0 && sum_ns == told.latency_ns(), || {
+            format!("slot {slot}: the parts of {told:?} do not add up")
+        });
+    }
+}
+
 impl Observer for Checker {
     fn event(&mut self, now_ns: u64, event: &Event<'_>) {
         let last_ns = self.now_ns;
@@ -293,10 +346,19 @@ impl Observer for Checker {
                 self.submitted(slot, priority, deadline_ns);
             }
             Event::Refused { .. } => {}
-            Event::Asked { stage, slots, span_ns, .. } => self.asked(stage, slots, span_ns),
+            Event::Asked { stage, slots, reason, span_ns } => {
+                self.asked(stage, slots, reason, span_ns);
+            }
             Event::Ended { stage, is_failed } => self.ended(stage, is_failed),
             Event::Cancelled { slot } => self.cancelled(slot),
-            Event::Finished { slot, outcome, .. } => self.finished(slot, outcome),
+            Event::Finished { slot, outcome, arrival_ns, timing } => {
+                self.finished(slot, outcome);
+                let is_timed = timing.is_some() == (outcome == Outcome::Completed);
+                self.require(is_timed, || format!("slot {slot}, {outcome:?}: {timing:?}"));
+                if let Some(timing) = timing {
+                    self.timed(slot, arrival_ns, &timing);
+                }
+            }
         }
     }
 }

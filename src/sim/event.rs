@@ -1,6 +1,6 @@
 //! What happens in a simulated world, for those that watch it: checkers, charts, tests.
 
-use crate::sched::{Outcome, Priority, Reason, Refusal, Stage};
+use crate::sched::{Outcome, Priority, Reason, Refusal, Stage, Timing};
 
 /// Something that happened; its moment comes beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +50,8 @@ pub enum Event<'a> {
         outcome: Outcome,
         /// When it was due to arrive, in nanoseconds of virtual time.
         arrival_ns: u64,
+        /// When it passed which stage; none if it did not complete.
+        timing: Option<Timing>,
     },
 }
 

@@ -1,6 +1,6 @@
 //! What a simulated run came to: counts, exact latencies, batch lengths, the hash of all events.
 
-use crate::sched::{Reason, Stage};
+use crate::sched::{Reason, Stage, Trace};
 
 /// Exact latencies of the requests that completed.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -70,6 +70,8 @@ pub struct Report {
     pub end_ns: u64,
     /// Hash over every event and its moment: equal runs have equal hashes.
     pub event_hash: u64,
+    /// The scheduler's latest events.
+    pub trace: Trace,
     pub(super) decisions: [[u64; Reason::ALL.len()]; 3],
 }
 

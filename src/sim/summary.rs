@@ -45,6 +45,7 @@ pub fn setup(
         arrival_len_max: u64::MAX,
         duration_ns: u64::MAX,
         seed,
+        trace_len: 0,
     }
 }
 

@@ -11,8 +11,8 @@ use super::device::{Device, DeviceSpec};
 use super::event::{Event, Observer};
 use super::random::{Random, Stream};
 use super::report::{Latencies, Report};
-use crate::sched::Stages;
 use crate::sched::{Action, Config, Outcome, Policy, Priority, Reason, Request, Scheduler, Stage};
+use crate::sched::{Stages, Timing, Trace};
 
 const NEVER_NS: u64 = u64::MAX;
 /// Shortest time after which a client sends again what was refused.
@@ -36,6 +36,8 @@ pub struct Setup {
     pub duration_ns: u64,
     /// Seed of arrivals, device noise and mix.
     pub seed: u64,
+    /// How many of the latest events the report's trace holds.
+    pub trace_len: usize,
 }
 
 /// Shares of requests and stages, 0 to 1, that are out of the ordinary; none by default.
@@ -153,6 +155,8 @@ struct World<'a, O> {
 impl<'a, O: Observer> World<'a, O> {
     fn new(setup: &'a Setup, policy: Box<dyn Policy>, observer: O) -> Self {
         let slot_len = setup.config.slot_len;
+        let mut scheduler = Scheduler::with_policy(&setup.config, policy);
+        scheduler.replace_trace(Trace::new(setup.trace_len));
         let source = match &setup.workload {
             Workload::Open(open) => {
                 let mut arrivals = open.arrivals(setup.seed);
@@ -166,7 +170,7 @@ impl<'a, O: Observer> World<'a, O> {
         };
         Self {
             setup,
-            scheduler: Scheduler::with_policy(&setup.config, policy),
+            scheduler,
             device: Device::new(&setup.device, setup.seed),
             observer,
             source,
@@ -294,7 +298,7 @@ impl<'a, O: Observer> World<'a, O> {
     fn end_stage(&mut self, stage: Stage) {
         let job = self.engines.of_mut(stage).jobs.pop_front().expect("an engine that ends works");
         let told = if job.is_failing {
-            self.scheduler.stage_failed(stage)
+            self.scheduler.stage_failed(self.now_ns, stage)
         } else {
             self.scheduler.stage_completed(self.now_ns, stage, job.elapsed_ns)
         };
@@ -360,8 +364,12 @@ impl<'a, O: Observer> World<'a, O> {
         }
         self.report.end_ns = self.now_ns;
         self.source.answered(self.now_ns, false);
+        let timing = (outcome == Outcome::Completed).then(|| {
+            // It is announced at once, and counts from the moment due.
+            Timing { arrival_ns, ..self.scheduler.timing(slot) }
+        });
         self.tell(
-            Event::Finished { slot, outcome, arrival_ns },
+            Event::Finished { slot, outcome, arrival_ns, timing },
             u64::from(slot) << 8 | outcome as u64,
         );
     }
@@ -371,8 +379,9 @@ impl<'a, O: Observer> World<'a, O> {
         self.observer.event(self.now_ns, &event);
     }
 
-    fn into_report(self) -> Report {
+    fn into_report(mut self) -> Report {
         let mut report = self.report;
+        report.trace = self.scheduler.replace_trace(Trace::default());
         report.latencies = Latencies::new(self.latencies_ns);
         for stage in STAGES {
             for reason in Reason::ALL {

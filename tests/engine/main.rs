@@ -10,3 +10,6 @@ mod panics;
 mod policy;
 mod requests;
 mod soak;
+mod timing;
+#[path = "../common/trace_format.rs"]
+mod trace_format;

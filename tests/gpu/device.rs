@@ -9,7 +9,7 @@ use twinstream::backend::cuda::{CudaDevice, CudaOptions, DeviceId, devices};
 use twinstream::backend::{Attachment, Backend, Completion, ResultSlot};
 use twinstream::model::{Answer, Model};
 use twinstream::ring::{Consumer, Memory, Ring, RingOptions, Slot};
-use twinstream::sched::Scheduler;
+use twinstream::sched::{Scheduler, Timing};
 
 use super::common::{self, cifar_model, f32_tensor, u8_tensor};
 
@@ -58,7 +58,7 @@ pub fn open_answering(index: u32, answer: Answer) -> CudaDevice {
 pub struct Bench {
     device: CudaDevice,
     images: Ring<()>,
-    results: Ring<()>,
+    results: Ring<Timing>,
     consumer: Consumer<()>,
 }
 
@@ -67,14 +67,12 @@ impl Bench {
         let geometry = device.geometry();
         let mut rings = None;
         device.with_host_memory(&mut || {
-            let ring = |slot_len, slot_bytes| {
+            let ring = |slot_bytes| {
                 let options = RingOptions::new(slot_len, slot_bytes);
                 Ring::new(&options.memory_weakest(Memory::Cuda)).unwrap()
             };
-            rings = Some((
-                ring(slot_len, geometry.image_bytes),
-                ring(slot_len, geometry.result_len * size_of::<f32>()),
-            ));
+            let images = ring(geometry.image_bytes);
+            rings = Some((images, ring(geometry.result_len * size_of::<f32>())));
         });
         let ((images, consumer), (results, _)) = rings.unwrap();
         let mut device = device;

@@ -36,6 +36,7 @@ fn setup(device: &str, workload: &str, policy: PolicySpec) -> Setup {
         arrival_len_max: ARRIVALS,
         duration_ns: u64::MAX,
         seed: 1,
+        trace_len: 0,
     }
 }
 

@@ -42,7 +42,7 @@ impl Draw {
     }
 }
 
-fn seed() -> u64 {
+pub fn seed() -> u64 {
     let seed = match std::env::var("TWINSTREAM_SEED") {
         Ok(words) => words.parse().expect("TWINSTREAM_SEED is a whole number"),
         Err(_) => SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64,
@@ -83,7 +83,7 @@ fn workload(draw: &mut Draw, capacity_hz: f64) -> Workload {
     words.parse().unwrap()
 }
 
-fn world(seed: u64) -> Setup {
+pub fn world(seed: u64) -> Setup {
     let mut draw = Draw(SplitMix64::seed_from_u64(seed));
     let lines = Stages {
         upload: draw.line(12_000.0, 6_000.0),
@@ -131,6 +131,7 @@ fn world(seed: u64) -> Setup {
         arrival_len_max: 3_000,
         duration_ns: 60_000_000_000,
         seed,
+        trace_len: 0,
     }
 }
 
@@ -205,9 +206,10 @@ enum Bug {
     DoubleBooking,
     Overtaking,
     TimeRunsBack,
+    WrongTiming,
 }
 
-const BUGS: [Bug; 9] = [
+const BUGS: [Bug; 10] = [
     Bug::LoseOutcome,
     Bug::RepeatOutcome,
     Bug::WrongOutcome,
@@ -217,6 +219,7 @@ const BUGS: [Bug; 9] = [
     Bug::DoubleBooking,
     Bug::Overtaking,
     Bug::TimeRunsBack,
+    Bug::WrongTiming,
 ];
 
 struct Planted {
@@ -264,6 +267,9 @@ impl Observer for Planted {
                 *deadline_ns = Some(now_ns + 1);
             }
             (Bug::TimeRunsBack, Event::Finished { .. }) if self.strikes() => now_ns /= 2,
+            (Bug::WrongTiming, Event::Finished { timing: Some(timing), .. }) if self.strikes() => {
+                timing.upload_ended_ns += 1;
+            }
             _ => {}
         }
         if let (Event::Asked { slots, .. }, false) = (&mut event, changed.is_empty()) {
@@ -276,7 +282,7 @@ impl Observer for Planted {
 }
 
 /// A busy world without surprises: only a planted bug can break a rule.
-fn sound_world(seed: u64) -> Setup {
+pub fn sound_world(seed: u64) -> Setup {
     let mut setup = world(seed);
     setup.config.slot_len = 4096;
     setup.config.batch_len_max = 16;

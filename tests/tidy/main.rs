@@ -41,7 +41,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
 const PARTS: &[(&str, &[&str])] = &[
     ("src/backend/cpu", &["error", "lower", "model", "ring", "setters"]),
     ("src/backend/cuda", &["error", "lower", "model", "ring", "setters"]),
-    ("src/backend/mod.rs", &["error", "ring"]),
+    ("src/backend/mod.rs", &["error", "ring", "sched"]),
     ("src/backend/null.rs", &["error", "ring"]),
     ("src/backend/open.rs", &["error", "model", "setters", "sim", "words"]),
     ("src/backend/simulated.rs", &["clock", "error", "ring", "sched", "sim"]),
@@ -76,6 +76,7 @@ const UNSAFE_FILES: &[&str] = &[
     "ffi/src/logging.rs",
     "ffi/src/requests.rs",
     "ffi/src/tests.rs",
+    "ffi/src/timing.rs",
     "src/backend/cpu/conv.rs",
     "src/backend/cpu/kernel.rs",
     "src/backend/cpu/mod.rs",

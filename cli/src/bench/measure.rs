@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use twinstream::engine::{EngineOptions, Stats};
-use twinstream::sched::{Outcome, PolicySpec, Reason};
+use twinstream::sched::{Outcome, PolicySpec, Reason, Trace};
 use twinstream::sim::arrivals::Workload;
 use twinstream::sim::summary::{self, Bounds};
 use twinstream::sim::{Event, Latencies, Observer, Setup};
@@ -27,6 +27,8 @@ pub(super) struct Bench {
     pub(super) batch_len_max: usize,
     pub(super) slot_len: usize,
     pub(super) seed: u64,
+    /// Events that a run's trace holds; 0: there is none.
+    pub(super) trace_len: usize,
 }
 
 /// A run in figures; serialised, one JSON object. Fields that `simulate` prints too mean the same.
@@ -83,6 +85,14 @@ pub(super) struct Measured {
     pub(super) summary: Summary,
     pub(super) latencies: Latencies,
     pub(super) is_cut: bool,
+    trace: Trace,
+}
+
+impl Measured {
+    /// Its trace, and what it was a run of.
+    pub(super) fn named_trace(&self) -> (String, &Trace) {
+        (format!("{}, {}", self.summary.policy, self.summary.arrivals), &self.trace)
+    }
 }
 
 impl Bench {
@@ -144,7 +154,8 @@ impl Bench {
             .policy(policy)
             .slot_len(self.slot_len)
             .batch_len_max(self.batch_len_max)
-            .latency_bound(self.latency_bound_ns.map(Duration::from_nanos));
+            .latency_bound(self.latency_bound_ns.map(Duration::from_nanos))
+            .trace_len(self.trace_len);
         let (engine, _) = self.opened.start(&options, self.seed)?;
         let load = Load {
             workload: &arrivals.workload,
@@ -155,11 +166,18 @@ impl Bench {
         };
         let title = format!("{policy}, {}", arrivals.words);
         let played = live_line::show(&engine, &title, self.duration_ns, || play(&engine, &load))?;
+        let trace = engine.take_trace().unwrap_or_default();
         drop(engine);
-        Ok(self.figures(policy, arrivals, &played))
+        let (summary, latencies) = self.figures(policy, arrivals, &played);
+        Ok(Measured { summary, latencies, is_cut: played.is_cut, trace })
     }
 
-    fn figures(&self, policy: PolicySpec, arrivals: &Arrivals, played: &Played) -> Measured {
+    fn figures(
+        &self,
+        policy: PolicySpec,
+        arrivals: &Arrivals,
+        played: &Played,
+    ) -> (Summary, Latencies) {
         let counted: Vec<&Noted> =
             played.requests.iter().filter(|request| request.due_ns >= self.warmup_ns).collect();
         let count = |end| counted.iter().filter(|request| request.end == end).count() as u64;
@@ -211,7 +229,7 @@ impl Bench {
             is_knee: None,
             version: env!("CARGO_PKG_VERSION"),
         };
-        Measured { summary, latencies, is_cut: played.is_cut }
+        (summary, latencies)
     }
 }
 

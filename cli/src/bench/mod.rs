@@ -13,7 +13,7 @@ use twinstream::backend::BackendSpec;
 use twinstream::sim::arrivals::{OpenLoop, Workload};
 use twinstream::sim::words;
 
-use crate::files::write;
+use crate::files::{TRACE_LEN, write, write_trace};
 use crate::live::{OpenOptions, warn_if_late};
 use crate::outcome::Usage;
 use crate::output::tell;
@@ -73,6 +73,10 @@ pub(crate) struct Args {
     /// Write figures, latency distributions and charts to this folder; made if it isn't there.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Write the latest 65,536 events of each run to this file, for Perfetto or Chromium;
+    /// docs/TRACING.md says how to read it.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
@@ -85,6 +89,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         batch_len_max: usize::from(args.batch_len_max),
         slot_len: usize::from(args.slots),
         seed: args.seed,
+        trace_len: args.trace.as_ref().map_or(0, |_| TRACE_LEN),
     };
     bench.check_bound()?;
     let policies = &args.policies.0;
@@ -101,6 +106,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     runs.iter().for_each(warn);
     if let Some(path) = &args.csv {
         write(path, &files::table_csv(&figures::table(&runs)?))?;
+    }
+    if let Some(path) = &args.trace {
+        let traces: Vec<_> = runs.iter().map(Measured::named_trace).collect();
+        write_trace(path, &traces)?;
     }
     if let Some(folder) = &args.out {
         fs::create_dir_all(folder)

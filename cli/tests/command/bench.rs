@@ -7,6 +7,8 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
+use crate::trace_format;
+
 fn twinstream(words: &str) -> Output {
     Command::new(env!("CARGO_BIN_EXE_twinstream")).args(words.split_whitespace()).output().unwrap()
 }
@@ -329,4 +331,25 @@ fn bad_words_end_with_status_2_and_name_culprit_and_remedy() {
         assert!(output.stdout.is_empty());
     }
     assert!(!std::path::Path::new("unused").exists());
+}
+
+#[test]
+fn traces_of_all_runs_are_written_to_one_file() {
+    let path = folder("traced");
+    let words = format!(
+        "--backend {DEVICE} --policies serial,stream --arrivals poisson:200 --arrivals closed:3 \
+         --duration 400ms --trace {}",
+        path.display()
+    );
+    let runs = bench(&words);
+    let processes = trace_format::read(&fs::read_to_string(&path).unwrap());
+    fs::remove_file(path).unwrap();
+    assert_eq!((processes.len(), runs.len()), (4, 4));
+    for (process, run) in processes.iter().zip(&runs) {
+        let words = |field: &str| run[field].as_str().unwrap().to_owned();
+        assert_eq!(process.name, format!("{}, {}", words("policy"), words("arrivals")));
+        let lens = process.slices["compute"].iter().map(|(.., args)| args["len"].as_f64().unwrap());
+        assert_eq!(lens.sum::<f64>(), number(run, "completed"), "{run}");
+        assert_eq!(process.instants["arrivals"].len() as f64, number(run, "offered"), "{run}");
+    }
 }

@@ -10,3 +10,5 @@ mod inspect;
 mod simulate;
 #[cfg(target_os = "linux")]
 mod streams;
+#[path = "../../../tests/common/trace_format.rs"]
+mod trace_format;

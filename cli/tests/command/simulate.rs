@@ -5,6 +5,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::common::repository;
+use crate::trace_format;
 use serde_json::Value;
 
 /// Fields that every object of `simulate --json` has as numbers, for a stable open loop.
@@ -429,4 +430,33 @@ fn where_there_is_no_terminal_each_experiment_has_a_line() {
     let printed = String::from_utf8(output.stdout).unwrap();
     assert!(printed.starts_with("increasing: Concurrency increasing (simulated · "), "{printed}");
     fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn traces_of_all_policies_are_written_to_one_file() {
+    let path = std::env::temp_dir().join(format!("twinstream-trace-{}.json", std::process::id()));
+    let words = "simulate --device gtx-1080ti --policies serial,fixed:len=4,stream \
+                 --arrivals poisson:300 --duration 2s --json --trace";
+    let summaries = objects(&format!("{words} {}", path.display()));
+    let processes = trace_format::read(&fs::read_to_string(&path).unwrap());
+    fs::remove_file(path).unwrap();
+    assert_eq!((processes.len(), summaries.len()), (3, 3));
+    for (process, summary) in processes.iter().zip(&summaries) {
+        assert_eq!(process.name, summary["policy"]);
+        let lens = process.slices["compute"].iter().map(|(.., args)| &args["len"]);
+        let lens: Vec<u64> = lens.map(|len| len.as_u64().unwrap()).collect();
+        assert_eq!(lens.iter().sum::<u64>() as f64, number(summary, "completed"), "{summary}");
+        let mean = lens.iter().sum::<u64>() as f64 / lens.len() as f64;
+        assert!((mean / number(summary, "batch_len_mean") - 1.0).abs() < 1e-5, "{summary}");
+        assert!(process.instants["decisions"].len() >= lens.len());
+    }
+}
+
+#[test]
+fn a_trace_that_cannot_be_written_is_an_error_with_its_name() {
+    let words = "simulate --device h100 --arrivals poisson:300 --duration 1s --trace /no/t.json";
+    let output = twinstream(words);
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("cannot write /no/t.json"), "{error}");
 }

@@ -15,7 +15,7 @@
 
 #define AT(type, field, offset) ASSERT(offsetof(type, field) == (offset), #type "." #field)
 
-ASSERT(sizeof(twinstream_options) == 120, "options");
+ASSERT(sizeof(twinstream_options) == 128, "options");
 AT(twinstream_options, abi_version, 4);
 AT(twinstream_options, backend, 8);
 AT(twinstream_options, memory_weakest, 12);
@@ -34,6 +34,7 @@ AT(twinstream_options, batch_len_max, 88);
 AT(twinstream_options, latency_bound_ns, 96);
 AT(twinstream_options, spin_ns, 104);
 AT(twinstream_options, stall_timeout_ns, 112);
+AT(twinstream_options, trace_len, 120);
 ASSERT(sizeof(twinstream_cpu_options) == 8, "CPU options");
 AT(twinstream_cpu_options, thread_len, 4);
 ASSERT(sizeof(twinstream_cuda_options) == 24, "CUDA options");
@@ -55,6 +56,14 @@ AT(twinstream_geometry, width, 8);
 AT(twinstream_geometry, image_bytes, 16);
 AT(twinstream_geometry, result_len, 24);
 AT(twinstream_geometry, batch_len_max, 32);
+ASSERT(sizeof(twinstream_timing) == 104, "timing");
+AT(twinstream_timing, reason, 4);
+AT(twinstream_timing, arrival_ns, 8);
+AT(twinstream_timing, upload_started_ns, 16);
+AT(twinstream_timing, compute_ended_ns, 40);
+AT(twinstream_timing, announced_ns, 64);
+AT(twinstream_timing, batch, 72);
+AT(twinstream_timing, computed_ns, 96);
 ASSERT(sizeof(twinstream_stats) == 368, "stats");
 AT(twinstream_stats, accepted, 8);
 AT(twinstream_stats, completed, 16);

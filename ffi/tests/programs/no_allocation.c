@@ -65,6 +65,7 @@ static void callback(void *user_data, twinstream_request request, twinstream_sta
 static void round_of_all_kinds(void) {
     twinstream_request_options options = request_options(TWINSTREAM_NOTICE_QUEUE);
     twinstream_request waited, queued, called, more[4];
+    twinstream_timing timing;
     uint8_t *place;
     const int before = __atomic_load_n(&answered, __ATOMIC_ACQUIRE);
     CHECK_OK(twinstream_lease(engine, &waited, &place));
@@ -75,7 +76,9 @@ static void round_of_all_kinds(void) {
     options.callback = callback;
     options.deadline_after_ns = 60 * SECOND_NS;
     CHECK_OK(twinstream_submit(engine, place, IMAGE_BYTES, &options, &called));
+    timing.struct_size = sizeof timing;
     CHECK_OK(twinstream_wait(engine, waited, TWINSTREAM_FOREVER, NULL));
+    CHECK_OK(twinstream_request_timing(engine, waited, &timing));
     CHECK_OK(twinstream_release(engine, waited));
     while (twinstream_queue_next(engine, &queued, NULL) == TWINSTREAM_EMPTY) continue;
     CHECK_OK(twinstream_release(engine, queued));

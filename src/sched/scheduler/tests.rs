@@ -2,7 +2,7 @@
 //! deadlines, priorities.
 
 use super::*;
-use crate::sched::{BatchLens, Line, PolicySpec};
+use crate::sched::{BatchLens, Decision, Line, PolicySpec};
 
 /// Microseconds in nanoseconds.
 const US: u64 = 1_000;
@@ -89,7 +89,7 @@ fn completions_out_of_nowhere_are_errors() {
     let mut scheduler = Scheduler::new(&config(PolicySpec::Serial));
     for stage in [Stage::Upload, Stage::Compute, Stage::Download] {
         assert_eq!(scheduler.stage_completed(0, stage, 1), Err(NotInFlight(stage)));
-        assert_eq!(scheduler.stage_failed(stage), Err(NotInFlight(stage)));
+        assert_eq!(scheduler.stage_failed(0, stage), Err(NotInFlight(stage)));
     }
 }
 
@@ -134,12 +134,12 @@ fn a_failed_stage_fails_its_requests_and_no_others() {
     scheduler.submit(0, request(0)).unwrap();
     start(&mut scheduler, 0);
     scheduler.submit(US, request(1)).unwrap();
-    scheduler.stage_failed(Stage::Upload).unwrap();
+    scheduler.stage_failed(0, Stage::Upload).unwrap();
     assert_eq!(finish(&mut scheduler, US), Some((0, Outcome::Failed)));
     assert_eq!(start(&mut scheduler, US), Some((Stage::Upload, vec![1], Reason::Idle)));
     complete(&mut scheduler, 2 * US, Stage::Upload, US);
     start(&mut scheduler, 2 * US);
-    scheduler.stage_failed(Stage::Compute).unwrap();
+    scheduler.stage_failed(0, Stage::Compute).unwrap();
     assert_eq!(finish(&mut scheduler, 3 * US), Some((1, Outcome::Failed)));
     assert_eq!(scheduler.poll_action(3 * US), None);
     assert!(scheduler.is_idle());
@@ -247,4 +247,31 @@ fn urgent_requests_go_first_and_earlier_deadlines_before_later_ones() {
 #[should_panic(expected = "limits are at least one")]
 fn empty_limits_are_refused() {
     Scheduler::new(&Config { slot_len: 0, ..config(PolicySpec::Serial) });
+}
+
+#[test]
+fn a_hold_is_recorded_once_for_as_long_as_nothing_changes() {
+    let mut scheduler = Scheduler::new(&config("fixed:len=3,delay=1ms".parse().unwrap()));
+    scheduler.replace_trace(Trace::new(100));
+    for slot in 0..3 {
+        let now_ns = 100 * US * u64::from(slot);
+        scheduler.submit(now_ns, request(slot)).unwrap();
+        for again_ns in (0..50).step_by(10) {
+            scheduler.poll_action(now_ns + again_ns * US);
+        }
+    }
+    let trace = scheduler.replace_trace(Trace::default());
+    let decisions: Vec<_> = trace
+        .events()
+        .filter_map(|event| match event.kind {
+            TraceKind::Decided { stage, seen, decision } => {
+                Some((event.at_ns, stage, seen.waiting_len, decision))
+            }
+            _ => None,
+        })
+        .collect();
+    let hold = Decision::Hold { until_ns: Some(1000 * US) };
+    let go = Decision::Go { len: 3, reason: Reason::Full };
+    let expected = [(0, 1, hold), (100 * US, 2, hold), (200 * US, 3, go)];
+    assert_eq!(decisions, expected.map(|(at_ns, len, told)| (at_ns, Stage::Upload, len, told)));
 }

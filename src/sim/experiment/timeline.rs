@@ -87,7 +87,8 @@ mod tests {
     fn answers_and_latencies_fall_into_their_windows() {
         let mut timeline = Timeline::default();
         let mut finish = |arrival_ns: u64, now_ns: u64| {
-            let event = Event::Finished { slot: 0, outcome: Outcome::Completed, arrival_ns };
+            let event =
+                Event::Finished { slot: 0, outcome: Outcome::Completed, arrival_ns, timing: None };
             timeline.event(now_ns, &event);
         };
         finish(10_000_000, 40_000_000);
