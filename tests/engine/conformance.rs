@@ -13,13 +13,8 @@ use twinstream::backend::{
     Attachment, Backend, BackendSpec, Completion, Geometry, OpenOptions, ResultSlot,
 };
 use twinstream::model::Model;
-<<<<<<< HEAD
 use twinstream::ring::{Consumer, Ring, RingOptions, Slot};
-use twinstream::sched::Scheduler;
-=======
-use twinstream::ring::{Consumer, Memory, Ring, RingOptions, Slot};
 use twinstream::sched::{Scheduler, Timing};
->>>>>>> trace
 
 use super::common::{self, f32_tensor, u8_tensor, worst};
 
@@ -100,15 +95,8 @@ impl<'a> Fixture<'a> {
         let geometry = backend.geometry();
         assert!(geometry.image_bytes > 0 && geometry.result_len > 0);
         assert!(geometry.batch_len_max >= BATCH_LEN_MAX, "{geometry:?}");
-<<<<<<< HEAD
-        let ring = |slot_bytes| Ring::new(&RingOptions::new(SLOT_LEN as u32, slot_bytes)).unwrap();
-=======
-        let ring = |slot_bytes| {
-            let slot_len = SLOT_LEN as u32;
-            RingOptions { slot_len, slot_bytes, memory_weakest: Memory::Plain }
-        };
+        let ring = |slot_bytes| RingOptions::new(SLOT_LEN as u32, slot_bytes);
         let result_bytes = geometry.result_len * size_of::<f32>();
->>>>>>> trace
         let (mut rings, mut made) = (None, 0);
         backend.with_host_memory(&mut || {
             let images = Ring::new(&ring(geometry.image_bytes)).unwrap();
