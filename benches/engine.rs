@@ -169,9 +169,14 @@ fn tracing(duration: Duration) {
     let rate = |trace_len| {
         throughput(&Ours::new(Duration::from_micros(SPINS_US[1]), trace_len), 1, duration)
     };
-    let mut shares: Vec<f64> = (0..9).map(|_| 1.0 / rate(0) * rate(TRACE_LEN)).collect();
+    // What comes later finds a warmer machine: each goes first as often.
+    let share = |_| {
+        let [plain, traced, again, last] = [0, TRACE_LEN, TRACE_LEN, 0].map(rate);
+        (traced + again) / (plain + last)
+    };
+    let mut shares: Vec<f64> = (0..5).map(share).collect();
     shares.sort_unstable_by(f64::total_cmp);
-    println!("{{\"bench\":\"tracing\",\"share_median\":{:.4},\"shares\":{shares:.3?}}}", shares[4]);
+    println!("{{\"bench\":\"tracing\",\"share_median\":{:.4},\"shares\":{shares:.3?}}}", shares[2]);
 }
 
 /// Requests a second, each producer with so many open at a time.

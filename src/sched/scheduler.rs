@@ -46,8 +46,8 @@ struct Slot {
     is_cancelled: bool,
     upload_started_ns: u64,
     upload_ended_ns: u64,
-    /// Number of its batch, once that computes.
-    batch: u64,
+    /// Place of its batch in the ring, once that computes.
+    batch: u8,
 }
 
 impl Slot {
@@ -367,13 +367,13 @@ impl Scheduler {
     /// If there is no such slot.
     pub fn timing(&self, slot: u32) -> Timing {
         let request = &self.slots[slot as usize];
-        let batch = self.timings[(request.batch % DEPTH) as usize];
+        let batch = &self.timings[usize::from(request.batch)];
         Timing {
             arrival_ns: request.arrival_ns,
             upload_started_ns: request.upload_started_ns,
             upload_ended_ns: request.upload_ended_ns,
             announced_ns: batch.download_ended_ns,
-            ..batch
+            ..*batch
         }
     }
 
@@ -423,6 +423,21 @@ impl Scheduler {
         timing.download_started_ns = timing.download_started_ns.max(self.download_free_ns);
         timing.download_ended_ns = now_ns;
         self.download_free_ns = now_ns;
+    }
+
+    fn trace_start(
+        &mut self,
+        now_ns: u64,
+        stage: Stage,
+        (number, len): (u64, usize),
+        reason: Reason,
+    ) {
+        if self.trace.is_on() {
+            let predicted_ns = self.cost.predict_ns(stage, len);
+            let (len, waiting_len) = (len as u32, self.waiting.len() as u32);
+            let kind = TraceKind::Started { stage, number, len, reason, predicted_ns, waiting_len };
+            self.trace.record(now_ns, kind);
+        }
     }
 
     fn trace_end(&mut self, now_ns: u64, stage: Stage, elapsed_ns: Option<u64>) {

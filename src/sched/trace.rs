@@ -142,8 +142,13 @@ impl Trace {
         self.recorded.saturating_sub(self.events.len() as u64)
     }
 
+    /// Whether it records anything.
+    pub(super) fn is_on(&self) -> bool {
+        !self.events.is_empty()
+    }
+
     pub(super) fn record(&mut self, at_ns: u64, kind: TraceKind) {
-        if self.events.is_empty() {
+        if !self.is_on() {
             return;
         }
         self.events[self.next] = TraceEvent { at_ns, kind };
@@ -155,9 +160,6 @@ impl Trace {
     }
 
     pub(super) fn decided(&mut self, at_ns: u64, stage: Stage, seen: Seen, decision: Decision) {
-        if self.events.is_empty() {
-            return;
-        }
         let held = match decision {
             Decision::Go { .. } => None,
             Decision::Hold { .. } => Some(seen.lens()),

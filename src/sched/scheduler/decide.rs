@@ -4,9 +4,9 @@
 //! Whatever the policy answers, no batch is empty or longer than the longest allowed.
 
 use super::{DEPTH, Priority, Scheduler, Stage, State, Step};
-use crate::sched::policy::{Decision, Reason, View};
+use crate::sched::policy::{Decision, View};
 use crate::sched::timing::Timing;
-use crate::sched::trace::{Seen, TraceKind};
+use crate::sched::trace::Seen;
 
 impl Scheduler {
     pub(super) fn step(&mut self, now_ns: u64) -> Option<Step> {
@@ -26,8 +26,7 @@ impl Scheduler {
             let (len, reason) = (batch.slots.len(), batch.reason);
             self.decisions.download[reason as usize] += 1;
             self.timings[(number % DEPTH) as usize].download_started_ns = now_ns;
-            let predicted_ns = self.cost.predict_ns(Stage::Download, len);
-            self.trace_start(now_ns, Stage::Download, (number, len), reason, predicted_ns);
+            self.trace_start(now_ns, Stage::Download, (number, len), reason);
             return Some(Step::Download(number));
         }
         self.hold_until_ns = None;
@@ -66,23 +65,23 @@ impl Scheduler {
                 return false;
             }
         }
-        let batch = &mut self.batches[(self.started % DEPTH) as usize];
+        let (number, place) = (self.started, (self.started % DEPTH) as usize);
+        let batch = &mut self.batches[place];
         batch.slots.clear();
         self.resident.take(batch_len, &mut batch.slots);
         for &slot in &batch.slots {
             let request = &mut self.slots[slot as usize];
             request.state = State::InFlight;
-            request.batch = self.started;
+            request.batch = place as u8;
         }
         let predicted_ns = self.cost.predict_ns(Stage::Compute, batch_len);
         batch.reason = reason;
         batch.started_ns = now_ns;
         batch.end_ns = now_ns + predicted_ns;
         batch.upload_started_ns = self.resident_since_ns;
-        let number = self.started;
         let timing = Timing::of_batch(number, batch_len, reason, now_ns);
-        self.timings[(number % DEPTH) as usize] = Timing { predicted_ns, ..timing };
-        self.trace_start(now_ns, Stage::Compute, (number, batch_len), reason, predicted_ns);
+        self.timings[place] = Timing { predicted_ns, ..timing };
+        self.trace_start(now_ns, Stage::Compute, (number, batch_len), reason);
         self.started += 1;
         self.rate.batch_started(now_ns);
         self.decisions.compute[reason as usize] += 1;
@@ -107,10 +106,9 @@ impl Scheduler {
             self.slots[slot as usize].state = State::InFlight;
         }
         self.chunk.reason = reason;
-        let predicted_ns = self.cost.predict_ns(Stage::Upload, chunk_len);
         self.chunk.started_ns = now_ns;
-        self.chunk.end_ns = now_ns + predicted_ns;
-        self.trace_start(now_ns, Stage::Upload, (self.uploads, chunk_len), reason, predicted_ns);
+        self.chunk.end_ns = now_ns + self.cost.predict_ns(Stage::Upload, chunk_len);
+        self.trace_start(now_ns, Stage::Upload, (self.uploads, chunk_len), reason);
         self.uploads += 1;
         self.is_uploading = true;
         self.decisions.upload[reason as usize] += 1;
@@ -124,22 +122,11 @@ impl Scheduler {
             Stage::Upload => self.policy.upload(&view),
             _ => self.policy.compute(&view),
         };
-        let seen = Seen::new(&view);
-        self.trace.decided(now_ns, stage, seen, decision);
+        if self.trace.is_on() {
+            let seen = Seen::new(&view);
+            self.trace.decided(now_ns, stage, seen, decision);
+        }
         decision
-    }
-
-    fn trace_start(
-        &mut self,
-        now_ns: u64,
-        stage: Stage,
-        (number, len): (u64, usize),
-        reason: Reason,
-        predicted_ns: u64,
-    ) {
-        let (len, waiting_len) = (len as u32, self.waiting.len() as u32);
-        let kind = TraceKind::Started { stage, number, len, reason, predicted_ns, waiting_len };
-        self.trace.record(now_ns, kind);
     }
 
     /// Remembers when a policy wants to be asked again.
