@@ -67,12 +67,11 @@ impl Bench {
         let geometry = device.geometry();
         let mut rings = None;
         device.with_host_memory(&mut || {
-            let ring = |slot_bytes| {
-                let options = RingOptions::new(slot_len, slot_bytes);
-                Ring::new(&options.memory_weakest(Memory::Cuda)).unwrap()
-            };
-            let images = ring(geometry.image_bytes);
-            rings = Some((images, ring(geometry.result_len * size_of::<f32>())));
+            let options =
+                |slot_bytes| RingOptions::new(slot_len, slot_bytes).memory_weakest(Memory::Cuda);
+            let images = Ring::new(&options(geometry.image_bytes)).unwrap();
+            let result_bytes = geometry.result_len * size_of::<f32>();
+            rings = Some((images, Ring::new(&options(result_bytes)).unwrap()));
         });
         let ((images, consumer), (results, _)) = rings.unwrap();
         let mut device = device;
