@@ -294,7 +294,7 @@ impl Driver<'_> {
             let submitted = sched::Request {
                 slot: index,
                 priority: request.priority,
-                deadline_ns: request.deadline_ns,
+                deadline_ns: (request.deadline_ns != NEVER_NS).then_some(request.deadline_ns),
             };
             self.accept(now_ns, slot, request);
             let failure = match self.scheduler.submit(now_ns, submitted) {
@@ -319,10 +319,7 @@ impl Driver<'_> {
             result: Some(request.result),
             cell,
             committed_ns: request.committed_ns,
-            deadline_ns: request
-                .deadline_ns
-                .unwrap_or(NEVER_NS)
-                .min(now_ns.saturating_add(self.latency_bound_ns)),
+            deadline_ns: request.deadline_ns.min(now_ns.saturating_add(self.latency_bound_ns)),
             handler: request.handler,
         });
     }
@@ -503,7 +500,10 @@ impl Driver<'_> {
         let answered = Answered { outcome, slot: entry.result };
         // Wakers and handlers are the callers' code.
         let told = contain(|| match entry.handler {
-            None => self.shared.cells[entry.cell as usize].finish(answered),
+            None => {
+                let code = answered.code();
+                self.shared.cells[entry.cell as usize].finish(answered, code)
+            }
             Some((handler, tag)) => {
                 handler.answered(tag, answered.into_answer());
                 Finished::Woke
