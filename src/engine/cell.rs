@@ -67,8 +67,9 @@ pub(super) struct Cell<T> {
     waiter: Mutex<Waiter>,
 }
 
-// SAFETY: the answer, which may be sent between threads, is reached by one side at a time.
-unsafe impl<T: Send> Sync for Cell<T> {}
+// SAFETY: the answer, which may be sent between threads and shared, is reached by one side at a time;
+// several threads of the ticket's may look at it.
+unsafe impl<T: Send + Sync> Sync for Cell<T> {}
 
 impl<T> Cell<T> {
     pub(super) fn new() -> Self {
@@ -90,6 +91,15 @@ impl<T> Cell<T> {
         // Acquire: what the engine did before it finished the answer is seen.
         let state = self.state.load(Ordering::Acquire);
         (state & ENDED != 0).then_some((state >> CODE_SHIFT) as u8)
+    }
+
+    /// Looks at the answer, if it is there. The ticket must not be taking it.
+    pub(super) fn look<R>(&self, look: impl FnOnce(&T) -> R) -> Option<R> {
+        if !self.is_ended() {
+            return None;
+        }
+        // SAFETY: the ticket's, who says that nobody changes it.
+        self.answer.with(|place| unsafe { (*place).as_ref() }.map(look))
     }
 
     /// Stores the answer and wakes the waiter. `code` tells how it is to those who only look.

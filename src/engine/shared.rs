@@ -49,6 +49,12 @@ impl Answered {
         self.outcome.err().map_or(0, |failure| 1 + failure as u8)
     }
 
+    /// When the request passed which stage, if it has a result.
+    pub(super) fn timing(&self) -> Option<Timing> {
+        self.outcome.ok()?;
+        self.slot.as_ref()?.get().copied()
+    }
+
     pub(super) fn into_answer(self) -> Answer {
         self.outcome?;
         Ok(Output::new(self.slot.expect("a completed request has its result")))

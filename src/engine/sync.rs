@@ -12,6 +12,10 @@ impl<T> UnsafeCell<T> {
         Self(std::cell::UnsafeCell::new(value))
     }
 
+    pub(super) fn with<R>(&self, reach: impl FnOnce(*const T) -> R) -> R {
+        reach(self.0.get())
+    }
+
     pub(super) fn with_mut<R>(&self, reach: impl FnOnce(*mut T) -> R) -> R {
         reach(self.0.get())
     }

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use super::answer::Answer;
 use super::cell::Waiter;
 use super::options::Failure;
-use super::shared::Shared;
+use super::shared::{Answered, Shared};
+use crate::sched::Timing;
 use crate::stripe::StripedRef;
 
 /// Looks for an answer, about a microsecond of them, before the processor is offered to others
@@ -59,6 +60,14 @@ impl Ticket {
     /// Whether the answer is there: waiting would not block.
     pub fn is_ended(&self) -> bool {
         self.shared.as_ref().is_some_and(|shared| shared.cells[self.cell as usize].is_ended())
+    }
+
+    /// When the request passed which stage, as by [`Output::timing`](super::Output::timing); none
+    /// until it ended with a result.
+    pub fn timing(&self) -> Option<Timing> {
+        let shared = self.shared.as_ref()?;
+        // Answers are taken by those who own the ticket or borrow it exclusively.
+        shared.cells[self.cell as usize].look(Answered::timing).flatten()
     }
 
     /// Has `waker` woken, on the scheduling thread, when the answer is there, in place of whom it

@@ -75,6 +75,7 @@ const UNSAFE_FILES: &[&str] = &[
     "ffi/src/calls.rs",
     "ffi/src/layout.rs",
     "ffi/src/logging.rs",
+    "ffi/src/registry.rs",
     "ffi/src/requests.rs",
     "ffi/src/tests.rs",
     "ffi/src/timing.rs",
@@ -103,6 +104,7 @@ const UNSAFE_FILES: &[&str] = &[
     "src/ring/shared.rs",
     "tests/common/counting.rs",
     "tests/engine_fork.rs",
+    "tests/loom_request.rs",
     "tests/loom_ring.rs",
 ];
 
