@@ -32,6 +32,13 @@ use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 use signal::Signal;
 
+/// Every interleaving with so many preemptions at most, more would take hours.
+fn check(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.check(model);
+}
+
 /// An engine behind its gate: a number that is its key.
 struct Place {
     gate: Gate,
@@ -71,7 +78,7 @@ fn place() -> Arc<Place> {
 /// Two destroy while one calls, and the next engine moves in.
 #[test]
 fn nobody_is_inside_as_an_engine_ends() {
-    loom::model(|| {
+    check(3, || {
         let place = place();
         let caller = {
             let place = Arc::clone(&place);
@@ -293,7 +300,7 @@ fn a_callback_may_release_what_is_being_committed() {
 /// One sleeps; the answer or a release wakes it, whichever comes.
 #[test]
 fn nobody_sleeps_through_an_answer_or_a_release() {
-    loom::model(|| {
+    check(3, || {
         let request = Request::new();
         assert!(request.begin_commit(false));
         request.end_commit();
