@@ -67,8 +67,8 @@ pub(super) struct Cell<T> {
     waiter: Mutex<Waiter>,
 }
 
-// SAFETY: the answer, which may be sent between threads and shared, is reached by one side at a time;
-// several threads of the ticket's may look at it.
+// SAFETY: the answer, which may be sent between threads and shared, is reached by one side at a
+// time; several threads of the ticket's may look at it.
 unsafe impl<T: Send + Sync> Sync for Cell<T> {}
 
 impl<T> Cell<T> {
