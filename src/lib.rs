@@ -27,6 +27,7 @@ pub mod sched;
 mod setters;
 #[cfg(feature = "sim")]
 pub mod sim;
+mod stripe;
 mod words;
 
 pub use build_info::{BUILD_INFO, BuildInfo};

@@ -14,7 +14,8 @@ mod cell;
 mod sync {
     pub(crate) use std::sync::PoisonError;
 
-    pub(crate) use loom::sync::atomic::{AtomicBool, Ordering};
+    pub(crate) use loom::cell::UnsafeCell;
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering};
     pub(crate) use loom::sync::{Mutex, MutexGuard};
     pub(crate) use loom::thread::Thread;
 }
@@ -56,7 +57,7 @@ fn a_waiter_gets_the_answer() {
         let engine = {
             let (cell, freed) = (Arc::clone(&cell), Arc::clone(&freed));
             thread::spawn(move || {
-                assert_ne!(cell.finish(Answer { number: 5, freed }), Finished::GivenUp)
+                assert_ne!(cell.finish(Answer { number: 5, freed }, 5), Finished::GivenUp)
             })
         };
         assert_eq!(wait(&cell).number, 5);
@@ -73,15 +74,18 @@ fn a_cell_is_at_rest_before_its_slot_is_free() {
         let (cell, freed) = (Arc::new(Cell::new()), Arc::new(AtomicUsize::new(0)));
         let engine = {
             let (cell, freed) = (Arc::clone(&cell), Arc::clone(&freed));
-            thread::spawn(move || cell.finish(Answer { number: 1, freed }))
+            thread::spawn(move || cell.finish(Answer { number: 1, freed }, 1))
         };
         let ticket = {
             let cell = Arc::clone(&cell);
-            thread::spawn(move || cell.abandon())
+            thread::spawn(move || {
+                cell.wait(Waiter::Thread(thread::current()));
+                cell.abandon()
+            })
         };
         if freed_len(&freed) == 1 {
             assert!(cell.take().is_none());
-            let finished = cell.finish(Answer { number: 2, freed: Arc::clone(&freed) });
+            let finished = cell.finish(Answer { number: 2, freed: Arc::clone(&freed) }, 2);
             assert_ne!(finished, Finished::GivenUp);
             assert_eq!(wait(&cell).number, 2);
         }
@@ -137,7 +141,7 @@ fn a_late_message_cancels_nobody_else() {
         let (cell, freed) = (Arc::new(Cell::new()), Arc::new(AtomicUsize::new(0)));
         let engine = {
             let (cell, freed) = (Arc::clone(&cell), Arc::clone(&freed));
-            thread::spawn(move || cell.finish(Answer { number: 1, freed }))
+            thread::spawn(move || cell.finish(Answer { number: 1, freed }, 1))
         };
         let is_told = cell.cancel() && cell.announce_cancel();
         drop(wait(&cell));

@@ -27,6 +27,9 @@ namespace twinstream {
 // Slots whose bits share a word: the lower half. The upper half leaves room for the flags.
 constexpr uint32_t kWordSlots = 32;
 constexpr uint64_t kSlotBits = 0xffffffffu;
+// After so many slots leases may begin anew; a chunk across that place takes two copies, so it is
+// some chunks long.
+constexpr uint32_t kAnewSlots = 2 * kWordSlots;
 // In every word of the committed bitmap alike; set and cleared by the consumer.
 constexpr uint64_t kClosed = uint64_t{1} << 62;
 constexpr uint64_t kAsleep = uint64_t{1} << 63;
@@ -72,6 +75,12 @@ class Protocol {
         // Relaxed, here and in the store below: only a hint of where to begin. A stale one costs
         // a gap in a later run, which the next turn around the storage closes.
         uint32_t start = static_cast<uint32_t>(lease_hint_.bits.load(std::memory_order_relaxed));
+        // Where the storage's beginning is free by then, it begins anew: few slots in use move
+        // through few, which caches still hold.
+        if (start % kAnewSlots == 0 &&
+            free_[0].bits.load(std::memory_order_relaxed) == run_bits(0, first_len())) {
+            start = 0;
+        }
         bool found = sweep(start, [&](uint32_t word, uint64_t allowed) {
             uint64_t seen = free_[word].bits.load(std::memory_order_relaxed);
             while ((seen & allowed) != 0) {
@@ -109,7 +118,9 @@ class Protocol {
         if (slot >= slot_len_) return TWINSTREAM_RING_ARGUMENT;
         Word &word = committed_[slot / kWordSlots].bits;
         uint64_t bit = run_bits(slot % kWordSlots, 1);
-        uint64_t seen = word.load(std::memory_order_relaxed);
+        // Mostly right, as the consumer keeps up. A try that fails brings the word as a load would,
+        // and brings it to be written: it comes from the consumer's core once, not twice.
+        uint64_t seen = 0;
         do {
             // The flags live in the word that the commit changes, so the word's own order of
             // changes decides: this commit comes before `close` or `sleep` and is seen by it, or
@@ -190,6 +201,9 @@ class Protocol {
     void close() { set_flag(kClosed); }
 
    private:
+    // Slots of the first word.
+    uint32_t first_len() const { return min(kWordSlots, slot_len_); }
+
     uint32_t next(uint32_t slot) const { return slot + 1 == slot_len_ ? 0 : slot + 1; }
 
     // Calls visit(word, allowed bits) from `start` once around until it returns true; the first

@@ -95,8 +95,9 @@ void twinstream_ring_destroy(twinstream_ring *ring);
 /* Where the slots lie; the same throughout the ring's life. Any thread. */
 void twinstream_ring_describe(const twinstream_ring *ring, twinstream_ring_layout *layout);
 
-/* Leases the next free slot and stores its number in *slot. FULL: none was met in one sweep; a slot
- * that is freed during the sweep may be missed. Any thread. */
+/* Leases the next free slot and stores its number in *slot; after every 64 slots it begins anew
+ * where the first 32 are free. FULL: none was met in one sweep; a slot that is freed during the
+ * sweep may be missed. Any thread. */
 int32_t twinstream_ring_lease(twinstream_ring *ring, uint32_t *slot);
 
 /* How many slots are not free, as they were met one after the other. Any thread. */

@@ -182,10 +182,12 @@ static void *produce(void *argument) {
     return NULL;
 }
 
-static void throughput(const contender *service, int producer_len, double seconds) {
+/* Requests a second. */
+static double throughput(const contender *service, int producer_len, double seconds) {
     producer producers[PRODUCER_MAX];
     pthread_t threads[PRODUCER_MAX];
     const double start = now_seconds();
+    double rate_hz;
     long request_len = 0;
     int i;
     for (i = 0; i < producer_len; i++) {
@@ -197,10 +199,11 @@ static void throughput(const contender *service, int producer_len, double second
         pthread_join(threads[i], NULL);
         request_len += producers[i].request_len;
     }
+    rate_hz = (double)request_len / (now_seconds() - start);
     printf("{\"bench\":\"throughput\",\"service\":\"%s\",\"producers\":%d,\"image_bytes\":%d,"
            "\"open\":%d,\"requests\":%ld,\"requests_per_second\":%.0f}\n",
-           service->name, producer_len, IMAGE_BYTES, OPEN_LEN, request_len,
-           (double)request_len / (now_seconds() - start));
+           service->name, producer_len, IMAGE_BYTES, OPEN_LEN, request_len, rate_hz);
+    return rate_hz;
 }
 
 static int compare(const void *left, const void *right) {
@@ -208,7 +211,8 @@ static int compare(const void *left, const void *right) {
     return (a > b) - (a < b);
 }
 
-static void alone(const contender *service) {
+/* Its median in microseconds. */
+static double alone(const contender *service) {
     static double latencies_us[ALONE_LEN];
     double sum = 0;
     int i;
@@ -223,6 +227,13 @@ static void alone(const contender *service) {
            "\"p99_us\":%.2f,\"sum\":%g}\n",
            service->name, ALONE_LEN, latencies_us[ALONE_LEN / 2],
            latencies_us[ALONE_LEN / 100 * 99], sum);
+    return latencies_us[ALONE_LEN / 2];
+}
+
+/* Above 1 Twinstream is ahead. */
+static void ratio(const char *of, int producer_len, double factor) {
+    printf("{\"bench\":\"ratio\",\"of\":\"%s\",\"producers\":%d,\"factor\":%.2f}\n", of,
+           producer_len, factor);
 }
 
 int main(int argument_len, char **arguments) {
@@ -231,13 +242,16 @@ int main(int argument_len, char **arguments) {
         {"twinstream", ours_submit, ours_finish},
         {"locked queue with a batching thread", peer_submit, peer_finish},
     };
+    double found[2];
     int i, producer_len;
     ours_open();
     peer_open();
     for (producer_len = 1; producer_len <= PRODUCER_MAX; producer_len++) {
-        for (i = 0; i < 2; i++) throughput(&services[i], producer_len, seconds);
+        for (i = 0; i < 2; i++) found[i] = throughput(&services[i], producer_len, seconds);
+        ratio("throughput", producer_len, found[0] / found[1]);
     }
-    for (i = 0; i < 2; i++) alone(&services[i]);
+    for (i = 0; i < 2; i++) found[i] = alone(&services[i]);
+    ratio("alone", 1, found[1] / found[0]);
     peer_close();
     check("destroy", twinstream_engine_destroy(engine));
     return 0;

@@ -502,7 +502,8 @@ unsafe extern "C" fn twinstream_wait(
 ) -> i32 {
     panic_boundary(|| {
         let timeout = timeout(timeout_ns);
-        let found = registry::with(engine, |live| live.requests.wait(request, timeout))?;
+        let found =
+            registry::with(engine, |live| live.requests.wait(request, timeout, &live.wakers))?;
         // SAFETY: see the module.
         unsafe { put(result, found) };
         Ok(())

@@ -1,17 +1,20 @@
 //! The completion queue: answered requests for an event loop, with a descriptor to wait for.
 //!
-//! Invariant: the descriptor is readable exactly while the queue holds something, as both change
-//! under one lock. There is room for every request, so a push never waits or fails.
+//! Invariant: once the descriptor was asked for, it is readable while the queue holds something and
+//! otherwise not. There is room for every request, so a push never fails, and waits for nobody.
 
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::{Mutex, PoisonError};
+
+use crossbeam_queue::ArrayQueue;
+
+use crate::signal::Signal;
 
 /// See the module.
 pub(crate) struct Completions {
-    queued: Mutex<VecDeque<u64>>,
+    queued: ArrayQueue<u64>,
+    signal: Signal,
     /// None where the system has none.
     event: Option<File>,
 }
@@ -22,33 +25,39 @@ impl Completions {
     /// # Errors
     /// When the process may not open another descriptor.
     pub(crate) fn new(capacity: usize) -> io::Result<Self> {
-        Ok(Self { queued: Mutex::new(VecDeque::with_capacity(capacity)), event: event()? })
+        Ok(Self { queued: ArrayQueue::new(capacity), signal: Signal::new(), event: event()? })
     }
 
     pub(crate) fn descriptor(&self) -> Option<RawFd> {
-        self.event.as_ref().map(AsRawFd::as_raw_fd)
+        let event = self.event.as_ref()?;
+        if self.signal.watch() {
+            self.write();
+        }
+        Some(event.as_raw_fd())
     }
 
     pub(crate) fn push(&self, request: u64) {
-        let mut queued = self.queued.lock().unwrap_or_else(PoisonError::into_inner);
-        debug_assert!(queued.len() < queued.capacity());
-        queued.push_back(request);
-        if queued.len() == 1 {
-            self.signal(|mut event| event.write_all(&1u64.to_ne_bytes()));
+        self.queued.push(request).expect("room for every request");
+        if self.signal.pushed() {
+            self.write();
         }
     }
 
     pub(crate) fn pop(&self) -> Option<u64> {
-        let mut queued = self.queued.lock().unwrap_or_else(PoisonError::into_inner);
-        let request = queued.pop_front()?;
-        if queued.is_empty() {
-            self.signal(|mut event| event.read_exact(&mut [0; size_of::<u64>()]));
+        let request = self.queued.pop()?;
+        if self.signal.popped() {
+            // Takes what one write added, and waits for a write that is under way.
+            self.change(|mut event| event.read_exact(&mut [0; size_of::<u64>()]));
         }
         Some(request)
     }
 
-    /// Neither fails unless the caller did to the descriptor what the header forbids.
-    fn signal(&self, change: impl FnOnce(&File) -> io::Result<()>) {
+    fn write(&self) {
+        self.change(|mut event| event.write_all(&1u64.to_ne_bytes()));
+    }
+
+    /// Never fails unless the caller did to the descriptor what the header forbids.
+    fn change(&self, change: impl FnOnce(&File) -> io::Result<()>) {
         if let Some(event) = &self.event
             && let Err(error) = change(event)
         {
@@ -60,7 +69,7 @@ impl Completions {
 #[cfg(target_os = "linux")]
 fn event() -> io::Result<Option<File>> {
     use rustix::event::{EventfdFlags, eventfd};
-    let descriptor = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+    let descriptor = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::SEMAPHORE)?;
     Ok(Some(File::from(descriptor)))
 }
 

@@ -10,12 +10,16 @@
 mod boundary;
 mod calls;
 mod completions;
+mod gate;
 mod layout;
+mod life;
 mod logging;
 mod open;
 mod registry;
 mod requests;
+mod signal;
 mod status;
+mod sync;
 #[cfg(test)]
 mod tests;
 mod timing;

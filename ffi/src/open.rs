@@ -181,8 +181,9 @@ impl Live {
             batch_len_max: sizes.batch_len_max.min(options.batch_len_max).min(options.slot_len)
                 as u64,
         };
-        // As many as there are results. Answers without one count too, until they are released.
-        let (requests, wakers) = Requests::new(2 * options.slot_len, tag, options.spin)
+        // As many as there are numbers: one for each result.
+        let entry_len = 2 * options.slot_len;
+        let (requests, wakers) = Requests::new(&engine, entry_len, tag, options.spin)
             .map_err(|error| Failed::new(Status::Io, format!("the completion queue: {error}")))?;
         // A label that no C text can hold is cut.
         let until_zero = |label: String| label.split('\0').next().unwrap_or_default().to_owned();

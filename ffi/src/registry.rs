@@ -3,35 +3,52 @@
 //! Invariant: a handle fits exactly one generation of one entry and is never an address, so a stale
 //! one is found. An engine goes when no call is inside it any more.
 
+use std::cell::UnsafeCell;
 use std::ptr;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use crate::boundary::check_may_block;
+use crate::gate::Gate;
 use crate::open::Live;
 use crate::status::{Failed, Outcome, Status};
+use crate::sync::STRIPE_LEN;
 use twinstream::engine::Refused;
 use twinstream::ring;
 
 /// Engines at a time, one for each bit of [`CLAIMED`].
 const ENGINE_LEN_MAX: usize = u64::BITS as usize;
+/// Between two looks whether the last call has left an engine that is destroyed.
+const LEAVING: Duration = Duration::from_micros(50);
 
 /// `twinstream_engine`: never looked into.
 pub(crate) struct EngineHandle;
 
+/// A place for an engine. Its claim's owner alone changes it, while the gate is shut and empty.
 struct Entry {
-    /// Counts the engines that the entry held; 0 before the first.
-    generation: usize,
-    live: Option<Live>,
+    /// Open for the engine's handle.
+    gate: Gate,
+    /// Counts the engines that the entry held.
+    generation: AtomicUsize,
+    live: UnsafeCell<Option<Live>>,
 }
 
-/// Calls hold the lock to read while they are inside.
-static ENTRIES: [RwLock<Entry>; ENGINE_LEN_MAX] =
-    [const { RwLock::new(Entry { generation: 0, live: None }) }; ENGINE_LEN_MAX];
+// SAFETY: what lives may be used by several threads; they reach it through the gate, and whoever
+// claimed the entry changes it while nobody is let in.
+unsafe impl Sync for Entry {}
+
+static ENTRIES: LazyLock<Box<[Entry]>> = LazyLock::new(|| {
+    let entry = |_| Entry {
+        gate: Gate::new(),
+        generation: AtomicUsize::new(0),
+        live: UnsafeCell::new(None),
+    };
+    (0..ENGINE_LEN_MAX).map(entry).collect()
+});
 static CLAIMED: AtomicU64 = AtomicU64::new(0);
-/// By entry: the process that last made an engine there, see [`ring::fork_count`]. Beside the
-/// locks, which may be held for ever in a process that was forked off.
+/// By entry: the process that last made an engine there, see [`ring::fork_count`].
 static FORK_COUNTS: [AtomicU32; ENGINE_LEN_MAX] = [const { AtomicU32::new(0) }; ENGINE_LEN_MAX];
 
 /// An entry that belongs to an engine, or to whoever makes or ends one.
@@ -58,14 +75,16 @@ impl Drop for Claim {
 /// Opens an engine and gives it a handle. `open` is given a tag for its requests.
 pub(crate) fn create(open: impl FnOnce(u16) -> Outcome<Live>) -> Outcome<*mut EngineHandle> {
     let claim = Claim::new()?;
-    FORK_COUNTS[claim.0].store(ring::fork_count(), Ordering::Relaxed);
     let entry = &ENTRIES[claim.0];
-    // Nobody else makes or ends an engine here, so the generation stays.
-    let generation = entry.read().unwrap_or_else(PoisonError::into_inner).generation + 1;
-    let tag = (generation * ENGINE_LEN_MAX + claim.0) as u16;
-    let live = open(tag)?;
-    *entry.write().unwrap_or_else(PoisonError::into_inner) = Entry { generation, live: Some(live) };
+    if FORK_COUNTS[claim.0].swap(ring::fork_count(), Ordering::Relaxed) != ring::fork_count() {
+        entry.gate.reset();
+    }
+    let generation = entry.generation.fetch_add(1, Ordering::Relaxed) + 1;
     let handle = generation * ENGINE_LEN_MAX + claim.0;
+    let live = open(handle as u16)?;
+    // SAFETY: claimed, and shut.
+    unsafe { *entry.live.get() = Some(live) };
+    entry.gate.open(handle);
     // The engine's until it is destroyed.
     std::mem::forget(claim);
     Ok(ptr::without_provenance_mut(handle))
@@ -79,15 +98,24 @@ pub(crate) fn with<T>(
     if engine.is_null() {
         return Err(Failed::new(Status::Null, "engine is NULL"));
     }
-    let (generation, index) = (engine.addr() / ENGINE_LEN_MAX, engine.addr() % ENGINE_LEN_MAX);
+    let index = engine.addr() % ENGINE_LEN_MAX;
     if FORK_COUNTS[index].load(Ordering::Relaxed) != ring::fork_count() {
         return Err(Refused::Forked.into());
     }
-    let entry = ENTRIES[index].read().unwrap_or_else(PoisonError::into_inner);
-    match &entry.live {
-        Some(live) if entry.generation == generation => call(live),
-        _ => Err(stale()),
+    let entry = &ENTRIES[index];
+    let _inside = entry.gate.enter(engine.addr(), stripe()).ok_or_else(stale)?;
+    // SAFETY: nobody changes it while this is inside.
+    let live = unsafe { &*entry.live.get() };
+    call(live.as_ref().expect("the gate is open for an engine"))
+}
+
+/// This thread's stripe of every gate.
+fn stripe() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static STRIPE: usize = NEXT.fetch_add(1, Ordering::Relaxed) % STRIPE_LEN;
     }
+    STRIPE.with(|stripe| *stripe)
 }
 
 /// Ends an engine.
@@ -98,16 +126,18 @@ pub(crate) fn destroy(engine: *const EngineHandle) -> Outcome<()> {
         live.engine.drain(Duration::ZERO);
         Ok(())
     })?;
-    let (generation, index) = (engine.addr() / ENGINE_LEN_MAX, engine.addr() % ENGINE_LEN_MAX);
-    let mut entry = ENTRIES[index].write().unwrap_or_else(PoisonError::into_inner);
-    if entry.generation != generation {
+    let index = engine.addr() % ENGINE_LEN_MAX;
+    let entry = &ENTRIES[index];
+    // Another thread may have ended it since.
+    if !entry.gate.shut(engine.addr()) {
         return Err(stale());
     }
-    // Another thread may have ended it since.
-    let live = entry.live.take().ok_or_else(stale)?;
-    drop(entry);
     // Given back last.
     let _claim = Claim(index);
+    entry.gate.wait_empty(|| thread::sleep(LEAVING));
+    // SAFETY: the engine had the claim, and its gate is shut and empty.
+    let live = unsafe { (*entry.live.get()).take() };
+    let live = live.expect("the gate was open for an engine");
     live.requests.clear();
     drop(live);
     Ok(())

@@ -2,27 +2,30 @@
 //!
 //! Invariants: a handle fits exactly one generation of one entry, so a stale one is found; each
 //! request with a notice is announced once, by the scheduling thread, and cannot be released
-//! before. No lock is held while a callback runs. Knows nothing of the caller's memory but
-//! callbacks.
+//! before. A request's entry is that of its number in the engine, which is nobody else's meanwhile,
+//! and its answer stays in the engine until it is released: whoever looks for it takes no lock. Who
+//! sleeps does, and who wakes it. Knows nothing of the caller's memory but callbacks.
 
+use std::cell::UnsafeCell;
 use std::ffi::c_void;
-use std::pin::Pin;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::task::{Wake, Waker};
+use std::thread;
 use std::time::{Duration, Instant};
-
-use crossbeam_queue::ArrayQueue;
 
 use crate::boundary::{check_may_block, in_callback};
 use crate::completions::Completions;
 use crate::layout::Callback;
+use crate::life::{Ended, Life, Release, Standing};
 use crate::status::{Failed, Outcome, Status};
 use twinstream::engine::{
-    Answer, Engine, Failure, Lease, Refused, RequestOptions, Ticket, spin_until,
+    AnswerTable, Engine, Failure, Lease, Refused, RequestOptions, Ticket, spin_until,
 };
 use twinstream::sched::Timing;
+
+/// Between two looks whether a commit has returned.
+const COMMITTING: Duration = Duration::from_micros(1);
 
 /// How an answer is announced; user data is opaque to us, so its address is all that is kept.
 #[derive(Clone, Copy)]
@@ -36,39 +39,36 @@ enum Held {
     Nothing,
     Lease(Lease),
     Ticket(Ticket),
-    Answer(Answer),
 }
 
 /// Apart from its neighbours, which other threads work with.
-#[repr(align(64))]
+#[repr(align(128))]
 struct Entry {
-    /// Whether `state` holds an answer: a hint to spin on without taking the lock.
-    is_answered: AtomicBool,
-    state: Mutex<State>,
-    answered: Condvar,
-}
-
-struct State {
-    /// Counts the requests that the entry held, from 1.
-    generation: u32,
-    held: Held,
-    notice: Notice,
-    /// Whether the notice reached the caller.
-    is_announced: bool,
-    waiter_len: u32,
+    life: Life,
+    /// Of whoever may lease, commits or lets go; while it is committed, shared by those who pin it.
+    held: UnsafeCell<Held>,
+    /// Written by whoever commits, before the request is handed in; read by who announces it.
+    notice: UnsafeCell<Notice>,
+    /// Held by those who are about to sleep and by who wakes them.
+    asleep: Mutex<()>,
+    woken: Condvar,
 }
 
 /// See the module.
 pub(crate) struct Requests {
     entries: Box<[Entry]>,
-    free: ArrayQueue<u32>,
+    answers: AnswerTable,
     completions: Completions,
     /// In the handles of this engine's requests.
     engine_tag: u16,
     spin: Duration,
 }
 
-/// Wakes those who wait at an entry: its ticket has ended.
+// SAFETY: leases, tickets and notices may be sent between threads; each is reached by the one that
+// its life lets, as its field says.
+unsafe impl Sync for Entry {}
+
+/// Tells who waits for an entry's request that it has its answer. Runs on the scheduling thread.
 struct Answered {
     requests: Arc<Requests>,
     entry: u32,
@@ -85,20 +85,17 @@ impl Wake for Answered {
 }
 
 impl Requests {
-    /// Room for `entry_len` requests at a time; also a waker for each, to be kept outside, as they
-    /// keep this alive.
+    /// Those of an engine, up to `entry_len` at a time; also a waker for each, to be kept outside,
+    /// as they keep this alive.
     pub(crate) fn new(
+        engine: &Engine,
         entry_len: usize,
         engine_tag: u16,
         spin: Duration,
     ) -> std::io::Result<(Arc<Self>, Box<[Waker]>)> {
-        let free = ArrayQueue::new(entry_len);
-        for entry in 0..entry_len as u32 {
-            free.push(entry).expect("room for every entry");
-        }
         let entries = (0..entry_len).map(|_| Entry::new()).collect();
-        let completions = Completions::new(entry_len)?;
-        let requests = Arc::new(Self { entries, free, completions, engine_tag, spin });
+        let (answers, completions) = (engine.answer_table(), Completions::new(entry_len)?);
+        let requests = Arc::new(Self { entries, answers, completions, engine_tag, spin });
         let waker = |entry| Waker::from(Arc::new(Answered { requests: requests.clone(), entry }));
         let wakers = (0..entry_len as u32).map(waker).collect();
         Ok((requests, wakers))
@@ -111,11 +108,18 @@ impl Requests {
     /// A new request, and where its image goes.
     pub(crate) fn lease(&self, engine: &Engine) -> Outcome<(u64, *mut u8)> {
         let mut lease = engine.lease()?;
-        let entry = self.free.pop().ok_or_else(|| engine.refused(Refused::Full))?;
+        let number = lease.number();
+        let entry = &self.entries[number as usize];
+        if !entry.life.is_free() {
+            // A request whose commit was refused has its entry, though no number any more. Where
+            // one was refused, all are from then on.
+            let refused = engine.refusal().unwrap_or(Refused::ShutDown);
+            return Err(engine.refused(refused).into());
+        }
         let image = lease.as_mut_ptr();
-        let mut state = self.entries[entry as usize].lock();
-        state.held = Held::Lease(lease);
-        Ok((self.handle(entry, state.generation), image))
+        // SAFETY: a free entry is of whoever has its number.
+        unsafe { *entry.held.get() = Held::Lease(lease) };
+        Ok((self.handle(number, entry.life.lease()), image))
     }
 
     /// Hands the image over. Refused for good, that is its answer.
@@ -125,18 +129,32 @@ impl Requests {
         (options, notice): (RequestOptions, Notice),
         wakers: &[Waker],
     ) -> Outcome<()> {
-        let (index, mut state) = self.find(request)?;
-        if !matches!(state.held, Held::Lease(_)) {
-            return Err(Failed::new(Status::State, "the request was committed before"));
+        let (index, generation) = self.find(request)?;
+        let entry = &self.entries[index];
+        let has_notice = !matches!(notice, Notice::None);
+        if !entry.life.begin_commit(generation, has_notice) {
+            return Err(match entry.life.standing(generation) {
+                Standing::Stale => stale(),
+                _ => Failed::new(Status::State, "the request was committed before"),
+            });
         }
-        let Held::Lease(lease) = std::mem::replace(&mut state.held, Held::Nothing) else {
-            unreachable!("looked at above, under the same lock")
+        // SAFETY: it is this call's to commit.
+        let held = unsafe { ptr::replace(entry.held.get(), Held::Nothing) };
+        let Held::Lease(lease) = held else { unreachable!("what is leased holds a lease") };
+        let committed = if has_notice {
+            // SAFETY: as above, and it is read once the request was handed in.
+            unsafe { *entry.notice.get() = notice };
+            lease.commit_waking(options, &wakers[index])
+        } else {
+            lease.commit(options)
         };
-        // The scheduling thread may have the answer at once, and then waits for this lock.
-        match lease.commit_waking(options, &wakers[index]) {
+        match committed {
             Ok(ticket) => {
-                state.held = Held::Ticket(ticket);
-                state.notice = notice;
+                // SAFETY: as above.
+                unsafe { *entry.held.get() = Held::Ticket(ticket) };
+                if entry.life.end_commit() {
+                    entry.let_go();
+                }
                 Ok(())
             }
             Err(refused) => {
@@ -144,155 +162,185 @@ impl Requests {
                     Refused::DeviceLost => Failure::DeviceLost,
                     _ => Failure::ShutDown,
                 };
-                state.held = Held::Answer(Err(failure));
-                self.entries[index].is_answered.store(true, Ordering::Relaxed);
+                entry.life.refuse(failure as u8);
                 Err(failure.into())
             }
         }
     }
 
     /// The answer; `timeout` of none: for ever.
-    pub(crate) fn wait(&self, request: u64, timeout: Option<Duration>) -> Outcome<*const f32> {
+    pub(crate) fn wait(
+        &self,
+        request: u64,
+        timeout: Option<Duration>,
+        wakers: &[Waker],
+    ) -> Outcome<*const f32> {
         match self.poll(request) {
             Err(Failed { status: Status::Pending, .. }) => {}
             answered => return answered,
         }
         check_may_block()?;
         let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let (index, _) = entry_of(request);
-        let entry = &self.entries[index];
+        let (index, generation) = self.find(request)?;
         let spin = timeout.map_or(self.spin, |timeout| timeout.min(self.spin));
-        spin_until(|| entry.is_answered.load(Ordering::Relaxed), spin);
-        let (_, mut state) = self.find(request)?;
-        state.waiter_len += 1;
-        loop {
-            if !matches!(state.held, Held::Ticket(_)) || state.generation != generation_of(request)
-            {
-                break;
+        spin_until(|| self.answers.get(index as u32).is_some(), spin);
+        self.sleep((index, generation), until, &wakers[index]);
+        match self.poll(request) {
+            Err(Failed { status: Status::Pending, .. }) => {
+                Err(Failed::new(Status::Timeout, "the request has no answer yet"))
             }
+            answered => answered,
+        }
+    }
+
+    /// Sleeps until the request is answered or released, or for so long.
+    fn sleep(&self, (index, generation): (usize, u32), until: Option<Instant>, waker: &Waker) {
+        let entry = &self.entries[index];
+        let mut asleep = entry.asleep.lock().unwrap_or_else(PoisonError::into_inner);
+        if !entry.life.sleep(generation) {
+            return;
+        }
+        // From here on whoever ends or releases it wants the lock. Where the waker comes too late,
+        // the answer is there.
+        let wakes = |ticket: &Ticket| ticket.wake_when_ended(waker);
+        if !entry.with_ticket(generation, wakes).unwrap_or(false) {
+            return;
+        }
+        while entry.life.sleeps(generation) {
             let Some(until) = until else {
-                state = entry.answered.wait(state).unwrap_or_else(PoisonError::into_inner);
+                asleep = entry.woken.wait(asleep).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                state.waiter_len -= 1;
-                return Err(Failed::new(Status::Timeout, "the request has no answer yet"));
+                return;
             }
-            let woken = entry.answered.wait_timeout(state, left);
-            state = woken.unwrap_or_else(PoisonError::into_inner).0;
+            let woken = entry.woken.wait_timeout(asleep, left);
+            asleep = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
-        state.waiter_len -= 1;
-        drop(state);
-        self.poll(request)
     }
 
     /// The answer, if it is there.
     pub(crate) fn poll(&self, request: u64) -> Outcome<*const f32> {
-        let (_, state) = self.find(request)?;
-        match &state.held {
-            Held::Answer(Ok(output)) => Ok(output.as_ptr()),
-            Held::Answer(Err(failure)) => Err((*failure).into()),
-            Held::Ticket(_) => Err(Failed::new(Status::Pending, "the request has no answer yet")),
-            Held::Lease(_) | Held::Nothing => {
-                Err(Failed::new(Status::State, "the request was not committed"))
+        let (index, generation) = self.find(request)?;
+        let life = &self.entries[index].life;
+        match life.standing(generation) {
+            Standing::Stale => Err(stale()),
+            Standing::Leased => Err(uncommitted()),
+            Standing::Refused(reason) if reason == Failure::DeviceLost as u8 => {
+                Err(Failure::DeviceLost.into())
             }
+            Standing::Refused(_) => Err(Failure::ShutDown.into()),
+            Standing::Committed => match self.answers.get(index as u32) {
+                None => Err(Failed::new(Status::Pending, "the request has no answer yet")),
+                // Another's, if this one was released since.
+                Some(_) if life.standing(generation) == Standing::Stale => Err(stale()),
+                Some(answer) => Ok(answer?),
+            },
         }
     }
 
     /// When a request with a result passed which stage.
     pub(crate) fn timing(&self, request: u64) -> Outcome<Timing> {
         self.poll(request)?;
-        match &self.find(request)?.1.held {
-            Held::Answer(Ok(output)) => Ok(*output.timing()),
-            _ => Err(Failed::new(Status::Stale, "the request was released meanwhile")),
+        let (index, generation) = self.find(request)?;
+        let entry = &self.entries[index];
+        loop {
+            if let Some(timing) = entry.with_ticket(generation, Ticket::timing).flatten() {
+                return Ok(timing);
+            }
+            if entry.life.standing(generation) == Standing::Stale {
+                return Err(stale());
+            }
+            // Answered before its commit has returned, which another thread is about to.
+            thread::sleep(COMMITTING);
         }
     }
 
     pub(crate) fn cancel(&self, request: u64) -> Outcome<()> {
-        let (_, state) = self.find(request)?;
-        match &state.held {
-            Held::Ticket(ticket) => ticket.cancel(),
-            Held::Answer(_) => {}
-            Held::Lease(_) | Held::Nothing => {
-                return Err(Failed::new(Status::State, "the request was not committed"));
-            }
+        let (index, generation) = self.find(request)?;
+        let entry = &self.entries[index];
+        if entry.with_ticket(generation, Ticket::cancel).is_some() {
+            return Ok(());
         }
-        Ok(())
+        match entry.life.standing(generation) {
+            Standing::Stale => Err(stale()),
+            Standing::Leased => Err(uncommitted()),
+            // It has its answer.
+            Standing::Committed | Standing::Refused(_) => Ok(()),
+        }
     }
 
     /// Ends a request; its entry is free again.
     pub(crate) fn release(&self, request: u64) -> Outcome<()> {
-        let (index, mut state) = self.find(request)?;
-        if !matches!(state.notice, Notice::None) && !state.is_announced {
-            let text = "the request's answer was not announced yet: cancel it and wait for that";
-            return Err(Failed::new(Status::State, text));
-        }
+        let (index, generation) = self.find(request)?;
         let entry = &self.entries[index];
-        let held = std::mem::replace(&mut state.held, Held::Nothing);
-        state.generation = state.generation.checked_add(1).unwrap_or(1);
-        state.notice = Notice::None;
-        state.is_announced = false;
-        entry.is_answered.store(false, Ordering::Relaxed);
-        if state.waiter_len > 0 {
-            entry.answered.notify_all();
+        match entry.life.release(generation) {
+            Release::Stale => Err(stale()),
+            Release::TooEarly => {
+                let text =
+                    "the request's answer was not announced yet: cancel it and wait for that";
+                Err(Failed::new(Status::State, text))
+            }
+            Release::Released { is_last, is_awaited } => {
+                if is_awaited {
+                    entry.wake();
+                }
+                if is_last {
+                    entry.let_go();
+                }
+                Ok(())
+            }
         }
-        drop(state);
-        drop(held);
-        self.free.push(index as u32).expect("room for every entry");
-        Ok(())
     }
 
     /// The next answered request with [`Notice::Queue`], and its user data.
     pub(crate) fn next(&self) -> Option<(u64, usize)> {
         let request = self.completions.pop()?;
-        let (_, mut state) = self.find(request).expect("what is queued cannot be released");
-        state.is_announced = true;
-        let Notice::Queue { user_data } = state.notice else {
+        let (index, _) = self.find(request).expect("queued by this engine");
+        let entry = &self.entries[index];
+        // SAFETY: written before it was handed in; it is not released before it is announced.
+        let Notice::Queue { user_data } = (unsafe { *entry.notice.get() }) else {
             unreachable!("queued for its notice")
         };
+        entry.life.announce();
         Some((request, user_data))
     }
 
-    /// Lets everything go that the requests hold: the engine has ended.
+    /// Lets everything go that the requests hold: the engine has ended, and nobody calls any more.
     pub(crate) fn clear(&self) {
         for entry in &self.entries {
-            let held = std::mem::replace(&mut entry.lock().held, Held::Nothing);
-            drop(held);
+            // SAFETY: nobody else is there.
+            drop(unsafe { ptr::replace(entry.held.get(), Held::Nothing) });
         }
     }
 
-    /// Takes the answer that a ticket got, and tells whoever is to know. Runs on the scheduling
-    /// thread.
+    /// Tells whoever is to know of a request's answer. Runs on the scheduling thread.
     fn announce(&self, index: u32) {
         let entry = &self.entries[index as usize];
-        let mut state = entry.lock();
         // What woke us may be an earlier request of this entry, forgotten before its end.
-        let Held::Ticket(ticket) = &mut state.held else { return };
-        if !ticket.is_ended() {
-            return;
-        }
-        let mut context = Context::from_waker(Waker::noop());
-        let Poll::Ready(answer) = Pin::new(ticket).poll(&mut context) else { return };
-        let (status, result) = match &answer {
-            Ok(output) => (Status::Ok, output.as_ptr()),
-            Err(failure) => (Failed::from(*failure).status, ptr::null()),
+        let Some(has_notice) = entry.life.on_its_way() else { return };
+        let Some(answer) = self.answers.get(index) else { return };
+        let notice = match has_notice {
+            // SAFETY: written before it was handed in, and so before it was answered; it is not
+            // released before it is announced.
+            true => unsafe { *entry.notice.get() },
+            false => Notice::None,
         };
-        state.held = Held::Answer(answer);
-        entry.is_answered.store(true, Ordering::Relaxed);
-        if state.waiter_len > 0 {
-            entry.answered.notify_all();
+        let is_announced = matches!(notice, Notice::Callback { .. });
+        let Some(Ended { generation, is_awaited }) = entry.life.end(is_announced) else { return };
+        if is_awaited {
+            entry.wake();
         }
-        let request = self.handle(index, state.generation);
-        match state.notice {
+        let request = self.handle(index, generation);
+        match notice {
             Notice::None => {}
-            Notice::Queue { .. } => {
-                drop(state);
-                self.completions.push(request);
-            }
+            Notice::Queue { .. } => self.completions.push(request),
             Notice::Callback { callback, user_data } => {
-                state.is_announced = true;
-                drop(state);
+                let (status, result) = match answer {
+                    Ok(result) => (Status::Ok, result),
+                    Err(failure) => (Failed::from(failure).status, ptr::null()),
+                };
                 let user_data = ptr::with_exposed_provenance_mut::<c_void>(user_data);
                 in_callback(|| {
                     // SAFETY: a function that the caller gave for this, with what it gave along.
@@ -306,44 +354,62 @@ impl Requests {
         u64::from(generation) << 32 | u64::from(self.engine_tag) << 16 | u64::from(entry)
     }
 
-    /// The entry of a request, locked.
-    fn find(&self, request: u64) -> Outcome<(usize, MutexGuard<'_, State>)> {
-        let stale = || Failed::new(Status::Stale, "no such request, or it was released");
-        let (index, tag) = entry_of(request);
-        let entry = self.entries.get(index).filter(|_| tag == self.engine_tag).ok_or_else(stale)?;
-        let state = entry.lock();
-        if state.generation != generation_of(request) || matches!(state.held, Held::Nothing) {
-            return Err(stale());
+    /// Index and generation of a request's entry; stale if it can't be this engine's.
+    fn find(&self, request: u64) -> Outcome<(usize, u32)> {
+        let (index, tag) = ((request & 0xffff) as usize, (request >> 16) as u16);
+        match tag == self.engine_tag && index < self.entries.len() {
+            true => Ok((index, (request >> 32) as u32)),
+            false => Err(stale()),
         }
-        Ok((index, state))
     }
 }
 
-/// Index of a request's entry, and the tag of its engine.
-fn entry_of(request: u64) -> (usize, u16) {
-    ((request & 0xffff) as usize, (request >> 16) as u16)
+fn stale() -> Failed {
+    Failed::new(Status::Stale, "no such request, or it was released")
 }
 
-fn generation_of(request: u64) -> u32 {
-    (request >> 32) as u32
+fn uncommitted() -> Failed {
+    Failed::new(Status::State, "the request was not committed")
 }
 
 impl Entry {
     fn new() -> Self {
         Self {
-            is_answered: AtomicBool::new(false),
-            state: Mutex::new(State {
-                generation: 1,
-                held: Held::Nothing,
-                notice: Notice::None,
-                is_announced: false,
-                waiter_len: 0,
-            }),
-            answered: Condvar::new(),
+            life: Life::new(),
+            held: UnsafeCell::new(Held::Nothing),
+            notice: UnsafeCell::new(Notice::None),
+            asleep: Mutex::new(()),
+            woken: Condvar::new(),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Uses the ticket of a request that is committed and holds one.
+    fn with_ticket<T>(&self, generation: u32, usage: impl FnOnce(&Ticket) -> T) -> Option<T> {
+        if !self.life.pin(generation) {
+            return None;
+        }
+        // SAFETY: what a committed request holds stays while it is pinned, and is only read.
+        let used = match unsafe { &*self.held.get() } {
+            Held::Ticket(ticket) => Some(usage(ticket)),
+            Held::Nothing | Held::Lease(_) => None,
+        };
+        if self.life.unpin() {
+            self.let_go();
+        }
+        used
+    }
+
+    /// Wakes those who sleep. They look under the lock before they do.
+    fn wake(&self) {
+        drop(self.asleep.lock().unwrap_or_else(PoisonError::into_inner));
+        self.woken.notify_all();
+    }
+
+    /// Frees the entry, for the last who has to do with its request. Only then is its number free.
+    fn let_go(&self) {
+        // SAFETY: the last.
+        let held = unsafe { ptr::replace(self.held.get(), Held::Nothing) };
+        self.life.clear();
+        drop(held);
     }
 }

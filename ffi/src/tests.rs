@@ -207,7 +207,7 @@ fn break_device(is_panic: bool, expected: &str) {
     let answered = status(&|live| {
         let (request, _) = live.requests.lease(&live.engine)?;
         live.requests.commit(request, handling, &live.wakers)?;
-        live.requests.wait(request, Some(Duration::from_secs(20)))?;
+        live.requests.wait(request, Some(Duration::from_secs(20)), &live.wakers)?;
         Ok(())
     });
     assert_eq!(answered, Status::DeviceLost as i32, "{}", last_text());

@@ -6,7 +6,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::shared::{Request, Shared};
+use super::shared::{NEVER_NS, Request, Shared};
 use super::stall::StallWatchdog;
 use crate::backend::{Backend, Completion, Fault, ResultSlot};
 use crate::ring::{Consumer, Slot};
@@ -35,7 +35,7 @@ pub(super) fn calibrate(
         let result = shared.results.lease().expect("no result slot is in use yet").into_owned();
         let request = Request {
             committed_ns: 0,
-            deadline_ns: None,
+            deadline_ns: NEVER_NS,
             priority: Priority::Normal,
             result,
             handler: None,

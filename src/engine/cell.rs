@@ -2,12 +2,30 @@
 //!
 //! Invariant: an answer that is finished into a cell is taken once, or dropped once when its ticket
 //! was given up; the cell is at rest again before the result slot that guards it is let go, so it
-//! never serves two requests at a time. A waiter that registered is woken. Generic in the answer;
-//! knows neither rings nor engines.
+//! never serves two requests at a time. A waiter that registered is woken.
+//!
+//! One word holds the state. The engine sets `ENDED` in it, the ticket may set `ABANDONED`, each
+//! after all else that it does in the cell; who comes second has the cell alone and puts it to
+//! rest. The lock is for waiters: where one is registered, it is taken out and `ENDED` set in one
+//! go, so that none is left when the answer is seen. Generic in the answer; knows neither rings nor
+//! engines.
 
 use std::task::Waker;
 
-use super::sync::{AtomicBool, Mutex, MutexGuard, Ordering, PoisonError, Thread};
+use super::sync::{AtomicBool, AtomicU32, Mutex, MutexGuard, Ordering, PoisonError};
+use super::sync::{Thread, UnsafeCell};
+
+/// The answer is there, and its code in the bits from `CODE_SHIFT` on.
+const ENDED: u32 = 1;
+/// The ticket was given up.
+const ABANDONED: u32 = 2;
+/// The request is to be cancelled.
+const CANCELLED: u32 = 4;
+/// There is, or was, a waiter.
+const WAITED_FOR: u32 = 8;
+const CODE_SHIFT: u32 = 8;
+/// No request, or one on its way.
+const PENDING: u32 = 0;
 
 /// Whom to wake when the answer is there.
 pub(super) enum Waiter {
@@ -38,108 +56,139 @@ pub(super) enum Finished {
     Woke,
 }
 
-enum State<T> {
-    /// At rest, or a request on its way.
-    Pending { waiter: Waiter, is_cancelled: bool },
-    /// The answer, until the ticket takes it.
-    Ended(T),
-    /// The ticket is gone before its answer.
-    Abandoned,
-}
-
-impl<T> State<T> {
-    const REST: Self = Self::Pending { waiter: Waiter::None, is_cancelled: false };
-}
-
 /// See the module.
 pub(super) struct Cell<T> {
-    /// Whether `state` is `Ended`: a hint to spin on without taking the lock.
-    is_ended: AtomicBool,
+    state: AtomicU32,
     /// Whether the engine was told and has not yet looked, see [`Cell::announce_cancel`].
     is_announced: AtomicBool,
-    state: Mutex<State<T>>,
+    /// The engine's until `ENDED` is set, the ticket's from then on.
+    answer: UnsafeCell<Option<T>>,
+    /// None in a cell at rest.
+    waiter: Mutex<Waiter>,
 }
+
+// SAFETY: the answer, which may be sent between threads and shared, is reached by one side at a
+// time; several threads of the ticket's may look at it.
+unsafe impl<T: Send + Sync> Sync for Cell<T> {}
 
 impl<T> Cell<T> {
     pub(super) fn new() -> Self {
         Self {
-            is_ended: AtomicBool::new(false),
+            state: AtomicU32::new(PENDING),
             is_announced: AtomicBool::new(false),
-            state: Mutex::new(State::REST),
+            answer: UnsafeCell::new(None),
+            waiter: Mutex::new(Waiter::None),
         }
     }
 
-    /// Whether [`Cell::take`] will succeed; a hint.
+    /// Whether [`Cell::take`] will succeed.
     pub(super) fn is_ended(&self) -> bool {
-        // Relaxed: the lock decides and orders.
-        self.is_ended.load(Ordering::Relaxed)
+        self.code().is_some()
     }
 
-    /// Stores the answer and wakes the waiter.
-    pub(super) fn finish(&self, answer: T) -> Finished {
-        let mut state = self.lock();
-        let before = std::mem::replace(&mut *state, State::REST);
-        match before {
-            State::Pending { waiter, .. } => {
-                *state = State::Ended(answer);
-                self.is_ended.store(true, Ordering::Relaxed);
-                drop(state);
-                waiter.wake()
-            }
-            // Dropped after the lock: by then the cell is at rest, and its slot may be let go.
-            State::Abandoned => {
-                drop(state);
-                drop(answer);
-                Finished::GivenUp
-            }
-            State::Ended(_) => unreachable!("a request ends once"),
+    /// What the answer was finished with, if it is there.
+    pub(super) fn code(&self) -> Option<u8> {
+        // Acquire: what the engine did before it finished the answer is seen.
+        let state = self.state.load(Ordering::Acquire);
+        (state & ENDED != 0).then_some((state >> CODE_SHIFT) as u8)
+    }
+
+    /// Looks at the answer, if it is there. The ticket must not be taking it.
+    pub(super) fn look<R>(&self, look: impl FnOnce(&T) -> R) -> Option<R> {
+        if !self.is_ended() {
+            return None;
         }
+        // SAFETY: the ticket's, who says that nobody changes it.
+        self.answer.with(|place| unsafe { (*place).as_ref() }.map(look))
+    }
+
+    /// Stores the answer and wakes the waiter. `code` tells how it is to those who only look.
+    pub(super) fn finish(&self, answer: T, code: u8) -> Finished {
+        // SAFETY: the engine's, as nothing has ended yet.
+        self.answer.with_mut(|place| unsafe { *place = Some(answer) });
+        let ended = ENDED | u32::from(code) << CODE_SHIFT;
+        let mut before = self.state.load(Ordering::Relaxed);
+        let mut waiter = Waiter::None;
+        loop {
+            if before & WAITED_FOR != 0 {
+                let mut place = self.lock();
+                waiter = std::mem::replace(&mut *place, Waiter::None);
+                before = self.state.fetch_or(ended, Ordering::AcqRel);
+                break;
+            }
+            // Release: the answer comes before. Acquire: so does what an abandoned ticket did.
+            let swapped = self.state.compare_exchange_weak(
+                before,
+                before | ended,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            );
+            match swapped {
+                Ok(_) => break,
+                Err(now) => before = now,
+            }
+        }
+        if before & ABANDONED != 0 {
+            drop(self.put_to_rest());
+            return Finished::GivenUp;
+        }
+        waiter.wake()
     }
 
     /// The answer if it is there; else remembers whom to wake.
     pub(super) fn take_or_wait(&self, waiter: impl FnOnce() -> Waiter) -> Option<T> {
-        let mut state = self.lock();
-        if let State::Pending { waiter: place, .. } = &mut *state {
-            *place = waiter();
-            return None;
-        }
-        let before = std::mem::replace(&mut *state, State::REST);
-        self.is_ended.store(false, Ordering::Relaxed);
-        match before {
-            State::Ended(answer) => Some(answer),
-            _ => unreachable!("a ticket that was given up does not wait"),
-        }
+        self.take().or_else(|| if self.wait(waiter()) { None } else { self.take() })
     }
 
     /// The answer if it is there.
     pub(super) fn take(&self) -> Option<T> {
-        self.take_or_wait(|| Waiter::None)
+        // Acquire: the answer is seen.
+        let is_ended = self.state.load(Ordering::Acquire) & ENDED != 0;
+        is_ended.then(|| self.put_to_rest()).flatten()
+    }
+
+    /// Remembers whom to wake, in place of whom it was to wake before; false if the answer is
+    /// there.
+    pub(super) fn wait(&self, waiter: Waiter) -> bool {
+        let mut place = self.lock();
+        let before = std::mem::replace(&mut *place, waiter);
+        let is_ended = self.state.fetch_or(WAITED_FOR, Ordering::AcqRel) & ENDED != 0;
+        let after =
+            if is_ended { std::mem::replace(&mut *place, Waiter::None) } else { Waiter::None };
+        // Wakers run code of others as they are dropped.
+        drop(place);
+        drop((before, after));
+        !is_ended
+    }
+
+    /// Forgets whom to wake. The request must not have been handed in.
+    pub(super) fn wait_no_more(&self) {
+        let waiter = std::mem::replace(&mut *self.lock(), Waiter::None);
+        self.state.store(PENDING, Ordering::Relaxed);
+        drop(waiter);
     }
 
     /// Gives up the ticket. True if the request is still on its way and should be cancelled.
     pub(super) fn abandon(&self) -> bool {
-        let mut state = self.lock();
-        let before = std::mem::replace(&mut *state, State::REST);
-        let is_pending = matches!(before, State::Pending { .. });
-        if is_pending {
-            *state = State::Abandoned;
-        } else {
-            self.is_ended.store(false, Ordering::Relaxed);
+        let mut before = self.state.load(Ordering::Acquire);
+        if before & ENDED == 0 {
+            if before & WAITED_FOR != 0 {
+                let waiter = std::mem::replace(&mut *self.lock(), Waiter::None);
+                drop(waiter);
+            }
+            // Release: whoever has the cell next finds it as the ticket left it.
+            before = self.state.fetch_or(ABANDONED, Ordering::AcqRel);
         }
-        drop(state);
-        drop(before);
-        is_pending
+        let is_ended = before & ENDED != 0;
+        if is_ended {
+            drop(self.put_to_rest());
+        }
+        !is_ended
     }
 
     /// Asks for the request to be cancelled; false if it has ended.
     pub(super) fn cancel(&self) -> bool {
-        match &mut *self.lock() {
-            State::Pending { is_cancelled, .. } => {
-                *is_cancelled = true;
-                true
-            }
-            _ => false,
-        }
+        self.state.fetch_or(CANCELLED, Ordering::AcqRel) & ENDED == 0
     }
 
     /// True once for any number of cancellations before the engine looks: it need be told once.
@@ -152,11 +201,21 @@ impl<T> Cell<T> {
     pub(super) fn is_cancelled(&self) -> bool {
         // Before the look: a cancellation after it announces itself anew.
         self.is_announced.swap(false, Ordering::AcqRel);
-        matches!(*self.lock(), State::Abandoned | State::Pending { is_cancelled: true, .. })
+        let state = self.state.load(Ordering::Acquire);
+        state & ENDED == 0 && state & (ABANDONED | CANCELLED) != 0
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
-        // Nothing panics while it holds the lock but a waker's clone, before it changes the state.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Takes the answer out. For the side that came second.
+    fn put_to_rest(&self) -> Option<T> {
+        // SAFETY: the other side set its flag, and does nothing in the cell after that.
+        let answer = self.answer.with_mut(|place| unsafe { (*place).take() });
+        // Relaxed: whoever has the cell next got the slot that guards it, which the answer holds.
+        self.state.store(PENDING, Ordering::Relaxed);
+        answer
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiter> {
+        // Nothing panics while it holds the lock.
+        self.waiter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

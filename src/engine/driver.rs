@@ -32,7 +32,7 @@ use crate::sched::{Stage, Stages, Timing};
 const TIMER_SLACK_NS: u64 = 100_000;
 /// How long a spinning thread keeps the processor to itself.
 const SPIN_ALONE_NS: u64 = 1_000;
-/// How old the published statistics may get under load.
+/// How old the published statistics may get, and how often they are published at most.
 const PUBLISH_NS: u64 = 1_000_000;
 /// Stands for a cell without a request.
 const NO_SLOT: u32 = u32::MAX;
@@ -294,7 +294,7 @@ impl Driver<'_> {
             let submitted = sched::Request {
                 slot: index,
                 priority: request.priority,
-                deadline_ns: request.deadline_ns,
+                deadline_ns: (request.deadline_ns != NEVER_NS).then_some(request.deadline_ns),
             };
             self.accept(now_ns, slot, request);
             let failure = match self.scheduler.submit(now_ns, submitted) {
@@ -319,10 +319,7 @@ impl Driver<'_> {
             result: Some(request.result),
             cell,
             committed_ns: request.committed_ns,
-            deadline_ns: request
-                .deadline_ns
-                .unwrap_or(NEVER_NS)
-                .min(now_ns.saturating_add(self.latency_bound_ns)),
+            deadline_ns: request.deadline_ns.min(now_ns.saturating_add(self.latency_bound_ns)),
             handler: request.handler,
         });
     }
@@ -432,9 +429,10 @@ impl Driver<'_> {
         }
         let left_ns = due_ns.saturating_sub(now_ns);
         let is_unpublished = self.published_ns <= self.busy_ns;
+        let publish_ns = self.published_ns + PUBLISH_NS;
         let is_soon = spin_ns > 0 && left_ns < TIMER_SLACK_NS;
         if is_soon || now_ns - self.busy_ns < spin_ns {
-            if is_unpublished && now_ns - self.published_ns > PUBLISH_NS {
+            if is_unpublished && now_ns > publish_ns {
                 self.publish(now_ns);
             }
             if now_ns - self.busy_ns < SPIN_ALONE_NS {
@@ -445,7 +443,11 @@ impl Driver<'_> {
             }
             return;
         }
-        if is_unpublished && !self.publish(now_ns) {
+        let mut unpublished_ns = NEVER_NS;
+        if is_unpublished && now_ns <= publish_ns {
+            // Copied before each sleep, statistics would cost the more the oftener it sleeps.
+            unpublished_ns = publish_ns - now_ns + 1;
+        } else if is_unpublished && !self.publish(now_ns) {
             return;
         }
         if !self.images.sleep() {
@@ -456,11 +458,13 @@ impl Driver<'_> {
         }
         // All other news unpark this thread, and what came since it looked makes this return at
         // once.
-        if due_ns == NEVER_NS {
-            thread::park();
-        } else {
-            let early_ns = if spin_ns > 0 { TIMER_SLACK_NS } else { 0 };
-            thread::park_timeout(Duration::from_nanos(left_ns - early_ns));
+        let early_ns = if due_ns < NEVER_NS && spin_ns > 0 { TIMER_SLACK_NS } else { 0 };
+        match due_ns.min(unpublished_ns) {
+            NEVER_NS => thread::park(),
+            _ => {
+                let sleep_ns = (left_ns - early_ns).min(unpublished_ns);
+                thread::park_timeout(Duration::from_nanos(sleep_ns));
+            }
         }
         self.images.wake();
     }
@@ -503,7 +507,10 @@ impl Driver<'_> {
         let answered = Answered { outcome, slot: entry.result };
         // Wakers and handlers are the callers' code.
         let told = contain(|| match entry.handler {
-            None => self.shared.cells[entry.cell as usize].finish(answered),
+            None => {
+                let code = answered.code();
+                self.shared.cells[entry.cell as usize].finish(answered, code)
+            }
             Some((handler, tag)) => {
                 handler.answered(tag, answered.into_answer());
                 Finished::Woke

@@ -11,10 +11,11 @@ use std::task::Waker;
 use super::answer::Handler;
 use super::cell::Waiter;
 use super::options::{Refused, RequestOptions};
-use super::shared::{Request, Shared};
+use super::shared::{NEVER_NS, Request, Shared};
 use super::ticket::Ticket;
 use crate::backend::ResultSlot;
 use crate::ring;
+use crate::stripe::{StripedRef, Stripes};
 
 /// A place for one image in the memory that the device copies from: dereferences to its bytes, u8
 /// RGB, height x width x 3, which hold what was there last.
@@ -24,18 +25,26 @@ use crate::ring;
 pub struct Lease {
     image: ring::Lease<'static, Request>,
     result: ResultSlot,
-    shared: Arc<Shared>,
+    shared: StripedRef<Arc<Shared>>,
 }
 
 impl Lease {
-    pub(super) fn new(shared: &Arc<Shared>) -> Result<Self, Refused> {
+    pub(super) fn new(references: &Stripes<Arc<Shared>>) -> Result<Self, Refused> {
+        let shared = references.get();
         if let Some(refused) = shared.refusal() {
             return Err(shared.count(refused));
         }
         let full = |_| shared.count(Refused::Full);
         let image = shared.images.lease().map_err(full)?.into_owned();
         let result = shared.results.lease().map_err(full)?.into_owned();
-        Ok(Self { image, result, shared: Arc::clone(shared) })
+        Ok(Self { image, result, shared })
+    }
+
+    /// The request's number: below twice [`slot_len`](super::EngineOptions::slot_len), and no
+    /// other's until the lease is dropped or refused; once it is committed, until ticket and answer
+    /// are dropped.
+    pub fn number(&self) -> u32 {
+        self.result.slot()
     }
 
     /// Hands the image over; never blocks. The ticket gets the answer.
@@ -73,9 +82,8 @@ impl Lease {
             return Err(Refused::Forked);
         }
         let cell = self.result.slot();
-        let waiter = Waiter::Task(waker.clone());
-        let answered = self.shared.cells[cell as usize].take_or_wait(|| waiter);
-        assert!(answered.is_none(), "a cell without a request is at rest");
+        let is_at_rest = self.shared.cells[cell as usize].wait(Waiter::Task(waker.clone()));
+        assert!(is_at_rest, "a cell without a request has no answer");
         let shared = self.send(options, None)?;
         Ok(Ticket::new(shared, cell))
     }
@@ -84,12 +92,13 @@ impl Lease {
         self,
         options: RequestOptions,
         handler: Option<(Arc<dyn Handler>, u64)>,
-    ) -> Result<Arc<Shared>, Refused> {
+    ) -> Result<StripedRef<Arc<Shared>>, Refused> {
         if self.shared.is_forked() {
             return Err(Refused::Forked);
         }
         let Self { image, result, shared } = self;
-        let deadline_ns = options.deadline.map(|deadline| shared.since_start_ns(deadline));
+        let deadline_ns =
+            options.deadline.map_or(NEVER_NS, |deadline| shared.since_start_ns(deadline));
         let committed_ns = shared.now_ns();
         let priority = options.priority;
         let request = Request { committed_ns, deadline_ns, priority, result, handler };
@@ -102,7 +111,7 @@ impl Lease {
             }
             Err(closed) => {
                 // A waker may be in the cell, which is to be at rest before its slot is let go.
-                let _ = shared.cells[closed.request.result.slot() as usize].take();
+                shared.cells[closed.request.result.slot() as usize].wait_no_more();
                 Err(shared.count(shared.refusal().unwrap_or(Refused::ShutDown)))
             }
         }

@@ -34,6 +34,7 @@ pub use histogram::{LatencyHistogram, LengthHistogram};
 pub use lease::Lease;
 pub use metrics::prometheus;
 pub use options::{EngineOptions, Failure, Refused, RequestOptions};
+pub use shared::AnswerTable;
 pub use stats::{Refusals, Stats};
 pub use ticket::{Ticket, spin_until};
 
@@ -41,6 +42,7 @@ use crate::backend::{Backend, Fault, Geometry};
 use crate::error::{Error, Kind, Result};
 use crate::ring::{self, Ring, RingOptions};
 use crate::sched::{Policy, Trace};
+use crate::stripe::Stripes;
 use cell::Cell;
 use options::{SLOT_LEN_MAX, TRACE_LEN_MAX};
 use shared::{NEVER_NS, Receivers, Shared, Status};
@@ -58,6 +60,8 @@ use trace::Traces;
 /// awaited ticket is never ready.
 pub struct Engine {
     shared: Arc<Shared>,
+    /// What leases and tickets hold.
+    references: Stripes<Arc<Shared>>,
     geometry: Geometry,
     thread: Option<JoinHandle<()>>,
 }
@@ -128,7 +132,8 @@ impl Engine {
                     .with_source(error)
             })?;
         // From here on dropping the engine ends the thread.
-        let engine = Self { shared, geometry, thread: Some(thread) };
+        let references = Stripes::new(&shared);
+        let engine = Self { shared, references, geometry, thread: Some(thread) };
         match is_started.recv() {
             Ok(outcome) => outcome.map(|()| engine),
             Err(_) => Err(Error::new(Kind::Device, "the backend panicked as it was started")),
@@ -141,7 +146,7 @@ impl Engine {
     /// [`Refused::Full`] when every slot is in use; [`Refused::ShutDown`] or
     /// [`Refused::DeviceLost`], for good; [`Refused::Forked`] in a process that was forked off.
     pub fn lease(&self) -> std::result::Result<Lease, Refused> {
-        Lease::new(&self.shared)
+        Lease::new(&self.references)
     }
 
     /// Copies an image (u8 RGB, height x width x 3) and hands it over; never blocks.
@@ -165,6 +170,11 @@ impl Engine {
     /// it that check and limit too.
     pub fn refused(&self, refused: Refused) -> Refused {
         self.shared.count(refused)
+    }
+
+    /// Where answers can be looked at by number.
+    pub fn answer_table(&self) -> AnswerTable {
+        AnswerTable(Arc::clone(&self.shared))
     }
 
     /// Sizes of images and results.

@@ -150,3 +150,26 @@ pub enum Failure {
     #[error("the engine was shut down")]
     ShutDown,
 }
+
+impl Failure {
+    /// Each by its number.
+    pub(super) const ALL: [Self; 6] = [
+        Self::Rejected,
+        Self::Expired,
+        Self::Cancelled,
+        Self::Failed,
+        Self::DeviceLost,
+        Self::ShutDown,
+    ];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_have_their_numbers() {
+        let numbers = Failure::ALL.map(|failure| failure as usize);
+        assert_eq!(numbers, std::array::from_fn(|number| number));
+    }
+}

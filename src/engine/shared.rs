@@ -2,6 +2,7 @@
 //!
 //! Invariant: `status` only moves forward. Knows nothing of scheduling.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
@@ -23,13 +24,17 @@ pub(super) const NEVER_NS: u64 = u64::MAX;
 /// What travels with an image.
 pub(super) struct Request {
     pub(super) committed_ns: u64,
-    pub(super) deadline_ns: Option<u64>,
+    /// [`NEVER_NS`]: none.
+    pub(super) deadline_ns: u64,
     pub(super) priority: Priority,
     /// Where its result goes; its number is that of the ticket's cell.
     pub(super) result: ResultSlot,
     /// Who is called; none: a ticket waits.
     pub(super) handler: Option<(Arc<dyn Handler>, u64)>,
 }
+
+// It moves from a producer's core to the scheduling thread's, in as few cache lines as it has.
+const _: () = assert!(size_of::<Option<Request>>() <= 64);
 
 /// An answer in its cell. The result slot is here with failures too: it keeps the cell from being
 /// used anew before the answer was taken. It is missing where a lost device has it.
@@ -39,9 +44,52 @@ pub(super) struct Answered {
 }
 
 impl Answered {
+    /// What [`Cell::finish`] is given for those who only look: see [`outcome`].
+    pub(super) fn code(&self) -> u8 {
+        self.outcome.err().map_or(0, |failure| 1 + failure as u8)
+    }
+
+    /// When the request passed which stage, if it has a result.
+    pub(super) fn timing(&self) -> Option<Timing> {
+        self.outcome.ok()?;
+        self.slot.as_ref()?.get().copied()
+    }
+
     pub(super) fn into_answer(self) -> Answer {
         self.outcome?;
         Ok(Output::new(self.slot.expect("a completed request has its result")))
+    }
+}
+
+/// How the request ended whose answer has this code.
+fn outcome(code: u8) -> Result<(), Failure> {
+    match code.checked_sub(1) {
+        None => Ok(()),
+        Some(failure) => Err(Failure::ALL[usize::from(failure)]),
+    }
+}
+
+/// How requests ended, by their numbers ([`Lease::number`](super::Lease::number)): for interfaces
+/// whose callers hold numbers in place of tickets. Looking changes nothing and takes no lock.
+#[derive(Clone)]
+pub struct AnswerTable(pub(super) Arc<Shared>);
+
+impl AnswerTable {
+    /// How the request with this number ended, and where its result lies; none while it has no
+    /// answer. That place holds the result until its ticket is dropped, which must not have been
+    /// asked for the answer: then the number may be another request's.
+    ///
+    /// # Panics
+    /// When no request can have this number.
+    pub fn get(&self, number: u32) -> Option<Result<*const f32, Failure>> {
+        let code = self.0.cells[number as usize].code()?;
+        Some(outcome(code).map(|()| self.0.results.slot_ptr(number).cast::<f32>().cast_const()))
+    }
+}
+
+impl fmt::Debug for AnswerTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AnswerTable").field("len", &self.0.cells.len()).finish_non_exhaustive()
     }
 }
 

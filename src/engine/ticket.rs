@@ -7,14 +7,16 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::answer::Answer;
 use super::cell::Waiter;
 use super::options::Failure;
-use super::shared::Shared;
+use super::shared::{Answered, Shared};
+use crate::sched::Timing;
+use crate::stripe::StripedRef;
 
 /// Looks for an answer, about a microsecond of them, before the processor is offered to others
 /// between two looks: where threads share one, the answer may be waiting for it.
@@ -26,12 +28,12 @@ const LOOKS: usize = 32;
 #[must_use = "dropping a ticket cancels its request"]
 pub struct Ticket {
     /// None once the answer was taken.
-    shared: Option<Arc<Shared>>,
+    shared: Option<StripedRef<Arc<Shared>>>,
     cell: u32,
 }
 
 impl Ticket {
-    pub(super) fn new(shared: Arc<Shared>, cell: u32) -> Self {
+    pub(super) fn new(shared: StripedRef<Arc<Shared>>, cell: u32) -> Self {
         Self { shared: Some(shared), cell }
     }
 
@@ -57,8 +59,25 @@ impl Ticket {
 
     /// Whether the answer is there: waiting would not block.
     pub fn is_ended(&self) -> bool {
-        let cell = |shared: &Arc<Shared>| shared.cells[self.cell as usize].is_ended();
-        self.shared.as_ref().is_some_and(cell)
+        self.shared.as_ref().is_some_and(|shared| shared.cells[self.cell as usize].is_ended())
+    }
+
+    /// When the request passed which stage, as by [`Output::timing`](super::Output::timing); none
+    /// until it ended with a result.
+    pub fn timing(&self) -> Option<Timing> {
+        let shared = self.shared.as_ref()?;
+        // Answers are taken by those who own the ticket or borrow it exclusively.
+        shared.cells[self.cell as usize].look(Answered::timing).flatten()
+    }
+
+    /// Has `waker` woken, on the scheduling thread, when the answer is there, in place of whom it
+    /// was to wake before. False if the answer is there; the waker is then not woken.
+    ///
+    /// # Panics
+    /// When the answer was taken by polling.
+    pub fn wake_when_ended(&self, waker: &Waker) -> bool {
+        let shared = self.shared.as_ref().expect("used after it was ready");
+        shared.cells[self.cell as usize].wait(Waiter::Task(waker.clone()))
     }
 
     /// Asks for the request to be cancelled. It still gets its answer: [`Failure::Cancelled`], or

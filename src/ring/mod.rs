@@ -34,6 +34,7 @@ pub use lease::{Closed, Committed, Lease};
 
 use crate::error::Result;
 use crate::setters::setters;
+use crate::stripe::Stripes;
 use shared::Shared;
 
 /// How a ring's pages are held in memory, the strongest kind first.
@@ -82,6 +83,8 @@ pub struct Full;
 /// device writes into one, [`Lease::set`] says more about it, its reader drops it.
 pub struct Ring<T> {
     shared: Arc<Shared<T>>,
+    /// What leases that keep the ring alive hold.
+    owned: Arc<Stripes<Arc<Shared<T>>>>,
 }
 
 /// The one taker of committed slots. Dropping it closes the ring: every later commit fails, and
@@ -124,7 +127,8 @@ impl<T> Ring<T> {
     /// # Errors
     /// `is_argument` when a size is out of range, `is_memory` when there is no memory of that kind.
     pub fn new(options: &RingOptions) -> Result<(Self, Consumer<T>)> {
-        let ring = Self { shared: Arc::new(Shared::new(options)?) };
+        let shared = Arc::new(Shared::new(options)?);
+        let ring = Self { owned: Arc::new(Stripes::new(&shared)), shared };
         let consumer =
             Consumer { ring: ring.clone(), run: ffi::twinstream_run { first: 0, len: 0 } };
         Ok((ring, consumer))
@@ -161,7 +165,16 @@ impl<T> Ring<T> {
     /// [`Full`] when no slot is free.
     pub fn lease(&self) -> std::result::Result<Lease<'_, T>, Full> {
         let slot = self.shared.lease().ok_or(Full)?;
-        Ok(Lease::new(&self.shared, slot))
+        Ok(Lease::new(self, slot))
+    }
+
+    /// Where the bytes of a slot lie, for the ring's life. Whoever reads or writes there sees to it
+    /// that the slot's owner lets it.
+    ///
+    /// # Panics
+    /// When there is no such slot.
+    pub fn slot_ptr(&self, slot: u32) -> *mut u8 {
+        self.shared.slot_ptr(slot)
     }
 
     /// The bytes of a taken slot.
@@ -221,7 +234,7 @@ impl<T> Ring<T> {
 
 impl<T> Clone for Ring<T> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared) }
+        Self { shared: Arc::clone(&self.shared), owned: Arc::clone(&self.owned) }
     }
 }
 

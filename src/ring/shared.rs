@@ -229,9 +229,13 @@ impl<T> Shared<T> {
     /// The caller owns the slot for as long as it keeps the bytes, and nothing else reaches them.
     #[expect(clippy::mut_from_ref, reason = "exclusive by the slot's ownership, not by a borrow")]
     pub(super) unsafe fn bytes_mut(&self, slot: u32) -> &mut [u8] {
-        let (start, _) = self.place(Run { first: slot, len: 1 });
         // SAFETY: within the zeroed storage, owned by the caller alone.
-        unsafe { slice::from_raw_parts_mut(start, self.slot_bytes) }
+        unsafe { slice::from_raw_parts_mut(self.slot_ptr(slot), self.slot_bytes) }
+    }
+
+    /// Where a slot begins.
+    pub(super) fn slot_ptr(&self, slot: u32) -> *mut u8 {
+        self.place(Run { first: slot, len: 1 }).0
     }
 
     /// Where a run begins, and its bytes up to the last slot's end.

@@ -1,5 +1,6 @@
 //! The ring's edges: limits, memory, closing, what becomes of requests, misuse across rings.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -79,6 +80,28 @@ fn a_chunk_takes_two_copies_at_most() {
         ring.release(slots);
     }
     assert!(across > 0);
+}
+
+/// Goal: few requests at a time move through few slots, which caches hold; many through all.
+#[test]
+fn leases_begin_anew_where_the_first_slots_are_free() {
+    let highest = |open_len: usize| {
+        let (ring, mut consumer) = Ring::new(&RingOptions::new(1000, 8)).unwrap();
+        let mut open = VecDeque::new();
+        let mut highest = 0;
+        for _ in 0..3000 {
+            ring.lease().unwrap().commit(0).unwrap();
+            let (slot, _) = consumer.take().unwrap();
+            highest = highest.max(slot.index());
+            open.push_back(slot);
+            if open.len() == open_len {
+                ring.release(open.pop_front());
+            }
+        }
+        ring.release(open);
+        highest
+    };
+    assert_eq!((highest(1), highest(100), highest(990)), (63, 191, 999));
 }
 
 /// Goal: neither a lease kept long, nor one dropped, nor a slot released late holds up others.

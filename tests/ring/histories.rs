@@ -8,6 +8,9 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use twinstream::ring::{Closed, Consumer, Full, Lease, Ring, RingOptions, Slot};
 
+/// After so many slots leases begin anew, where the first half of them is free.
+const ANEW_LEN: usize = 64;
+
 /// What one step does; indices choose among what is held, modulo its count.
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -73,6 +76,10 @@ impl Model {
     }
 
     fn lease(&mut self) -> Option<u32> {
+        let first_len = self.free.len().min(ANEW_LEN / 2);
+        if self.lease_cursor.is_multiple_of(ANEW_LEN) && !self.free[..first_len].contains(&false) {
+            self.lease_cursor = 0;
+        }
         let slot = self.from(self.lease_cursor).find(|slot| self.free[*slot])?;
         self.free[slot] = false;
         self.lease_cursor = (slot + 1) % self.free.len();

@@ -26,15 +26,16 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("foreign", &[]),
     ("setters", &[]),
+    ("stripe", &[]),
     ("words", &[]),
     ("model", &["error", "foreign"]),
     ("lower", &["model"]),
     ("image", &["error", "foreign", "model"]),
     ("sched", &["words"]),
-    ("ring", &["error", "setters"]),
+    ("ring", &["error", "setters", "stripe"]),
     ("sim", &["error", "sched", "setters", "words"]),
     ("backend", &["clock", "error", "lower", "model", "ring", "sched", "setters", "sim", "words"]),
-    ("engine", &["backend", "build_info", "error", "ring", "sched", "setters"]),
+    ("engine", &["backend", "build_info", "error", "ring", "sched", "setters", "stripe"]),
 ];
 
 /// Parts of modules that may import less than the whole.
@@ -74,6 +75,7 @@ const UNSAFE_FILES: &[&str] = &[
     "ffi/src/calls.rs",
     "ffi/src/layout.rs",
     "ffi/src/logging.rs",
+    "ffi/src/registry.rs",
     "ffi/src/requests.rs",
     "ffi/src/tests.rs",
     "ffi/src/timing.rs",
@@ -94,6 +96,7 @@ const UNSAFE_FILES: &[&str] = &[
     "src/backend/cuda/sys/memory.rs",
     "src/backend/cuda/sys/nvtx.rs",
     "src/backend/cuda/sys/stream.rs",
+    "src/engine/cell.rs",
     "src/model/tensor_file.rs",
     "src/ring/ffi.rs",
     "src/ring/lease.rs",
@@ -101,6 +104,7 @@ const UNSAFE_FILES: &[&str] = &[
     "src/ring/shared.rs",
     "tests/common/counting.rs",
     "tests/engine_fork.rs",
+    "tests/loom_request.rs",
     "tests/loom_ring.rs",
 ];
 
