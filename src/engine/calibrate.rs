@@ -1,4 +1,5 @@
-//! First values of the stages' lines: two batch sizes through the device before anyone is served.
+//! First values of the stages' costs: batches of several lengths through the device before anyone
+//! is served.
 //!
 //! Invariant: every slot that was used is free again afterwards, unless the device is lost. Looks
 //! at the times that the device reports, and at no others.
@@ -10,28 +11,57 @@ use super::shared::{NEVER_NS, Request, Shared};
 use super::stall::StallWatchdog;
 use crate::backend::{Backend, Completion, Fault, ResultSlot};
 use crate::ring::{Consumer, Slot};
-use crate::sched::{Line, Priority, Stages};
+use crate::sched::{Line, Priority, Stages, calibration_lens};
 
-/// The longer of the two batches: long enough to tell a cost per image from a fixed cost, short
-/// enough to be over soon on a slow device.
+/// The longer of the two batches that are always timed: long enough to tell a cost per image from a
+/// fixed cost, short enough to be over soon on a slow device.
 const LONG_LEN: usize = 8;
-/// Measured runs of each length, behind one to warm up; the median counts.
+/// Longer ones are timed as long as the last one computed for less: nobody waits long for a start.
+const COMPUTE_NS_MAX: u64 = 50_000_000;
+/// Measured runs of each length up to `LONG_LEN`, behind one to warm up; the median counts.
 const RUN_LEN: usize = 3;
+/// Runs of longer ones, the device being warm; the shorter time counts.
+const LONG_RUN_LEN: usize = 2;
 /// Looks at the device even if it wakes nobody.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// The lines of a device on which nothing else runs.
+/// What the stages of a device take on which nothing else runs.
+#[derive(Debug)]
+pub(super) struct Calibration {
+    pub(super) lines: Stages<Line>,
+    /// Batch lengths, ascending, each with the time of upload, compute and download in nanoseconds.
+    pub(super) timed: Vec<(usize, [u64; 3])>,
+}
+
+impl Calibration {
+    /// The lines as they are given, without a measurement.
+    pub(super) const fn given(lines: Stages<Line>) -> Self {
+        Self { lines, timed: Vec::new() }
+    }
+
+    fn new(timed: Vec<(usize, [u64; 3])>) -> Self {
+        let (short, long) = (timed[0], timed[timed.len() - 1]);
+        let [upload, compute, download] = [0, 1, 2].map(|stage| {
+            let (short_ns, long_ns) = (short.1[stage], long.1[stage]);
+            // Noise may have made the longer batch the quicker one, or one length is all there is:
+            // what is seen then is a fixed cost.
+            Line::through((short.0, short_ns), (long.0, long_ns))
+                .unwrap_or(Line::new(long_ns as f64, 0.0))
+        });
+        Self { lines: Stages { upload, compute, download }, timed }
+    }
+}
+
 pub(super) fn calibrate(
     backend: &mut dyn Backend,
     shared: &Shared,
     images: &mut Consumer<Request>,
     batch_len_max: usize,
     timeout: Duration,
-) -> Result<Stages<Line>, Fault> {
-    let long_len = LONG_LEN.min(batch_len_max);
-    let mut slots = Vec::with_capacity(long_len);
-    let mut results = Vec::with_capacity(long_len);
-    for _ in 0..long_len {
+) -> Result<Calibration, Fault> {
+    let mut slots = Vec::with_capacity(batch_len_max);
+    let mut results = Vec::with_capacity(batch_len_max);
+    for _ in 0..batch_len_max {
         let result = shared.results.lease().expect("no result slot is in use yet").into_owned();
         let request = Request {
             committed_ns: 0,
@@ -46,29 +76,27 @@ pub(super) fn calibrate(
         slots.push(slot);
         results.push(request.result);
     }
-    let mut measure = |batch_len| {
-        let mut runs = Vec::new();
-        for _ in 0..=RUN_LEN {
-            let (slots, results) = (&mut slots, &mut results);
-            runs.push(run(backend, slots, results, batch_len, timeout)?);
+    let mut timed: Vec<(usize, [u64; 3])> = Vec::new();
+    for batch_len in calibration_lens(batch_len_max) {
+        let is_long = batch_len > LONG_LEN;
+        if is_long && timed.last().is_some_and(|(_, times_ns)| times_ns[1] > COMPUTE_NS_MAX) {
+            break;
         }
-        runs.remove(0);
-        let median = |stage: usize| {
+        let mut runs = Vec::new();
+        for _ in 0..if is_long { LONG_RUN_LEN } else { 1 + RUN_LEN } {
+            runs.push(run(backend, &mut slots, &mut results, batch_len, timeout)?);
+        }
+        if !is_long {
+            runs.remove(0);
+        }
+        let middle = |stage: usize| {
             runs.sort_by_key(|times_ns| times_ns[stage]);
-            runs[RUN_LEN / 2][stage]
+            runs[(runs.len() - 1) / 2][stage]
         };
-        Ok::<_, Fault>([0, 1, 2].map(median))
-    };
-    let short_ns = measure(1)?;
-    let long_ns = measure(long_len)?;
+        timed.push((batch_len, [0, 1, 2].map(middle)));
+    }
     shared.images.release(slots);
-    let [upload, compute, download] = [0, 1, 2].map(|stage| {
-        let (short_ns, long_ns) = (short_ns[stage], long_ns[stage]);
-        // Noise may have made the longer batch the quicker one, or one length is all there is:
-        // what is seen then is a fixed cost.
-        Line::through((1, short_ns), (long_len, long_ns)).unwrap_or(Line::new(long_ns as f64, 0.0))
-    });
-    Ok(Stages { upload, compute, download })
+    Ok(Calibration::new(timed))
 }
 
 /// One batch through the three stages: the time of each in nanoseconds.

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::answer::Handler;
 use super::arrivals::Arrivals;
-use super::calibrate::calibrate;
+use super::calibrate::{Calibration, calibrate};
 use super::cell::Finished;
 use super::contain::contain;
 use super::options::{EngineOptions, Failure, SLOT_LEN_MAX};
@@ -25,7 +25,7 @@ use super::stats::Stats;
 use crate::backend::{Attachment, Backend, Completion, Fault, Geometry, ResultSlot};
 use crate::error::{Error, Kind, Result};
 use crate::ring::{Consumer, Slot};
-use crate::sched::{self, Action, Config, Line, Outcome, Policy, Refusal, Scheduler};
+use crate::sched::{self, Action, Config, Outcome, Policy, Refusal, Scheduler};
 use crate::sched::{Stage, Stages, Timing};
 
 /// How much later than asked for a sleeping thread wakes on a common system.
@@ -111,6 +111,9 @@ struct Driver<'a> {
     stats: Box<Stats>,
 }
 
+/// As calibrations list their times.
+const STAGES: [Stage; 3] = [Stage::Upload, Stage::Compute, Stage::Download];
+
 /// Serves until it is stopped or the device is lost. Reports once to `started`.
 pub(super) fn serve(
     (mut backend, policy): (Box<dyn Backend>, Box<dyn Policy>),
@@ -124,8 +127,8 @@ pub(super) fn serve(
     let geometry = backend.geometry();
     let batch_len_max = options.batch_len_max.min(geometry.batch_len_max).min(options.slot_len);
     let prepared = prepare(&mut *backend, shared, &mut images, (options, batch_len_max));
-    let lines = match prepared {
-        Ok(lines) => lines,
+    let Calibration { lines, timed } = match prepared {
+        Ok(calibration) => calibration,
         Err(error) => {
             // A device that failed may hang, and there is no work to wait for.
             match error.is_device() {
@@ -143,12 +146,18 @@ pub(super) fn serve(
         policy: options.policy,
         lines,
     };
+    let mut scheduler = Scheduler::with_policy(&config, policy);
+    for (batch_len, times_ns) in timed {
+        for (stage, elapsed_ns) in STAGES.into_iter().zip(times_ns) {
+            scheduler.calibrated(stage, batch_len, elapsed_ns);
+        }
+    }
     let mut driver = Driver {
         shared,
         backend,
         images,
         cancels,
-        scheduler: Scheduler::with_policy(&config, policy),
+        scheduler,
         entries: (0..options.slot_len).map(|_| None).collect(),
         slot_of_cell: vec![NO_SLOT; shared.cells.len()],
         slots: Vec::with_capacity(batch_len_max),
@@ -182,7 +191,7 @@ fn prepare(
     shared: &Shared,
     images: &mut Consumer<Request>,
     (options, batch_len_max): (&EngineOptions, usize),
-) -> Result<Stages<Line>> {
+) -> Result<Calibration> {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let depth = Scheduler::DEPTH;
     backend.attach(Attachment::new(&shared.images, batch_len_max, depth, waker))?;
@@ -191,7 +200,7 @@ fn prepare(
         pin::pin(core)?;
     }
     if let Some(lines) = options.costs {
-        return Ok(lines);
+        return Ok(Calibration::given(lines));
     }
     calibrate(backend, shared, images, batch_len_max, options.stall_timeout).map_err(|fault| {
         Error::new(Kind::Device, format!("calibration: {fault}")).with_source(fault)

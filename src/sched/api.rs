@@ -22,6 +22,13 @@ pub struct Config {
     pub lines: Stages<Line>,
 }
 
+/// Batch lengths to time before anyone is served, ascending: the powers of two and the longest. A
+/// stage that is a staircase has its edges at most of them.
+pub fn calibration_lens(batch_len_max: usize) -> impl Iterator<Item = usize> {
+    let powers = std::iter::successors(Some(1), |len: &usize| len.checked_mul(2));
+    powers.take_while(move |len| *len < batch_len_max).chain([batch_len_max])
+}
+
 /// A request as it is submitted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Request {

@@ -15,8 +15,10 @@ use super::recent::Recent;
 
 /// Batches that the line is fitted to.
 const WINDOW_LEN: usize = 64;
-/// A time this many standard deviations off is an outlier; 1.4826 makes a median one of them.
-const OUTLIER: f64 = 3.0 * 1.4826;
+/// What makes a median of deviations a standard deviation.
+const STANDARD: f64 = 1.4826;
+/// A time this many standard deviations off is an outlier.
+const OUTLIER: f64 = 3.0 * STANDARD;
 /// Times closer than this are never outliers: the model itself is not better.
 const OUTLIER_MIN: f64 = 0.1;
 /// What is an outlier before so many deviations are known.
@@ -30,6 +32,9 @@ const SHIFT_RUN: usize = 8;
 const STAIR_MAX: f64 = 3.0;
 /// What the shape known so far weighs, in samples that are a typical batch length apart.
 const SHAPE_WEIGHT: f64 = 2.0;
+/// So many standard errors of a bucket's mean are no step of the stage: fewer would let the policy
+/// choose between lengths by noise.
+const STEP_ERRORS: f64 = 2.0;
 /// Longest time that is believed and predicted: sums of a few of them are far from overflowing.
 const TIME_NS_MAX: u64 = 3_600_000_000_000;
 /// Share of the measured times that stay within the margin on either side.
@@ -142,6 +147,9 @@ struct StageModel {
     sums: Sums,
     deviations: Recent,
     margin: f64,
+    /// Standard deviation of the latest measured times from the predicted ones, as a share, as
+    /// their median has it.
+    noise: f64,
     /// Measured times over predicted ones, outliers included, averaged.
     overrun: f64,
     /// The latest outliers over their predictions, all on the same side of 1.
@@ -163,6 +171,7 @@ impl StageModel {
             sums: Sums::default(),
             deviations: Recent::new(),
             margin: 0.0,
+            noise: 0.0,
             overrun: 1.0,
             run: [0.0; SHIFT_RUN],
             run_len: 0,
@@ -175,10 +184,16 @@ impl StageModel {
         if self.shape.is_untried(batch_len) {
             // The better of what is likely: it costs one batch to learn the truth, but a length
             // thought too ill of would never be tried. Stairs at most double.
-            return line_ns.min(self.shape.best_ns(batch_len).max(0.5 * line_ns)).max(1.0);
+            let beyond_ns = line_ns.min(self.shape.best_ns(batch_len).max(0.5 * line_ns));
+            return self.shape.untried_ns(batch_len, beyond_ns).max(1.0);
         }
-        let (sampled_ns, belief) = self.shape.sampled_ns(batch_len);
-        (line_ns + belief * (sampled_ns - line_ns)).max(1.0)
+        // A bucket's mean is off by its noise over the root of its samples: what lies within a few
+        // times that is no step, and to choose between lengths by it would be to choose errors.
+        let sampled = self.shape.sampled(batch_len);
+        let apart_ns = sampled.time_ns - line_ns;
+        let error_ns = STEP_ERRORS * self.noise * line_ns / sampled.len.sqrt();
+        let step_ns = (apart_ns.abs() - error_ns).max(0.0).copysign(apart_ns);
+        (line_ns + sampled.belief * step_ns).max(1.0)
     }
 
     fn observe(&mut self, batch_len: usize, elapsed_ns: u64) {
@@ -195,6 +210,7 @@ impl StageModel {
         } else {
             (OUTLIER * self.deviations.quantile(0.5)).max(OUTLIER_MIN)
         };
+        self.noise = STANDARD * self.deviations.quantile(0.5);
         // No margin covers outliers: it would refuse nearly everything for the sake of a few.
         self.margin = self.deviations.quantile(MARGIN_QUANTILE).min(limit);
         let may_be_stair = (1.0 / STAIR_MAX..STAIR_MAX).contains(&ratio);

@@ -33,6 +33,7 @@
 
 mod api;
 mod cost;
+mod gaps;
 mod line;
 mod policy;
 mod queue;
@@ -42,8 +43,9 @@ mod scheduler;
 mod timing;
 mod trace;
 
-pub use api::{Action, Config, NotInFlight, Outcome, Refusal, Request};
+pub use api::{Action, Config, NotInFlight, Outcome, Refusal, Request, calibration_lens};
 pub use cost::CostModel;
+pub use gaps::{ArrivalGaps, Clusters, Due, Gaps};
 pub use line::{FitError, Line, Stage, Stages};
 pub use policy::{
     BatchLens, Decision, FinishedBatch, Parameter, Policy, PolicyError, PolicySpec, PolicyWords,

@@ -14,6 +14,7 @@ mod spec;
 mod stream;
 
 use super::cost::CostModel;
+use super::gaps::ArrivalGaps;
 use super::line::Stage;
 
 pub use lens::BatchLens;
@@ -117,6 +118,8 @@ pub struct View<'a> {
     pub arrivals_per_ns: f64,
     /// Arrivals a nanosecond over the latest batches; none before there were enough.
     pub steady_arrivals_per_ns: Option<f64>,
+    /// The gaps between the latest arrivals, refused ones included.
+    pub gaps: &'a ArrivalGaps,
     /// Whether the scheduler drains: nothing more will arrive.
     pub is_draining: bool,
     /// What the stages cost.

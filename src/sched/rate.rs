@@ -9,8 +9,13 @@
 const SHORT_BATCHES: f64 = 4.0;
 const LONG_SHORTS: f64 = 16.0;
 
-/// Batches that the steady rate looks back over.
+/// Batches that the steady rate looks back over, …
 const BATCHES: usize = 32;
+/// … and more of them, up to so many, …
+const BATCHES_MAX: usize = 256;
+/// … where they are short, for so many arrivals: fewer would tell the rate to more than 6 %, which
+/// misleads where the best length of a batch is one or two.
+const ARRIVALS: u64 = 256;
 
 /// Arrival rate over a short time, a long time, and over the latest batches.
 #[derive(Clone, Debug)]
@@ -20,7 +25,7 @@ pub struct ArrivalRate {
     updated_ns: u64,
     arrival_len: u64,
     /// Moment of the latest batches and the arrivals until then, a ring.
-    batches: [(u64, u64); BATCHES],
+    batches: [(u64, u64); BATCHES_MAX],
     batch_count: usize,
 }
 
@@ -57,7 +62,7 @@ impl ArrivalRate {
             long: Decaying::new(short_ns * LONG_SHORTS),
             updated_ns: 0,
             arrival_len: 0,
-            batches: [(0, 0); BATCHES],
+            batches: [(0, 0); BATCHES_MAX],
             batch_count: 0,
         }
     }
@@ -73,7 +78,7 @@ impl ArrivalRate {
 
     /// Takes note of a batch that starts to compute.
     pub fn batch_started(&mut self, now_ns: u64) {
-        self.batches[self.batch_count % BATCHES] = (now_ns, self.arrival_len);
+        self.batches[self.batch_count % BATCHES_MAX] = (now_ns, self.arrival_len);
         self.batch_count += 1;
     }
 
@@ -88,13 +93,20 @@ impl ArrivalRate {
         self.long.after(now_ns.saturating_sub(self.updated_ns) as f64)
     }
 
-    /// Arrivals per nanosecond over the latest 32 batches, until now; none before there were so
-    /// many.
+    /// Arrivals per nanosecond over the latest 32 batches, or up to 256 if they are short, until
+    /// now; none before there were 32.
     pub fn steady_per_ns(&self, now_ns: u64) -> Option<f64> {
         if self.batch_count < BATCHES {
             return None;
         }
-        let (since_ns, arrival_len) = self.batches[self.batch_count % BATCHES];
+        let mut back = BATCHES;
+        let before = |back: usize| self.batches[(self.batch_count - back) % BATCHES_MAX];
+        while self.arrival_len - before(back).1 < ARRIVALS
+            && 2 * back <= BATCHES_MAX.min(self.batch_count)
+        {
+            back *= 2;
+        }
+        let (since_ns, arrival_len) = before(back);
         let elapsed_ns = now_ns.saturating_sub(since_ns).max(1);
         Some((self.arrival_len - arrival_len) as f64 / elapsed_ns as f64)
     }

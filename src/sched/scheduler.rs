@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 
 use super::api::{Action, Config, NotInFlight, Outcome, Refusal, Request};
 use super::cost::CostModel;
+use super::gaps::ArrivalGaps;
 use super::line::{Stage, Stages};
 use super::policy::{FinishedBatch, Policy, Reason};
 use super::queue::{Priority, Queue};
@@ -24,6 +25,9 @@ const DEPTH: u64 = Scheduler::DEPTH as u64;
 /// A request without a deadline is ordered as if it had one so long after its arrival: requests
 /// with deadlines can't keep it waiting for ever.
 const PATIENCE_NS: u64 = 1_000_000_000;
+/// Arrivals that are apart by no more than this share of a batch of one image come together: to
+/// tell them apart would gain nothing.
+const TOGETHER: f64 = 0.125;
 /// Stands for no deadline.
 const NEVER_NS: u64 = u64::MAX;
 
@@ -104,6 +108,7 @@ pub struct Scheduler {
     policy: Box<dyn Policy>,
     cost: CostModel,
     rate: ArrivalRate,
+    gaps: ArrivalGaps,
     slots: Vec<Slot>,
     waiting: Queue,
     resident: Queue,
@@ -161,6 +166,7 @@ impl Scheduler {
             policy,
             cost: CostModel::new(config.lines),
             rate: ArrivalRate::new(config.lines.compute.at_ns(1)),
+            gaps: ArrivalGaps::new((config.lines.compute.at_ns(1) * TOGETHER) as u64),
             slots: vec![Slot::FREE; config.slot_len],
             waiting: Queue::with_capacity(config.slot_len),
             resident: Queue::with_capacity(config.slot_len),
@@ -185,6 +191,11 @@ impl Scheduler {
         }
     }
 
+    /// Learns what a stage took when nothing was served: while the device was calibrated.
+    pub fn calibrated(&mut self, stage: Stage, batch_len: usize, elapsed_ns: u64) {
+        self.cost.observe(stage, batch_len, elapsed_ns);
+    }
+
     /// Records what happens into `trace` from now on, and hands over what it recorded into so far:
     /// at first a [`Trace`] of no events.
     pub fn replace_trace(&mut self, trace: Trace) -> Trace {
@@ -205,6 +216,7 @@ impl Scheduler {
         }
         // Refused requests are load too: the rate is what is offered, not what is accepted.
         self.rate.arrived(now_ns);
+        self.gaps.arrived(now_ns);
         let bound_ns =
             self.latency_bound_ns.map_or(NEVER_NS, |bound_ns| now_ns.saturating_add(bound_ns));
         let deadline_ns = request.deadline_ns.unwrap_or(NEVER_NS).min(bound_ns);

@@ -40,6 +40,7 @@ pub fn setup(
             lines: device.lines(),
         },
         device: device.clone(),
+        calibration_factor: 1.0,
         workload: workload.clone(),
         mix: Mix::default(),
         arrival_len_max: u64::MAX,
@@ -54,6 +55,7 @@ pub fn misjudge(setup: &mut Setup, factor: f64) {
     let scaled = |line: crate::sched::Line| {
         crate::sched::Line::new(line.fixed_ns * factor, line.per_image_ns * factor)
     };
+    setup.calibration_factor = factor;
     let lines = setup.config.lines;
     setup.config.lines = Stages {
         upload: scaled(lines.upload),

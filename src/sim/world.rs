@@ -12,7 +12,7 @@ use super::event::{Event, Observer};
 use super::random::{Random, Stream};
 use super::report::{Latencies, Report};
 use crate::sched::{Action, Config, Outcome, Policy, Priority, Reason, Request, Scheduler, Stage};
-use crate::sched::{Stages, Timing, Trace};
+use crate::sched::{Stages, Timing, Trace, calibration_lens};
 
 const NEVER_NS: u64 = u64::MAX;
 /// Shortest time after which a client sends again what was refused.
@@ -26,6 +26,9 @@ pub struct Setup {
     pub config: Config,
     /// The device as it is.
     pub device: DeviceSpec,
+    /// What the scheduler is told of the device at first, over the truth: 1, unless it is to be
+    /// misled.
+    pub calibration_factor: f64,
     /// When requests arrive.
     pub workload: Workload,
     /// Properties of the requests beyond their arrival.
@@ -168,6 +171,13 @@ impl<'a, O: Observer> World<'a, O> {
                 due_ns: std::iter::repeat_n(0, clients.client_len).collect(),
             },
         };
+        let mut scheduler = Scheduler::with_policy(&setup.config, policy);
+        for batch_len in calibration_lens(setup.config.batch_len_max) {
+            for stage in STAGES {
+                let time_ns = setup.device.mean_ns(stage, batch_len) * setup.calibration_factor;
+                scheduler.calibrated(stage, batch_len, time_ns.round() as u64);
+            }
+        }
         Self {
             setup,
             scheduler,

@@ -5,9 +5,10 @@
 //! arrivals at load 0.9 they scatter by 0.8 %, so a run here is sure to 2 % there, and to a tenth
 //! of that at load 0.1; the tolerances follow.
 
-use twinstream::sched::{BatchLens, Config, Line, PolicySpec, Stages};
+use twinstream::sched::{BatchLens, Config, PolicySpec};
 use twinstream::sim::arrivals::Workload;
 use twinstream::sim::device::DeviceSpec;
+use twinstream::sim::summary::misjudge;
 use twinstream::sim::{Mix, Report, Setup, run};
 
 const ARRIVALS: u64 = 300_000;
@@ -31,6 +32,7 @@ fn setup(device: &str, workload: &str, policy: PolicySpec) -> Setup {
             lines: device.lines(),
         },
         device,
+        calibration_factor: 1.0,
         workload,
         mix: Mix::default(),
         arrival_len_max: ARRIVALS,
@@ -259,13 +261,7 @@ fn a_wrong_first_fit_is_forgotten() {
         let truth = mean_ms(&simulate(PROFILE, &workload, PolicySpec::Stream));
         for factor in [0.5, 2.0] {
             let mut setup = setup(PROFILE, &workload, PolicySpec::Stream);
-            let off = |line: Line| Line::new(line.fixed_ns * factor, line.per_image_ns * factor);
-            let lines = setup.config.lines;
-            setup.config.lines = Stages {
-                upload: off(lines.upload),
-                compute: off(lines.compute),
-                download: off(lines.download),
-            };
+            misjudge(&mut setup, factor);
             let measured = mean_ms(&run(&setup, ()));
             println!("load {load}, first fit x{factor}: {measured:.4}, true fit {truth:.4}");
             assert!(measured <= 1.01 * truth);

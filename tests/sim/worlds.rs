@@ -119,6 +119,7 @@ pub fn world(seed: u64) -> Setup {
             },
         },
         device,
+        calibration_factor: 1.0,
         workload,
         mix: Mix {
             high: one_in(&mut draw, 0.3),

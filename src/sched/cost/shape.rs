@@ -29,6 +29,10 @@ const FEW: u32 = 3;
 /// So many outliers of one bucket are its own stair, if others were as predicted meanwhile: at one
 /// outlier in ten, chance alone does that once in 10⁸ batches.
 const STAIR_RUN: u32 = 8;
+/// What no step weighs at first, in lengths met.
+const STEP_DOUBT: f64 = 0.5;
+/// Neighbours whose times differ by less than this share tell nothing of steps between them.
+const STEP_RISE_MIN: f64 = 0.1;
 
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
@@ -55,6 +59,16 @@ impl Outliers {
     const NONE: Self = Self { len: 0, ratio_sum: 0.0, since: 0 };
 }
 
+/// What a length's bucket tells.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sampled {
+    pub(super) time_ns: f64,
+    /// Samples that it is the mean of.
+    pub(super) len: f64,
+    /// How far to believe it, from 0 to 1.
+    pub(super) belief: f64,
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Shape {
     calibration: Line,
@@ -63,6 +77,12 @@ pub(super) struct Shape {
     /// Lowest ratio of a bucket that is to be relied on.
     best_ratio: f64,
     sample_len: u64,
+    /// Buckets with samples, a bit each.
+    tried: u64,
+    /// How far up a length between two tried ones lies: 0, on the line between them; 1, level with
+    /// the longer one, as on a stair. The mean of what was met, after `step_len` of them.
+    step: f64,
+    step_len: u32,
 }
 
 impl Shape {
@@ -74,14 +94,18 @@ impl Shape {
             buckets: [bucket; BUCKET_LEN],
             best_ratio: 1.0,
             sample_len: 0,
+            tried: 0,
+            step: 0.0,
+            step_len: 0,
         }
     }
 
-    /// What the samples of a length's bucket tell, and how far to believe them, from 0 to 1.
-    pub(super) fn sampled_ns(&self, batch_len: usize) -> (f64, f64) {
+    /// What the samples of a length's bucket tell.
+    pub(super) fn sampled(&self, batch_len: usize) -> Sampled {
         let bucket = &self.buckets[bucket_index(batch_len)];
-        let sample_len = f64::from(bucket.sample_len);
-        (bucket.ratio * self.level_ns(batch_len), sample_len / (sample_len + BUCKET_DOUBT))
+        let len = f64::from(bucket.sample_len);
+        let time_ns = bucket.ratio * self.level_ns(batch_len);
+        Sampled { time_ns, len, belief: len / (len + BUCKET_DOUBT) }
     }
 
     pub(super) fn is_untried(&self, batch_len: usize) -> bool {
@@ -93,7 +117,57 @@ impl Shape {
         self.best_ratio * self.level_ns(batch_len)
     }
 
+    /// Time of a length that was never tried, from the nearest ones that were; `beyond_ns` where
+    /// all tried ones are shorter, but no less than theirs, or longer, but no more.
+    pub(super) fn untried_ns(&self, batch_len: usize, beyond_ns: f64) -> f64 {
+        match self.neighbours(batch_len) {
+            (Some(low), Some(high)) => {
+                let share = Between { low, high }.share(batch_len);
+                let rise_ns = (high.1 - low.1).max(0.0);
+                low.1 + rise_ns * (share + self.step * (1.0 - share))
+            }
+            (Some(low), None) => beyond_ns.max(low.1),
+            (None, Some(high)) => beyond_ns.min(high.1),
+            (None, None) => beyond_ns,
+        }
+    }
+
+    /// The tried lengths next to an untried one, each with its time.
+    fn neighbours(&self, batch_len: usize) -> (Option<(f64, f64)>, Option<(f64, f64)>) {
+        let index = bucket_index(batch_len);
+        let below = self.tried & ((1 << index) - 1);
+        let above = self.tried >> index;
+        let timed =
+            |index: usize, len: usize| (len as f64, self.buckets[index].ratio * self.level_ns(len));
+        let low = (below != 0).then(|| {
+            let index = 63 - below.leading_zeros() as usize;
+            timed(index, longest_of(index))
+        });
+        let high = (above != 0).then(|| {
+            let index = index + above.trailing_zeros() as usize;
+            timed(index, longest_of(index))
+        });
+        (low, high)
+    }
+
+    /// Learns how far up between its neighbours a length lies that was tried for the first time.
+    fn learn_step(&mut self, batch_len: usize, time_ns: f64) {
+        let (Some(low), Some(high)) = self.neighbours(batch_len) else { return };
+        let share = Between { low, high }.share(batch_len);
+        let rise_ns = high.1 - low.1;
+        if rise_ns < STEP_RISE_MIN * low.1 || share > 0.9 {
+            return;
+        }
+        let step = ((time_ns - low.1) / rise_ns - share) / (1.0 - share);
+        self.step_len = (self.step_len + 1).min(FIRST_SAMPLES);
+        self.step += (step.clamp(0.0, 1.0) - self.step) / (f64::from(self.step_len) + STEP_DOUBT);
+    }
+
     pub(super) fn learn(&mut self, batch_len: usize, time_ns: f64) {
+        if self.is_untried(batch_len) {
+            self.learn_step(batch_len, time_ns);
+            self.tried |= bucket_of(batch_len);
+        }
         let ratio = time_ns / self.level_ns(batch_len);
         self.sample_len += 1;
         let bucket = &mut self.buckets[bucket_index(batch_len)];
@@ -132,6 +206,7 @@ impl Shape {
         if !is_stair && (sample_len > FEW || outliers.len < FEW) {
             return false;
         }
+        self.tried |= 1 << index;
         if sample_len < FIRST_SAMPLES {
             let bucket = &mut self.buckets[index];
             (bucket.ratio, bucket.sample_len) = (ratio, outliers.len.min(FIRST_SAMPLES));
@@ -203,6 +278,19 @@ impl Shape {
     }
 }
 
+/// Two tried lengths, each with its time.
+struct Between {
+    low: (f64, f64),
+    high: (f64, f64),
+}
+
+impl Between {
+    /// Where a length lies between them, from 0 to 1.
+    fn share(&self, batch_len: usize) -> f64 {
+        ((batch_len as f64 - self.low.0) / (self.high.0 - self.low.0)).clamp(0.0, 1.0)
+    }
+}
+
 /// The set of the one bucket that a batch length is in.
 pub(super) fn bucket_of(batch_len: usize) -> u64 {
     1 << bucket_index(batch_len)
@@ -215,6 +303,11 @@ fn bucket_index(batch_len: usize) -> usize {
         BUCKET_STEP - 2 + batch_len.div_ceil(BUCKET_STEP)
     };
     index.min(BUCKET_LEN - 1)
+}
+
+/// The longest batch of a bucket.
+fn longest_of(index: usize) -> usize {
+    if index < BUCKET_STEP { index + 1 } else { (index + 2 - BUCKET_STEP) * BUCKET_STEP }
 }
 
 /// By products alone: the standard library's powers and logarithms may differ between platforms.

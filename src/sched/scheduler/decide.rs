@@ -159,6 +159,7 @@ impl Scheduler {
             latency_bound_ns: self.latency_bound_ns,
             arrivals_per_ns: self.rate.per_ns(now_ns),
             steady_arrivals_per_ns: self.rate.steady_per_ns(now_ns),
+            gaps: &self.gaps,
             is_draining: self.is_draining,
             cost: &self.cost,
         }

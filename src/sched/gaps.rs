@@ -1,0 +1,290 @@
+//! How arrivals follow each other: a histogram of the gaps between the latest of them, and how many
+//! of them came together.
+//!
+//! Whole numbers of a window's gaps, so that nothing drifts and every platform agrees. Bins are
+//! half octaves. Never allocates after construction. What to do about it is not known here.
+
+/// Gaps remembered: enough for a rare pause to be seen a few times, few enough to follow a change
+/// within seconds.
+const WINDOW_LEN: usize = 1024;
+/// Two an octave, up to nine minutes.
+const BIN_LEN: usize = 80;
+/// Clusters remembered.
+const CLUSTER_LEN: usize = 32;
+/// So few clusters tell nothing.
+const CLUSTER_MIN: usize = 4;
+/// So few gaps longer than the present one tell nothing of when the next arrival is due.
+const LONGER_MIN: f64 = 4.0;
+
+/// Gaps of about one length.
+#[derive(Clone, Copy, Debug, Default)]
+struct Bin {
+    len: u32,
+    sum_ns: u64,
+}
+
+/// The latest gaps between arrivals.
+#[derive(Clone, Debug)]
+pub struct ArrivalGaps {
+    window_ns: Box<[u64]>,
+    next: usize,
+    bins: [Bin; BIN_LEN],
+    /// Bins that hold gaps, a bit each.
+    filled: u128,
+    len: u32,
+    sum_ns: u64,
+    latest_ns: Option<u64>,
+    /// Longest gap inside a cluster.
+    apart_ns: u64,
+    /// Arrivals of the latest clusters that have ended, a ring.
+    clusters: [u32; CLUSTER_LEN],
+    cluster_count: usize,
+    /// Arrivals of the present cluster.
+    run_len: u32,
+}
+
+/// Some gaps of about one length.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Gaps {
+    /// How many.
+    pub len: f64,
+    /// Their mean length in nanoseconds.
+    pub mean_ns: f64,
+}
+
+/// What may come next, and when.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Due {
+    /// How likely it is what comes next, from 0 to 1.
+    pub likely: f64,
+    /// Its first arrival's distance from the latest one, in nanoseconds.
+    pub gap_ns: f64,
+    /// How many arrivals come together.
+    pub len: f64,
+}
+
+/// How arrivals that come together have looked.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Clusters {
+    /// Mean gap inside of a cluster, in nanoseconds.
+    pub gap_ns: f64,
+    /// Mean gap from one cluster to the next, in nanoseconds.
+    pub pause_ns: f64,
+    /// How likely the present cluster goes on.
+    goes_on: f64,
+    /// Arrivals that it still has if it does.
+    rest_len: f64,
+    /// Arrivals of a cluster, on average.
+    len: f64,
+    /// Gaps longer than the present one, inside of clusters.
+    gaps_longer: f64,
+    /// Gaps longer than the present one, between clusters.
+    pauses_longer: f64,
+}
+
+impl ArrivalGaps {
+    /// No arrivals yet; those that are up to `apart_ns` apart are a cluster.
+    pub fn new(apart_ns: u64) -> Self {
+        Self {
+            window_ns: vec![0; WINDOW_LEN].into(),
+            next: 0,
+            bins: [Bin::default(); BIN_LEN],
+            filled: 0,
+            len: 0,
+            sum_ns: 0,
+            latest_ns: None,
+            apart_ns,
+            clusters: [0; CLUSTER_LEN],
+            cluster_count: 0,
+            run_len: 0,
+        }
+    }
+
+    /// Takes note of an arrival.
+    pub fn arrived(&mut self, now_ns: u64) {
+        let Some(latest_ns) = self.latest_ns.replace(now_ns) else {
+            self.run_len = 1;
+            return;
+        };
+        let gap_ns = now_ns.saturating_sub(latest_ns).min(GAP_NS_MAX);
+        if gap_ns > self.apart_ns {
+            self.clusters[self.cluster_count % CLUSTER_LEN] = self.run_len;
+            self.cluster_count += 1;
+            self.run_len = 0;
+        }
+        self.run_len = self.run_len.saturating_add(1);
+        if self.len as usize == WINDOW_LEN {
+            let gone_ns = self.window_ns[self.next];
+            let index = bin_index(gone_ns);
+            let bin = &mut self.bins[index];
+            bin.len -= 1;
+            bin.sum_ns -= gone_ns;
+            if bin.len == 0 {
+                self.filled &= !(1 << index);
+            }
+            self.len -= 1;
+            self.sum_ns -= gone_ns;
+        }
+        self.window_ns[self.next] = gap_ns;
+        self.next = (self.next + 1) % WINDOW_LEN;
+        let index = bin_index(gap_ns);
+        self.bins[index].len += 1;
+        self.bins[index].sum_ns += gap_ns;
+        self.filled |= 1 << index;
+        self.len += 1;
+        self.sum_ns += gap_ns;
+    }
+
+    /// Gaps remembered, at most 1,024.
+    pub fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Whether there is none yet.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Their mean in nanoseconds; 0 if there are none.
+    pub fn mean_ns(&self) -> f64 {
+        self.sum_ns as f64 / f64::from(self.len.max(1))
+    }
+
+    /// Time since the latest arrival, in nanoseconds.
+    pub fn age_ns(&self, now_ns: u64) -> f64 {
+        now_ns.saturating_sub(self.latest_ns.unwrap_or(now_ns)) as f64
+    }
+
+    /// How arrivals come together, as far as is known at a moment; none where too little is.
+    pub fn clusters(&self, now_ns: u64) -> Option<Clusters> {
+        let known = &self.clusters[..self.cluster_count.min(CLUSTER_LEN)];
+        if known.len() < CLUSTER_MIN {
+            return None;
+        }
+        let age_ns = self.age_ns(now_ns);
+        let apart_ns = self.apart_ns as f64;
+        let (mut inside, mut inside_ns) = (0.0, 0.0);
+        let (mut gaps_longer, mut pauses_longer) = (0.0, 0.0);
+        for some in self.iter() {
+            let is_inside = some.mean_ns <= apart_ns;
+            if is_inside {
+                inside += some.len;
+                inside_ns += some.len * some.mean_ns;
+            }
+            if some.mean_ns > age_ns {
+                *(if is_inside { &mut gaps_longer } else { &mut pauses_longer }) += some.len;
+            }
+        }
+        if gaps_longer + pauses_longer < LONGER_MIN {
+            return None;
+        }
+        let (goes_on, rest_len) = self.rest_of_cluster(known);
+        let pauses = self.len() as f64 - inside;
+        Some(Clusters {
+            gap_ns: if inside > 0.0 { inside_ns / inside } else { 0.0 },
+            pause_ns: if pauses > 0.0 {
+                (self.sum_ns as f64 - inside_ns) / pauses
+            } else {
+                f64::INFINITY
+            },
+            goes_on: if gaps_longer > 0.0 { goes_on } else { 0.0 },
+            rest_len,
+            len: known.iter().map(|len| f64::from(*len)).sum::<f64>() / known.len() as f64,
+            gaps_longer,
+            pauses_longer,
+        })
+    }
+
+    /// How likely the present cluster goes on, and how many arrivals it then still has.
+    fn rest_of_cluster(&self, known: &[u32]) -> (f64, f64) {
+        let (mut as_long, mut longer, mut rest) = (0.0, 0.0, 0.0);
+        for &len in known.iter().filter(|len| **len >= self.run_len) {
+            as_long += 1.0;
+            if len > self.run_len {
+                longer += 1.0;
+                rest += f64::from(len - self.run_len);
+            }
+        }
+        match as_long {
+            // It outgrows all others: as long again.
+            0.0 => (1.0 - 1.0 / f64::from(self.run_len), f64::from(self.run_len)),
+            _ => (longer / as_long, rest / f64::max(longer, 1.0)),
+        }
+    }
+
+    /// What may come next, the soonest first: the rest of the present cluster, or another one. The
+    /// likelihoods add up to 1.
+    pub fn due(&self, now_ns: u64, clusters: Clusters) -> impl Iterator<Item = Due> + '_ {
+        let (age_ns, apart_ns) = (self.age_ns(now_ns), self.apart_ns as f64);
+        self.iter().filter(move |some| some.mean_ns > age_ns).map(move |some| {
+            let (likely, longer, len) = if some.mean_ns <= apart_ns {
+                (clusters.goes_on, clusters.gaps_longer, clusters.rest_len)
+            } else {
+                (1.0 - clusters.goes_on, clusters.pauses_longer, clusters.len)
+            };
+            Due { likely: likely * some.len / longer, gap_ns: some.mean_ns, len }
+        })
+    }
+
+    /// The gaps by length, ascending, those of about one length together.
+    pub fn iter(&self) -> impl Iterator<Item = Gaps> + '_ {
+        let mut filled = self.filled;
+        std::iter::from_fn(move || {
+            let index = (filled != 0).then_some(filled.trailing_zeros() as usize)?;
+            filled &= filled - 1;
+            let Bin { len, sum_ns } = self.bins[index];
+            Some(Gaps { len: f64::from(len), mean_ns: sum_ns as f64 / f64::from(len) })
+        })
+    }
+}
+
+/// A window of longer ones could overflow its sum.
+const GAP_NS_MAX: u64 = u64::MAX / WINDOW_LEN as u64 / 2;
+
+fn bin_index(gap_ns: u64) -> usize {
+    let octave = gap_ns.max(1).ilog2();
+    let half = if octave == 0 { 0 } else { gap_ns >> (octave - 1) & 1 };
+    (2 * octave as usize + half as usize).min(BIN_LEN - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Against the window itself, through several turns and all lengths of gaps.
+    #[test]
+    fn holds_the_latest_gaps() {
+        let mut gaps = ArrivalGaps::new(1_000);
+        let lengths_ns: Vec<u64> =
+            (0..5_000_u64).map(|i| (i * 7_919 % 1_009) << (i % 50)).collect();
+        let mut now_ns = 17;
+        gaps.arrived(now_ns);
+        for end in 1..=lengths_ns.len() {
+            now_ns += lengths_ns[end - 1];
+            gaps.arrived(now_ns);
+            let latest_ns = &lengths_ns[end.saturating_sub(WINDOW_LEN)..end];
+            assert_eq!(gaps.len(), latest_ns.len());
+            let mean_ns = latest_ns.iter().sum::<u64>() as f64 / latest_ns.len() as f64;
+            assert_eq!(gaps.mean_ns(), mean_ns);
+            if end % 500 == 0 {
+                let (mut len, mut before_ns) = (0.0, -1.0);
+                for some in gaps.iter() {
+                    assert!(some.len > 0.0 && some.mean_ns > before_ns);
+                    (len, before_ns) = (len + some.len, some.mean_ns);
+                }
+                assert_eq!(len as usize, latest_ns.len());
+            }
+        }
+        assert_eq!(gaps.age_ns(now_ns + 5), 5.0);
+    }
+
+    #[test]
+    fn gaps_of_a_bin_are_within_half_an_octave() {
+        assert_eq!([0, 1, 2, 3, 4, 6, 1024, 1536].map(bin_index), [0, 0, 2, 3, 4, 5, 20, 21]);
+        let mut gaps = ArrivalGaps::new(1_000);
+        for now_ns in [u64::MAX / 2, u64::MAX, 0] {
+            gaps.arrived(now_ns);
+        }
+        assert_eq!(gaps.len(), 2);
+    }
+}
