@@ -256,7 +256,7 @@ mod tests {
     fn holds_the_latest_gaps() {
         let mut gaps = ArrivalGaps::new(1_000);
         let lengths_ns: Vec<u64> =
-            (0..5_000_u64).map(|i| (i * 7_919 % 1_009) << (i % 50)).collect();
+            (0..5_000_u64).map(|i| (i * 7_919 % 1_009) << (i % 40)).collect();
         let mut now_ns = 17;
         gaps.arrived(now_ns);
         for end in 1..=lengths_ns.len() {
@@ -276,6 +276,43 @@ mod tests {
             }
         }
         assert_eq!(gaps.age_ns(now_ns + 5), 5.0);
+    }
+
+    /// Clusters of eight, 10 µs apart within 1 ms: after the fifth, three are due at once; after the
+    /// eighth, eight in a millisecond.
+    #[test]
+    fn clusters_are_told_from_pauses() {
+        let mut gaps = ArrivalGaps::new(100_000);
+        let mut now_ns = 0;
+        let mut arrive = |gaps: &mut ArrivalGaps, len: usize, gap_ns: u64| {
+            for _ in 0..len {
+                now_ns += gap_ns;
+                gaps.arrived(now_ns);
+            }
+            now_ns
+        };
+        for _ in 0..10 {
+            arrive(&mut gaps, 1, 1_000_000);
+            arrive(&mut gaps, 7, 10_000);
+        }
+        let rest = |gaps: &ArrivalGaps, now_ns: u64| {
+            let clusters = gaps.clusters(now_ns).unwrap();
+            let due: Vec<_> = gaps.due(now_ns, clusters).filter(|due| due.likely > 0.0).collect();
+            let likely: f64 = due.iter().map(|due| due.likely).sum();
+            assert!((likely - 1.0).abs() < 1e-9, "{due:?}");
+            (due[0].gap_ns, due[0].len)
+        };
+        arrive(&mut gaps, 1, 1_000_000);
+        let now_ns = arrive(&mut gaps, 4, 10_000);
+        assert_eq!(rest(&gaps, now_ns), (10_000.0, 3.0));
+        let now_ns = arrive(&mut gaps, 3, 10_000);
+        assert_eq!(rest(&gaps, now_ns), (1_000_000.0, 8.0));
+        // The cluster is over although shorter than the others: what comes is the next one.
+        arrive(&mut gaps, 1, 1_000_000);
+        let now_ns = arrive(&mut gaps, 2, 10_000) + 200_000;
+        assert_eq!(rest(&gaps, now_ns), (1_000_000.0, 8.0));
+        let clusters = gaps.clusters(now_ns).unwrap();
+        assert_eq!((clusters.gap_ns, clusters.pause_ns), (10_000.0, 1_000_000.0));
     }
 
     #[test]

@@ -171,7 +171,6 @@ impl<'a, O: Observer> World<'a, O> {
                 due_ns: std::iter::repeat_n(0, clients.client_len).collect(),
             },
         };
-        let mut scheduler = Scheduler::with_policy(&setup.config, policy);
         for batch_len in calibration_lens(setup.config.batch_len_max) {
             for stage in STAGES {
                 let time_ns = setup.device.mean_ns(stage, batch_len) * setup.calibration_factor;

@@ -353,17 +353,48 @@ fn what_comes_and_goes_leaves_nothing_behind() {
     }
 }
 
-/// A length that was never tried is thought to be as good as the best: on a staircase that was met
-/// between its edges only, all that is known is worse than the edges are.
+/// What was never tried lies between what was: on a line, and once steps were met, level with the
+/// longer one.
 #[test]
-fn lengths_never_tried_are_worth_a_try() {
+fn lengths_between_tried_ones_follow_the_steps_that_were_met() {
     let stairs = |len: usize| TRUTH.at_ns(len.next_power_of_two());
-    let mut model = model(TRUTH);
-    for len in [1, 17, 36, 38, 41, 42, 45, 70, 80, 85].repeat(20) {
-        model.observe(len, stairs(len) as u64);
+    let powers = [1, 2, 4, 8, 16, 32, 64, 128];
+    for (truth, met, allowed) in [
+        (&(|len| TRUTH.at_ns(len)) as &dyn Fn(usize) -> f64, 0..0, 0.01),
+        (&(|len| TRUTH.at_ns(len)), 18..23, 0.02),
+        (&stairs, 18..23, 0.15),
+    ] {
+        let mut model = model(TRUTH);
+        for len in powers.into_iter().chain(met.clone()) {
+            model.observe(len, truth(len) as u64);
+        }
+        for len in [3, 6, 12, 40, 48, 72, 100] {
+            let error = model.predict_ns(len) / truth(len) - 1.0;
+            assert!(error.abs() < allowed, "{met:?}, {len}: {error}");
+        }
     }
-    for len in [2, 8, 32, 64, 128] {
-        let ratio = model.predict_ns(len) / stairs(len);
-        assert!((0.5..1.05).contains(&ratio), "{len}: {ratio}");
+}
+
+/// What one sample in two tells of a step is kept, what noise could be is not: the policy chooses
+/// among lengths, and would choose the errors.
+#[test]
+fn noise_is_no_step() {
+    let mut draw = Draw::new(3);
+    let mut noisy = model(TRUTH);
+    let mut stepped = model(TRUTH);
+    let step = |len: usize| if len <= 32 { 0.7 } else { 1.0 };
+    for len in batch_lens(640) {
+        let noise = 1.0 + 0.05 * draw.normal();
+        noisy.observe(len, (TRUTH.at_ns(len) * noise) as u64);
+        stepped.observe(len, (TRUTH.at_ns(len) * step(len) * noise) as u64);
+    }
+    // Against the line, which wanders with the noise by itself.
+    let apart = |model: &StageModel, len: usize| model.predict_ns(len) / model.line.at_ns(len);
+    let lens = (1..=64).step_by(3);
+    let mean: f64 = lens.clone().map(|len| (apart(&noisy, len) - 1.0).abs()).sum::<f64>() / 22.0;
+    assert!(mean < 0.004, "{mean}");
+    for len in lens {
+        let error = stepped.predict_ns(len) / (step(len) * TRUTH.at_ns(len)) - 1.0;
+        assert!(error.abs() < 0.12, "{len}: {error}");
     }
 }
