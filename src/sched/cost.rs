@@ -32,6 +32,8 @@ const SHIFT_RUN: usize = 8;
 const STAIR_MAX: f64 = 3.0;
 /// What the shape known so far weighs, in samples that are a typical batch length apart.
 const SHAPE_WEIGHT: f64 = 2.0;
+/// Samples that a calibration's time counts as: more than the few that may all be wrong.
+const CALIBRATION_RUNS: usize = 4;
 /// So many standard errors of a bucket's mean are no step of the stage: fewer would let the policy
 /// choose between lengths by noise.
 const STEP_ERRORS: f64 = 2.0;
@@ -63,6 +65,13 @@ impl CostModel {
     /// An empty batch or a time of zero is no measurement and changes nothing.
     pub fn observe(&mut self, stage: Stage, batch_len: usize, elapsed_ns: u64) {
         self.stages.of_mut(stage).observe(batch_len, elapsed_ns);
+    }
+
+    /// Learns what a calibration measured: the middle of several runs, believed as these are.
+    pub(super) fn calibrated(&mut self, stage: Stage, batch_len: usize, elapsed_ns: u64) {
+        for _ in 0..CALIBRATION_RUNS {
+            self.observe(stage, batch_len, elapsed_ns);
+        }
     }
 
     /// Expected time of a stage for a batch of `batch_len` images, in nanoseconds.

@@ -193,7 +193,7 @@ impl Scheduler {
 
     /// Learns what a stage took when nothing was served: while the device was calibrated.
     pub fn calibrated(&mut self, stage: Stage, batch_len: usize, elapsed_ns: u64) {
-        self.cost.observe(stage, batch_len, elapsed_ns);
+        self.cost.calibrated(stage, batch_len, elapsed_ns);
     }
 
     /// Records what happens into `trace` from now on, and hands over what it recorded into so far:
