@@ -33,7 +33,11 @@ impl Forecast {
         let per_ns = view.steady_arrivals_per_ns.unwrap_or(view.arrivals_per_ns);
         let image_ns = line.per_image_ns * view.cost.overrun(Stage::Compute);
         let spare = (1.0 - per_ns * image_ns).max(SPARE_MIN);
-        let weight = 0.5 * per_ns * soon(view) / spare;
+        // The queue that a device leaves behind drains in batches like the present one.
+        let here_len = view.waiting_len + view.uploading_len + view.resident_len;
+        let here_len = here_len.clamp(1, view.batch_len_max);
+        let image_ns = compute_ns(view, here_len) / here_len as f64;
+        let weight = 0.5 * per_ns * soon(view) / (1.0 - per_ns * image_ns).max(SPARE_MIN);
         Self { per_ns, spare, half_fixed_ns: 0.5 * line.fixed_ns, weight }
     }
 
