@@ -223,7 +223,9 @@ impl StageModel {
         // No margin covers outliers: it would refuse nearly everything for the sake of a few.
         self.margin = self.deviations.quantile(MARGIN_QUANTILE).min(limit);
         let may_be_stair = (1.0 / STAIR_MAX..STAIR_MAX).contains(&ratio);
-        let is_new = may_be_stair && self.shape.is_untried(batch_len);
+        let is_new = may_be_stair
+            && self.shape.is_untried(batch_len)
+            && self.shape.is_between(batch_len, time_ns, limit);
         if deviation > limit && !is_new {
             self.set_aside(batch_len, ratio, may_be_stair.then_some(time_ns));
             return;

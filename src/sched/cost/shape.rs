@@ -132,6 +132,14 @@ impl Shape {
         }
     }
 
+    /// Whether a time fits between those of the tried lengths next to an untried one, give or take
+    /// the share `allowed`: if not, it is no step between them, all of them are off.
+    pub(super) fn is_between(&self, batch_len: usize, time_ns: f64, allowed: f64) -> bool {
+        let (low, high) = self.neighbours(batch_len);
+        low.is_none_or(|(_, low_ns)| time_ns >= (1.0 - allowed) * low_ns)
+            && high.is_none_or(|(_, high_ns)| time_ns <= (1.0 + allowed) * high_ns)
+    }
+
     /// The tried lengths next to an untried one, each with its time.
     fn neighbours(&self, batch_len: usize) -> (Option<(f64, f64)>, Option<(f64, f64)>) {
         let index = bucket_index(batch_len);
