@@ -155,7 +155,7 @@ const COURSES: [Course; 10] = [
     course("steps", steps, quiet, any, [0.25, 0.25]),
     // The price: lengths not in use follow the noise of the others a little.
     course("short, jitter", line, jitter, short, [0.9, 2.5]),
-    course("short, drift", drift, quiet, short, [0.5, 0.25]),
+    course("short, drift", drift, quiet, short, [0.6, 0.25]),
     course("short, steps", steps, quiet, short, [0.5, 0.1]),
 ];
 

@@ -211,7 +211,7 @@ impl Shape {
         let ratio = outliers.ratio_sum / f64::from(outliers.len);
         let held = if outliers.len >= STAIR_RUN { self.sampled_since(outliers.since) } else { 0 };
         let is_stair = held != 0;
-        if !is_stair && (sample_len > FEW || outliers.len < FEW) {
+        if !is_stair && (!(1..=FEW).contains(&sample_len) || outliers.len < FEW) {
             return false;
         }
         self.tried |= 1 << index;
