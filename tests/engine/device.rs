@@ -14,6 +14,7 @@ use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use twinstream::Result;
 use twinstream::backend::{Attachment, Backend, Completion, Fault, Geometry, Images, ResultSlot};
 use twinstream::ring::Slot;
+use twinstream::sched::calibration_lens;
 
 /// Results are a checksum in pieces of 16 bits, which an f32 holds exactly.
 pub const RESULT_LEN: usize = 4;
@@ -49,6 +50,12 @@ pub fn result_of(checksum: u64) -> [f32; RESULT_LEN] {
     std::array::from_fn(|piece| (checksum >> (16 * piece) & 0xffff) as f32)
 }
 
+/// Pieces of work that calibration takes: three for each of four batches of a length, or of two
+/// where it is longer than eight.
+pub fn calibration_len(batch_len_max: usize) -> u64 {
+    calibration_lens(batch_len_max).map(|len| if len <= 8 { 12 } else { 6 }).sum()
+}
+
 /// What goes wrong, once in so many pieces of work; 0: never.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Plan {
@@ -57,7 +64,7 @@ pub struct Plan {
     pub lose_one_in: u64,
     pub stall_one_in: u64,
     pub panic_one_in: u64,
-    /// Work that goes well before any of this may happen; calibration takes 24 pieces.
+    /// Work that goes well before any of this may happen; see [`calibration_len`].
     pub spared: u64,
 }
 

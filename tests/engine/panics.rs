@@ -10,7 +10,7 @@ use std::time::Duration;
 use log::{Log, Metadata, Record};
 use twinstream::engine::{Answer, Engine, EngineOptions, Failure, Handler, RequestOptions};
 
-use super::device::{Device, Plan};
+use super::device::{Device, Plan, calibration_len};
 
 const IMAGE_BYTES: usize = 100;
 const LONG: Duration = Duration::from_secs(20);
@@ -76,7 +76,7 @@ fn drain(engine: Engine) -> bool {
 
 #[test]
 fn a_logger_that_panics_costs_nobody_an_answer() {
-    let spared = 24 + 3;
+    let spared = calibration_len(4) + 3;
     let engine = start_unheard(Plan { lose_one_in: 1, spared, ..Plan::default() });
     assert_eq!(answer(&engine).unwrap_err(), Failure::DeviceLost);
     assert!(engine.fault().unwrap().message.contains("injected loss"), "{:?}", engine.fault());
@@ -105,7 +105,7 @@ fn what_a_handler_throws_may_throw_again() {
     }
     assert!(engine.fault().is_none());
     // While everything is ended, too.
-    let engine = start(Plan { lose_one_in: 1, spared: 24, ..Plan::default() });
+    let engine = start(Plan { lose_one_in: 1, spared: calibration_len(4), ..Plan::default() });
     for _ in 0..2 {
         commit(&engine, Arc::new(|_, _| panic_any(Bomb)));
     }

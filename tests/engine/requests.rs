@@ -12,7 +12,7 @@ use twinstream::engine::{
     Answer, Engine, EngineOptions, Failure, Handler, Refused, RequestOptions, Ticket,
 };
 
-use super::device::{Device, Plan, checksum, result_of};
+use super::device::{Device, Plan, calibration_len, checksum, result_of};
 
 const IMAGE_BYTES: usize = 100;
 const LONG: Duration = Duration::from_secs(20);
@@ -112,7 +112,7 @@ fn a_timeout_hands_the_ticket_back() {
 
 #[test]
 fn a_timeout_ends_the_spinning_too() {
-    let plan = Plan { stall_one_in: 1, spared: 24, ..Plan::default() };
+    let plan = Plan { stall_one_in: 1, spared: calibration_len(4), ..Plan::default() };
     let engine = start(plan, small().spin(LONG).stall_timeout(2 * LONG));
     let ticket = submit(&engine, 1);
     let begun = Instant::now();
@@ -254,7 +254,8 @@ fn deadlines_that_cannot_be_met_are_told_so() {
 
 #[test]
 fn a_transient_failure_recovers() {
-    let engine = start(Plan { fail_one_in: 3, spared: 24, ..Plan::default() }, small());
+    let engine =
+        start(Plan { fail_one_in: 3, spared: calibration_len(4), ..Plan::default() }, small());
     let (mut right, mut failed) = (0, 0);
     for _ in 0..200 {
         match submit(&engine, 5).wait() {

@@ -12,7 +12,7 @@ use twinstream::engine::{
 };
 use twinstream::sched::{PolicySpec, Priority};
 
-use super::device::{Device, Plan, Random, checksum, result_of};
+use super::device::{Device, Plan, Random, calibration_len, checksum, result_of};
 
 const IMAGE_BYTES: usize = 257;
 const PRODUCERS: u64 = 3;
@@ -72,7 +72,7 @@ fn every_request_is_answered_once() {
 }
 
 fn draw(random: &mut Random) -> (Plan, EngineOptions, usize) {
-    let mut plan = Plan { delay_us_max: random.below(3) * 100, spared: 24, ..Plan::default() };
+    let mut plan = Plan { delay_us_max: random.below(3) * 100, ..Plan::default() };
     match random.below(8) {
         0 => plan.lose_one_in = 300,
         1 => plan.stall_one_in = 300,
@@ -81,14 +81,17 @@ fn draw(random: &mut Random) -> (Plan, EngineOptions, usize) {
         _ => {}
     }
     let (_, policy) = PolicySpec::ALL[random.below(8) as usize];
+    let [slot_len, batch_len_max, device_len] =
+        [80, 20, 20].map(|limit| 1 + random.below(limit) as usize);
+    plan.spared = calibration_len(slot_len.min(batch_len_max).min(device_len));
     let options = EngineOptions::default()
         .policy(policy)
-        .slot_len(1 + random.below(80) as usize)
-        .batch_len_max(1 + random.below(20) as usize)
+        .slot_len(slot_len)
+        .batch_len_max(batch_len_max)
         .latency_bound(random.chance(4).then(|| Duration::from_micros(500)))
         .spin(Duration::from_micros(random.below(2) * 50))
         .stall_timeout(Duration::from_millis(300));
-    (plan, options, 1 + random.below(20) as usize)
+    (plan, options, device_len)
 }
 
 fn play(seed: u64, request_len: u64) -> Stats {
