@@ -152,8 +152,8 @@ struct Breaks {
     upload_len: usize,
 }
 
-/// What calibration uploads: two lengths, four times each.
-const CALIBRATION_LEN: usize = 8;
+/// What calibration uploads: three lengths, four times each.
+const CALIBRATION_LEN: usize = 12;
 
 impl Backend for Breaks {
     fn geometry(&self) -> Geometry {

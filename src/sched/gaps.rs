@@ -278,8 +278,8 @@ mod tests {
         assert_eq!(gaps.age_ns(now_ns + 5), 5.0);
     }
 
-    /// Clusters of eight, 10 µs apart within 1 ms: after the fifth, three are due at once; after the
-    /// eighth, eight in a millisecond.
+    /// Clusters of eight, 10 µs apart, every millisecond: behind the fifth arrival three are due at
+    /// once, behind the eighth the next eight in a millisecond.
     #[test]
     fn clusters_are_told_from_pauses() {
         let mut gaps = ArrivalGaps::new(100_000);

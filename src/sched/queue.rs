@@ -118,11 +118,15 @@ impl Queue {
         let mut left = take_len;
         for level in 1..self.levels.len() {
             let higher_len = self.levels[..level].iter().map(VecDeque::len).sum::<usize>();
-            if self.levels[level].is_empty() || higher_len == 0 {
+            if self.levels[level].is_empty() {
                 self.passed_over[level] = 0;
                 continue;
             }
             self.passed_over[level] += take_len;
+            if higher_len == 0 {
+                // Its turn, unless a lower level that is owed its place takes the last one.
+                continue;
+            }
             let owed = (self.passed_over[level] / SHARE).min(left).min(self.levels[level].len());
             self.passed_over[level] -= owed * SHARE;
             self.drain(level, owed, out);
@@ -130,6 +134,9 @@ impl Queue {
         }
         for level in 0..self.levels.len() {
             let some = left.min(self.levels[level].len());
+            if some > 0 {
+                self.passed_over[level] = 0;
+            }
             self.drain(level, some, out);
             left -= some;
         }

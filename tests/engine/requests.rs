@@ -277,9 +277,9 @@ fn a_transient_failure_recovers() {
 #[test]
 fn a_lost_device_ends_everything_and_says_so() {
     let plans = [
-        ("loss", Plan { lose_one_in: 1, spared: 30, ..Plan::default() }),
-        ("panic", Plan { panic_one_in: 1, spared: 30, ..Plan::default() }),
-        ("within", Plan { stall_one_in: 1, spared: 30, ..Plan::default() }),
+        ("loss", Plan { lose_one_in: 1, spared: calibration_len(4) + 6, ..Plan::default() }),
+        ("panic", Plan { panic_one_in: 1, spared: calibration_len(4) + 6, ..Plan::default() }),
+        ("within", Plan { stall_one_in: 1, spared: calibration_len(4) + 6, ..Plan::default() }),
     ];
     for (word, plan) in plans {
         let options = small().stall_timeout(Duration::from_millis(50));
