@@ -191,4 +191,22 @@ mod tests {
         }
         assert_eq!(served, [300, 50, 50]);
     }
+
+    /// A lower level's place is one more that went to another.
+    #[test]
+    fn a_place_owed_to_a_lower_level_counts() {
+        let mut queue = Queue::with_capacity(100);
+        queue.push(Priority::Low, 0, 30);
+        for slot in 0..SHARE as u32 - 1 {
+            queue.push(Priority::High, 0, slot);
+            take(&mut queue, 1);
+        }
+        queue.push(Priority::Normal, 0, 20);
+        assert_eq!(take(&mut queue, 1), [30]);
+        for slot in 0..SHARE as u32 {
+            queue.push(Priority::High, 0, slot);
+        }
+        let taken: Vec<u32> = (0..SHARE).flat_map(|_| take(&mut queue, 1)).collect();
+        assert_eq!(taken, [0, 1, 2, 3, 4, 5, 20, 6]);
+    }
 }
