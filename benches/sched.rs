@@ -101,6 +101,7 @@ fn simulate(bencher: Bencher<'_, '_>, load_percent: u32) {
     let setup = Setup {
         config: config(PolicySpec::Stream, None),
         device: DeviceSpec::from_lines("bench", LINES),
+        calibration_factor: 1.0,
         workload: format!("poisson:{}", 400 * load_percent).parse().unwrap(),
         mix: Mix::default(),
         arrival_len_max: ARRIVALS,

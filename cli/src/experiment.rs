@@ -144,8 +144,9 @@ fn cost(name: &str, args: &Args) -> u64 {
         "load-latency" => 550,
         "overload" => 50,
         "closed-loop" => 10,
-        "tuned-peers" => 180,
+        "tuned-peers" => 240,
         "robustness" => 170,
+        "gauntlet" => 250,
         _ => 1,
     }
 }

@@ -33,6 +33,8 @@ const STAIR_RUN: u32 = 8;
 const STEP_DOUBT: f64 = 0.5;
 /// Neighbours whose times differ by less than this share tell nothing of steps between them.
 const STEP_RISE_MIN: f64 = 0.1;
+/// A length so close to the longer one tells nothing either.
+const STEP_SHARE_MAX: f64 = 0.9;
 
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
@@ -121,52 +123,48 @@ impl Shape {
     /// all tried ones are shorter, but no less than theirs, or longer, but no more.
     pub(super) fn untried_ns(&self, batch_len: usize, beyond_ns: f64) -> f64 {
         match self.neighbours(batch_len) {
-            (Some(low), Some(high)) => {
-                let share = Between { low, high }.share(batch_len);
-                let rise_ns = (high.1 - low.1).max(0.0);
-                low.1 + rise_ns * (share + self.step * (1.0 - share))
+            [Some(low), Some(high)] => {
+                let share = share(batch_len, low, high);
+                let rise_ns = (high.time_ns - low.time_ns).max(0.0);
+                low.time_ns + rise_ns * (share + self.step * (1.0 - share))
             }
-            (Some(low), None) => beyond_ns.max(low.1),
-            (None, Some(high)) => beyond_ns.min(high.1),
-            (None, None) => beyond_ns,
+            [Some(low), None] => beyond_ns.max(low.time_ns),
+            [None, Some(high)] => beyond_ns.min(high.time_ns),
+            [None, None] => beyond_ns,
         }
     }
 
     /// Whether a time fits between those of the tried lengths next to an untried one, give or take
     /// the share `allowed`: if not, it is no step between them, all of them are off.
     pub(super) fn is_between(&self, batch_len: usize, time_ns: f64, allowed: f64) -> bool {
-        let (low, high) = self.neighbours(batch_len);
-        low.is_none_or(|(_, low_ns)| time_ns >= (1.0 - allowed) * low_ns)
-            && high.is_none_or(|(_, high_ns)| time_ns <= (1.0 + allowed) * high_ns)
+        let [low, high] = self.neighbours(batch_len);
+        low.is_none_or(|low| time_ns >= (1.0 - allowed) * low.time_ns)
+            && high.is_none_or(|high| time_ns <= (1.0 + allowed) * high.time_ns)
     }
 
-    /// The tried lengths next to an untried one, each with its time.
-    fn neighbours(&self, batch_len: usize) -> (Option<(f64, f64)>, Option<(f64, f64)>) {
+    /// The longest tried length below an untried one, and the shortest above it.
+    fn neighbours(&self, batch_len: usize) -> [Option<Tried>; 2] {
         let index = bucket_index(batch_len);
         let below = self.tried & ((1 << index) - 1);
         let above = self.tried >> index;
-        let timed =
-            |index: usize, len: usize| (len as f64, self.buckets[index].ratio * self.level_ns(len));
-        let low = (below != 0).then(|| {
-            let index = 63 - below.leading_zeros() as usize;
-            timed(index, longest_of(index))
-        });
-        let high = (above != 0).then(|| {
-            let index = index + above.trailing_zeros() as usize;
-            timed(index, longest_of(index))
-        });
-        (low, high)
+        let tried = |index: usize| {
+            let len = longest_of(index);
+            Tried { len: len as f64, time_ns: self.buckets[index].ratio * self.level_ns(len) }
+        };
+        let low = (below != 0).then(|| tried(63 - below.leading_zeros() as usize));
+        let high = (above != 0).then(|| tried(index + above.trailing_zeros() as usize));
+        [low, high]
     }
 
     /// Learns how far up between its neighbours a length lies that was tried for the first time.
     fn learn_step(&mut self, batch_len: usize, time_ns: f64) {
-        let (Some(low), Some(high)) = self.neighbours(batch_len) else { return };
-        let share = Between { low, high }.share(batch_len);
-        let rise_ns = high.1 - low.1;
-        if rise_ns < STEP_RISE_MIN * low.1 || share > 0.9 {
+        let [Some(low), Some(high)] = self.neighbours(batch_len) else { return };
+        let share = share(batch_len, low, high);
+        let rise_ns = high.time_ns - low.time_ns;
+        if rise_ns < STEP_RISE_MIN * low.time_ns || share > STEP_SHARE_MAX {
             return;
         }
-        let step = ((time_ns - low.1) / rise_ns - share) / (1.0 - share);
+        let step = ((time_ns - low.time_ns) / rise_ns - share) / (1.0 - share);
         self.step_len = (self.step_len + 1).min(FIRST_SAMPLES);
         self.step += (step.clamp(0.0, 1.0) - self.step) / (f64::from(self.step_len) + STEP_DOUBT);
     }
@@ -286,17 +284,16 @@ impl Shape {
     }
 }
 
-/// Two tried lengths, each with its time.
-struct Between {
-    low: (f64, f64),
-    high: (f64, f64),
+/// A length that was tried, and what it takes.
+#[derive(Clone, Copy)]
+struct Tried {
+    len: f64,
+    time_ns: f64,
 }
 
-impl Between {
-    /// Where a length lies between them, from 0 to 1.
-    fn share(&self, batch_len: usize) -> f64 {
-        ((batch_len as f64 - self.low.0) / (self.high.0 - self.low.0)).clamp(0.0, 1.0)
-    }
+/// Where a length lies between two others, from 0 to 1.
+fn share(batch_len: usize, low: Tried, high: Tried) -> f64 {
+    ((batch_len as f64 - low.len) / (high.len - low.len)).clamp(0.0, 1.0)
 }
 
 /// The set of the one bucket that a batch length is in.

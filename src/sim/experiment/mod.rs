@@ -7,6 +7,7 @@
 //! serves needs it.
 
 mod closed;
+mod gauntlet;
 mod live;
 mod load;
 mod overload;
@@ -118,7 +119,7 @@ pub struct Table {
 type Run = fn(&Scale, &dyn Progress) -> Figure;
 
 /// Experiments by name.
-const EXPERIMENTS: [(&str, Run); 10] = [
+const EXPERIMENTS: [(&str, Run); 11] = [
     ("changing", |scale, progress| paper::over_time(&paper::CHANGING, scale, progress)),
     ("increasing", |scale, progress| paper::over_time(&paper::INCREASING, scale, progress)),
     ("decreasing", |scale, progress| paper::over_time(&paper::DECREASING, scale, progress)),
@@ -129,6 +130,7 @@ const EXPERIMENTS: [(&str, Run); 10] = [
     ("closed-loop", closed::closed_loop),
     ("tuned-peers", tuned::tuned_peers),
     ("robustness", robust::robustness),
+    ("gauntlet", gauntlet::gauntlet),
 ];
 
 /// Names of the experiments, the paper's first.

@@ -15,9 +15,9 @@ const CLIENT_LENS: [usize; 6] = [1, 8, 32, 64, 128, 256];
 const FAMILIES: [&str; 4] = ["fixed", "fixed-eager", "adaptive", "aimd"];
 
 /// The settings that each family is tried with.
-fn peers() -> Vec<PolicySpec> {
+pub(super) fn peers() -> Vec<PolicySpec> {
     let mut peers = Vec::new();
-    for batch_len in [8, 16, 32, 64, 128, 256] {
+    for batch_len in [1, 2, 4, 8, 16, 32, 64, 128, 256] {
         for delay_ns in [0, 200_000, 500_000, 1_000_000, 2_000_000] {
             for is_eager in [false, true] {
                 peers.push(PolicySpec::Fixed {
