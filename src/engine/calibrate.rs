@@ -11,8 +11,10 @@ use super::shared::{NEVER_NS, Request, Shared};
 use super::stall::StallWatchdog;
 use crate::backend::{Backend, Completion, Fault, ResultSlot};
 use crate::ring::{Consumer, Slot};
-use crate::sched::{Line, Priority, Stages, calibration_lens};
+use crate::sched::{Line, Priority, Scheduler, Stage, Stages, calibration_lens};
 
+/// As their times are listed.
+const STAGES: [Stage; 3] = [Stage::Upload, Stage::Compute, Stage::Download];
 /// The longer of the two batches that are always timed: long enough to tell a cost per image from a
 /// fixed cost, short enough to be over soon on a slow device.
 const LONG_LEN: usize = 8;
@@ -30,13 +32,22 @@ const LOOK: Duration = Duration::from_millis(1);
 pub(super) struct Calibration {
     pub(super) lines: Stages<Line>,
     /// Batch lengths, ascending, each with the time of upload, compute and download in nanoseconds.
-    pub(super) timed: Vec<(usize, [u64; 3])>,
+    timed: Vec<(usize, [u64; 3])>,
 }
 
 impl Calibration {
     /// The lines as they are given, without a measurement.
     pub(super) const fn given(lines: Stages<Line>) -> Self {
         Self { lines, timed: Vec::new() }
+    }
+
+    /// Lets a scheduler know what was timed.
+    pub(super) fn teach(&self, scheduler: &mut Scheduler) {
+        for &(batch_len, times_ns) in &self.timed {
+            for (stage, elapsed_ns) in STAGES.into_iter().zip(times_ns) {
+                scheduler.calibrated(stage, batch_len, elapsed_ns);
+            }
+        }
     }
 
     fn new(timed: Vec<(usize, [u64; 3])>) -> Self {
@@ -52,6 +63,7 @@ impl Calibration {
     }
 }
 
+/// Times batches on a device on which nothing else runs.
 pub(super) fn calibrate(
     backend: &mut dyn Backend,
     shared: &Shared,

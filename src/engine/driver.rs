@@ -111,9 +111,6 @@ struct Driver<'a> {
     stats: Box<Stats>,
 }
 
-/// As calibrations list their times.
-const STAGES: [Stage; 3] = [Stage::Upload, Stage::Compute, Stage::Download];
-
 /// Serves until it is stopped or the device is lost. Reports once to `started`.
 pub(super) fn serve(
     (mut backend, policy): (Box<dyn Backend>, Box<dyn Policy>),
@@ -127,7 +124,7 @@ pub(super) fn serve(
     let geometry = backend.geometry();
     let batch_len_max = options.batch_len_max.min(geometry.batch_len_max).min(options.slot_len);
     let prepared = prepare(&mut *backend, shared, &mut images, (options, batch_len_max));
-    let Calibration { lines, timed } = match prepared {
+    let calibration = match prepared {
         Ok(calibration) => calibration,
         Err(error) => {
             // A device that failed may hang, and there is no work to wait for.
@@ -144,14 +141,10 @@ pub(super) fn serve(
         batch_len_max,
         latency_bound_ns: options.latency_bound.map(in_ns),
         policy: options.policy,
-        lines,
+        lines: calibration.lines,
     };
     let mut scheduler = Scheduler::with_policy(&config, policy);
-    for (batch_len, times_ns) in timed {
-        for (stage, elapsed_ns) in STAGES.into_iter().zip(times_ns) {
-            scheduler.calibrated(stage, batch_len, elapsed_ns);
-        }
-    }
+    calibration.teach(&mut scheduler);
     let mut driver = Driver {
         shared,
         backend,
@@ -179,6 +172,7 @@ pub(super) fn serve(
     driver.publish(now_ns);
     // Loggers are the program's code here as below.
     let _ = contain(|| {
+        let lines = config.lines;
         log::info!("engine started: at most {batch_len_max} images a batch, {lines:?}");
     });
     let _ = started.send(Ok(()));

@@ -1,4 +1,4 @@
-//! Arrivals that come in clumps, as services see them: synchronised clients, cameras, bursts, tides.
+//! Arrivals that come in clumps, as services see them: clients in step, cameras, bursts, tides.
 //!
 //! Each kind is a function of a rate, a number of arrivals and a seed, and gives moments in
 //! nanoseconds, ascending. Knows no device.
