@@ -33,7 +33,7 @@ const STAIR: usize = 8;
 /// Parts that the first chunk of an upload may be of all: equal ones, …
 const EQUAL_PARTS: [usize; 7] = [2, 3, 4, 6, 8, 12, 16];
 /// … or one behind which the rest follows at once.
-const FIRST_PARTS: [(usize, usize); 5] = [(3, 4), (2, 3), (1, 2), (1, 3), (1, 4)];
+const FIRST_PARTS: [(usize, usize); 3] = [(3, 4), (1, 2), (1, 4)];
 /// Cutting an upload and waiting for arrivals must gain this share of the latency at stake:
 /// predictions are no better.
 const MARGIN: f64 = 0.02;

@@ -54,7 +54,9 @@ impl<'a> Judge<'a> {
             Rest::AtOnce => batch_len_max,
             Rest::InChunks => chunk_len,
         };
-        let mut line = Computing { judge: self, batch_len, end_ns: start.compute_ns, sum_ns: 0.0 };
+        let full_ns = compute_ns(self.view, batch_len);
+        let (end_ns, sum_ns) = (start.compute_ns, 0.0);
+        let mut line = Computing { judge: self, batch_len, full_ns, end_ns, sum_ns };
         let (mut ready_len, mut free_ns) = (start.resident_len, start.upload_ns);
         if start.uploading_len > 0 {
             ready_len = line.until(free_ns, ready_len) + start.uploading_len;
@@ -80,6 +82,8 @@ struct Computing<'a> {
     judge: &'a Judge<'a>,
     /// Longest batch.
     batch_len: usize,
+    /// What it takes.
+    full_ns: f64,
     end_ns: f64,
     /// Completion times added up.
     sum_ns: f64,
@@ -90,7 +94,8 @@ impl Computing<'_> {
     fn until(&mut self, until_ns: f64, mut ready_len: usize) -> usize {
         while ready_len > 0 && self.end_ns < until_ns {
             let len = ready_len.min(self.batch_len);
-            self.end_ns += compute_ns(self.judge.view, len);
+            let is_full = len == self.batch_len;
+            self.end_ns += if is_full { self.full_ns } else { compute_ns(self.judge.view, len) };
             self.sum_ns += len as f64 * (self.end_ns + self.judge.download.at_ns(len));
             ready_len -= len;
         }
