@@ -191,10 +191,7 @@ impl StageModel {
     fn predict_ns(&self, batch_len: usize) -> f64 {
         let line_ns = self.line.at_ns(batch_len);
         if self.shape.is_untried(batch_len) {
-            // The better of what is likely: it costs one batch to learn the truth, but a length
-            // thought too ill of would never be tried. Stairs at most double.
-            let beyond_ns = line_ns.min(self.shape.best_ns(batch_len).max(0.5 * line_ns));
-            return self.shape.untried_ns(batch_len, beyond_ns).max(1.0);
+            return self.shape.untried_ns(batch_len, line_ns).max(1.0);
         }
         // A bucket's mean is off by its noise over the root of its samples: what lies within a few
         // times that is no step, and to choose between lengths by it would be to choose errors.

@@ -76,8 +76,6 @@ pub(super) struct Shape {
     calibration: Line,
     level: f64,
     buckets: [Bucket; BUCKET_LEN],
-    /// Lowest ratio of a bucket that is to be relied on.
-    best_ratio: f64,
     sample_len: u64,
     /// Buckets with samples, a bit each.
     tried: u64,
@@ -94,7 +92,6 @@ impl Shape {
             calibration,
             level: 1.0,
             buckets: [bucket; BUCKET_LEN],
-            best_ratio: 1.0,
             sample_len: 0,
             tried: 0,
             step: 0.0,
@@ -112,11 +109,6 @@ impl Shape {
 
     pub(super) fn is_untried(&self, batch_len: usize) -> bool {
         self.buckets[bucket_index(batch_len)].sample_len == 0
-    }
-
-    /// Time of a length that is as good as the best one known.
-    pub(super) fn best_ns(&self, batch_len: usize) -> f64 {
-        self.best_ratio * self.level_ns(batch_len)
     }
 
     /// Time of a length that was never tried, from the nearest ones that were; `beyond_ns` where
@@ -182,16 +174,11 @@ impl Shape {
         if bucket.sample_len < FIRST_SAMPLES {
             bucket.sample_len += 1;
             bucket.ratio += (ratio - bucket.ratio) / f64::from(bucket.sample_len);
-            self.find_best();
             return;
         }
         let step = 1.0 + (ratio / bucket.ratio - 1.0) * RATIO_STEP;
-        let before = bucket.ratio;
         bucket.ratio *= step;
         self.level *= power(step, LEVEL_SHARE);
-        if before.min(bucket.ratio) <= self.best_ratio {
-            self.find_best();
-        }
     }
 
     /// Takes note of an outlier that may be a stair. Whether there were enough to believe it.
@@ -216,7 +203,6 @@ impl Shape {
         if sample_len < FIRST_SAMPLES {
             let bucket = &mut self.buckets[index];
             (bucket.ratio, bucket.sample_len) = (ratio, outliers.len.min(FIRST_SAMPLES));
-            self.find_best();
         } else {
             self.change(1 << index, held, ratio / before);
         }
@@ -238,7 +224,6 @@ impl Shape {
                 bucket.ratio /= level_step;
             }
         }
-        self.find_best();
     }
 
     /// Forgets the outliers: what they told is taken in.
@@ -264,23 +249,6 @@ impl Shape {
             found |= u64::from(is_found) << index;
         }
         found
-    }
-
-    /// Of buckets with few samples only if there are no others: the lowest of many would be an
-    /// error.
-    fn find_best(&mut self) {
-        let (mut best, mut best_of_few) = (f64::INFINITY, f64::INFINITY);
-        for bucket in &self.buckets {
-            if bucket.sample_len > FEW {
-                best = best.min(bucket.ratio);
-            } else if bucket.sample_len > 0 {
-                best_of_few = best_of_few.min(bucket.ratio);
-            }
-        }
-        if best == f64::INFINITY {
-            best = best_of_few;
-        }
-        self.best_ratio = if best == f64::INFINITY { 1.0 } else { best };
     }
 }
 
