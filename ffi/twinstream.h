@@ -440,7 +440,7 @@ twinstream_status twinstream_poll(twinstream_engine *engine, twinstream_request 
                                   const float **result);
 
 /* When a request with a result passed which stage; what twinstream_poll returns where it has none
- * or not yet. */
+ * or not yet. TWINSTREAM_PENDING also in a callback that comes before the commit has returned. */
 twinstream_status twinstream_request_timing(twinstream_engine *engine, twinstream_request request,
                                             twinstream_timing *timing);
 

@@ -184,12 +184,11 @@ impl Request {
 
     /// As `Requests::announce`; whether there was a request to tell of.
     fn announce(&self, is_callback: bool) -> bool {
-        let Some(has_notice) = self.life.on_its_way() else { return false };
+        let Some((generation, has_notice)) = self.life.on_its_way() else { return false };
         if has_notice {
             self.notice.with(|notice| assert_eq!(unsafe { *notice }, 7));
         }
-        let Some(ended) = self.life.end(is_callback) else { return false };
-        assert_eq!(ended.generation, 1);
+        let Some(ended) = self.life.end(generation, is_callback) else { return false };
         if ended.is_awaited {
             drop(self.asleep.lock().unwrap());
             self.woken.notify_all();
@@ -350,6 +349,39 @@ fn a_poll_never_tells_of_the_next_request() {
             }
         }
         other.join().unwrap();
+    });
+}
+
+/// A wake of one request comes late, while it is released and the next one with its number, which
+/// has a notice, goes its way: the next one is told of once it is answered, and only then.
+#[test]
+fn a_late_wake_ends_no_other_request() {
+    loom::model(|| {
+        let request = Request::new();
+        assert!(request.begin_commit(false));
+        request.end_commit();
+        // As the engine's table of answers: of which generation there is one.
+        let answered = Arc::new(AtomicU32::new(1));
+        let caller = thread::spawn({
+            let (request, answered) = (Arc::clone(&request), Arc::clone(&answered));
+            move || {
+                assert!(matches!(request.release(), Release::Released { .. }));
+                answered.store(0, Ordering::Relaxed);
+                request.life.lease();
+                assert!(request.life.begin_commit(2, true));
+                request.life.end_commit();
+            }
+        });
+        // As `Requests::announce`, woken for the first.
+        if let Some((generation, _)) = request.life.on_its_way()
+            && answered.load(Ordering::Acquire) != 0
+        {
+            request.life.end(generation, false);
+        }
+        caller.join().unwrap();
+        assert_eq!(request.life.on_its_way(), Some((2, true)));
+        assert!(request.life.end(2, true).is_some());
+        assert!(matches!(request.life.release(2), Release::Released { .. }));
     });
 }
 

@@ -31,7 +31,8 @@ pub(crate) struct Args {
     /// Folder to write to; made if it isn't there.
     #[arg(long)]
     out: PathBuf,
-    /// Requests of a point at most, in virtual time; but concurrency-latency has runs of 200 s.
+    /// Requests of a point at most, in virtual time; some experiments take a share of them for each
+    /// run, as their captions say, and concurrency-latency has runs of 200 s.
     #[arg(long, conflicts_with = "backend", default_value_t = Scale::default().request_len,
         value_parser = clap::value_parser!(u64).range(1_000..))]
     requests: u64,

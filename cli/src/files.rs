@@ -38,7 +38,9 @@ pub(crate) const TRACE_LEN: usize = 1 << 16;
 /// Writes the traces of runs, each with its name, to one file.
 pub(crate) fn write_trace(path: &Path, traces: &[(String, &Trace)]) -> anyhow::Result<()> {
     let traces: Vec<_> = traces.iter().map(|(name, trace)| (name.as_str(), *trace)).collect();
-    write(path, &chrome_json(&traces))
+    let text = chrome_json(&traces);
+    // A device or a pipe is written to, not replaced.
+    if path.exists() && !path.is_file() { write(path, &text) } else { replace(path, &text) }
 }
 
 /// Every point that is drawn, one a line.

@@ -121,14 +121,6 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         (bounds.join().expect("the bounds do not panic"), reports)
     });
     bar.finish_and_clear();
-    if let Some(path) = &args.trace {
-        let traces: Vec<(String, &Trace)> = policies
-            .iter()
-            .zip(&reports)
-            .map(|(policy, report)| (policy.to_string(), &report.trace))
-            .collect();
-        write_trace(path, &traces)?;
-    }
     let summaries: Vec<Summary> = policies
         .iter()
         .zip(&reports)
@@ -138,9 +130,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         for summary in &summaries {
             table::print(&table::json(&args.row(summary))?)?;
         }
-        return Ok(());
+    } else {
+        print(args, &bounds, &summaries)?;
     }
-    print(args, &bounds, &summaries)
+    // Last: a file that can't be written costs no figure.
+    let Some(path) = &args.trace else { return Ok(()) };
+    let runs = policies.iter().zip(&reports);
+    let traces: Vec<(String, &Trace)> =
+        runs.map(|(policy, report)| (policy.to_string(), &report.trace)).collect();
+    write_trace(path, &traces)
 }
 
 fn print(args: &Args, bounds: &Bounds, summaries: &[Summary]) -> anyhow::Result<()> {

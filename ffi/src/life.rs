@@ -66,7 +66,6 @@ pub(crate) enum Release {
 /// A request whose answer was seen for the first time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ended {
-    pub(crate) generation: u32,
     /// Threads sleep until then.
     pub(crate) is_awaited: bool,
 }
@@ -130,19 +129,22 @@ impl Life {
         self.0.store(refused, Ordering::Release);
     }
 
-    /// Whether a request is on its way as far as is known here, and if so, whether it has a notice.
-    pub(crate) fn on_its_way(&self) -> Option<bool> {
+    /// The request that is on its way as far as is known here: its generation, and whether it has
+    /// a notice.
+    pub(crate) fn on_its_way(&self) -> Option<(u32, bool)> {
         let word = self.0.load(Ordering::Acquire);
-        is_on_its_way(word).then_some(word & NOTICE != 0)
+        is_on_its_way(word).then_some((generation_of(word), word & NOTICE != 0))
     }
 
-    /// The request that is on its way has its answer; none if there is no such request. It counts
-    /// as announced if `is_announced`. One thread is told of answers.
-    pub(crate) fn end(&self, is_announced: bool) -> Option<Ended> {
+    /// The request of this generation has its answer; none if it is not on its way any more. It
+    /// counts as announced if `is_announced`. One thread is told of answers.
+    pub(crate) fn end(&self, generation: u32, is_announced: bool) -> Option<Ended> {
         let announced = if is_announced { ANNOUNCED } else { 0 };
-        let ended = self.change(|word| is_on_its_way(word).then_some(word | ENDED | announced));
-        let before = ended.ok()?;
-        Some(Ended { generation: generation_of(before), is_awaited: before & SLEEPING != 0 })
+        let ended = self.change(|word| {
+            let may = generation_of(word) == generation && is_on_its_way(word);
+            may.then_some(word | ENDED | announced)
+        });
+        Some(Ended { is_awaited: ended.ok()? & SLEEPING != 0 })
     }
 
     /// The notice of one that has ended reached its caller.

@@ -76,8 +76,10 @@ impl Drop for Claim {
 pub(crate) fn create(open: impl FnOnce(u16) -> Outcome<Live>) -> Outcome<*mut EngineHandle> {
     let claim = Claim::new()?;
     let entry = &ENTRIES[claim.0];
-    if FORK_COUNTS[claim.0].swap(ring::fork_count(), Ordering::Relaxed) != ring::fork_count() {
+    if FORK_COUNTS[claim.0].load(Ordering::Relaxed) != ring::fork_count() {
         entry.gate.reset();
+        // Release: whoever gets past this check finds the gate shut.
+        FORK_COUNTS[claim.0].store(ring::fork_count(), Ordering::Release);
     }
     let generation = entry.generation.fetch_add(1, Ordering::Relaxed) + 1;
     let handle = generation * ENGINE_LEN_MAX + claim.0;
@@ -99,7 +101,7 @@ pub(crate) fn with<T>(
         return Err(Failed::new(Status::Null, "engine is NULL"));
     }
     let index = engine.addr() % ENGINE_LEN_MAX;
-    if FORK_COUNTS[index].load(Ordering::Relaxed) != ring::fork_count() {
+    if FORK_COUNTS[index].load(Ordering::Acquire) != ring::fork_count() {
         return Err(Refused::Forked.into());
     }
     let entry = &ENTRIES[index];

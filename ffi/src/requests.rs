@@ -11,7 +11,6 @@ use std::ffi::c_void;
 use std::ptr;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::task::{Wake, Waker};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::boundary::{check_may_block, in_callback};
@@ -23,9 +22,6 @@ use twinstream::engine::{
     AnswerTable, Engine, Failure, Lease, Refused, RequestOptions, Ticket, spin_until,
 };
 use twinstream::sched::Timing;
-
-/// Between two looks whether a commit has returned.
-const COMMITTING: Duration = Duration::from_micros(1);
 
 /// How an answer is announced; user data is opaque to us, so its address is all that is kept.
 #[derive(Clone, Copy)]
@@ -245,15 +241,12 @@ impl Requests {
         self.poll(request)?;
         let (index, generation) = self.find(request)?;
         let entry = &self.entries[index];
-        loop {
-            if let Some(timing) = entry.with_ticket(generation, Ticket::timing).flatten() {
-                return Ok(timing);
-            }
-            if entry.life.standing(generation) == Standing::Stale {
-                return Err(stale());
-            }
-            // Answered before its commit has returned, which another thread is about to.
-            thread::sleep(COMMITTING);
+        if let Some(timing) = entry.with_ticket(generation, Ticket::timing).flatten() {
+            return Ok(timing);
+        }
+        match entry.life.standing(generation) {
+            Standing::Stale => Err(stale()),
+            _ => Err(Failed::new(Status::Pending, "the request's commit has not returned yet")),
         }
     }
 
@@ -319,7 +312,7 @@ impl Requests {
     fn announce(&self, index: u32) {
         let entry = &self.entries[index as usize];
         // What woke us may be an earlier request of this entry, forgotten before its end.
-        let Some(has_notice) = entry.life.on_its_way() else { return };
+        let Some((generation, has_notice)) = entry.life.on_its_way() else { return };
         let Some(answer) = self.answers.get(index) else { return };
         let notice = match has_notice {
             // SAFETY: written before it was handed in, and so before it was answered; it is not
@@ -328,7 +321,7 @@ impl Requests {
             false => Notice::None,
         };
         let is_announced = matches!(notice, Notice::Callback { .. });
-        let Some(Ended { generation, is_awaited }) = entry.life.end(is_announced) else { return };
+        let Some(Ended { is_awaited }) = entry.life.end(generation, is_announced) else { return };
         if is_awaited {
             entry.wake();
         }

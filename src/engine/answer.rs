@@ -1,8 +1,7 @@
 //! What a request ends with, and who takes it in place of a ticket.
 //!
 //! Invariant: an output owns the memory that its result was downloaded to, and with it travel its
-//! request's times. Knows nothing of
-//! requests, tickets and threads.
+//! request's times. Knows nothing of requests, tickets and threads.
 
 use std::fmt;
 use std::ops::Deref;

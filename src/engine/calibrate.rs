@@ -15,8 +15,8 @@ use crate::sched::{Line, Priority, Scheduler, Stage, Stages, calibration_lens};
 
 /// As their times are listed.
 const STAGES: [Stage; 3] = [Stage::Upload, Stage::Compute, Stage::Download];
-/// The longer of the two batches that are always timed: long enough to tell a cost per image from a
-/// fixed cost, short enough to be over soon on a slow device.
+/// Batches up to this length are always timed: long enough to tell a cost per image from a fixed
+/// cost, short enough to be over soon on a slow device.
 const LONG_LEN: usize = 8;
 /// Longer ones are timed as long as the last one computed for less: nobody waits long for a start.
 const COMPUTE_NS_MAX: u64 = 50_000_000;

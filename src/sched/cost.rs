@@ -197,9 +197,9 @@ impl StageModel {
         // times that is no step, and to choose between lengths by it would be to choose errors.
         let sampled = self.shape.sampled(batch_len);
         let apart_ns = sampled.time_ns - line_ns;
-        let error_ns = STEP_ERRORS * self.noise * line_ns / sampled.len.sqrt();
-        let step_ns = (apart_ns.abs() - error_ns).max(0.0).copysign(apart_ns);
-        (line_ns + sampled.belief * step_ns).max(1.0)
+        let error_ns = STEP_ERRORS * self.noise * line_ns * sampled.error;
+        let is_step = if apart_ns == 0.0 { 0.0 } else { 1.0 - (error_ns / apart_ns).powi(2) };
+        (line_ns + sampled.belief * is_step.max(0.0) * apart_ns).max(1.0)
     }
 
     fn observe(&mut self, batch_len: usize, elapsed_ns: u64) {

@@ -118,6 +118,8 @@ pub struct View<'a> {
     pub arrivals_per_ns: f64,
     /// Arrivals a nanosecond over the latest batches; none before there were enough.
     pub steady_arrivals_per_ns: Option<f64>,
+    /// No deadline of those that wait is earlier; none if no request has one.
+    pub earliest_deadline_ns: Option<u64>,
     /// The gaps between the latest arrivals, refused ones included.
     pub gaps: &'a ArrivalGaps,
     /// Whether the scheduler drains: nothing more will arrive.

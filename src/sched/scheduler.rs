@@ -134,6 +134,9 @@ pub struct Scheduler {
     deadline_len: usize,
     latest_arrival_ns: u64,
     hold_until_ns: Option<u64>,
+    /// Whether nothing has happened since the policy was asked: it would answer the same until
+    /// `hold_until_ns`, and a hold that is asked again and again would be given up too early.
+    is_settled: bool,
     is_draining: bool,
     decisions: Stages<[u64; Reason::ALL.len()]>,
     trace: Trace,
@@ -185,6 +188,7 @@ impl Scheduler {
             deadline_len: 0,
             latest_arrival_ns: 0,
             hold_until_ns: None,
+            is_settled: false,
             is_draining: false,
             decisions: Stages::default(),
             trace: Trace::default(),
@@ -215,6 +219,7 @@ impl Scheduler {
             return Err(Refusal::Slot);
         }
         // Refused requests are load too: the rate is what is offered, not what is accepted.
+        self.is_settled = false;
         self.rate.arrived(now_ns);
         self.gaps.arrived(now_ns);
         let bound_ns =
@@ -257,6 +262,7 @@ impl Scheduler {
         }
         self.cost.observe(stage, self.oldest(stage).slots.len(), elapsed_ns);
         self.trace_end(now_ns, stage, Some(elapsed_ns));
+        self.is_settled = false;
         match stage {
             Stage::Upload => self.upload_completed(now_ns),
             Stage::Compute => {
@@ -283,6 +289,7 @@ impl Scheduler {
             return Err(NotInFlight(stage));
         }
         self.trace_end(now_ns, stage, None);
+        self.is_settled = false;
         match stage {
             Stage::Upload => {
                 self.is_uploading = false;
@@ -330,6 +337,7 @@ impl Scheduler {
 
     /// Refuses further requests and sends those it has on their way without waiting for more.
     pub fn drain(&mut self) {
+        self.is_settled = false;
         self.is_draining = true;
     }
 
@@ -500,6 +508,7 @@ impl Scheduler {
     }
 
     fn end(&mut self, slot: u32, outcome: Outcome) {
+        self.is_settled = false;
         let request = &mut self.slots[slot as usize];
         request.state = State::Ended;
         if request.deadline_ns != NEVER_NS {

@@ -8,7 +8,9 @@ use std::thread;
 use std::time::Duration;
 
 use log::{Log, Metadata, Record};
-use twinstream::engine::{Answer, Engine, EngineOptions, Failure, Handler, RequestOptions};
+use twinstream::engine::{
+    Answer, Engine, EngineOptions, Failure, Handler, Refused, RequestOptions,
+};
 
 use super::device::{Device, Plan, calibration_len};
 
@@ -106,9 +108,20 @@ fn what_a_handler_throws_may_throw_again() {
     assert!(engine.fault().is_none());
     // While everything is ended, too.
     let engine = start(Plan { lose_one_in: 1, spared: calibration_len(4), ..Plan::default() });
-    for _ in 0..2 {
-        commit(&engine, Arc::new(|_, _| panic_any(Bomb)));
+    let leases: Vec<_> = (0..2).map(|_| engine.lease().unwrap()).collect();
+    for lease in leases {
+        // The first may have lost the device already.
+        let committed =
+            lease.commit_with(RequestOptions::default(), Arc::new(|_, _| panic_any(Bomb)), 0);
+        assert!(matches!(committed, Ok(()) | Err(Refused::DeviceLost)), "{committed:?}");
     }
-    assert_eq!(answer(&engine).unwrap_err(), Failure::DeviceLost);
+    let ended = engine.submit(&[1; IMAGE_BYTES], RequestOptions::default());
+    match ended {
+        Ok(ticket) => {
+            let answer = ticket.wait_timeout(LONG).expect("answered");
+            assert_eq!(answer.unwrap_err(), Failure::DeviceLost);
+        }
+        Err(refused) => assert_eq!(refused, Refused::DeviceLost),
+    }
     assert!(drain(engine));
 }

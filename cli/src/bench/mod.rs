@@ -104,12 +104,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         }
     }
     runs.iter().for_each(warn);
+    // First: a file that can't be written costs no figure.
+    print(args, &runs)?;
     if let Some(path) = &args.csv {
         write(path, &files::table_csv(&figures::table(&runs)?))?;
-    }
-    if let Some(path) = &args.trace {
-        let traces: Vec<_> = runs.iter().map(Measured::named_trace).collect();
-        write_trace(path, &traces)?;
     }
     if let Some(folder) = &args.out {
         fs::create_dir_all(folder)
@@ -121,7 +119,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             write(&folder.join(format!("{name}.svg")), &charts::svg(&figure)?)?;
         }
     }
-    print(args, &runs)
+    if let Some(path) = &args.trace {
+        let traces: Vec<_> = runs.iter().map(Measured::named_trace).collect();
+        write_trace(path, &traces)?;
+    }
+    Ok(())
 }
 
 /// Refuses options that contradict each other, before anything is opened.
@@ -129,6 +131,9 @@ fn check(args: &Args) -> Result<(), Usage> {
     args.open.check(Some(&args.backend))?;
     if args.warmup >= args.duration {
         return Err(Usage("--warmup leaves nothing of --duration; make it shorter".to_owned()));
+    }
+    if args.trace.is_some() && args.trace == args.csv {
+        return Err(Usage("--trace and --csv name one file; name two".to_owned()));
     }
     match args.sweep {
         true => args

@@ -42,6 +42,8 @@ struct Bucket {
     ratio: f64,
     /// Its samples, at most `FIRST_SAMPLES`.
     sample_len: u32,
+    /// Variance of the ratio over that of a sample.
+    variance: f64,
     /// Samples of all buckets up to its latest.
     sampled_at: u64,
     outliers: Outliers,
@@ -65,8 +67,8 @@ impl Outliers {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sampled {
     pub(super) time_ns: f64,
-    /// Samples that it is the mean of.
-    pub(super) len: f64,
+    /// Standard error of it over that of a sample.
+    pub(super) error: f64,
     /// How far to believe it, from 0 to 1.
     pub(super) belief: f64,
 }
@@ -87,7 +89,13 @@ pub(super) struct Shape {
 
 impl Shape {
     pub(super) fn new(calibration: Line) -> Self {
-        let bucket = Bucket { ratio: 1.0, sample_len: 0, sampled_at: 0, outliers: Outliers::NONE };
+        let bucket = Bucket {
+            ratio: 1.0,
+            sample_len: 0,
+            variance: 1.0,
+            sampled_at: 0,
+            outliers: Outliers::NONE,
+        };
         Self {
             calibration,
             level: 1.0,
@@ -104,7 +112,7 @@ impl Shape {
         let bucket = &self.buckets[bucket_index(batch_len)];
         let len = f64::from(bucket.sample_len);
         let time_ns = bucket.ratio * self.level_ns(batch_len);
-        Sampled { time_ns, len, belief: len / (len + BUCKET_DOUBT) }
+        Sampled { time_ns, error: bucket.variance.sqrt(), belief: len / (len + BUCKET_DOUBT) }
     }
 
     pub(super) fn is_untried(&self, batch_len: usize) -> bool {
@@ -174,10 +182,13 @@ impl Shape {
         if bucket.sample_len < FIRST_SAMPLES {
             bucket.sample_len += 1;
             bucket.ratio += (ratio - bucket.ratio) / f64::from(bucket.sample_len);
+            bucket.variance = 1.0 / f64::from(bucket.sample_len);
             return;
         }
         let step = 1.0 + (ratio / bucket.ratio - 1.0) * RATIO_STEP;
         bucket.ratio *= step;
+        let kept = 1.0 - RATIO_STEP;
+        bucket.variance = kept * kept * bucket.variance + RATIO_STEP * RATIO_STEP;
         self.level *= power(step, LEVEL_SHARE);
     }
 
@@ -203,6 +214,7 @@ impl Shape {
         if sample_len < FIRST_SAMPLES {
             let bucket = &mut self.buckets[index];
             (bucket.ratio, bucket.sample_len) = (ratio, outliers.len.min(FIRST_SAMPLES));
+            bucket.variance = 1.0 / f64::from(bucket.sample_len);
         } else {
             self.change(1 << index, held, ratio / before);
         }

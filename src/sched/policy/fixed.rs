@@ -68,6 +68,7 @@ mod tests {
             latency_bound_ns: None,
             arrivals_per_ns: 0.01,
             steady_arrivals_per_ns: None,
+            earliest_deadline_ns: None,
             gaps: &crate::sched::ArrivalGaps::new(1),
             is_draining,
             cost: &cost,

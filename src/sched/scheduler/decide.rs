@@ -29,6 +29,10 @@ impl Scheduler {
             self.trace_start(now_ns, Stage::Download, (number, len), reason);
             return Some(Step::Download(number));
         }
+        if self.is_settled && self.hold_until_ns.is_none_or(|until_ns| now_ns < until_ns) {
+            return None;
+        }
+        self.is_settled = false;
         self.hold_until_ns = None;
         if self.started == self.computed
             && self.started - self.downloaded < DEPTH
@@ -41,7 +45,9 @@ impl Scheduler {
             return Some(Step::Upload);
         }
         // Closing a batch may have dropped all of it.
-        self.next_outcome()
+        let dropped = self.next_outcome();
+        self.is_settled = dropped.is_none();
+        dropped
     }
 
     fn next_outcome(&mut self) -> Option<Step> {
@@ -139,11 +145,13 @@ impl Scheduler {
     }
 
     fn view(&self, now_ns: u64) -> View<'_> {
-        let oldest_ns = Priority::ALL
-            .iter()
-            .filter_map(|&priority| self.waiting.first(priority))
-            .map(|slot| self.slots[slot as usize].arrival_ns)
-            .min();
+        let firsts = || {
+            let firsts = Priority::ALL.iter().filter_map(|&priority| self.waiting.first(priority));
+            firsts.map(|slot| &self.slots[slot as usize])
+        };
+        let oldest_ns = firsts().map(|request| request.arrival_ns).min();
+        // Each priority is sorted by its key, which is no later than the deadline.
+        let earliest_ns = firsts().map(|request| request.key_ns).min();
         View {
             now_ns,
             waiting_len: self.waiting.len(),
@@ -159,6 +167,7 @@ impl Scheduler {
             latency_bound_ns: self.latency_bound_ns,
             arrivals_per_ns: self.rate.per_ns(now_ns),
             steady_arrivals_per_ns: self.rate.steady_per_ns(now_ns),
+            earliest_deadline_ns: earliest_ns.filter(|_| self.deadline_len > 0),
             gaps: &self.gaps,
             is_draining: self.is_draining,
             cost: &self.cost,

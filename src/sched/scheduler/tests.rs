@@ -275,3 +275,70 @@ fn a_hold_is_recorded_once_for_as_long_as_nothing_changes() {
     let expected = [(0, 1, hold), (100 * US, 2, hold), (200 * US, 3, go)];
     assert_eq!(decisions, expected.map(|(at_ns, len, told)| (at_ns, Stage::Upload, len, told)));
 }
+
+/// 400 pairs, each request about 250 µs behind the other, every 5 ms, on a device whose batches
+/// take a millisecond more than their images; asked all the time or only when something happens or
+/// is due. Batches, and requests by outcome.
+fn pairs(latency_bound_ns: Option<u64>, is_always_asked: bool) -> (u64, [u64; 4]) {
+    const STEP: u64 = 2 * US;
+    let lines = Stages { compute: Line::new(1e6, 25e3), ..config(PolicySpec::Stream).lines };
+    let config = Config { lines, latency_bound_ns, ..config(PolicySpec::Stream) };
+    let mut scheduler = Scheduler::new(&config);
+    let arrivals_ns = (0..400).flat_map(|pair| {
+        let first_ns = 5_000 * US * (pair + 1);
+        [first_ns, first_ns + (200 + pair * 37 % 101) * US]
+    });
+    let mut arrivals_ns = arrivals_ns.map(|at_ns| at_ns / STEP * STEP).peekable();
+    let mut ends: Vec<(u64, Stage, u64)> = Vec::new();
+    let (mut slot, mut batch_count, mut outcomes) = (0, 0, [0; 4]);
+    for now_ns in (0..2_010_000 * US).step_by(STEP as usize) {
+        let mut is_due = scheduler.poll_timeout().is_some_and(|due_ns| now_ns >= due_ns);
+        while let Some(index) = ends.iter().position(|(end_ns, ..)| *end_ns <= now_ns) {
+            let (_, stage, elapsed_ns) = ends.swap_remove(index);
+            complete(&mut scheduler, now_ns, stage, elapsed_ns);
+            is_due = true;
+        }
+        while arrivals_ns.next_if(|at_ns| *at_ns <= now_ns).is_some() {
+            slot = (slot + 1) % 64;
+            let _ = scheduler.submit(now_ns, request(slot));
+            is_due = true;
+        }
+        while (is_due || is_always_asked)
+            && let Some(action) = scheduler.poll_action(now_ns)
+        {
+            match action {
+                Action::Finish { outcome, .. } => outcomes[outcome as usize] += 1,
+                Action::Start { stage, slots, .. } => {
+                    let elapsed_ns = lines.of(stage).at_ns(slots.len()) as u64;
+                    batch_count += u64::from(stage == Stage::Compute);
+                    ends.push((now_ns + elapsed_ns, stage, elapsed_ns));
+                }
+            }
+        }
+    }
+    (batch_count, outcomes)
+}
+
+/// Who asks again before anything has happened gets the same answer: a hold lasts as long in an
+/// engine that spins as in the simulator.
+#[test]
+fn a_hold_is_not_given_up_by_asking_again() {
+    let [asked, left_alone] = [true, false].map(|is_always_asked| pairs(None, is_always_asked));
+    assert_eq!(asked, left_alone);
+    let (batch_count, outcomes) = asked;
+    assert_eq!(outcomes, [800, 0, 0, 0]);
+    assert!(batch_count < 450, "{batch_count} batches of 400 pairs");
+}
+
+/// An idle device waits for nobody at the price of a deadline.
+#[test]
+fn a_hold_makes_nobody_late() {
+    for bound_us in [1_150, 1_300, 1_600, 2_500] {
+        let (batch_count, outcomes) = pairs(Some(bound_us * US), true);
+        let [completed_len, expired_len, ..] = outcomes;
+        println!("{bound_us} µs: {batch_count} batches, {completed_len} in time, {outcomes:?}");
+        assert_eq!(expired_len, 0, "{bound_us} µs: {outcomes:?}");
+        // Where there is no time to wait for the second, it is refused or comes behind the first.
+        assert!(completed_len >= 400, "{bound_us} µs: {outcomes:?}");
+    }
+}

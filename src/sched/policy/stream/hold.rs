@@ -33,7 +33,7 @@ pub(super) fn hold_until_ns(view: &View<'_>, forecast: &Forecast, here_len: usiz
             continue;
         }
         // Whatever of this and the sooner comes, on average.
-        let last_ns = due.gap_ns - age_ns + (due.len - 1.0) * clusters.gap_ns;
+        let last_ns = due.gap_ns - age_ns + (due.len.min(room) - 1.0) * clusters.gap_ns;
         likely += due.likely;
         wait_ns += due.likely * last_ns;
         len += due.likely * due.len;
@@ -46,6 +46,9 @@ pub(super) fn hold_until_ns(view: &View<'_>, forecast: &Forecast, here_len: usiz
             + more * (go_ns - hold_ns)
             + others * (go_ns - hold_ns - time_ns(view, others));
         let late_ns = LATE * due.gap_ns - age_ns;
+        if is_too_late(view, late_ns as u64, here_len + more.ceil() as usize) {
+            break;
+        }
         let loss_ns = late_ns * (here + forecast.per_ns * batch_ns);
         let net_ns = likely * gain_ns - (1.0 - likely) * loss_ns;
         if net_ns > most_ns {
@@ -54,6 +57,14 @@ pub(super) fn hold_until_ns(view: &View<'_>, forecast: &Forecast, here_len: usiz
         }
     }
     until_ns
+}
+
+/// Whether a request that waits could miss its deadline if so many images went so much later.
+fn is_too_late(view: &View<'_>, late_ns: u64, batch_len: usize) -> bool {
+    let Some(deadline_ns) = view.earliest_deadline_ns else { return false };
+    let upload_ns = view.cost.predict_high_ns(Stage::Upload, batch_len);
+    let left_ns = deadline_ns.saturating_sub(view.now_ns + late_ns);
+    upload_ns.saturating_add(view.cost.finish_high_ns(batch_len)) > left_ns
 }
 
 /// Time of a batch of so many images, also between two whole numbers.
