@@ -51,7 +51,8 @@ pub struct EngineOptions {
     /// The weakest memory to accept for images and results.
     pub memory_weakest: Memory,
     /// What the stages cost at first; none: measured as the engine starts, by four batches of each
-    /// power of two up to 8 images, and two of each longer one while they compute for 50 ms at most.
+    /// power of two up to 8 images, and two of each longer one while they compute for 50 ms at
+    /// most.
     pub costs: Option<Stages<Line>>,
     /// How many of the latest events [`Engine::take_trace`](super::Engine::take_trace) gives, up to
     /// 16,777,216 of 64 bytes each; 0: nothing is recorded.
