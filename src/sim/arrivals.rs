@@ -18,7 +18,7 @@ pub const WORDS: [(&str, &str); 6] = [
     ("uniform:RATE", "evenly spaced arrivals"),
     ("burst:RATE@MEAN_TIME,RATE@MEAN_TIME", "two rates that alternate at random"),
     ("steps:RATE@TIME,…[,uniform]", "one rate after the other; the last one holds"),
-    ("closed:N[,think=TIME]", "N clients that wait for their answers"),
+    ("closed:N[,think=TIME[,exponential]]", "N clients that wait for their answers"),
     ("trace:FILE", "recorded: nanoseconds, one arrival a line"),
 ];
 
@@ -46,6 +46,25 @@ pub struct ClosedLoop {
     pub client_len: usize,
     /// Time between an answer and the same client's next request, in nanoseconds.
     pub think_ns: u64,
+    /// Whether that is the mean of an exponential distribution; otherwise it is the same each time.
+    pub is_exponential: bool,
+}
+
+impl ClosedLoop {
+    /// Clients that send their next request with their answer.
+    pub fn new(client_len: usize) -> Self {
+        Self { client_len, think_ns: 0, is_exponential: false }
+    }
+
+    /// How long clients think, in nanoseconds, one time after the other; endless.
+    pub fn think_times_ns(&self, seed: u64) -> impl FnMut() -> u64 + use<> {
+        let Self { think_ns, is_exponential, .. } = *self;
+        let mut random = Random::new(seed, Stream::Arrivals);
+        move || match is_exponential {
+            true => (think_ns as f64 * random.exponential()).round() as u64,
+            false => think_ns,
+        }
+    }
 }
 
 /// Requests that arrive whatever the system does.
@@ -250,19 +269,25 @@ fn steps(spec: &str) -> Result<Vec<Step>> {
 }
 
 fn closed(spec: &str) -> Result<ClosedLoop> {
-    let (clients, think) = match spec.split_once(',') {
+    let (clients, items) = match spec.split_once(',') {
         None => (spec, None),
-        Some((clients, item)) => match item.strip_prefix("think=") {
-            Some(think) => (clients, Some(think)),
-            None => {
-                let guess = did_you_mean(item.split('=').next().unwrap_or_default(), ["think"]);
-                let what = format!("unknown item; write closed:N,think=TIME{guess}");
-                return Err(refuse(item, what));
-            }
-        },
+        Some((clients, items)) => (clients, Some(items)),
     };
-    let think_ns = think.map_or(Ok(0.0), duration_ns)?.round() as u64;
-    Ok(ClosedLoop { client_len: count(clients)?, think_ns })
+    let mut clients = ClosedLoop::new(count(clients)?);
+    let Some(items) = items else { return Ok(clients) };
+    let unknown = |item: &str, known: &str| {
+        let guess = did_you_mean(item.split('=').next().unwrap_or_default(), [known]);
+        refuse(item, format!("unknown item; write closed:N,think=TIME[,exponential]{guess}"))
+    };
+    let (think, rest) = items.split_once(',').map_or((items, None), |(a, b)| (a, Some(b)));
+    let time = think.strip_prefix("think=").ok_or_else(|| unknown(think, "think"))?;
+    clients.think_ns = duration_ns(time)?.round() as u64;
+    match rest {
+        None => {}
+        Some("exponential") => clients.is_exponential = true,
+        Some(rest) => return Err(unknown(rest, "exponential")),
+    }
+    Ok(clients)
 }
 
 const NO_ARRIVAL: &str = "no arrival; write whole nanoseconds from the start, such as 1500000";

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use super::arrivals::{Arrivals, ClosedLoop, Workload};
+use super::arrivals::{Arrivals, Workload};
 use super::device::{Device, DeviceSpec};
 use super::event::{Event, Observer};
 use super::random::{Random, Stream};
@@ -106,7 +106,8 @@ enum Source {
     },
     /// Moments at which clients send their next request, ascending.
     Closed {
-        clients: ClosedLoop,
+        /// How long the next client thinks, in nanoseconds.
+        think_ns: Box<dyn FnMut() -> u64>,
         due_ns: VecDeque<u64>,
     },
 }
@@ -131,9 +132,9 @@ impl Source {
     /// A request has ended: the client that sent it thinks, then sends another. One that was
     /// refused thinks for some time at least, or it would be refused again for ever.
     fn answered(&mut self, now_ns: u64, is_refused: bool) {
-        if let Self::Closed { clients, due_ns } = self {
+        if let Self::Closed { think_ns, due_ns } = self {
             let least_ns = if is_refused { RETRY_NS } else { 0 };
-            let next_ns = now_ns + clients.think_ns.max(least_ns);
+            let next_ns = now_ns + think_ns().max(least_ns);
             due_ns.insert(due_ns.partition_point(|&other_ns| other_ns <= next_ns), next_ns);
         }
     }
@@ -167,7 +168,7 @@ impl<'a, O: Observer> World<'a, O> {
                 Source::Open { arrivals, next_ns }
             }
             Workload::Closed(clients) => Source::Closed {
-                clients: *clients,
+                think_ns: Box::new(clients.think_times_ns(setup.seed)),
                 due_ns: std::iter::repeat_n(0, clients.client_len).collect(),
             },
         };

@@ -149,16 +149,17 @@ fn play_closed(engine: &Engine, load: &Load<'_>, clients: ClosedLoop) -> anyhow:
     let start = Instant::now() + LEAD;
     let mut sender = Sender::new(engine, load, (start, request_len), Some(told));
     let mut due_ns: VecDeque<u64> = std::iter::repeat_n(0, clients.client_len).collect();
+    let mut think_ns = clients.think_times_ns(load.seed);
     wait_until(start);
     loop {
         while let Ok(answer) = answered.try_recv() {
-            enqueue(&mut due_ns, clients, answer);
+            enqueue(&mut due_ns, think_ns(), answer);
         }
         let now_ns = start.elapsed().as_nanos() as u64;
         let next_ns = due_ns.front().copied().unwrap_or(u64::MAX).min(load.duration_ns);
         if next_ns > now_ns {
             if let Some(answer) = wait(&answered, sender.at(next_ns)) {
-                enqueue(&mut due_ns, clients, answer);
+                enqueue(&mut due_ns, think_ns(), answer);
             }
         } else if next_ns >= load.duration_ns || sender.due_ns.len() == request_len {
             return sender.finish(next_ns < load.duration_ns);
@@ -170,9 +171,9 @@ fn play_closed(engine: &Engine, load: &Load<'_>, clients: ClosedLoop) -> anyhow:
 
 /// A client whose request ended thinks, then sends the next; one that was refused thinks for some
 /// time at least, or it would be refused again for ever.
-fn enqueue(due_ns: &mut VecDeque<u64>, clients: ClosedLoop, answer: Answered) {
+fn enqueue(due_ns: &mut VecDeque<u64>, think_ns: u64, answer: Answered) {
     let least_ns = if answer.is_refused { RETRY_NS } else { 0 };
-    let next_ns = answer.end_ns + clients.think_ns.max(least_ns);
+    let next_ns = answer.end_ns + think_ns.max(least_ns);
     due_ns.insert(due_ns.partition_point(|&other_ns| other_ns <= next_ns), next_ns);
 }
 

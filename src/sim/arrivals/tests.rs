@@ -84,8 +84,17 @@ fn arrivals_are_the_same_on_every_platform() {
 
 #[test]
 fn closed_loops_are_described() {
-    let expected = ClosedLoop { client_len: 32, think_ns: 5_000_000 };
+    let expected = ClosedLoop { think_ns: 5_000_000, ..ClosedLoop::new(32) };
     assert_eq!("closed:32,think=5ms".parse::<Workload>().unwrap(), Workload::Closed(expected));
+    let expected = ClosedLoop { is_exponential: true, ..expected };
+    let words = "closed:32,think=5ms,exponential";
+    assert_eq!(words.parse::<Workload>().unwrap(), Workload::Closed(expected));
+    let mut think_ns = expected.think_times_ns(1);
+    let times_ns: Vec<u64> = (0..20_000).map(|_| think_ns()).collect();
+    let mean_ns = times_ns.iter().sum::<u64>() / times_ns.len() as u64;
+    assert!((4_900_000..5_100_000).contains(&mean_ns), "{mean_ns}");
+    let longer_len = times_ns.iter().filter(|time_ns| **time_ns > 10_000_000).count();
+    assert!((2_500..2_900).contains(&longer_len), "e^-2 of all: {longer_len}");
 }
 
 #[test]
@@ -114,6 +123,7 @@ fn bad_words_name_culprit_and_remedy() {
         ("steps:400@0s", "`400@0s`", "above zero"),
         ("closed:0", "`0`", "above zero"),
         ("closed:4,pause=1s", "`pause=1s`", "think="),
+        ("closed:4,think=1s,exponentail", "`exponentail`", "exponential"),
     ] {
         let error = words.parse::<Workload>().unwrap_err().to_string();
         assert!(error.contains(culprit) && error.contains(remedy), "{words}: {error}");

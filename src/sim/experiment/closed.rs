@@ -22,7 +22,7 @@ pub(super) fn closed_loop(scale: &Scale, progress: &dyn Progress) -> Figure {
     let jobs: Vec<(PolicySpec, usize)> =
         POLICIES.iter().flat_map(|&policy| CLIENT_LENS.map(|len| (policy, len))).collect();
     let points = parallel::map(&jobs, progress, |&(policy, client_len)| {
-        let workload = Workload::Closed(ClosedLoop { client_len, think_ns: 0 });
+        let workload = Workload::Closed(ClosedLoop::new(client_len));
         let mut setup = setup(&device(), &workload, policy, BATCH_LEN_MAX, scale.seed);
         setup.arrival_len_max = (client_len as u64 * 500).min(scale.request_len);
         let report = run(&setup, ());

@@ -52,9 +52,8 @@ fn columns() -> Vec<Column> {
             (load, Workload::Open(make(open.rate_hz())))
         })
     };
-    let closed = CLIENT_LENS.map(|client_len| {
-        (client_len as f64, Workload::Closed(ClosedLoop { client_len, think_ns: 0 }))
-    });
+    let closed = CLIENT_LENS
+        .map(|client_len| (client_len as f64, Workload::Closed(ClosedLoop::new(client_len))));
     vec![
         ("Poisson", load_axis(), LOADS.map(|load| (load, poisson(load))).to_vec()),
         ("uniform", load_axis(), at_rate(|rate_hz| OpenLoop::Uniform { rate_hz }).to_vec()),
