@@ -1,14 +1,13 @@
 //! How arrivals follow each other: a histogram of the gaps between the latest of them, and how many
 //! of them came together.
 //!
-//! Whole numbers of a window's gaps, so that nothing drifts and every platform agrees. Bins are
-//! half octaves. Never allocates after construction. What to do about it is not known here.
+//! Never allocates after construction. What to do about it is not known here.
+
+use super::durations::{Alike, Durations};
 
 /// Gaps remembered: enough for a rare pause to be seen a few times, few enough to follow a change
 /// within seconds.
 const WINDOW_LEN: usize = 1024;
-/// Two an octave, up to nine minutes.
-const BIN_LEN: usize = 80;
 /// Clusters remembered.
 const CLUSTER_LEN: usize = 32;
 /// So few clusters tell nothing.
@@ -16,23 +15,10 @@ const CLUSTER_MIN: usize = 4;
 /// So few gaps longer than the present one tell nothing of when the next arrival is due.
 const LONGER_MIN: f64 = 4.0;
 
-/// Gaps of about one length.
-#[derive(Clone, Copy, Debug, Default)]
-struct Bin {
-    len: u32,
-    sum_ns: u64,
-}
-
 /// The latest gaps between arrivals.
 #[derive(Clone, Debug)]
 pub struct ArrivalGaps {
-    window_ns: Box<[u64]>,
-    next: usize,
-    bins: [Bin; BIN_LEN],
-    /// Bins that hold gaps, a bit each.
-    filled: u128,
-    len: u32,
-    sum_ns: u64,
+    gaps: Durations,
     latest_ns: Option<u64>,
     /// Longest gap inside a cluster.
     apart_ns: u64,
@@ -41,15 +27,6 @@ pub struct ArrivalGaps {
     cluster_count: usize,
     /// Arrivals of the present cluster.
     run_len: u32,
-}
-
-/// Some gaps of about one length.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Gaps {
-    /// How many.
-    pub len: f64,
-    /// Their mean length in nanoseconds.
-    pub mean_ns: f64,
 }
 
 /// What may come next, and when.
@@ -86,12 +63,7 @@ impl ArrivalGaps {
     /// No arrivals yet; those that are up to `apart_ns` apart are a cluster.
     pub fn new(apart_ns: u64) -> Self {
         Self {
-            window_ns: vec![0; WINDOW_LEN].into(),
-            next: 0,
-            bins: [Bin::default(); BIN_LEN],
-            filled: 0,
-            len: 0,
-            sum_ns: 0,
+            gaps: Durations::new(WINDOW_LEN),
             latest_ns: None,
             apart_ns,
             clusters: [0; CLUSTER_LEN],
@@ -106,48 +78,29 @@ impl ArrivalGaps {
             self.run_len = 1;
             return;
         };
-        let gap_ns = now_ns.saturating_sub(latest_ns).min(GAP_NS_MAX);
+        let gap_ns = now_ns.saturating_sub(latest_ns);
         if gap_ns > self.apart_ns {
             self.clusters[self.cluster_count % CLUSTER_LEN] = self.run_len;
             self.cluster_count += 1;
             self.run_len = 0;
         }
         self.run_len = self.run_len.saturating_add(1);
-        if self.len as usize == WINDOW_LEN {
-            let gone_ns = self.window_ns[self.next];
-            let index = bin_index(gone_ns);
-            let bin = &mut self.bins[index];
-            bin.len -= 1;
-            bin.sum_ns -= gone_ns;
-            if bin.len == 0 {
-                self.filled &= !(1 << index);
-            }
-            self.len -= 1;
-            self.sum_ns -= gone_ns;
-        }
-        self.window_ns[self.next] = gap_ns;
-        self.next = (self.next + 1) % WINDOW_LEN;
-        let index = bin_index(gap_ns);
-        self.bins[index].len += 1;
-        self.bins[index].sum_ns += gap_ns;
-        self.filled |= 1 << index;
-        self.len += 1;
-        self.sum_ns += gap_ns;
+        self.gaps.add(gap_ns);
     }
 
     /// Gaps remembered, at most 1,024.
     pub fn len(&self) -> usize {
-        self.len as usize
+        self.gaps.len()
     }
 
     /// Whether there is none yet.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     /// Their mean in nanoseconds; 0 if there are none.
     pub fn mean_ns(&self) -> f64 {
-        self.sum_ns as f64 / f64::from(self.len.max(1))
+        self.gaps.mean_ns()
     }
 
     /// Time since the latest arrival, in nanoseconds.
@@ -183,7 +136,7 @@ impl ArrivalGaps {
         Some(Clusters {
             gap_ns: if inside > 0.0 { inside_ns / inside } else { 0.0 },
             pause_ns: if pauses > 0.0 {
-                (self.sum_ns as f64 - inside_ns) / pauses
+                (self.mean_ns() * self.len() as f64 - inside_ns) / pauses
             } else {
                 f64::INFINITY
             },
@@ -227,56 +180,14 @@ impl ArrivalGaps {
     }
 
     /// The gaps by length, ascending, those of about one length together.
-    pub fn iter(&self) -> impl Iterator<Item = Gaps> + '_ {
-        let mut filled = self.filled;
-        std::iter::from_fn(move || {
-            let index = (filled != 0).then_some(filled.trailing_zeros() as usize)?;
-            filled &= filled - 1;
-            let Bin { len, sum_ns } = self.bins[index];
-            Some(Gaps { len: f64::from(len), mean_ns: sum_ns as f64 / f64::from(len) })
-        })
+    pub fn iter(&self) -> impl Iterator<Item = Alike> + '_ {
+        self.gaps.iter()
     }
-}
-
-/// A window of longer ones could overflow its sum.
-const GAP_NS_MAX: u64 = u64::MAX / WINDOW_LEN as u64 / 2;
-
-fn bin_index(gap_ns: u64) -> usize {
-    let octave = gap_ns.max(1).ilog2();
-    let half = if octave == 0 { 0 } else { gap_ns >> (octave - 1) & 1 };
-    (2 * octave as usize + half as usize).min(BIN_LEN - 1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Against the window itself, through several turns and all lengths of gaps.
-    #[test]
-    fn holds_the_latest_gaps() {
-        let mut gaps = ArrivalGaps::new(1_000);
-        let lengths_ns: Vec<u64> =
-            (0..5_000_u64).map(|i| (i * 7_919 % 1_009) << (i % 40)).collect();
-        let mut now_ns = 17;
-        gaps.arrived(now_ns);
-        for end in 1..=lengths_ns.len() {
-            now_ns += lengths_ns[end - 1];
-            gaps.arrived(now_ns);
-            let latest_ns = &lengths_ns[end.saturating_sub(WINDOW_LEN)..end];
-            assert_eq!(gaps.len(), latest_ns.len());
-            let mean_ns = latest_ns.iter().sum::<u64>() as f64 / latest_ns.len() as f64;
-            assert_eq!(gaps.mean_ns(), mean_ns);
-            if end % 500 == 0 {
-                let (mut len, mut before_ns) = (0.0, -1.0);
-                for some in gaps.iter() {
-                    assert!(some.len > 0.0 && some.mean_ns > before_ns);
-                    (len, before_ns) = (len + some.len, some.mean_ns);
-                }
-                assert_eq!(len as usize, latest_ns.len());
-            }
-        }
-        assert_eq!(gaps.age_ns(now_ns + 5), 5.0);
-    }
 
     /// Clusters of eight, 10 µs apart, every millisecond: behind the fifth arrival three are due at
     /// once, behind the eighth the next eight in a millisecond.
@@ -313,15 +224,5 @@ mod tests {
         assert_eq!(rest(&gaps, now_ns), (1_000_000.0, 8.0));
         let clusters = gaps.clusters(now_ns).unwrap();
         assert_eq!((clusters.gap_ns, clusters.pause_ns), (10_000.0, 1_000_000.0));
-    }
-
-    #[test]
-    fn gaps_of_a_bin_are_within_half_an_octave() {
-        assert_eq!([0, 1, 2, 3, 4, 6, 1024, 1536].map(bin_index), [0, 0, 2, 3, 4, 5, 20, 21]);
-        let mut gaps = ArrivalGaps::new(1_000);
-        for now_ns in [u64::MAX / 2, u64::MAX, 0] {
-            gaps.arrived(now_ns);
-        }
-        assert_eq!(gaps.len(), 2);
     }
 }

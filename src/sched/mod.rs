@@ -33,6 +33,8 @@
 
 mod api;
 mod cost;
+mod durations;
+mod echo;
 mod gaps;
 mod line;
 mod policy;
@@ -45,7 +47,9 @@ mod trace;
 
 pub use api::{Action, Config, NotInFlight, Outcome, Refusal, Request, calibration_lens};
 pub use cost::CostModel;
-pub use gaps::{ArrivalGaps, Clusters, Due, Gaps};
+pub use durations::Alike;
+pub use echo::{Echo, Return};
+pub use gaps::{ArrivalGaps, Clusters, Due};
 pub use line::{FitError, Line, Stage, Stages};
 pub use policy::{
     BatchLens, Decision, FinishedBatch, Parameter, Policy, PolicyError, PolicySpec, PolicyWords,

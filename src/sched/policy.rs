@@ -14,6 +14,7 @@ mod spec;
 mod stream;
 
 use super::cost::CostModel;
+use super::echo::Echo;
 use super::gaps::ArrivalGaps;
 use super::line::Stage;
 
@@ -110,6 +111,10 @@ pub struct View<'a> {
     pub compute_free_ns: u64,
     /// Batches whose results are not on the host yet, the one being computed among them.
     pub batches_in_flight_len: usize,
+    /// Requests whose results are on their way to the host.
+    pub downloading_len: usize,
+    /// Requests that have not ended, wherever they are.
+    pub unanswered_len: usize,
     /// Longest batch allowed.
     pub batch_len_max: usize,
     /// Bound on a request's latency, if there is one.
@@ -118,10 +123,13 @@ pub struct View<'a> {
     pub arrivals_per_ns: f64,
     /// Arrivals a nanosecond over the latest batches; none before there were enough.
     pub steady_arrivals_per_ns: Option<f64>,
-    /// No deadline of those that wait is earlier; none if no request has one.
+    /// No deadline of those that wait or are ready to be computed is earlier; none if no request
+    /// has one.
     pub earliest_deadline_ns: Option<u64>,
     /// The gaps between the latest arrivals, refused ones included.
     pub gaps: &'a ArrivalGaps,
+    /// Clients that wait for their answers, as far as arrivals show it.
+    pub echo: &'a Echo,
     /// Whether the scheduler drains: nothing more will arrive.
     pub is_draining: bool,
     /// What the stages cost.

@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 
 use super::api::{Action, Config, NotInFlight, Outcome, Refusal, Request};
 use super::cost::CostModel;
+use super::echo::Echo;
 use super::gaps::ArrivalGaps;
 use super::line::{Stage, Stages};
 use super::policy::{FinishedBatch, Policy, Reason};
@@ -109,6 +110,7 @@ pub struct Scheduler {
     cost: CostModel,
     rate: ArrivalRate,
     gaps: ArrivalGaps,
+    echo: Echo,
     slots: Vec<Slot>,
     waiting: Queue,
     resident: Queue,
@@ -130,7 +132,9 @@ pub struct Scheduler {
     download_free_ns: u64,
     /// Outcomes that have not been polled.
     ended: VecDeque<(u32, Outcome)>,
-    /// Requests alive that have a deadline.
+    /// Requests alive.
+    unanswered_len: usize,
+    /// Those of them that have a deadline.
     deadline_len: usize,
     latest_arrival_ns: u64,
     hold_until_ns: Option<u64>,
@@ -162,6 +166,7 @@ impl Scheduler {
     /// If there is no slot or the longest batch is empty.
     pub fn with_policy(config: &Config, policy: Box<dyn Policy>) -> Self {
         assert!(config.slot_len > 0 && config.batch_len_max > 0, "limits are at least one");
+        let together_ns = (config.lines.compute.at_ns(1) * TOGETHER) as u64;
         let work_len = config.batch_len_max.min(config.slot_len);
         Self {
             batch_len_max: config.batch_len_max,
@@ -169,7 +174,8 @@ impl Scheduler {
             policy,
             cost: CostModel::new(config.lines),
             rate: ArrivalRate::new(config.lines.compute.at_ns(1)),
-            gaps: ArrivalGaps::new((config.lines.compute.at_ns(1) * TOGETHER) as u64),
+            gaps: ArrivalGaps::new(together_ns),
+            echo: Echo::new(together_ns),
             slots: vec![Slot::FREE; config.slot_len],
             waiting: Queue::with_capacity(config.slot_len),
             resident: Queue::with_capacity(config.slot_len),
@@ -185,6 +191,7 @@ impl Scheduler {
             downloaded: 0,
             download_free_ns: 0,
             ended: VecDeque::with_capacity(config.slot_len),
+            unanswered_len: 0,
             deadline_len: 0,
             latest_arrival_ns: 0,
             hold_until_ns: None,
@@ -222,6 +229,7 @@ impl Scheduler {
         self.is_settled = false;
         self.rate.arrived(now_ns);
         self.gaps.arrived(now_ns);
+        self.echo.arrived(now_ns);
         let bound_ns =
             self.latency_bound_ns.map_or(NEVER_NS, |bound_ns| now_ns.saturating_add(bound_ns));
         let deadline_ns = request.deadline_ns.unwrap_or(NEVER_NS).min(bound_ns);
@@ -240,6 +248,7 @@ impl Scheduler {
             state: State::Waiting,
             ..Slot::FREE
         };
+        self.unanswered_len += 1;
         self.latest_arrival_ns = now_ns;
         self.waiting.push(request.priority, key_ns, request.slot);
         let waiting_len = self.waiting.len() as u32;
@@ -511,6 +520,7 @@ impl Scheduler {
         self.is_settled = false;
         let request = &mut self.slots[slot as usize];
         request.state = State::Ended;
+        self.unanswered_len -= 1;
         if request.deadline_ns != NEVER_NS {
             self.deadline_len -= 1;
         }
@@ -527,6 +537,7 @@ impl Scheduler {
             finished_ns: now_ns,
             wait_mean_ns: waits.sum::<u64>() / batch.slots.len() as u64,
         };
+        self.echo.answered(now_ns, finished.batch_len);
         self.policy.finished(&finished);
     }
 }

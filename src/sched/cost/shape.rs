@@ -10,8 +10,9 @@
 
 use super::super::line::Line;
 
-/// Up to this batch length each has a bucket of its own, above it each multiple of it: the tiles
-/// and graph sizes that cause staircases are multiples of 8.
+/// Up to this batch length each has a bucket of its own, …
+const SINGLE_LEN: usize = 16;
+/// … above it each multiple of this: the tiles and graph sizes that cause staircases are.
 const BUCKET_STEP: usize = 8;
 /// Buckets; batches longer than the last one's share it. A set of them is the bits of a word.
 const BUCKET_LEN: usize = u64::BITS as usize;
@@ -245,9 +246,12 @@ impl Shape {
         }
     }
 
-    /// The calibration at the present level.
+    /// The calibration at the present level; inside a bucket as far up as steps are.
     fn level_ns(&self, batch_len: usize) -> f64 {
-        self.level * self.calibration.at_ns(batch_len).max(1.0)
+        let longest_len = longest_of(bucket_index(batch_len));
+        let up_len = self.step * longest_len.saturating_sub(batch_len) as f64;
+        let Line { fixed_ns, per_image_ns } = self.calibration;
+        self.level * (fixed_ns + (batch_len as f64 + up_len) * per_image_ns).max(1.0)
     }
 
     /// Buckets whose times were as predicted after the first `sample_len` samples, and still are.
@@ -282,17 +286,20 @@ pub(super) fn bucket_of(batch_len: usize) -> u64 {
 }
 
 fn bucket_index(batch_len: usize) -> usize {
-    let index = if batch_len <= BUCKET_STEP {
+    let index = if batch_len <= SINGLE_LEN {
         batch_len.saturating_sub(1)
     } else {
-        BUCKET_STEP - 2 + batch_len.div_ceil(BUCKET_STEP)
+        SINGLE_LEN - 1 + (batch_len - SINGLE_LEN).div_ceil(BUCKET_STEP)
     };
     index.min(BUCKET_LEN - 1)
 }
 
 /// The longest batch of a bucket.
 fn longest_of(index: usize) -> usize {
-    if index < BUCKET_STEP { index + 1 } else { (index + 2 - BUCKET_STEP) * BUCKET_STEP }
+    match index.checked_sub(SINGLE_LEN - 1) {
+        None => index + 1,
+        Some(steps) => SINGLE_LEN + steps * BUCKET_STEP,
+    }
 }
 
 /// By products alone: the standard library's powers and logarithms may differ between platforms.

@@ -3,7 +3,7 @@
 //!
 //! Whatever the policy answers, no batch is empty or longer than the longest allowed.
 
-use super::{DEPTH, Priority, Scheduler, Stage, State, Step};
+use super::{DEPTH, Priority, Queue, Scheduler, Stage, State, Step};
 use crate::sched::policy::{Decision, View};
 use crate::sched::timing::Timing;
 use crate::sched::trace::Seen;
@@ -145,13 +145,18 @@ impl Scheduler {
     }
 
     fn view(&self, now_ns: u64) -> View<'_> {
-        let firsts = || {
-            let firsts = Priority::ALL.iter().filter_map(|&priority| self.waiting.first(priority));
-            firsts.map(|slot| &self.slots[slot as usize])
+        let firsts = |queue: &'_ Queue| {
+            Priority::ALL.map(|priority| Some(&self.slots[queue.first(priority)? as usize]))
         };
-        let oldest_ns = firsts().map(|request| request.arrival_ns).min();
+        let waiting = firsts(&self.waiting);
+        let oldest_ns = waiting.iter().flatten().map(|request| request.arrival_ns).min();
         // Each priority is sorted by its key, which is no later than the deadline.
-        let earliest_ns = firsts().map(|request| request.key_ns).min();
+        let here = waiting.into_iter().chain(firsts(&self.resident)).flatten();
+        let earliest_ns = here.map(|request| request.key_ns).min();
+        let downloading = (self.downloaded..self.computed).map(|number| {
+            let batch = &self.batches[(number % DEPTH) as usize];
+            batch.slots.len()
+        });
         View {
             now_ns,
             waiting_len: self.waiting.len(),
@@ -163,12 +168,15 @@ impl Scheduler {
             computing_len: self.computing().map_or(0, |batch| batch.slots.len()),
             compute_free_ns: self.compute_free_ns(now_ns),
             batches_in_flight_len: (self.started - self.downloaded) as usize,
+            downloading_len: downloading.sum(),
+            unanswered_len: self.unanswered_len,
             batch_len_max: self.batch_len_max,
             latency_bound_ns: self.latency_bound_ns,
             arrivals_per_ns: self.rate.per_ns(now_ns),
             steady_arrivals_per_ns: self.rate.steady_per_ns(now_ns),
             earliest_deadline_ns: earliest_ns.filter(|_| self.deadline_len > 0),
             gaps: &self.gaps,
+            echo: &self.echo,
             is_draining: self.is_draining,
             cost: &self.cost,
         }

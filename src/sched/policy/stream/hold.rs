@@ -4,29 +4,128 @@
 
 use super::forecast::Forecast;
 use super::{MARGIN, View, compute_ns};
+use crate::sched::echo::Return;
 use crate::sched::line::Stage;
 
 /// So few gaps tell nothing of how arrivals follow each other.
 const GAPS_MIN: usize = 32;
+/// To wait for what is less likely does not pay: where it is a little likely only by chance, as
+/// among independent arrivals, it costs a little each time.
+const LIKELY_MIN: f64 = 0.5;
 /// What is due may be so much late.
 const LATE: f64 = 1.1;
 
+/// Those who may come if the device waits.
+#[derive(Clone, Copy, Debug)]
+struct Wait {
+    /// How likely they come.
+    likely: f64,
+    /// How many.
+    len: f64,
+    /// When the last of them is there, in nanoseconds from now.
+    last_ns: f64,
+    /// When to give up.
+    late_ns: f64,
+}
+
+/// What an idle device that has `here_len` images weighs.
+struct Scale<'a> {
+    view: &'a View<'a>,
+    here_len: usize,
+    /// Time of a batch of them.
+    batch_ns: f64,
+    /// Others who come, a nanosecond, …
+    others_per_ns: f64,
+    /// … but none before then.
+    quiet_ns: f64,
+    /// Gain of the best wait so far, and how long it is.
+    most_ns: f64,
+    until_ns: Option<u64>,
+}
+
+impl<'a> Scale<'a> {
+    fn new(view: &'a View<'a>, forecast: &Forecast, here_len: usize) -> Self {
+        let batch_ns = time_ns(view, here_len as f64);
+        let most_ns = MARGIN * here_len as f64 * batch_ns;
+        let others_per_ns = forecast.per_ns;
+        Self { view, here_len, batch_ns, others_per_ns, quiet_ns: 0.0, most_ns, until_ns: None }
+    }
+
+    /// Puts a wait on the scale; false if it could make somebody late, as longer ones would.
+    fn weigh(&mut self, wait: Wait) -> bool {
+        let Self { view, batch_ns, .. } = *self;
+        let here = self.here_len as f64;
+        let Wait { likely, len: more, last_ns, late_ns } = wait;
+        let others = self.others_per_ns * (batch_ns - last_ns - self.quiet_ns).max(0.0);
+        // Going now, they are the next batch; waiting, all are one, and the others the next.
+        let go_ns = batch_ns.max(last_ns) + time_ns(view, more + others);
+        let hold_ns = last_ns + time_ns(view, here + more);
+        let gain_ns = here * (batch_ns - hold_ns)
+            + more * (go_ns - hold_ns)
+            + others * (go_ns - hold_ns - time_ns(view, others));
+        if is_too_late(view, late_ns as u64, self.here_len + more.ceil() as usize) {
+            return false;
+        }
+        let loss_ns = late_ns * (here + self.others_per_ns * batch_ns);
+        let net_ns = likely * gain_ns - (1.0 - likely) * loss_ns;
+        if net_ns > self.most_ns {
+            self.most_ns = net_ns;
+            self.until_ns = Some(view.now_ns + late_ns as u64 + 1);
+        }
+        true
+    }
+}
+
 /// Until when the device should wait rather than start with the `here_len` images that there are.
 pub(super) fn hold_until_ns(view: &View<'_>, forecast: &Forecast, here_len: usize) -> Option<u64> {
-    if view.gaps.len() < GAPS_MIN || view.is_draining || here_len >= view.batch_len_max {
+    if view.is_draining || here_len >= view.batch_len_max {
         return None;
     }
-    let clusters = view.gaps.clusters(view.now_ns)?;
+    let mut scale = Scale::new(view, forecast, here_len);
+    weigh_returns(&mut scale);
+    weigh_gaps(&mut scale);
+    scale.until_ns
+}
+
+/// Clients that are about to send again: those who were answered, and those whose answers are on
+/// their way.
+fn weigh_returns(scale: &mut Scale<'_>) {
+    let view = scale.view;
+    let Some(think_ns) = view.echo.think_ns() else { return };
+    let room_len = view.batch_len_max - scale.here_len;
+    let download_ns = view.cost.predict_ns(Stage::Download, view.downloading_len);
+    let last = Return { at_ns: view.now_ns + download_ns + think_ns, len: view.downloading_len };
+    let mut len = 0;
+    for due in view.echo.due().chain((view.downloading_len > 0).then_some(last)) {
+        len += due.len;
+        let upload_ns = view.cost.predict_ns(Stage::Upload, due.len);
+        let last_ns = (due.at_ns.saturating_sub(view.now_ns) + upload_ns) as f64;
+        if last_ns > scale.batch_ns || len > room_len {
+            break;
+        }
+        let late_ns = LATE * last_ns + view.echo.off_ns() as f64;
+        let wait = Wait { likely: 1.0, len: len as f64, last_ns, late_ns };
+        if !scale.weigh(wait) {
+            break;
+        }
+    }
+}
+
+/// Arrivals that are due by the gaps between the latest ones.
+fn weigh_gaps(scale: &mut Scale<'_>) {
+    let view = scale.view;
+    if view.gaps.len() < GAPS_MIN {
+        return;
+    }
+    let Some(clusters) = view.gaps.clusters(view.now_ns) else { return };
     let age_ns = view.gaps.age_ns(view.now_ns);
-    let here = here_len as f64;
-    let room = (view.batch_len_max - here_len) as f64;
-    let batch_ns = time_ns(view, here);
+    let room = (view.batch_len_max - scale.here_len) as f64;
     // Apart from those who are due, others come at the mean rate, but none before a pause is over.
-    let quiet_ns = clusters.pause_ns - 1.0 / forecast.per_ns.max(f64::MIN_POSITIVE);
+    scale.quiet_ns =
+        (clusters.pause_ns - 1.0 / scale.others_per_ns.max(f64::MIN_POSITIVE)).max(0.0);
     let (mut likely, mut wait_ns, mut len) = (0.0, 0.0, 0.0);
-    let (mut most_ns, mut until_ns) = (MARGIN * here * batch_ns, None);
     for due in view.gaps.due(view.now_ns, clusters) {
-        if due.gap_ns - age_ns > batch_ns {
+        if due.gap_ns - age_ns > scale.batch_ns {
             break;
         }
         if due.likely == 0.0 {
@@ -37,26 +136,19 @@ pub(super) fn hold_until_ns(view: &View<'_>, forecast: &Forecast, here_len: usiz
         likely += due.likely;
         wait_ns += due.likely * last_ns;
         len += due.likely * due.len;
-        let (more, last_ns) = ((len / likely).min(room), wait_ns / likely);
-        let others = forecast.per_ns * (batch_ns - last_ns - quiet_ns.max(0.0)).max(0.0);
-        // Going now, they are the next batch; waiting, all are one, and the others the next.
-        let go_ns = batch_ns.max(last_ns) + time_ns(view, more + others);
-        let hold_ns = last_ns + time_ns(view, here + more);
-        let gain_ns = here * (batch_ns - hold_ns)
-            + more * (go_ns - hold_ns)
-            + others * (go_ns - hold_ns - time_ns(view, others));
-        let late_ns = LATE * due.gap_ns - age_ns;
-        if is_too_late(view, late_ns as u64, here_len + more.ceil() as usize) {
+        if likely < LIKELY_MIN {
+            continue;
+        }
+        let wait = Wait {
+            likely,
+            len: (len / likely).min(room),
+            last_ns: wait_ns / likely,
+            late_ns: LATE * due.gap_ns - age_ns,
+        };
+        if !scale.weigh(wait) {
             break;
         }
-        let loss_ns = late_ns * (here + forecast.per_ns * batch_ns);
-        let net_ns = likely * gain_ns - (1.0 - likely) * loss_ns;
-        if net_ns > most_ns {
-            most_ns = net_ns;
-            until_ns = Some(view.now_ns + late_ns as u64 + 1);
-        }
     }
-    until_ns
 }
 
 /// Whether a request that waits could miss its deadline if so many images went so much later.

@@ -12,10 +12,12 @@
 //! in time.
 
 mod forecast;
+mod groups;
 mod hold;
 mod plan;
 
 use self::forecast::Forecast;
+use self::groups::group_len;
 use self::hold::hold_until_ns;
 use self::plan::{Judge, Rest, Start};
 use super::{Decision, Policy, Reason, View};
@@ -56,6 +58,7 @@ impl Policy for Stream {
         let all_len = view.waiting_len.min(room_len);
         if view.computing_len == 0 {
             let forecast = Forecast::new(view);
+            let all_len = group_len(view, all_len);
             if view.is_idle()
                 && let Some(until_ns) = hold_until_ns(view, &forecast, all_len)
             {
@@ -90,29 +93,51 @@ impl Policy for Stream {
 
     fn compute(&self, view: &View<'_>) -> Decision {
         let forecast = Forecast::new(view);
-        let batch_len = batch_len(view, &forecast, view.resident_len);
-        let is_full = batch_len < view.resident_len || batch_len == view.batch_len_max;
+        let here_len = view.resident_len + view.uploading_len + view.waiting_len;
+        let most_len = group_len(view, here_len.min(view.batch_len_max));
+        let batch_len = batch_len(view, &forecast, view.resident_len.min(most_len));
+        let is_full = batch_len < view.resident_len
+            || batch_len == view.batch_len_max
+            || batch_len == most_len && most_len < here_len;
         let reason = if is_full { Reason::Full } else { Reason::Idle };
-        if view.uploading_len == 0 || is_full {
+        if is_full {
             return Decision::go(batch_len, reason);
         }
-        // Waiting delays all of them by the rest of the upload; going leaves those in the upload
-        // behind for the whole batch. An upload that is late is given half the gain.
-        let upload_ns = view.upload_free_ns.saturating_sub(view.now_ns) as f64;
+        if view.uploading_len + view.waiting_len == 0 {
+            return match hold_until_ns(view, &forecast, batch_len) {
+                Some(until_ns) => Decision::until(until_ns),
+                None => Decision::go(batch_len, reason),
+            };
+        }
+        // Waiting delays all of them by the rest of the upload, or by all of one that starts now;
+        // going leaves those in the upload behind for the whole batch. An upload that is late is
+        // given half the gain.
+        let next_len = view.waiting_len.min(view.batch_len_max);
+        let free_ns = view.upload_free_ns.saturating_sub(view.now_ns);
+        let upload_ns = match view.uploading_len {
+            0 => view.cost.predict_ns(Stage::Upload, next_len),
+            _ => free_ns,
+        };
         let judge = Judge::new(view, forecast);
-        let latency_ns = |compute_ns| {
+        let latency_ns = |compute_ns: u64| {
             let start = Start {
-                compute_ns,
-                upload_ns,
+                compute_ns: compute_ns as f64,
+                upload_ns: free_ns as f64,
                 resident_len: view.resident_len,
                 uploading_len: view.uploading_len,
             };
-            judge.latency_ns(start, view.waiting_len.min(view.batch_len_max), Rest::AtOnce)
+            judge.latency_ns(start, next_len, Rest::AtOnce)
         };
-        let gain_ns = latency_ns(0.0) - latency_ns(upload_ns);
+        let gain_ns = latency_ns(0) - latency_ns(upload_ns);
+        if gain_ns <= 0.0 {
+            return Decision::go(batch_len, reason);
+        }
+        if view.uploading_len == 0 {
+            return Decision::HOLD;
+        }
         let each_ns = gain_ns / (view.resident_len + view.uploading_len) as f64;
-        let late_ns = view.upload_free_ns + (each_ns.max(0.0) / 2.0) as u64;
-        if gain_ns <= 0.0 || view.now_ns >= late_ns {
+        let late_ns = view.upload_free_ns + (each_ns / 2.0) as u64;
+        if view.now_ns >= late_ns {
             return Decision::go(batch_len, reason);
         }
         Decision::until(late_ns)
