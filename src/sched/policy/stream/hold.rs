@@ -9,9 +9,6 @@ use crate::sched::line::Stage;
 
 /// So few gaps tell nothing of how arrivals follow each other.
 const GAPS_MIN: usize = 32;
-/// To wait for what is less likely does not pay: where it is a little likely only by chance, as
-/// among independent arrivals, it costs a little each time.
-const LIKELY_MIN: f64 = 0.5;
 /// What is due may be so much late.
 const LATE: f64 = 1.1;
 
@@ -44,11 +41,16 @@ struct Scale<'a> {
 }
 
 impl<'a> Scale<'a> {
-    fn new(view: &'a View<'a>, forecast: &Forecast, here_len: usize) -> Self {
+    /// None where nothing is worth waiting for.
+    fn new(view: &'a View<'a>, forecast: &Forecast, here_len: usize) -> Option<Self> {
+        if view.is_draining || here_len >= view.batch_len_max {
+            return None;
+        }
         let batch_ns = time_ns(view, here_len as f64);
         let most_ns = MARGIN * here_len as f64 * batch_ns;
         let others_per_ns = forecast.per_ns;
-        Self { view, here_len, batch_ns, others_per_ns, quiet_ns: 0.0, most_ns, until_ns: None }
+        let (quiet_ns, until_ns) = (0.0, None);
+        Some(Self { view, here_len, batch_ns, others_per_ns, quiet_ns, most_ns, until_ns })
     }
 
     /// Puts a wait on the scale; false if it could make somebody late, as longer ones would.
@@ -76,14 +78,24 @@ impl<'a> Scale<'a> {
     }
 }
 
-/// Until when the device should wait rather than start with the `here_len` images that there are.
+/// Until when an idle device should wait rather than start with the `here_len` images that there
+/// are.
 pub(super) fn hold_until_ns(view: &View<'_>, forecast: &Forecast, here_len: usize) -> Option<u64> {
-    if view.is_draining || here_len >= view.batch_len_max {
-        return None;
-    }
-    let mut scale = Scale::new(view, forecast, here_len);
-    weigh_returns(&mut scale);
+    let mut scale = Scale::new(view, forecast, here_len)?;
     weigh_gaps(&mut scale);
+    scale.until_ns
+}
+
+/// Until when images that are ready should wait for others that are sure to come. What only seems
+/// to be due is not waited for here: those who come too late for a batch would again and again be
+/// left for the next.
+pub(super) fn hold_ready_until_ns(
+    view: &View<'_>,
+    forecast: &Forecast,
+    here_len: usize,
+) -> Option<u64> {
+    let mut scale = Scale::new(view, forecast, here_len)?;
+    weigh_returns(&mut scale);
     scale.until_ns
 }
 
@@ -136,9 +148,6 @@ fn weigh_gaps(scale: &mut Scale<'_>) {
         likely += due.likely;
         wait_ns += due.likely * last_ns;
         len += due.likely * due.len;
-        if likely < LIKELY_MIN {
-            continue;
-        }
         let wait = Wait {
             likely,
             len: (len / likely).min(room),

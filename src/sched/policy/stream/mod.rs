@@ -18,7 +18,7 @@ mod plan;
 
 use self::forecast::Forecast;
 use self::groups::group_len;
-use self::hold::hold_until_ns;
+use self::hold::{hold_ready_until_ns, hold_until_ns};
 use self::plan::{Judge, Rest, Start};
 use super::{Decision, Policy, Reason, View};
 use crate::sched::line::Stage;
@@ -104,7 +104,7 @@ impl Policy for Stream {
             return Decision::go(batch_len, reason);
         }
         if view.uploading_len + view.waiting_len == 0 {
-            return match hold_until_ns(view, &forecast, batch_len) {
+            return match hold_ready_until_ns(view, &forecast, batch_len) {
                 Some(until_ns) => Decision::until(until_ns),
                 None => Decision::go(batch_len, reason),
             };
