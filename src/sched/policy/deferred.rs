@@ -1,10 +1,10 @@
 //! Deferred batches: one goes as late as its earliest deadline lets it grow.
 //!
 //! Symphony's rule for one device. A batch waits while one request more would still be in time with
-//! it; when the device is busy for longer than that, it takes what will be in time. Where no request
-//! has a deadline, each counts as having one a bound after its arrival, and early drop ends those
-//! that would be late even alone: they would make the batch of those behind them shorter. Where
-//! requests have deadlines, the scheduler drops what is in the way, whatever the policy.
+//! it; when the device is busy for longer than that, it takes what will be in time. Where requests
+//! have no deadlines, each counts as due a bound after its arrival, and early drop ends those that
+//! would be late even alone: they would make the batch of those behind them shorter. Where requests
+//! have deadlines, the scheduler drops what is in the way, whatever the policy.
 //!
 //! Source: L. Chen et al., "Symphony: Optimized DNN Model Serving using Deferred Batch Scheduling",
 //! arXiv 2308.07470.

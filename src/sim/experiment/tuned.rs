@@ -163,9 +163,8 @@ pub(super) fn tuned_peers(scale: &Scale, progress: &dyn Progress) -> Figure {
     }
     let caption = format!(
         "Device {DEVICE} (capacity {:.1} thousand images/s), and others whose fixed cost c is that \
-         of fewer images, c/k; {request_len} requests a run. At each point every peer is run with \
-         all its settings ({} in all) and the best is shown; the default has no settings. Above 1, \
-         the default is better.",
+         of fewer images, c/k; {request_len} requests a run. At each point the best of {} settings \
+         of all peers is shown; the default has no settings. Above 1, the default is better.",
         capacity_hz() * 1e-3,
         policies.len() - 1,
     );
