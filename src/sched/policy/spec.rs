@@ -156,7 +156,7 @@ const FIXED: &[Parameter] = &[
     parameter!(
         "timeout",
         TIME,
-        "longest wait before a request is dropped; 0s: none",
+        "wait after which one is dropped; 0s: none",
         Fixed.timeout_ns: duration_word,
         time
     ),
