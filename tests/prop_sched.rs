@@ -45,9 +45,15 @@ fn lens() -> impl Strategy<Value = BatchLens> {
 fn policy() -> impl Strategy<Value = PolicySpec> {
     prop_oneof![
         Just(PolicySpec::Serial),
-        (1..10_usize, 0..2_000_000_u64, lens(), any::<bool>()).prop_map(
-            |(batch_len, delay_ns, preferred, is_eager)| {
-                PolicySpec::Fixed { batch_len, delay_ns, preferred, is_eager }
+        (1..10_usize, 0..2_000_000_u64, lens(), 0..3_000_000_u64, any::<bool>()).prop_map(
+            |(batch_len, delay_ns, preferred, timeout_ns, is_eager)| {
+                let timeout_ns = timeout_ns.saturating_sub(1_000_000);
+                PolicySpec::Fixed { batch_len, delay_ns, preferred, timeout_ns, is_eager }
+            }
+        ),
+        (1..10_usize, 1..5_000_000_u64, any::<bool>()).prop_map(
+            |(batch_len, bound_ns, is_dropping)| {
+                PolicySpec::Deferred { batch_len, bound_ns, is_dropping }
             }
         ),
         (1..10_usize, 1..2_000_000_u64)

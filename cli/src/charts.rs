@@ -34,7 +34,7 @@ const GRID: RGBColor = RGBColor(0xe6, 0xe6, 0xe6);
 const REFERENCE: RGBColor = RGBColor(0x55, 0x55, 0x55);
 
 /// Colours that most colour-blind readers can tell apart (after Okabe and Ito), by policy.
-const COLOURS: [(&str, RGBColor); 8] = [
+const COLOURS: [(&str, RGBColor); 10] = [
     ("stream", RGBColor(0x00, 0x72, 0xb2)),
     ("jit", RGBColor(0x00, 0x9e, 0x73)),
     ("serial", RGBColor(0xd5, 0x5e, 0x00)),
@@ -43,6 +43,8 @@ const COLOURS: [(&str, RGBColor); 8] = [
     ("fixed-eager", RGBColor(0x8c, 0x56, 0x4b)),
     ("adaptive", RGBColor(0x56, 0xb4, 0xe9)),
     ("aimd", RGBColor(0x7f, 0x7f, 0x7f)),
+    ("deferred", RGBColor(0x8a, 0x8b, 0x1f)),
+    ("deferred-drop", RGBColor(0x5b, 0x4f, 0xb0)),
 ];
 
 /// What takes the place of colours that are lost on a dark ground.
@@ -213,7 +215,10 @@ fn colour(series: &Series, entries: &[Entry<'_>]) -> RGBColor {
     }
     let is_free = |colour: &RGBColor| entries.iter().all(|entry| entry.colour != *colour);
     let mut free = COLOURS.iter().map(|(_, colour)| *colour).filter(is_free);
-    known.filter(is_free).or_else(|| free.next()).unwrap_or(COLOURS[entries.len() % 8].1)
+    known
+        .filter(is_free)
+        .or_else(|| free.next())
+        .unwrap_or(COLOURS[entries.len() % COLOURS.len()].1)
 }
 
 /// Where each entry of a legend stands (left edge, line), and how high they are together.

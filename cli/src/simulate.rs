@@ -150,18 +150,28 @@ fn print(args: &Args, bounds: &Bounds, summaries: &[Summary]) -> anyhow::Result<
         None => "none".to_string(),
     };
     table::print(&format!(
-        "bounds: mean {}, p99 {}, goodput {}",
+        "bounds: mean {}, p99 in order {}, giving up 1 % {},\ngoodput {}; best mean without \
+         look-ahead {}",
         unit(bounds.mean_ms, "ms"),
+        unit(bounds.p99_in_order_ms, "ms"),
         unit(bounds.p99_ms, "ms"),
         unit(bounds.goodput_hz, "/s"),
+        unit(bounds.mean_without_look_ahead_ms, "ms"),
     ))?;
-    let is_below = |row: &&Summary| row.bound_mean_ms.is_some_and(|bound| row.mean_ms < bound);
-    let below: Vec<&str> =
-        summaries.iter().filter(is_below).map(|row| row.policy.as_str()).collect();
+    let offered = summaries.iter().map(|row| row.offered).max().unwrap_or(0);
+    if let Some(len) = bounds.arrival_len.filter(|len| (*len as u64) < offered) {
+        table::print(&format!("bounds on mean and p99 are of the first {len} arrivals only"))?;
+    }
+    let best_ms = bounds.mean_without_look_ahead_ms.unwrap_or(0.0);
+    let below: Vec<&str> = summaries
+        .iter()
+        .filter(|row| row.mean_ms < best_ms)
+        .map(|row| row.policy.as_str())
+        .collect();
     if !below.is_empty() {
         table::print(&format!(
-            "mean below the bound: {}; uploads in flight tell a little of the\nfuture, and one \
-             seed's arrivals may be kinder than most (docs/SIMULATION.md, Bounds)",
+            "mean below the best without look-ahead: {}; uploads in flight\ntell a little of the \
+             future, and one seed's arrivals may be kinder than most\n(docs/SIMULATION.md, Bounds)",
             below.join(", ")
         ))?;
     }

@@ -59,7 +59,8 @@ pub enum Refusal {
 pub enum Outcome {
     /// Its result is on the host.
     Completed,
-    /// It was accepted but could not meet its deadline any more, and was not computed.
+    /// It was accepted but could not meet its deadline any more, or its policy dropped it, and was
+    /// not computed.
     Expired,
     /// The caller cancelled it; whatever the device still did for it is over.
     Cancelled,

@@ -5,6 +5,7 @@
 
 mod adaptive;
 mod aimd;
+mod deferred;
 mod fixed;
 mod jit;
 mod lens;
@@ -72,6 +73,9 @@ pub enum Decision {
         /// Nanoseconds of the caller's clock; none: only when something happens.
         until_ns: Option<u64>,
     },
+    /// End one request as expired, and ask again: the oldest of those that go first in their
+    /// priority.
+    Drop,
 }
 
 impl Decision {

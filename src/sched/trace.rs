@@ -161,7 +161,7 @@ impl Trace {
 
     pub(super) fn decided(&mut self, at_ns: u64, stage: Stage, seen: Seen, decision: Decision) {
         let held = match decision {
-            Decision::Go { .. } => None,
+            Decision::Go { .. } | Decision::Drop => None,
             Decision::Hold { .. } => Some(seen.lens()),
         };
         let is_repeated = held.is_some() && *self.held.of(stage) == held;

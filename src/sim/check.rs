@@ -65,6 +65,8 @@ impl Place {
 pub struct Checker {
     slot_len: usize,
     batch_len_max: usize,
+    /// Whether the policy may end requests that have no deadline as expired.
+    is_dropping: bool,
     lives: Vec<Life>,
     hosted: Place,
     resident: Place,
@@ -95,6 +97,7 @@ impl Checker {
         Self {
             slot_len: config.slot_len,
             batch_len_max: config.batch_len_max,
+            is_dropping: config.policy.is_dropping(),
             lives: vec![life; config.slot_len],
             hosted: Place::default(),
             resident: Place::default(),
@@ -282,7 +285,8 @@ impl Checker {
             Outcome::Completed => phase == Phase::Downloaded && !is_cancelled,
             Outcome::Failed => phase == Phase::Failed,
             Outcome::Expired => {
-                deadline_ns.is_some() && matches!(phase, Phase::Waiting | Phase::Resident)
+                (deadline_ns.is_some() || self.is_dropping)
+                    && matches!(phase, Phase::Waiting | Phase::Resident)
             }
             Outcome::Cancelled => {
                 let is_in_flight =

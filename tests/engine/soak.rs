@@ -80,7 +80,7 @@ fn draw(random: &mut Random) -> (Plan, EngineOptions, usize) {
         3 | 4 => plan.fail_one_in = 10,
         _ => {}
     }
-    let (_, policy) = PolicySpec::ALL[random.below(8) as usize];
+    let (_, policy) = PolicySpec::ALL[random.below(PolicySpec::ALL.len() as u64) as usize];
     let [slot_len, batch_len_max, device_len] =
         [80, 20, 20].map(|limit| 1 + random.below(limit) as usize);
     plan.spared = calibration_len(slot_len.min(batch_len_max).min(device_len));

@@ -17,10 +17,14 @@ use twinstream::sim::check::Checker;
 use twinstream::sim::device::{DeviceSpec, Outliers};
 use twinstream::sim::{Event, Mix, Observer, Setup, run, run_with_policy};
 
-struct Draw(SplitMix64);
+pub struct Draw(SplitMix64);
 
 impl Draw {
-    fn below(&mut self, limit: u64) -> u64 {
+    pub fn new(seed: u64) -> Self {
+        Self(SplitMix64::seed_from_u64(seed))
+    }
+
+    pub fn below(&mut self, limit: u64) -> u64 {
         self.0.next_u64() % limit
     }
 
@@ -29,7 +33,7 @@ impl Draw {
     }
 
     /// Evenly spread over the logarithm.
-    fn between(&mut self, low: f64, high: f64) -> f64 {
+    pub fn between(&mut self, low: f64, high: f64) -> f64 {
         low * (high / low).powf(self.share())
     }
 
@@ -51,13 +55,14 @@ pub fn seed() -> u64 {
     seed
 }
 
-fn policy(draw: &mut Draw) -> PolicySpec {
-    match draw.below(10) {
+pub fn policy(draw: &mut Draw) -> PolicySpec {
+    match draw.below(12) {
         0 => PolicySpec::Serial,
         1 | 2 => PolicySpec::Fixed {
             batch_len: 1 + draw.below(64) as usize,
             delay_ns: draw.below(3) * draw.below(3_000_000),
             preferred: BatchLens::new(&[1 + draw.below(64) as usize]).unwrap(),
+            timeout_ns: draw.below(2) * draw.below(20_000_000),
             is_eager: draw.sometimes(2),
         },
         3 => PolicySpec::Adaptive { batch_len: usize::MAX, tick_ns: 1 + draw.below(2_000_000) },
@@ -66,6 +71,11 @@ fn policy(draw: &mut Draw) -> PolicySpec {
             bound_ns: 1 + draw.below(20_000_000),
         },
         5 => PolicySpec::Paper,
+        7 | 8 => PolicySpec::Deferred {
+            batch_len: 1 + draw.below(64) as usize,
+            bound_ns: 1 + draw.below(20_000_000),
+            is_dropping: draw.sometimes(2),
+        },
         6 => PolicySpec::Jit,
         _ => PolicySpec::Stream,
     }
@@ -84,7 +94,7 @@ fn workload(draw: &mut Draw, capacity_hz: f64) -> Workload {
 }
 
 pub fn world(seed: u64) -> Setup {
-    let mut draw = Draw(SplitMix64::seed_from_u64(seed));
+    let mut draw = Draw::new(seed);
     let lines = Stages {
         upload: draw.line(12_000.0, 6_000.0),
         compute: draw.line(500_000.0, 25_000.0),
@@ -269,7 +279,7 @@ impl Observer for Planted {
             }
             (Bug::TimeRunsBack, Event::Finished { .. }) if self.strikes() => now_ns /= 2,
             (Bug::WrongTiming, Event::Finished { timing: Some(timing), .. }) if self.strikes() => {
-                timing.upload_ended_ns += 1;
+                timing.upload_ended_ns -= 1;
             }
             _ => {}
         }

@@ -7,7 +7,7 @@ use twinstream::sim::experiment::{Axis, Figure, Panel, Series, Style, Table};
 use super::measure::{Measured, Summary};
 
 /// Columns of the CSV file, named as in the JSON output.
-const COLUMNS: [&str; 32] = [
+const COLUMNS: [&str; 35] = [
     "backend",
     "policy",
     "arrivals",
@@ -29,8 +29,11 @@ const COLUMNS: [&str; 32] = [
     "batch_len_mean",
     "batch_len_max",
     "bound_mean_ms",
+    "bound_p99_in_order_ms",
     "bound_p99_ms",
+    "bound_arrivals",
     "bound_goodput_hz",
+    "mean_without_look_ahead_ms",
     "seed",
     "late_p99_ms",
     "late_max_ms",

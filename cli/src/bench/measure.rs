@@ -64,9 +64,8 @@ pub(super) struct Summary {
     pub(super) batch_len_mean: f64,
     pub(super) batch_len_max: usize,
     /// Bounds of a simulated device.
-    pub(super) bound_mean_ms: Option<f64>,
-    pub(super) bound_p99_ms: Option<f64>,
-    pub(super) bound_goodput_hz: Option<f64>,
+    #[serde(flatten)]
+    pub(super) bounds: Bounds,
     pub(super) decisions: BTreeMap<&'static str, BTreeMap<&'static str, u64>>,
     pub(super) seed: u64,
     /// How much later than due requests were handed over.
@@ -131,9 +130,7 @@ impl Bench {
             let p99_ms = |latencies: &Latencies| latencies.quantile_ns(0.99) as f64 * 1e-6;
             figures.predicted_mean_ms = predicted.as_ref().map(|found| found.mean_ns() * 1e-6);
             figures.predicted_p99_ms = predicted.as_ref().map(p99_ms);
-            figures.bound_mean_ms = bounds.mean_ms;
-            figures.bound_p99_ms = bounds.p99_ms;
-            figures.bound_goodput_hz = bounds.goodput_hz;
+            figures.bounds = bounds;
             runs.push(run);
         }
         Ok(runs)
@@ -217,9 +214,7 @@ impl Bench {
             goodput_hz: in_time as f64 / span_s,
             batch_len_mean: played.stats.batch_lens.mean(),
             batch_len_max: played.stats.batch_lens.len_max(),
-            bound_mean_ms: None,
-            bound_p99_ms: None,
-            bound_goodput_hz: None,
+            bounds: Bounds::default(),
             decisions: decisions(&played.stats),
             seed: self.seed,
             late_p99_ms: played.lateness.quantile_ns(0.99) as f64 * 1e-6,

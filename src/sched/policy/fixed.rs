@@ -2,9 +2,10 @@
 //!
 //! The dynamic batcher of Triton, TensorFlow Serving, TorchServe, Ray Serve and KServe. A length
 //! that is preferred (Triton's `preferred_batch_size`) goes as soon as it can be made, the longest
-//! first; once the delay is over everything goes. Without prefetch the stages of a batch run one
-//! after the other; with eager prefetch the next batch is uploaded as soon as it is formed, while
-//! the last one computes.
+//! first; once the delay is over everything goes. Requests that have waited for longer than a
+//! timeout are dropped (Triton's `default_timeout_microseconds` with the action `REJECT`). Without
+//! prefetch the stages of a batch run one after the other; with eager prefetch the next batch is
+//! uploaded as soon as it is formed, while the last one computes.
 
 use super::{BatchLens, Decision, Policy, Reason, View};
 
@@ -14,11 +15,19 @@ pub(super) struct Fixed {
     pub(super) batch_len: usize,
     pub(super) delay_ns: u64,
     pub(super) preferred: BatchLens,
+    pub(super) timeout_ns: u64,
     pub(super) is_eager: bool,
 }
 
 impl Policy for Fixed {
     fn upload(&self, view: &View<'_>) -> Decision {
+        let timeout_ns = match self.timeout_ns {
+            0 => u64::MAX,
+            timeout_ns => view.oldest_arrival_ns.saturating_add(timeout_ns),
+        };
+        if view.now_ns > timeout_ns {
+            return Decision::Drop;
+        }
         let is_free = if self.is_eager { view.resident_len == 0 } else { view.is_idle() };
         if !is_free {
             return Decision::HOLD;
@@ -38,7 +47,7 @@ impl Policy for Fixed {
         } else if is_late {
             Decision::go(batch_len, Reason::Deadline)
         } else {
-            Decision::until(due_ns)
+            Decision::until(due_ns.min(timeout_ns.saturating_add(1)))
         }
     }
 }
@@ -77,6 +86,15 @@ mod tests {
             cost: &cost,
         };
         words.parse::<crate::sched::PolicySpec>().unwrap().policy().upload(&view)
+    }
+
+    #[test]
+    fn what_waits_for_longer_than_the_timeout_is_dropped() {
+        // 100 ns after its arrival it is not late yet.
+        assert_eq!(answer("fixed:len=4,timeout=100ns", 4, false), Decision::go(4, Reason::Full));
+        assert_eq!(answer("fixed:len=4,timeout=99ns", 4, false), Decision::Drop);
+        assert_eq!(answer("fixed:len=4,timeout=150ns", 1, false), Decision::until(1_151));
+        assert_eq!(answer("fixed:len=4,delay=120ns,timeout=1us", 1, false), Decision::until(1_120));
     }
 
     #[test]

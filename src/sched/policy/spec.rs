@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use super::adaptive::Adaptive;
 use super::aimd::AdditiveIncrease;
+use super::deferred::Deferred;
 use super::fixed::Fixed;
 use super::jit::JustInTime;
 use super::paper::Paper;
@@ -31,6 +32,8 @@ pub enum PolicySpec {
         delay_ns: u64,
         /// Lengths that go at once, the longest that can be made first.
         preferred: BatchLens,
+        /// Longest wait before a request is dropped, in nanoseconds; 0: none is.
+        timeout_ns: u64,
         /// Whether the next batch is uploaded while one computes.
         is_eager: bool,
     },
@@ -47,6 +50,15 @@ pub enum PolicySpec {
         increase: usize,
         /// Time of a batch that counts as a miss, in nanoseconds.
         bound_ns: u64,
+    },
+    /// Symphony's rule.
+    Deferred {
+        /// Longest batch.
+        batch_len: usize,
+        /// Deadline of requests that have none, after their arrival, in nanoseconds.
+        bound_ns: u64,
+        /// Whether requests that would be late even alone are dropped.
+        is_dropping: bool,
     },
     /// The paper's asynchronous policy.
     Paper,
@@ -141,11 +153,29 @@ const FIXED: &[Parameter] = &[
         Fixed.preferred: lens_word,
         lens
     ),
+    parameter!(
+        "timeout",
+        TIME,
+        "wait after which one is dropped; 0s: none",
+        Fixed.timeout_ns: duration_word,
+        time
+    ),
+];
+
+const DEFERRED: &[Parameter] = &[
+    parameter!("len", IMAGES, "longest batch", Deferred.batch_len: limit_word, limit),
+    parameter!(
+        "bound",
+        TIME,
+        "deadline of requests that have none",
+        Deferred.bound_ns: duration_word,
+        some_time
+    ),
 ];
 
 impl PolicySpec {
     /// Every policy as it is written: what can be read, and what `--help` lists.
-    pub const WORDS: [PolicyWords; 8] = [
+    pub const WORDS: [PolicyWords; 10] = [
         PolicyWords {
             name: "serial",
             meaning: "takes all that wait whenever the device is idle",
@@ -159,6 +189,7 @@ impl PolicySpec {
                 batch_len: 32,
                 delay_ns: 1_000_000,
                 preferred: BatchLens::NONE,
+                timeout_ns: 0,
                 is_eager: false,
             },
             parameters: FIXED,
@@ -170,6 +201,7 @@ impl PolicySpec {
                 batch_len: usize::MAX,
                 delay_ns: 0,
                 preferred: BatchLens::NONE,
+                timeout_ns: 0,
                 is_eager: true,
             },
             parameters: FIXED,
@@ -211,6 +243,26 @@ impl PolicySpec {
             ],
         },
         PolicyWords {
+            name: "deferred",
+            meaning: "goes as late as the earliest deadline allows (Symphony)",
+            default: Self::Deferred {
+                batch_len: usize::MAX,
+                bound_ns: 50_000_000,
+                is_dropping: false,
+            },
+            parameters: DEFERRED,
+        },
+        PolicyWords {
+            name: "deferred-drop",
+            meaning: "the same, dropping what would be late even alone",
+            default: Self::Deferred {
+                batch_len: usize::MAX,
+                bound_ns: 50_000_000,
+                is_dropping: true,
+            },
+            parameters: DEFERRED,
+        },
+        PolicyWords {
             name: "paper",
             meaning: "the length that balances arrivals and compute (IPDPSW 2019)",
             default: Self::Paper,
@@ -245,8 +297,9 @@ impl PolicySpec {
     pub fn policy(&self) -> Box<dyn Policy> {
         match *self {
             Self::Serial => Box::new(Serial),
-            Self::Fixed { batch_len, delay_ns, preferred, is_eager } => {
-                Box::new(Fixed { batch_len: batch_len.max(1), delay_ns, preferred, is_eager })
+            Self::Fixed { batch_len, delay_ns, preferred, timeout_ns, is_eager } => {
+                let batch_len = batch_len.max(1);
+                Box::new(Fixed { batch_len, delay_ns, preferred, timeout_ns, is_eager })
             }
             Self::Adaptive { batch_len, tick_ns } => {
                 Box::new(Adaptive::new(batch_len.max(1), tick_ns.max(1)))
@@ -254,9 +307,21 @@ impl PolicySpec {
             Self::Aimd { increase, bound_ns } => {
                 Box::new(AdditiveIncrease::new(increase, bound_ns))
             }
+            Self::Deferred { batch_len, bound_ns, is_dropping } => {
+                Box::new(Deferred { batch_len: batch_len.max(1), bound_ns, is_dropping })
+            }
             Self::Paper => Box::new(Paper),
             Self::Jit => Box::new(JustInTime),
             Self::Stream => Box::new(Stream),
+        }
+    }
+
+    /// Whether it may drop requests that have no deadline.
+    pub fn is_dropping(&self) -> bool {
+        match *self {
+            Self::Fixed { timeout_ns, .. } => timeout_ns > 0,
+            Self::Deferred { is_dropping, .. } => is_dropping,
+            _ => false,
         }
     }
 
@@ -268,6 +333,8 @@ impl PolicySpec {
             Self::Fixed { is_eager: true, .. } => "fixed-eager",
             Self::Adaptive { .. } => "adaptive",
             Self::Aimd { .. } => "aimd",
+            Self::Deferred { is_dropping: false, .. } => "deferred",
+            Self::Deferred { is_dropping: true, .. } => "deferred-drop",
             Self::Paper => "paper",
             Self::Jit => "jit",
             Self::Stream => "stream",
@@ -471,84 +538,4 @@ fn lens_word(lens: BatchLens) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_read_back_and_others_refused() {
-        for (name, policy) in PolicySpec::ALL {
-            assert_eq!(name.parse(), Ok(policy));
-            assert_eq!(policy.name(), name);
-            assert_eq!(policy.to_string(), name);
-        }
-        let error = "strem".parse::<PolicySpec>().unwrap_err().to_string();
-        assert!(error.contains("`strem`; policies are"), "{error}");
-        assert!(error.contains("stream; did you mean `stream`?"), "{error}");
-    }
-
-    #[test]
-    fn parameters_are_read_and_written() {
-        for (words, written) in [
-            ("fixed:len=64,delay=200us", "fixed:len=64,delay=200us"),
-            ("fixed:delay=0.2ms, len=64", "fixed:len=64,delay=200us"),
-            ("fixed:len=32,delay=1ms,preferred=none", "fixed"),
-            ("fixed:preferred=16/4/8", "fixed:preferred=4/8/16"),
-            ("fixed:len=max", "fixed:len=max"),
-            ("fixed-eager:delay=0s,len=8", "fixed-eager:len=8"),
-            ("adaptive:tick=50us,len=100", "adaptive:len=100,tick=50us"),
-            ("aimd:increase=4,bound=20ms", "aimd:increase=4,bound=20ms"),
-        ] {
-            let policy: PolicySpec = words.parse().unwrap();
-            assert_eq!(policy.to_string(), written);
-            assert_eq!(written.parse(), Ok(policy));
-        }
-        let preferred = BatchLens::new(&[4, 8]).unwrap();
-        let fixed = PolicySpec::Fixed { batch_len: 9, delay_ns: 7_000, preferred, is_eager: false };
-        assert_eq!("fixed:len=9,preferred=8/4,delay=7us".parse(), Ok(fixed));
-    }
-
-    #[test]
-    fn wrong_words_are_named_with_the_remedy() {
-        for (words, culprit, remedy) in [
-            ("fixed:lem=64", "`lem=64`", "did you mean `len`?"),
-            ("fixed:len=0", "`len=0`", "whole number from 1"),
-            ("fixed:len", "`len`", "whole number from 1"),
-            ("fixed:", "`fixed:`", "it has len, delay, preferred"),
-            ("fixed:len=4,,delay=1ms", "`fixed:len=4,,delay=1ms`", "is empty"),
-            ("jit:", "`jit:`", "write jit alone"),
-            ("", "``", "policies are serial"),
-            ("fixed:delay=99999999999s", "`delay=99999999999s`", "below 1e9s"),
-            ("fixed:len=99999999999999999999", "`len=99999999999999999999`", "from 1 to 184467"),
-            ("fixed:preferred=4,8,16,len=32", "lengths", "write preferred=4/8/16"),
-            ("aimd:bound=0s", "`bound=0s`", "bound has to be above 0"),
-            ("fixed:delay=200", "`delay=200`", "200us"),
-            ("fixed:len=4,len=5", "len", "given twice"),
-            ("fixed:len=4,preferred=8", "preferred", "len=4"),
-            ("fixed:preferred=4+8", "`preferred=4+8`", "4/8/16"),
-            ("adaptive:tick=0us", "`tick=0us`", "tick has to be above 0"),
-            ("adaptive:tick=0", "`tick=0`", "200us"),
-            ("jit:len=4", "`jit:len=4`", "no parameters"),
-            ("triton:len=4", "`triton`", "fixed"),
-        ] {
-            let error = words.parse::<PolicySpec>().unwrap_err().to_string();
-            assert!(error.contains(culprit) && error.contains(remedy), "{words}: {error}");
-        }
-    }
-
-    #[test]
-    fn in_a_list_settings_belong_to_the_policy_before_them() {
-        let list = PolicySpec::list("serial,fixed:len=64,delay=200us, stream,aimd:bound=5ms");
-        let written: Vec<String> = list.unwrap().iter().map(ToString::to_string).collect();
-        assert_eq!(written, ["serial", "fixed:len=64,delay=200us", "stream", "aimd:bound=5ms"]);
-        for (words, remedy) in [
-            ("serial,fixed,len=64", "`fixed:len=64`"),
-            ("len=64", "no policy is called `len=64`"),
-            ("serial,,jit", "`serial,,jit`: a policy or parameter is empty"),
-            ("serial,fixed:preferred=4,8,16,jit", "write preferred=4/8/16"),
-            ("fixed:len=4,tick=3ms", "it has len, delay, preferred"),
-        ] {
-            let error = PolicySpec::list(words).unwrap_err().to_string();
-            assert!(error.contains(remedy), "{words}: {error}");
-        }
-    }
-}
+mod tests;

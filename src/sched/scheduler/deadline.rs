@@ -61,6 +61,19 @@ impl Scheduler {
         (deadline_ns != NEVER_NS).then(|| (deadline_ns + 1).saturating_sub(self.alone_ns()))
     }
 
+    /// Ends the request that a policy drops before `stage`; false, as nothing starts.
+    pub(super) fn drop_first(&mut self, stage: Stage) -> bool {
+        let firsts = Priority::ALL.into_iter().filter_map(|priority| {
+            let slot = self.queue(stage).first(priority)?;
+            Some((self.slots[slot as usize].arrival_ns, priority, slot))
+        });
+        if let Some((_, priority, slot)) = firsts.min_by_key(|&(arrival_ns, ..)| arrival_ns) {
+            self.queue_mut(stage).pop_first(priority);
+            self.end(slot, Outcome::Expired);
+        }
+        false
+    }
+
     /// Compute and download of one image.
     fn alone_ns(&self) -> u64 {
         let compute_ns = self.cost.predict_ns(Stage::Compute, 1);

@@ -44,7 +44,7 @@ impl Scheduler {
         if !self.is_uploading && self.waiting.len() > 0 && self.start_upload(now_ns) {
             return Some(Step::Upload);
         }
-        // Closing a batch may have dropped all of it.
+        // Closing a batch may have dropped all of it, and a policy drops one at a time.
         let dropped = self.next_outcome();
         self.is_settled = dropped.is_none();
         dropped
@@ -62,6 +62,7 @@ impl Scheduler {
             _ => match self.ask(Stage::Compute, now_ns) {
                 Decision::Go { len, reason } => (len, reason),
                 Decision::Hold { until_ns } => return self.hold(until_ns),
+                Decision::Drop => return self.drop_first(Stage::Compute),
             },
         };
         batch_len = batch_len.clamp(1, self.batch_len_max).min(self.resident.len());
@@ -98,6 +99,7 @@ impl Scheduler {
         let (mut chunk_len, reason) = match self.ask(Stage::Upload, now_ns) {
             Decision::Go { len, reason } => (len, reason),
             Decision::Hold { until_ns } => return self.hold(until_ns),
+            Decision::Drop => return self.drop_first(Stage::Upload),
         };
         chunk_len = chunk_len.clamp(1, self.batch_len_max).min(self.waiting.len());
         if self.deadline_len > 0 && self.policy.closes_at() == Stage::Upload {

@@ -171,6 +171,7 @@ fn draining_refuses_newcomers_and_flushes_those_who_wait() {
         batch_len: 8,
         delay_ns: 1_000 * US,
         preferred: BatchLens::NONE,
+        timeout_ns: 0,
         is_eager: false,
     };
     let mut scheduler = Scheduler::new(&config(policy));
@@ -180,6 +181,26 @@ fn draining_refuses_newcomers_and_flushes_those_who_wait() {
     scheduler.drain();
     assert_eq!(scheduler.submit(US, request(1)), Err(Refusal::Draining));
     assert_eq!(start(&mut scheduler, US), Some((Stage::Upload, vec![0], Reason::Flush)));
+}
+
+#[test]
+fn a_policy_drops_the_oldest() {
+    let policy = "fixed:len=2,timeout=1ms".parse().unwrap();
+    let mut scheduler = Scheduler::new(&config(policy));
+    let of = |slot, priority| Request { priority, ..request(slot) };
+    scheduler.submit(0, of(0, Priority::Normal)).unwrap();
+    assert!(start(&mut scheduler, 1_000 * US).is_some(), "after the delay");
+    scheduler.submit(1_100 * US, of(1, Priority::Low)).unwrap();
+    scheduler.submit(1_200 * US, of(2, Priority::High)).unwrap();
+    scheduler.submit(1_300 * US, of(3, Priority::Low)).unwrap();
+    // Uploads are not asked for while one is on its way: by then the time of two is over.
+    let now_ns = 2_250 * US;
+    complete(&mut scheduler, now_ns, Stage::Upload, 15 * US);
+    start(&mut scheduler, now_ns);
+    assert_eq!(finish(&mut scheduler, now_ns), Some((1, Outcome::Expired)));
+    assert_eq!(finish(&mut scheduler, now_ns), Some((2, Outcome::Expired)));
+    assert_eq!(scheduler.poll_action(now_ns), None);
+    assert_eq!(scheduler.waiting_len(), 1);
 }
 
 #[test]

@@ -180,6 +180,7 @@ impl Json {
         let (answer, len, reason, until_ns) = match decision {
             Decision::Go { len, reason } => ("go", Some(len), Some(Quoted(reason.name())), None),
             Decision::Hold { until_ns } => ("hold", None, None, until_ns),
+            Decision::Drop => ("drop", None, None, None),
         };
         self.event(format_args!(
             "\"ph\":\"i\",\"s\":\"t\",\"name\":\"{stage}: {answer}\",\"pid\":{process},\

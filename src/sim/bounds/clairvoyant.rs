@@ -4,9 +4,10 @@
 //! done within L of their arrival: F(i, m) is the earliest moment at which the first i images are
 //! settled, m of them given up. A search over L finds the least. Given-up images cost nothing,
 //! which only lowers the bound: it holds for policies that may refuse, too. Whoever answers all in
-//! the order they came is held to the second bound, where the m images are late instead.
+//! the order they came is held to the second bound, the least L for which few enough are late.
 
 use super::ServiceTimes;
+use super::front::least_cost;
 
 /// The search for the least latency ends at this relative width.
 const PRECISION: f64 = 1e-3;
@@ -17,41 +18,69 @@ const PRECISION: f64 = 1e-3;
 /// # Panics
 /// When there are no arrivals, or they are not sorted.
 pub fn clairvoyant_quantile_ns(times: &ServiceTimes, arrivals_ns: &[u64], quantile: f64) -> f64 {
-    least_ns(times, arrivals_ns, quantile, Beyond::GivenUp)
+    assert!(!arrivals_ns.is_empty() && arrivals_ns.is_sorted(), "arrivals must be in order");
+    let given_up_max = beyond_len(arrivals_ns.len(), quantile);
+    let arrivals_ns: Vec<f64> = arrivals_ns.iter().map(|&at| at as f64).collect();
+    least_ns(times.at_ns(1), 2.0, |latency_ns| {
+        Search::new(times, &arrivals_ns, latency_ns, given_up_max).needed_share()
+    })
 }
 
 /// As [`clairvoyant_quantile_ns`], of policies that compute every image, in the order they came.
-/// Takes time with the square of the arrivals: a second for 10⁴ at high load.
+/// `ready_ns` as in [`clairvoyant_mean_ns`](super::clairvoyant_mean_ns), whose argument holds here
+/// too: an image is late or not by when its batch ends.
 ///
 /// # Panics
-/// When there are no arrivals, or they are not sorted.
-pub fn in_order_quantile_ns(times: &ServiceTimes, arrivals_ns: &[u64], quantile: f64) -> f64 {
-    least_ns(times, arrivals_ns, quantile, Beyond::Late)
+/// When there are no arrivals, not as many of both kinds, or they are not sorted.
+pub fn in_order_quantile_ns(
+    times: &ServiceTimes,
+    arrivals_ns: &[u64],
+    ready_ns: &[u64],
+    quantile: f64,
+) -> f64 {
+    assert!(!arrivals_ns.is_empty() && arrivals_ns.len() == ready_ns.len(), "one of each");
+    assert!(arrivals_ns.is_sorted() && ready_ns.is_sorted(), "arrivals must be in order");
+    let late_max = beyond_len(arrivals_ns.len(), quantile);
+    // Giving up is no worse, and found faster.
+    let giving_up_ns = clairvoyant_quantile_ns(times, arrivals_ns, quantile);
+    least_ns(giving_up_ns, 1.1, |latency_ns| {
+        let late_len = |first: usize, len: usize, done_ns: u64| {
+            let is_late = |&at_ns: &u64| (done_ns - at_ns) as f64 > latency_ns;
+            arrivals_ns[first..first + len].partition_point(is_late) as u64
+        };
+        match least_cost(times, ready_ns, late_max as u64, late_len) {
+            Ok(late_len) => share(late_len as usize, late_max),
+            Err(done_len) => share_so_far(late_max, done_len, arrivals_ns.len()),
+        }
+    })
 }
 
-/// What becomes of the images that the latency does not hold for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Beyond {
-    GivenUp,
-    Late,
+/// As a measured quantile counts: so many images lie above the one that it reads.
+fn beyond_len(image_len: usize, quantile: f64) -> usize {
+    ((1.0 - quantile) * image_len as f64).floor() as usize
 }
 
-fn least_ns(times: &ServiceTimes, arrivals_ns: &[u64], quantile: f64, beyond: Beyond) -> f64 {
-    assert!(!arrivals_ns.is_empty() && arrivals_ns.is_sorted(), "arrivals must be in order");
-    let arrivals_ns: Vec<f64> = arrivals_ns.iter().map(|&at| at as f64).collect();
-    // As a measured quantile counts: `given_up_max` images lie above the one that it reads.
-    let given_up_max = ((1.0 - quantile) * arrivals_ns.len() as f64).floor() as usize;
-    let needed = |latency_ns| {
-        Search::new(times, &arrivals_ns, latency_ns, given_up_max).needed_share(beyond)
-    };
-    let mut low = (times.at_ns(1), needed(times.at_ns(1)));
+/// The images beyond the latency as a share of those that may be.
+fn share(needed: usize, allowed: usize) -> f64 {
+    if needed == 0 { 0.0 } else { needed as f64 / allowed as f64 }
+}
+
+/// The same, above 1, when one too many was found among the first `seen` images, projected.
+fn share_so_far(allowed: usize, seen: usize, image_len: usize) -> f64 {
+    (allowed + 1) as f64 / allowed as f64 * (image_len as f64 / seen as f64)
+}
+
+/// The least latency for which `needed` gives a share of at most 1, `start_ns` or above; it is
+/// looked for below the first of those that rise from there by `factor`.
+fn least_ns(start_ns: f64, factor: f64, needed: impl Fn(f64) -> f64) -> f64 {
+    let mut low = (start_ns, needed(start_ns));
     if low.1 <= 1.0 {
         return low.0;
     }
-    let mut high = (2.0 * low.0, needed(2.0 * low.0));
+    let mut high = (factor * low.0, needed(factor * low.0));
     while high.1 > 1.0 {
         low = high;
-        high = (2.0 * low.0, needed(2.0 * low.0));
+        high = (factor * low.0, needed(factor * low.0));
     }
     while high.0 - low.0 > PRECISION * low.0 {
         let probe_ns = probe_ns(low, high);
@@ -67,7 +96,7 @@ fn probe_ns(low: (f64, f64), high: (f64, f64)) -> f64 {
     let width_ns = high.0 - low.0;
     let (low_log, high_log) = (low.1.ln(), high.1.ln());
     let crossing = low_log / (low_log - high_log);
-    if !crossing.is_finite() {
+    if !(low_log.is_finite() && high_log.is_finite() && crossing.is_finite()) {
         return low.0 + 0.5 * width_ns;
     }
     let margin = 0.4 * PRECISION * low.0 / width_ns;
@@ -107,19 +136,15 @@ impl<'a> Search<'a> {
 
     /// The images that must be given up, as a share of those that may be; above 1 as soon as they
     /// are known to be too many, and then projected from the part of the trace that was seen.
-    fn needed_share(mut self, beyond: Beyond) -> f64 {
+    fn needed_share(mut self) -> f64 {
         let ring_len = self.rows.len();
         let image_len = self.arrivals_ns.len();
         let mut given_up = 0;
         for settled in 1..=image_len {
             let mut row = std::mem::take(&mut self.rows[settled % ring_len]);
-            match beyond {
-                Beyond::GivenUp => self.fill(settled, &mut row),
-                Beyond::Late => self.fill_in_order(settled, &mut row),
-            }
+            self.fill(settled, &mut row);
             let Some(first) = row.finish_ns.iter().position(|finish| finish.is_finite()) else {
-                return (self.given_up_max + 1) as f64 / self.given_up_max as f64
-                    * (image_len as f64 / settled as f64);
+                return share_so_far(self.given_up_max, settled, image_len);
             };
             row.given_up_min += first;
             row.finish_ns.drain(..first);
@@ -132,7 +157,7 @@ impl<'a> Search<'a> {
             }
             self.rows[settled % ring_len] = row;
         }
-        if given_up == 0 { 0.0 } else { given_up as f64 / self.given_up_max as f64 }
+        share(given_up, self.given_up_max)
     }
 
     /// Computes F(settled, ·) for as many given-up counts as can differ.
@@ -160,38 +185,6 @@ impl<'a> Search<'a> {
             {
                 break;
             }
-        }
-    }
-
-    /// As [`Self::fill`] where m images are late, and computed nevertheless.
-    fn fill_in_order(&self, settled: usize, row: &mut Row) {
-        let ring_len = self.rows.len();
-        let newest_ns = self.arrivals_ns[settled - 1];
-        row.given_up_min = self.rows[(settled - 1) % ring_len].given_up_min;
-        row.finish_ns.clear();
-        row.finish_ns.resize(self.given_up_max + 1 - row.given_up_min, f64::INFINITY);
-        for len in 1..=self.times.batch_len_max().min(settled) {
-            let time_ns = self.times.at_ns(len);
-            let earlier = &self.rows[(settled - len) % ring_len];
-            let batch_ns = &self.arrivals_ns[settled - len..settled];
-            let mut is_best = false;
-            for (late, &free_ns) in (earlier.given_up_min..).zip(&earlier.finish_ns) {
-                let done_ns = free_ns.max(newest_ns) + time_ns;
-                let in_batch = batch_ns.partition_point(|&at_ns| at_ns + self.latency_ns < done_ns);
-                let index = (late + in_batch).saturating_sub(row.given_up_min);
-                if let Some(finish) = row.finish_ns.get_mut(index) {
-                    *finish = finish.min(done_ns);
-                    is_best |= index == 0 && free_ns <= newest_ns;
-                }
-            }
-            // The engine is idle by now with as few late as can be: longer batches only end later.
-            if is_best {
-                break;
-            }
-        }
-        // As early with more late.
-        for index in 1..row.finish_ns.len() {
-            row.finish_ns[index] = row.finish_ns[index].min(row.finish_ns[index - 1]);
         }
     }
 }
@@ -311,7 +304,7 @@ mod tests {
             let arrivals_ns = random_arrivals(seed, 9, 2.5e8);
             for late_max in 0..4 {
                 let quantile = 1.0 - late_max as f64 / 9.0 - 1e-9;
-                let found_ns = in_order_quantile_ns(&times, &arrivals_ns, quantile);
+                let found_ns = in_order_quantile_ns(&times, &arrivals_ns, &arrivals_ns, quantile);
                 let least_ns = brute_force_in_order_ns(&times, &arrivals_ns, late_max).max(10.0);
                 assert!(
                     found_ns <= least_ns && found_ns >= least_ns * (1.0 - 2.0 * PRECISION),
@@ -326,6 +319,6 @@ mod tests {
         let times = ServiceTimes::new(8, |len| 1_000.0 + 10.0 * len as f64);
         let arrivals_ns: Vec<u64> = (0..500).map(|index| index * 5_000).collect();
         assert_eq!(clairvoyant_quantile_ns(&times, &arrivals_ns, 0.99), 1_010.0);
-        assert_eq!(in_order_quantile_ns(&times, &arrivals_ns, 0.99), 1_010.0);
+        assert_eq!(in_order_quantile_ns(&times, &arrivals_ns, &arrivals_ns, 0.99), 1_010.0);
     }
 }

@@ -116,6 +116,9 @@ pub struct Table {
     pub rows: Vec<Vec<Value>>,
 }
 
+/// Name of the mean that [`crate::sim::bounds::mean_without_look_ahead_ns`] gives.
+const WITHOUT_LOOK_AHEAD: &str = "best without look-ahead";
+
 type Run = fn(&Scale, &dyn Progress) -> Figure;
 
 /// Experiments by name.

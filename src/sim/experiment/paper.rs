@@ -6,7 +6,10 @@ use serde_json::Value;
 
 use super::parallel::{self, Announced, Progress};
 use super::timeline::Timeline;
-use super::{Axis, Figure, Panel, Scale, Series, Style, Table, heights, simulated, value};
+use super::value;
+use super::{
+    Axis, Figure, Panel, Scale, Series, Style, Table, WITHOUT_LOOK_AHEAD, heights, simulated,
+};
 use crate::sched::PolicySpec;
 use crate::sim::arrivals::{OpenLoop, Step, Workload};
 use crate::sim::bounds;
@@ -237,8 +240,8 @@ struct Curves {
     capacities_hz: Vec<f64>,
     /// By curve and rate, and the mean latency there.
     means_ms: Vec<((usize, f64), f64)>,
-    /// By rate.
-    bounds_ms: Vec<Option<f64>>,
+    /// By rate: the best mean without look-ahead.
+    without_look_ahead_ms: Vec<Option<f64>>,
     run_len: u64,
 }
 
@@ -269,11 +272,12 @@ impl Curves {
                 |seed| run(&world(CURVES[curve], rate_hz, seed), ()).latencies.mean_ns() * 1e-6;
             (scale.seed..scale.seed + seed_len).map(mean_ms).sum::<f64>() / seed_len as f64
         });
-        let bounds_ms = parallel::map(&RATES_HZ, &announced, |&rate_hz| {
-            bounds::mean_ns(&device, BATCH_LEN_MAX, rate_hz).map(|mean_ns| mean_ns * 1e-6)
+        let without_look_ahead_ms = parallel::map(&RATES_HZ, &announced, |&rate_hz| {
+            bounds::mean_without_look_ahead_ns(&device, BATCH_LEN_MAX, rate_hz)
+                .map(|mean_ns| mean_ns * 1e-6)
         });
         let means_ms = jobs.into_iter().zip(means_ms).collect();
-        Self { capacities_hz, means_ms, bounds_ms, run_len: seed_len }
+        Self { capacities_hz, means_ms, without_look_ahead_ms, run_len: seed_len }
     }
 
     fn mean_ms(&self, curve: usize, rate_hz: f64) -> Option<f64> {
@@ -295,9 +299,9 @@ impl Curves {
         let mut latency: Vec<Series> = (0..CURVES.len())
             .map(|index| curve(index, &|rate_hz| self.mean_ms(index, rate_hz)))
             .collect();
-        let bound = RATES_HZ.iter().zip(&self.bounds_ms);
-        let bound = bound.filter_map(|(&rate, &ms)| Some((rate, ms?)));
-        latency.push(Series::new("bound", Style::Dashed, bound.collect()));
+        let best = RATES_HZ.iter().zip(&self.without_look_ahead_ms);
+        let best = best.filter_map(|(&rate, &ms)| Some((rate, ms?)));
+        latency.push(Series::new(WITHOUT_LOOK_AHEAD, Style::Dashed, best.collect()));
         let change: Vec<Series> = (1..CURVES.len())
             .map(|index| curve(index, &|rate_hz| self.change_percent(index, rate_hz)))
             .collect();
@@ -326,16 +330,16 @@ impl Curves {
                 "serial_ms",
                 "jit_ms",
                 "stream_ms",
-                "bound_ms",
+                "without_look_ahead_ms",
                 "jit_change_percent",
                 "stream_change_percent",
             ],
             rows: Vec::new(),
         };
-        for (&rate_hz, &bound_ms) in RATES_HZ.iter().zip(&self.bounds_ms) {
+        for (&rate_hz, &best_ms) in RATES_HZ.iter().zip(&self.without_look_ahead_ms) {
             let mut row = vec![value(rate_hz)];
             row.extend((0..CURVES.len()).map(|index| optional(self.mean_ms(index, rate_hz))));
-            row.push(optional(bound_ms));
+            row.push(optional(best_ms));
             let change = |index| optional(self.change_percent(index, rate_hz));
             row.extend((1..CURVES.len()).map(change));
             table.rows.push(row);

@@ -49,6 +49,7 @@ const RIVALS: [PolicySpec; 3] = [
         batch_len: BATCH_LEN_MAX,
         delay_ns: 0,
         preferred: BatchLens::NONE,
+        timeout_ns: 0,
         is_eager: true,
     },
     PolicySpec::Jit,

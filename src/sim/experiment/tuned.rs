@@ -1,20 +1,31 @@
 //! The default, untuned, against peers that are tuned afresh for every load.
 
-use super::load::{BATCH_LEN_MAX, DEVICE, capacity_hz, device, poisson};
+use super::load::{BATCH_LEN_MAX, DEVICE, capacity_hz, poisson};
 use super::parallel::{self, Progress};
 use super::{Axis, Figure, Panel, Scale, Series, Style, Table, heights, simulated, value};
 use crate::sched::{BatchLens, PolicySpec};
 use crate::sim::arrivals::{ClosedLoop, OpenLoop, Step, Workload};
+use crate::sim::device::DeviceSpec;
 use crate::sim::summary::setup;
 use crate::sim::world::run;
 
 const LOADS: [f64; 6] = [0.1, 0.3, 0.5, 0.7, 0.8, 0.9];
 const CLIENT_LENS: [usize; 6] = [1, 8, 32, 64, 128, 256];
 
-/// Peers by family.
-const FAMILIES: [&str; 4] = ["fixed", "fixed-eager", "adaptive", "aimd"];
+/// Devices that differ in the fixed cost, by its share c/k in that of one more image: what batching
+/// is worth. The device of the other columns has 20.
+const FIXED_COSTS: [(&str, &str); 4] = [
+    ("Poisson, c/k 0", "up=12us+6us,compute=0us+25us,down=10us+100ns"),
+    ("Poisson, c/k 0.25", "up=12us+6us,compute=6250ns+25us,down=10us+100ns"),
+    ("Poisson, c/k 1", "up=12us+6us,compute=25us+25us,down=10us+100ns"),
+    ("Poisson, c/k 4", "up=12us+6us,compute=100us+25us,down=10us+100ns"),
+];
+const FIXED_COST_LOADS: [f64; 3] = [0.3, 0.6, 0.85];
 
-/// The settings that each family is tried with.
+/// Peers by family.
+const FAMILIES: [&str; 5] = ["fixed", "fixed-eager", "adaptive", "aimd", "deferred"];
+
+/// The settings that each family is tried with; none drops requests, which the mean would not show.
 pub(super) fn peers() -> Vec<PolicySpec> {
     let mut peers = Vec::new();
     for batch_len in [1, 2, 4, 8, 16, 32, 64, 128, 256] {
@@ -24,6 +35,7 @@ pub(super) fn peers() -> Vec<PolicySpec> {
                     batch_len,
                     delay_ns,
                     preferred: BatchLens::NONE,
+                    timeout_ns: 0,
                     is_eager,
                 });
             }
@@ -33,16 +45,29 @@ pub(super) fn peers() -> Vec<PolicySpec> {
         [50_000, 200_000, 1_000_000]
             .map(|tick_ns| PolicySpec::Adaptive { batch_len: BATCH_LEN_MAX, tick_ns }),
     );
+    // As Triton is told of the lengths that engines were built for.
+    let preferred = BatchLens::new(&[4, 8, 16, 32, 64, 128]).expect("sixteen lengths at most");
+    for delay_ns in [200_000, 1_000_000] {
+        for is_eager in [false, true] {
+            let batch_len = BATCH_LEN_MAX;
+            let timeout_ns = 0;
+            peers.push(PolicySpec::Fixed { batch_len, delay_ns, preferred, timeout_ns, is_eager });
+        }
+    }
     for increase in [1, 4, 16] {
         for bound_ns in [2_000_000, 5_000_000, 10_000_000, 20_000_000] {
             peers.push(PolicySpec::Aimd { increase, bound_ns });
         }
     }
+    for bound_ns in [2_000_000, 5_000_000, 10_000_000, 20_000_000] {
+        let is_dropping = false;
+        peers.push(PolicySpec::Deferred { batch_len: BATCH_LEN_MAX, bound_ns, is_dropping });
+    }
     peers
 }
 
-/// A column of the figure: name of the workload, its horizontal axis, and what is run at each x.
-type Column = (&'static str, Axis, Vec<(f64, Workload)>);
+/// A column of the figure: name of the workload, device, horizontal axis, what is run at each x.
+type Column = (&'static str, &'static str, Axis, Vec<(f64, Workload)>);
 
 fn columns() -> Vec<Column> {
     let load_axis = || Axis::linear("load λ·k", (0.0, 1.0));
@@ -54,12 +79,19 @@ fn columns() -> Vec<Column> {
     };
     let closed = CLIENT_LENS
         .map(|client_len| (client_len as f64, Workload::Closed(ClosedLoop::new(client_len))));
-    vec![
-        ("Poisson", load_axis(), LOADS.map(|load| (load, poisson(load))).to_vec()),
-        ("uniform", load_axis(), at_rate(|rate_hz| OpenLoop::Uniform { rate_hz }).to_vec()),
-        ("bursts", load_axis(), at_rate(bursts).to_vec()),
-        ("closed loop", Axis::log("clients", (1.0, 300.0)), closed.to_vec()),
-    ]
+    let uniform = at_rate(|rate_hz| OpenLoop::Uniform { rate_hz });
+    let mut columns = vec![
+        ("Poisson", DEVICE, load_axis(), LOADS.map(|load| (load, poisson(load))).to_vec()),
+        ("uniform", DEVICE, load_axis(), uniform.to_vec()),
+        ("bursts", DEVICE, load_axis(), at_rate(bursts).to_vec()),
+        ("closed loop", DEVICE, Axis::log("clients", (1.0, 300.0)), closed.to_vec()),
+    ];
+    // The time of one more image is the same, and so is the rate at a load.
+    columns.extend(FIXED_COSTS.map(|(name, device)| {
+        let loads = FIXED_COST_LOADS.map(|load| (load, poisson(load)));
+        (name, device, load_axis(), loads.to_vec())
+    }));
+    columns
 }
 
 /// Bursts of half as much again, for 20 ms in every 60, at the same mean rate.
@@ -75,14 +107,15 @@ pub(super) fn tuned_peers(scale: &Scale, progress: &dyn Progress) -> Figure {
     let mut policies = vec![PolicySpec::Stream];
     policies.extend(peers());
     let mut jobs = Vec::new();
-    for (column, (_, _, worlds)) in columns.iter().enumerate() {
+    for (column, (_, _, _, worlds)) in columns.iter().enumerate() {
         for point in 0..worlds.len() {
             jobs.extend(policies.iter().map(|&policy| (column, point, policy)));
         }
     }
     let means_ms = parallel::map(&jobs, progress, |&(column, point, policy)| {
-        let workload = &columns[column].2[point].1;
-        let mut setup = setup(&device(), workload, policy, BATCH_LEN_MAX, scale.seed);
+        let (_, device, _, worlds) = &columns[column];
+        let device: DeviceSpec = device.parse().expect("the words are well-formed");
+        let mut setup = setup(&device, &worlds[point].1, policy, BATCH_LEN_MAX, scale.seed);
         setup.arrival_len_max = request_len;
         let report = run(&setup, ());
         if report.rejected_len == 0 { report.latencies.mean_ns() * 1e-6 } else { f64::INFINITY }
@@ -92,7 +125,7 @@ pub(super) fn tuned_peers(scale: &Scale, progress: &dyn Progress) -> Figure {
         rows: Vec::new(),
     };
     let mut panels = Vec::new();
-    for (column, (name, x, worlds)) in columns.iter().enumerate() {
+    for (column, (name, _, x, worlds)) in columns.iter().enumerate() {
         let mut series: Vec<Series> =
             FAMILIES.map(|family| Series::new(family, Style::Marked, Vec::new())).to_vec();
         for (point, (at, _)) in worlds.iter().enumerate() {
@@ -110,7 +143,7 @@ pub(super) fn tuned_peers(scale: &Scale, progress: &dyn Progress) -> Figure {
                     (*name).into(),
                     value(*at),
                     (*family).into(),
-                    settings(policy).into(),
+                    policy.to_string().into(),
                     value(best_ms),
                     value(means_ms[0]),
                     value(best_ms / means_ms[0]),
@@ -128,27 +161,13 @@ pub(super) fn tuned_peers(scale: &Scale, progress: &dyn Progress) -> Figure {
         });
     }
     let caption = format!(
-        "Device {DEVICE} (capacity {:.1} thousand images/s), {request_len} requests a run. At each \
-         point every peer is run with all its settings ({} in all) and the best is shown; the \
-         default has no settings. Above 1, the default is better.",
+        "Device {DEVICE} (capacity {:.1} thousand images/s), and others whose fixed cost c is that \
+         of fewer images, c/k; {request_len} requests a run. At each point the best of {} settings \
+         of all peers is shown; the default has no settings. Above 1, the default is better.",
         capacity_hz() * 1e-3,
         policies.len() - 1,
     );
     let title = "The untuned default against the best-tuned peers";
     let setting = simulated(DEVICE, scale.seed);
     Figure { name: "tuned-peers", title, setting, caption, panels, column_len: 2, table }
-}
-
-fn settings(policy: &PolicySpec) -> String {
-    let ms = |time_ns: u64| time_ns as f64 / 1e6;
-    match *policy {
-        PolicySpec::Fixed { batch_len, delay_ns, .. } => {
-            format!("at most {batch_len}, {} ms", ms(delay_ns))
-        }
-        PolicySpec::Adaptive { tick_ns, .. } => format!("every {} ms", ms(tick_ns)),
-        PolicySpec::Aimd { increase, bound_ns } => {
-            format!("+{increase}, {} ms", ms(bound_ns))
-        }
-        _ => String::new(),
-    }
 }
