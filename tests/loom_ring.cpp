@@ -71,7 +71,9 @@ extern "C" {
 
 Ring *loom_ring_new(uint32_t slot_len) { return new Ring(slot_len); }
 void loom_ring_free(Ring *ring) { delete ring; }
-int32_t loom_ring_lease(Ring *ring, uint32_t *slot) { return ring->bits.lease(slot); }
+int32_t loom_ring_lease(Ring *ring, uint32_t len_max, twinstream_run *run) {
+    return ring->bits.lease(len_max, run);
+}
 int32_t loom_ring_commit(Ring *ring, uint32_t slot, uint32_t *sleeps) {
     return ring->bits.commit(slot, sleeps);
 }

@@ -34,7 +34,7 @@ struct Run {
 unsafe extern "C-unwind" {
     fn loom_ring_new(slot_len: u32) -> *mut c_void;
     fn loom_ring_free(ring: *mut c_void);
-    fn loom_ring_lease(ring: *mut c_void, slot: *mut u32) -> i32;
+    fn loom_ring_lease(ring: *mut c_void, len_max: u32, run: *mut Run) -> i32;
     fn loom_ring_commit(ring: *mut c_void, slot: u32, sleeps: *mut u32) -> i32;
     fn loom_ring_take(ring: *mut c_void, len_max: u32, run: *mut Run);
     fn loom_ring_release(ring: *mut c_void, slot: u32) -> i32;
@@ -147,11 +147,18 @@ impl Ring {
     }
 
     fn lease(&self) -> Option<u32> {
-        let mut slot = 0;
+        let run = self.lease_run(1);
+        assert!(run.len() <= 1);
+        run.into_iter().next()
+    }
+
+    fn lease_run(&self, len_max: u32) -> std::ops::Range<u32> {
+        let mut run = Run::default();
         // SAFETY: the ring lives as long as `self`; so below.
-        let status = unsafe { loom_ring_lease(self.ring, &mut slot) };
+        let status = unsafe { loom_ring_lease(self.ring, len_max, &mut run) };
         assert!(status == OK || status == FULL);
-        (status == OK).then_some(slot)
+        assert_eq!(status == FULL, run.len == 0);
+        run.first..run.first + run.len
     }
 
     fn write(&self, slot: u32, value: usize) {
@@ -292,6 +299,44 @@ fn leases_are_exclusive() {
         let mut free = [ring.lease().unwrap(), ring.lease().unwrap()];
         free.sort_unstable();
         assert_eq!((free, ring.lease()), ([0, 1], None));
+    });
+}
+
+/// Goal: whoever takes the first slot of a chain has all of them. Method: two producers lease runs,
+/// write to each slot, say beside the bytes how many they are, and commit the first alone.
+#[test]
+fn a_chain_comes_with_its_first_slot() {
+    check(3, || {
+        let ring = Ring::new(4);
+        let producers: Vec<_> = (0..2)
+            .map(|_| {
+                let ring = Arc::clone(&ring);
+                thread::spawn(move || {
+                    let run = ring.lease_run(2);
+                    for slot in run.clone() {
+                        ring.write(slot, run.len() + run.end as usize - slot as usize - 1);
+                    }
+                    ring.commit(run.start).unwrap();
+                    run.len()
+                })
+            })
+            .collect();
+        let mut taken = 0;
+        while taken < 4 {
+            for first in ring.take() {
+                let len = ring.read(first) / 2 + 1;
+                for slot in first..first + len as u32 {
+                    assert_eq!(ring.read(slot), len + (first + len as u32 - slot) as usize - 1);
+                    ring.release(slot);
+                    taken += 1;
+                }
+            }
+            thread::yield_now();
+        }
+        for producer in producers {
+            assert_eq!(producer.join().unwrap(), 2);
+        }
+        assert_eq!(ring.lease_run(9), 0..4);
     });
 }
 

@@ -71,7 +71,8 @@ class Protocol {
     }
 
     // See twinstream_ring_lease.
-    int32_t lease(uint32_t *slot) {
+    int32_t lease(uint32_t len_max, twinstream_run *run) {
+        if (len_max == 0) return TWINSTREAM_RING_ARGUMENT;
         // Relaxed, here and in the store below: only a hint of where to begin. A stale one costs
         // a gap in a later run, which the next turn around the storage closes.
         uint32_t start = static_cast<uint32_t>(lease_hint_.bits.load(std::memory_order_relaxed));
@@ -85,15 +86,17 @@ class Protocol {
             uint64_t seen = free_[word].bits.load(std::memory_order_relaxed);
             while ((seen & allowed) != 0) {
                 uint32_t bit = lowest(seen & allowed);
+                // Bit kWordSlots is 0, so the negation has a bit set and the count ends there.
+                uint32_t len = min(lowest(~((seen & allowed) >> bit)), len_max);
                 // Acquire: the previous owner's reads and writes of the slot came before its
                 // release, hence come before ours. A failure reloads `seen` and means that another
                 // thread's lease or release succeeded, so some thread always gets on. That the word
                 // may have changed and changed back does no harm: it has no meaning but its bits.
-                if (free_[word].bits.compare_exchange_weak(seen, seen & ~run_bits(bit, 1),
+                if (free_[word].bits.compare_exchange_weak(seen, seen & ~run_bits(bit, len),
                                                            std::memory_order_acquire,
                                                            std::memory_order_relaxed)) {
-                    *slot = word * kWordSlots + bit;
-                    lease_hint_.bits.store(next(*slot), std::memory_order_relaxed);
+                    *run = {word * kWordSlots + bit, len};
+                    lease_hint_.bits.store(next(run->first + len - 1), std::memory_order_relaxed);
                     return true;
                 }
             }

@@ -86,8 +86,8 @@ void twinstream_ring_describe(const twinstream_ring *ring, twinstream_ring_layou
     *layout = ring->layout;
 }
 
-int32_t twinstream_ring_lease(twinstream_ring *ring, uint32_t *slot) {
-    return ring->bits.lease(slot);
+int32_t twinstream_ring_lease(twinstream_ring *ring, uint32_t len_max, twinstream_run *run) {
+    return ring->bits.lease(len_max, run);
 }
 
 uint32_t twinstream_ring_used_len(const twinstream_ring *ring) { return ring->bits.used_len(); }

@@ -86,7 +86,11 @@ unsafe extern "C" {
     );
 }
 unsafe extern "C" {
-    pub fn twinstream_ring_lease(ring: *mut twinstream_ring, slot: *mut u32) -> i32;
+    pub fn twinstream_ring_lease(
+        ring: *mut twinstream_ring,
+        len_max: u32,
+        run: *mut twinstream_run,
+    ) -> i32;
 }
 unsafe extern "C" {
     pub fn twinstream_ring_used_len(ring: *const twinstream_ring) -> u32;

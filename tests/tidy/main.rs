@@ -98,6 +98,7 @@ const UNSAFE_FILES: &[&str] = &[
     "src/backend/cuda/sys/stream.rs",
     "src/engine/cell.rs",
     "src/model/tensor_file.rs",
+    "src/ring/chain.rs",
     "src/ring/ffi.rs",
     "src/ring/lease.rs",
     "src/ring/mod.rs",
