@@ -17,8 +17,8 @@
  *   slots that wait together lie together and go to the device in one copy, two where the storage
  *   wraps. Free slots that pass through a queue come back in the order of their release and stay
  *   shuffled for good; a bitmap forgets the order by itself;
- * - slots that are leased one after the other may be handed over as one: the owner commits the first
- *   and tells the consumer, beside the bytes, which others come with it. These are taken with it;
+ * - slots of one owner may be handed over as one: it commits the first and tells the consumer,
+ *   beside the bytes, which others come with it. These are taken with it;
  * - a thread that is stopped inside any call delays nobody: each call takes effect in a single
  *   atomic operation. In a queue, a producer stopped between its two hides all that come after.
  * The price: slots are taken in address order from where the last take ended, not in the strict

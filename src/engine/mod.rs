@@ -10,6 +10,7 @@ mod calibrate;
 mod cell;
 mod contain;
 mod driver;
+mod group;
 mod histogram;
 mod lease;
 mod metrics;
@@ -29,14 +30,14 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-pub use answer::{Answer, Handler, Output};
+pub use answer::{Answer, Answers, Handler, Output};
 pub use histogram::{LatencyHistogram, LengthHistogram};
-pub use lease::Lease;
+pub use lease::{Lease, ManyLease};
 pub use metrics::prometheus;
 pub use options::{EngineOptions, Failure, Refused, RequestOptions};
 pub use shared::AnswerTable;
 pub use stats::{Refusals, Stats};
-pub use ticket::{Ticket, spin_until};
+pub use ticket::{ManyTicket, Ticket, spin_until};
 
 use crate::backend::{Backend, Fault, Geometry};
 use crate::error::{Error, Kind, Result};
@@ -163,6 +164,54 @@ impl Engine {
         }
         let mut lease = self.lease()?;
         lease.copy_from_slice(image);
+        lease.commit(options)
+    }
+
+    /// Slots for `len` images that are handed over as one; never blocks. It takes all or none:
+    /// where too few are free, those that it met are free again.
+    ///
+    /// Calls at the same time may meet half of the slots each and both be refused, though either
+    /// would have fitted by itself; none of them waits for another.
+    ///
+    /// # Errors
+    /// [`Refused::Len`] when `len` is 0 or above
+    /// [`EngineOptions::slot_len`](EngineOptions#structfield.slot_len), and as for
+    /// [`Engine::lease`].
+    pub fn lease_many(&self, len: usize) -> std::result::Result<ManyLease, Refused> {
+        ManyLease::new(&self.references, len)
+    }
+
+    /// Copies images (u8 RGB, n x height x width x 3) and hands them over as one; never blocks.
+    ///
+    /// ```
+    /// use twinstream::backend::{Geometry, Null};
+    /// use twinstream::engine::{Engine, EngineOptions, RequestOptions};
+    ///
+    /// let backend = Null::new(Geometry { image_bytes: 12, result_len: 10, batch_len_max: 8 });
+    /// let engine = Engine::start(backend, &EngineOptions::default())?;
+    /// let answers = engine.submit_many(&[0; 5 * 12], RequestOptions::default())?.wait();
+    /// assert_eq!(answers.len(), 5);
+    /// for answer in answers {
+    ///     assert_eq!(answer?.len(), 10);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Refused::Size`] when these are no whole images, and as for [`Engine::lease_many`].
+    pub fn submit_many(
+        &self,
+        images: &[u8],
+        options: RequestOptions,
+    ) -> std::result::Result<ManyTicket, Refused> {
+        let image_bytes = self.geometry.image_bytes;
+        if !images.len().is_multiple_of(image_bytes) {
+            return Err(self.refused(Refused::Size));
+        }
+        let mut lease = self.lease_many(images.len() / image_bytes)?;
+        for (place, image) in lease.images_mut().zip(images.chunks(image_bytes)) {
+            place.copy_from_slice(image);
+        }
         lease.commit(options)
     }
 

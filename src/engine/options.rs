@@ -113,6 +113,9 @@ pub enum Refused {
     /// The image is not of the size that the network takes.
     #[error("the image is not of the size that Engine::geometry().image_bytes says")]
     Size,
+    /// No image, or more than there are slots.
+    #[error("one request has from 1 to EngineOptions::slot_len images")]
+    Len,
     /// The engine drains or was shut down.
     #[error("the engine was shut down")]
     ShutDown,

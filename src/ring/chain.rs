@@ -1,9 +1,9 @@
 //! Slots on loan that are handed over as one.
 //!
-//! Invariant: a chain owns its slots until it is committed; what is left in it when it is dropped is
-//! free again at once. A commit hands all of them over or none: only the first is committed in the
-//! protocol's eyes, and the others, which the consumer finds by their links, come with it. Knows
-//! nothing of batches.
+//! Invariant: a chain owns its slots until it is committed; what is left in it when it is dropped
+//! is free again at once. A commit hands all of them over or none: only the first is committed in
+//! the protocol's eyes, and the others, which the consumer finds by their links, come with it.
+//! Knows nothing of batches.
 
 use std::fmt;
 use std::sync::Arc;
@@ -41,11 +41,13 @@ pub struct Chain<T> {
     first: u32,
     last: u32,
     len: u32,
+    /// Its commit was refused: a request is stored with each slot.
+    is_refused: bool,
 }
 
 impl<T> Chain<T> {
     pub(super) fn new(shared: StripedRef<Arc<Shared<T>>>) -> Self {
-        Self { shared, first: 0, last: 0, len: 0 }
+        Self { shared, first: 0, last: 0, len: 0, is_refused: false }
     }
 
     /// Leases further slots until it has `len`, side by side where free ones are; false where no
@@ -80,8 +82,8 @@ impl<T> Chain<T> {
         (self.len > 0).then_some(self.first)
     }
 
-    /// Its slots in order.
-    fn slots(&self) -> impl Iterator<Item = u32> {
+    /// The numbers of its slots in order.
+    pub fn slots(&self) -> impl Iterator<Item = u32> {
         std::iter::successors(self.first(), |&slot| self.shared.next(slot))
     }
 
@@ -106,7 +108,7 @@ impl<T> Chain<T> {
     /// blocks; all that was written before is visible to the consumer.
     ///
     /// # Errors
-    /// The chain when the consumer is gone; the requests are dropped.
+    /// The chain when the consumer is gone, and with it the requests, until it is dropped.
     ///
     /// # Panics
     /// When it has no slot.
@@ -124,11 +126,9 @@ impl<T> Chain<T> {
                 Ok(Committed { slot, consumer_sleeps })
             }
             Err(first_request) => {
-                drop(first_request);
-                for other in self.slots().skip(1) {
-                    // SAFETY: still the chain's.
-                    drop(unsafe { self.shared.request(other) });
-                }
+                // SAFETY: still the chain's.
+                unsafe { self.shared.set_request(slot, first_request) };
+                self.is_refused = true;
                 Err(self)
             }
         }
@@ -142,6 +142,10 @@ impl<T> Drop for Chain<T> {
         while let Some(slot) = next {
             next = self.shared.unlink(slot);
             run.len += 1;
+            if self.is_refused {
+                // SAFETY: the chain's, which lends no request.
+                drop(unsafe { self.shared.request(slot) });
+            }
             if next != Some(slot + 1) {
                 // SAFETY: the chain owned these slots and ends here.
                 unsafe { self.shared.release(run) };

@@ -1,9 +1,9 @@
 //! Slots of page-locked memory that producers write images into and the scheduling thread empties.
 //!
 //! Invariant: every slot is free or has exactly one owner, by type: a [`Lease`] or a [`Chain`], the
-//! ring (it is committed, not yet taken), or a [`Slot`]. Nothing here blocks or allocates after [`Ring::new`].
-//! Knows neither time nor devices, nor what a request is. The protocol is C++ (`cuda/ring`);
-//! `docs/RING.md` argues it.
+//! ring (it is committed, not yet taken), or a [`Slot`]. Nothing here blocks or allocates after
+//! [`Ring::new`]. Knows neither time nor devices, nor what a request is. The protocol is C++
+//! (`cuda/ring`); `docs/RING.md` argues it.
 //!
 //! ```
 //! use twinstream::ring::{Ring, RingOptions};

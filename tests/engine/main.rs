@@ -5,6 +5,7 @@ mod common;
 mod conformance;
 mod cpu;
 mod device;
+mod many;
 mod metrics;
 mod panics;
 mod policy;
