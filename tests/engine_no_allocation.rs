@@ -38,6 +38,8 @@ fn play(engine: &Engine, handler: &Arc<dyn Handler>, round_len: usize) {
         for answer in many.wait() {
             answer.unwrap();
         }
+        // All slots are in use until what is on its way has ended.
+        drop(engine.lease_many_timeout(32, Duration::from_secs(60)).unwrap());
         for ticket in tickets.drain(..) {
             // Cancelled or completed; which, is not the point here.
             let _ = ticket.wait();

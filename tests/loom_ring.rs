@@ -34,10 +34,11 @@ struct Run {
 unsafe extern "C-unwind" {
     fn loom_ring_new(slot_len: u32) -> *mut c_void;
     fn loom_ring_free(ring: *mut c_void);
-    fn loom_ring_lease(ring: *mut c_void, len_max: u32, run: *mut Run) -> i32;
+    fn loom_ring_lease(ring: *mut c_void, len_max: u32, is_next: u32, run: *mut Run) -> i32;
     fn loom_ring_commit(ring: *mut c_void, slot: u32, sleeps: *mut u32) -> i32;
     fn loom_ring_take(ring: *mut c_void, len_max: u32, run: *mut Run);
-    fn loom_ring_release(ring: *mut c_void, slot: u32) -> i32;
+    fn loom_ring_release(ring: *mut c_void, slot: u32, is_awaited: *mut u32) -> i32;
+    fn loom_ring_await(ring: *mut c_void, is_awaited: u32);
     fn loom_ring_sleep(ring: *mut c_void) -> i32;
     fn loom_ring_wake(ring: *mut c_void);
     fn loom_ring_close(ring: *mut c_void);
@@ -147,15 +148,15 @@ impl Ring {
     }
 
     fn lease(&self) -> Option<u32> {
-        let run = self.lease_run(1);
+        let run = self.lease_run(1, false);
         assert!(run.len() <= 1);
         run.into_iter().next()
     }
 
-    fn lease_run(&self, len_max: u32) -> std::ops::Range<u32> {
+    fn lease_run(&self, len_max: u32, is_next: bool) -> std::ops::Range<u32> {
         let mut run = Run::default();
         // SAFETY: the ring lives as long as `self`; so below.
-        let status = unsafe { loom_ring_lease(self.ring, len_max, &mut run) };
+        let status = unsafe { loom_ring_lease(self.ring, len_max, is_next.into(), &mut run) };
         assert!(status == OK || status == FULL);
         assert_eq!(status == FULL, run.len == 0);
         run.first..run.first + run.len
@@ -187,9 +188,17 @@ impl Ring {
         run.first..run.first + run.len
     }
 
-    fn release(&self, slot: u32) {
+    /// Whether slots are awaited.
+    fn release(&self, slot: u32) -> bool {
+        let mut is_awaited = 0;
         // SAFETY: see `lease`.
-        assert_eq!(unsafe { loom_ring_release(self.ring, slot) }, OK);
+        assert_eq!(unsafe { loom_ring_release(self.ring, slot, &mut is_awaited) }, OK);
+        is_awaited != 0
+    }
+
+    fn set_awaited(&self, is_awaited: bool) {
+        // SAFETY: see `lease`; each test has one thread that announces it.
+        unsafe { loom_ring_await(self.ring, is_awaited.into()) };
     }
 
     fn sleep(&self) -> bool {
@@ -312,7 +321,7 @@ fn a_chain_comes_with_its_first_slot() {
             .map(|_| {
                 let ring = Arc::clone(&ring);
                 thread::spawn(move || {
-                    let run = ring.lease_run(2);
+                    let run = ring.lease_run(2, false);
                     for slot in run.clone() {
                         ring.write(slot, run.len() + run.end as usize - slot as usize - 1);
                     }
@@ -336,7 +345,7 @@ fn a_chain_comes_with_its_first_slot() {
         for producer in producers {
             assert_eq!(producer.join().unwrap(), 2);
         }
-        assert_eq!(ring.lease_run(9), 0..4);
+        assert_eq!(ring.lease_run(9, false), 0..4);
     });
 }
 
@@ -418,6 +427,46 @@ fn a_sleeping_consumer_is_woken() {
         for producer in producers {
             producer.join().unwrap();
         }
+    });
+}
+
+/// Goal: no freed slot is missed by who waits, and nobody takes it away. Method: one announces that
+/// it waits and blocks until a release that saw this rings; a lost one is a deadlock, which loom
+/// reports. Another tries to lease meanwhile.
+#[test]
+fn who_waits_gets_a_freed_slot() {
+    check(2, || {
+        let ring = Ring::new(33);
+        // Slots in two words, all in use.
+        assert_eq!(ring.lease_run(99, false), 0..32);
+        assert_eq!(ring.lease_run(99, false), 32..33);
+        let bell = Arc::new(Notify::new());
+        let owner = {
+            let (ring, bell) = (Arc::clone(&ring), Arc::clone(&bell));
+            thread::spawn(move || {
+                ring.write(32, 5);
+                if ring.release(32) {
+                    bell.notify();
+                }
+            })
+        };
+        ring.set_awaited(true);
+        let other = {
+            let ring = Arc::clone(&ring);
+            thread::spawn(move || assert_eq!(ring.lease(), None))
+        };
+        let mut run = ring.lease_run(1, true);
+        if run.is_empty() {
+            bell.wait();
+            run = ring.lease_run(1, true);
+        }
+        assert_eq!((run.clone(), ring.read(32)), (32..33, 5));
+        owner.join().unwrap();
+        other.join().unwrap();
+        assert!(ring.release(32));
+        ring.set_awaited(false);
+        assert_eq!(ring.lease(), Some(32));
+        assert!(!ring.release(32));
     });
 }
 

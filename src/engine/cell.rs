@@ -39,7 +39,7 @@ pub(super) enum Waiter {
 }
 
 impl Waiter {
-    fn wake(self) -> Finished {
+    pub(super) fn wake(self) -> Finished {
         match self {
             Self::None => return Finished::Kept,
             Self::Thread(thread) => thread.unpark(),

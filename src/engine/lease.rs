@@ -12,12 +12,11 @@ use super::answer::Handler;
 use super::cell::Waiter;
 use super::group;
 use super::options::{Refused, RequestOptions};
-use super::shared::{ALONE, NEVER_NS, Request, Shared};
+use super::shared::{ALONE, NEVER_NS, Places, Request, Shared};
 use super::ticket::{ManyTicket, Ticket};
 use crate::backend::ResultSlot;
-use crate::ring::{self, Chain};
-use crate::sched::Timing;
-use crate::stripe::{StripedRef, Stripes};
+use crate::ring;
+use crate::stripe::StripedRef;
 
 /// A place for one image in the memory that the device copies from: dereferences to its bytes, u8
 /// RGB, height x width x 3, which hold what was there last.
@@ -31,12 +30,12 @@ pub struct Lease {
 }
 
 impl Lease {
-    pub(super) fn new(references: &Stripes<Arc<Shared>>) -> Result<Self, Refused> {
-        let shared = references.get();
+    /// Refused without being counted.
+    pub(super) fn new(shared: StripedRef<Arc<Shared>>) -> Result<Self, Refused> {
         if let Some(refused) = shared.refusal() {
-            return Err(shared.count(refused));
+            return Err(refused);
         }
-        let full = |_| shared.count(Refused::Full);
+        let full = |_| Refused::Full;
         let image = shared.images.lease().map_err(full)?.into_owned();
         let result = shared.results.lease().map_err(full)?.into_owned();
         Ok(Self { image, result, shared })
@@ -152,49 +151,50 @@ impl fmt::Debug for Lease {
 /// Dropping it gives all of them back unused.
 #[must_use = "a lease that is dropped gives its slots back unused"]
 pub struct ManyLease {
-    images: Chain<Request>,
-    results: Chain<Timing>,
+    places: Places,
     shared: StripedRef<Arc<Shared>>,
 }
 
 impl ManyLease {
-    pub(super) fn new(references: &Stripes<Arc<Shared>>, len: usize) -> Result<Self, Refused> {
-        let shared = references.get();
+    /// Refused without being counted.
+    pub(super) fn new(shared: &StripedRef<Arc<Shared>>, len: usize) -> Result<Self, Refused> {
         if let Some(refused) = shared.refusal() {
-            return Err(shared.count(refused));
+            return Err(refused);
         }
         let len = shared.check_len(len)?;
-        let mut lease = Self::empty(shared);
+        let mut places = shared.no_places(len);
         // What was met of too few slots is free again as this returns.
-        if !lease.fill(len) {
-            return Err(lease.shared.count(Refused::Full));
+        if !places.images.lease(len) || !places.results.lease(len) {
+            return Err(Refused::Full);
         }
-        Ok(lease)
+        Ok(Self::of(places, shared.clone()))
     }
 
-    fn empty(shared: StripedRef<Arc<Shared>>) -> Self {
-        Self { images: shared.images.chain(), results: shared.results.chain(), shared }
+    pub(super) fn of(places: Places, shared: StripedRef<Arc<Shared>>) -> Self {
+        Self { places, shared }
     }
 
-    /// Leases what it lacks; whether it has all.
-    fn fill(&mut self, len: u32) -> bool {
-        self.images.lease(len) && self.results.lease(len)
+    /// That of its first image alone.
+    pub(super) fn into_one(mut self) -> Lease {
+        let image = self.places.images.pop().expect("a lease has an image slot");
+        let result = self.places.results.pop().expect("a lease has a result slot");
+        Lease { image, result, shared: self.shared }
     }
 
     /// Number of images.
     pub fn image_len(&self) -> usize {
-        self.images.len() as usize
+        self.places.images.len() as usize
     }
 
     /// The place of each image, in the order of the answers: u8 RGB, height x width x 3, which hold
     /// what was there last.
     pub fn images_mut(&mut self) -> impl Iterator<Item = &mut [u8]> {
-        self.images.images_mut()
+        self.places.images.images_mut()
     }
 
     /// The request's number, as [`Lease::number`].
     pub fn number(&self) -> u32 {
-        self.results.first().expect("a lease has a result slot")
+        self.places.results.first().expect("a lease has a result slot")
     }
 
     /// Hands all images over at once; never blocks. The ticket gets the answers.
@@ -251,7 +251,7 @@ impl ManyLease {
             return Err(Refused::Forked);
         }
         let group = self.number();
-        let Self { images, mut results, shared } = self;
+        let Self { places: Places { images, mut results, .. }, shared } = self;
         group::link(&shared.cells, results.slots());
         let (committed_ns, deadline_ns) = moments(&shared, &options);
         let priority = options.priority;

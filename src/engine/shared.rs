@@ -5,18 +5,21 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
+use std::task::Wake;
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use super::answer::{Answered, Answers, Handler, outcome};
-use super::cell::{Cell, Finished};
+use super::cell::{Cell, Finished, Waiter};
+use super::contain::contain;
 use super::group;
 use super::options::{Failure, Refused};
+use super::room::{Room, Wanted};
 use super::stats::{Refusals, Stats};
 use super::trace::Traces;
 use crate::backend::{Fault, ResultSlot};
-use crate::ring::{self, Consumer, Ring};
+use crate::ring::{self, Chain, Consumer, Ring};
 use crate::sched::{Priority, Timing};
 
 /// No stop was asked for.
@@ -41,6 +44,35 @@ pub(super) struct Request {
 
 // It moves from a producer's core to the scheduling thread's, in as few cache lines as it has.
 const _: () = assert!(size_of::<Option<Request>>() <= 64);
+
+/// Image slots and as many result slots, or on the way there.
+pub(super) struct Places {
+    pub(super) images: Chain<Request>,
+    pub(super) results: Chain<Timing>,
+    /// How many there are to be.
+    pub(super) len: u32,
+}
+
+impl Wanted for Places {
+    fn fill(&mut self) -> bool {
+        self.images.lease_next(self.len) && self.results.lease_next(self.len)
+    }
+}
+
+/// Serves those who wait for slots, on the thread that frees one.
+pub(super) struct Freed(pub(super) Weak<Shared>);
+
+impl Wake for Freed {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.serve_room();
+        }
+    }
+}
 
 /// How requests ended, by their numbers ([`Lease::number`](super::Lease::number)): for interfaces
 /// whose callers hold numbers in place of tickets. Looking changes nothing and takes no lock.
@@ -89,6 +121,13 @@ pub(super) struct Receivers {
     pub(super) cancels: Receiver<u32>,
 }
 
+/// Wakes who waits for slots, whose code may panic on any thread that frees one.
+pub(super) fn wake(waiter: Waiter) {
+    if let Err(text) = contain(|| waiter.wake()) {
+        let _ = contain(|| log::error!("a waker: {text}"));
+    }
+}
+
 /// See [`Shared::status`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -103,6 +142,8 @@ pub(super) struct Shared {
     pub(super) results: Ring<Timing>,
     /// By result slot.
     pub(super) cells: Arc<[Cell<Answered>]>,
+    /// Who waits for slots.
+    pub(super) room: Room<Places>,
     /// Cells that the scheduling thread should look at; has room for each of them.
     pub(super) cancels: SyncSender<u32>,
     pub(super) start: Instant,
@@ -196,6 +237,22 @@ impl Shared {
     /// Moves the status forward.
     pub(super) fn refuse(&self, status: Status) {
         self.status.fetch_max(status as u8, Ordering::Release);
+        if !self.is_forked() {
+            self.room.wake_all(wake);
+        }
+    }
+
+    /// Places for so many images, none leased yet.
+    pub(super) fn no_places(&self, len: u32) -> Places {
+        Places { images: self.images.chain(), results: self.results.chain(), len }
+    }
+
+    /// Gives free slots to those who wait for them.
+    pub(super) fn serve_room(&self) {
+        // A thread that is not in this process may hold the line.
+        if !self.is_forked() {
+            self.room.serve(wake);
+        }
     }
 
     pub(super) fn wake(&self) {

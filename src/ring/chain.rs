@@ -51,10 +51,21 @@ impl<T> Chain<T> {
     }
 
     /// Leases further slots until it has `len`, side by side where free ones are; false where no
-    /// further one was met: it keeps those that it has got. Never blocks.
+    /// further one was met, or while slots are awaited: it keeps those that it has got. Never
+    /// blocks.
     pub fn lease(&mut self, len: u32) -> bool {
+        self.extend(len, false)
+    }
+
+    /// The same while slots are awaited, for who waits; see
+    /// [`Ring::set_awaited`](super::Ring::set_awaited).
+    pub fn lease_next(&mut self, len: u32) -> bool {
+        self.extend(len, true)
+    }
+
+    fn extend(&mut self, len: u32, is_next: bool) -> bool {
         while self.len < len {
-            let Some(run) = self.shared.lease(len - self.len) else { return false };
+            let Some(run) = self.shared.lease(len - self.len, is_next) else { return false };
             for slot in run.first..run.first + run.len {
                 match self.len {
                     0 => self.first = slot,

@@ -30,6 +30,7 @@ mod shared;
 
 use std::fmt;
 use std::sync::Arc;
+use std::task::Waker;
 
 pub use chain::Chain;
 pub use lease::{Closed, Committed, Lease};
@@ -166,15 +167,32 @@ impl<T> Ring<T> {
     /// Leases the next free slot. Never blocks.
     ///
     /// # Errors
-    /// [`Full`] when no slot is free.
+    /// [`Full`] when no slot is free, or while slots are awaited.
     pub fn lease(&self) -> std::result::Result<Lease<'_, T>, Full> {
-        let run = self.shared.lease(1).ok_or(Full)?;
+        let run = self.shared.lease(1, false).ok_or(Full)?;
         Ok(Lease::new(self, run.first))
     }
 
     /// A chain of no slots yet.
     pub fn chain(&self) -> Chain<T> {
         Chain::new(self.owned.get())
+    }
+
+    /// Announces that slots are awaited, or withdraws it, one thread at a time. Meanwhile free
+    /// slots are for [`Chain::lease_next`] alone, and whoever frees one wakes the waker of
+    /// [`Ring::set_freed_waker`]. A slot that was freed before the announcement is met by whoever
+    /// leases after it.
+    pub fn set_awaited(&self, is_awaited: bool) {
+        self.shared.set_awaited(is_awaited);
+    }
+
+    /// Sets, once in the ring's life, who is woken when a slot is freed while slots are awaited: on
+    /// the thread that frees it. It must not keep the ring alive.
+    ///
+    /// # Panics
+    /// The second time.
+    pub fn set_freed_waker(&self, waker: Waker) {
+        assert!(self.shared.freed.set(waker).is_ok(), "the waker was set before");
     }
 
     /// Where the bytes of a slot lie, for the ring's life. Whoever reads or writes there sees to it

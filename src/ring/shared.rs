@@ -6,7 +6,9 @@
 use std::cell::UnsafeCell;
 use std::ptr::{self, NonNull};
 use std::slice;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::task::Waker;
 
 use super::ffi::{self, twinstream_run as Run};
 use super::{Memory, RingOptions};
@@ -27,6 +29,8 @@ pub(super) struct Shared<T> {
     /// By slot: the next one of its chain, a matter of its owner alone. None follows a slot that is
     /// free, leased by itself or handed out.
     links: Box<[AtomicU32]>,
+    /// Woken by who frees a slot while slots are awaited.
+    pub(super) freed: OnceLock<Waker>,
 }
 
 /// The request that a slot carries, apart from its neighbours': a producer that stores one must not
@@ -81,7 +85,7 @@ impl<T> Shared<T> {
         let requests = (0..slot_len).map(|_| Request(UnsafeCell::new(None))).collect();
         let links = (0..slot_len).map(|_| AtomicU32::new(NO_SLOT)).collect();
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { ring, layout, slot_bytes, id, requests, links })
+        Ok(Self { ring, layout, slot_bytes, id, requests, links, freed: OnceLock::new() })
     }
 
     pub(super) fn slot_len(&self) -> u32 {
@@ -114,11 +118,13 @@ impl<T> Shared<T> {
         unsafe { ffi::twinstream_ring_used_len(self.ring.as_ptr()) }
     }
 
-    /// Leases adjacent slots, `len_max` at most and more than 0; `None` where no free one was met.
-    pub(super) fn lease(&self, len_max: u32) -> Option<Run> {
+    /// Leases adjacent slots, `len_max` at most and more than 0; `None` where no free one was met,
+    /// or where slots are awaited and the caller isn't `is_next`.
+    pub(super) fn lease(&self, len_max: u32, is_next: bool) -> Option<Run> {
         let mut run = Run { first: 0, len: 0 };
+        let (ring, is_next) = (self.ring.as_ptr(), is_next.into());
         // SAFETY: the ring lives; any thread may lease.
-        let status = unsafe { ffi::twinstream_ring_lease(self.ring.as_ptr(), len_max, &mut run) };
+        let status = unsafe { ffi::twinstream_ring_lease(ring, len_max, is_next, &mut run) };
         match status.cast_unsigned() {
             ffi::TWINSTREAM_RING_OK => Some(run),
             status => {
@@ -215,9 +221,21 @@ impl<T> Shared<T> {
     /// # Safety
     /// The caller leased or took every slot of the run, and gives up their ownership.
     pub(super) unsafe fn release(&self, run: Run) {
+        let mut is_awaited = 0;
         // SAFETY: the ring lives; any thread may release what it owns.
-        let status = unsafe { ffi::twinstream_ring_release(self.ring.as_ptr(), run) };
+        let status =
+            unsafe { ffi::twinstream_ring_release(self.ring.as_ptr(), run, &mut is_awaited) };
         debug_assert_eq!(status.cast_unsigned(), ffi::TWINSTREAM_RING_OK, "{run:?}");
+        if is_awaited != 0
+            && let Some(waker) = self.freed.get()
+        {
+            waker.wake_by_ref();
+        }
+    }
+
+    pub(super) fn set_awaited(&self, is_awaited: bool) {
+        // SAFETY: the ring lives; any thread may announce it.
+        unsafe { ffi::twinstream_ring_await(self.ring.as_ptr(), is_awaited.into()) };
     }
 
     /// # Safety

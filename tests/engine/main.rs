@@ -14,3 +14,4 @@ mod soak;
 mod timing;
 #[path = "../common/trace_format.rs"]
 mod trace_format;
+mod waiting;
