@@ -79,11 +79,18 @@ impl Group {
     }
 }
 
+/// Every interleaving with so many preemptions at most, more would take hours.
+fn check(model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(model);
+}
+
 /// Whoever waits finds every answer, in the order of the group.
 #[test]
 fn a_waiter_gets_all_answers() {
     for order in [&[2, 0, 1], &[0, 1, 2], &[1, 2, 0]] {
-        loom::model(move || {
+        check(move || {
             let group = Group::new(&[2, 0, 1]);
             let engine = group.finish(2, order);
             let head = &group.cells[2];
@@ -112,7 +119,7 @@ fn a_waiter_gets_all_answers() {
 #[test]
 fn cells_are_at_rest_before_their_slots_are_free() {
     for order in [&[0, 1], &[1, 0]] {
-        loom::model(move || {
+        check(move || {
             let group = Group::new(&[0, 1]);
             let engine = group.finish(0, order);
             let ticket = {
@@ -140,7 +147,7 @@ fn cells_are_at_rest_before_their_slots_are_free() {
 /// A cancellation meets a group as long as it has not ended, even if its first request has.
 #[test]
 fn a_group_is_cancelled_until_all_of_it_has_ended() {
-    loom::model(|| {
+    check(|| {
         let group = Group::new(&[0, 1]);
         let answer = Answer { member: 0, freed: Arc::clone(&group.freed) };
         assert_eq!(group::finish(&group.cells, 0, 0, answer, 0), None);

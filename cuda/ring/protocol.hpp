@@ -81,9 +81,8 @@ class Protocol {
         uint32_t start = static_cast<uint32_t>(lease_hint_.bits.load(std::memory_order_relaxed));
         // Where the storage's beginning is free by then, it begins anew: few slots in use move
         // through few, which caches still hold.
-        if (start % kAnewSlots == 0 &&
-            (free_[0].bits.load(std::memory_order_relaxed) & kSlotBits) ==
-                run_bits(0, first_len())) {
+        if (start % kAnewSlots == 0 && (free_[0].bits.load(std::memory_order_relaxed) &
+                                        kSlotBits) == run_bits(0, first_len())) {
             start = 0;
         }
         bool found = sweep(start, [&](uint32_t word, uint64_t allowed) {

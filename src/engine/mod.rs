@@ -198,15 +198,9 @@ impl Engine {
     /// [`Refused::Full`] at the timeout, or at once where 1,024 others wait; [`Refused::ShutDown`],
     /// [`Refused::DeviceLost`] and [`Refused::Forked`], which also end the wait.
     pub fn lease_timeout(&self, timeout: Duration) -> std::result::Result<Lease, Refused> {
-        if self.is_own_thread() {
-            return self.lease();
-        }
         // Most of the time there is one.
         match Lease::new(self.references.get()) {
-            Err(Refused::Full) => {
-                let waiting = ManyLeaseFuture::new(self.references.get(), 1);
-                waiting.block(timeout).map(ManyLease::into_one)
-            }
+            Err(Refused::Full) => self.wait_for_room(1, timeout).map(ManyLease::into_one),
             leased => leased.map_err(|refused| self.shared.count(refused)),
         }
     }
@@ -222,10 +216,21 @@ impl Engine {
         len: usize,
         timeout: Duration,
     ) -> std::result::Result<ManyLease, Refused> {
-        if self.is_own_thread() {
-            return self.lease_many(len);
+        match ManyLease::new(&self.references.get(), len) {
+            Err(Refused::Full) => self.wait_for_room(len, timeout),
+            leased => leased.map_err(|refused| self.shared.count(refused)),
         }
-        ManyLeaseFuture::new(self.references.get(), len).block(timeout)
+    }
+
+    fn wait_for_room(
+        &self,
+        len: usize,
+        timeout: Duration,
+    ) -> std::result::Result<ManyLease, Refused> {
+        match self.is_own_thread() {
+            true => Err(self.shared.count(Refused::Full)),
+            false => ManyLeaseFuture::new(self.references.get(), len).block(timeout),
+        }
     }
 
     /// As [`Engine::lease_timeout`] without a timeout, as a future: it joins the line when it is

@@ -75,6 +75,7 @@ const UNSAFE_FILES: &[&str] = &[
     "ffi/src/calls.rs",
     "ffi/src/layout.rs",
     "ffi/src/logging.rs",
+    "ffi/src/many.rs",
     "ffi/src/registry.rs",
     "ffi/src/requests.rs",
     "ffi/src/tests.rs",
