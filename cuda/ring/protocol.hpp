@@ -87,11 +87,12 @@ class Protocol {
         }
         bool found = sweep(start, [&](uint32_t word, uint64_t allowed) {
             uint64_t seen = free_[word].bits.load(std::memory_order_relaxed);
-            while ((seen & allowed & kSlotBits) != 0) {
-                if ((seen & kAwaited) != 0 && !is_next) return false;
-                uint32_t bit = lowest(seen & allowed & kSlotBits);
+            while ((seen & kAwaited) == 0 || is_next) {
+                uint64_t free = seen & allowed & kSlotBits;
+                if (free == 0) return false;
+                uint32_t bit = lowest(free);
                 // Bit kWordSlots is 0, so the negation has a bit set and the count ends there.
-                uint32_t len = min(lowest(~((seen & allowed & kSlotBits) >> bit)), len_max);
+                uint32_t len = min(lowest(~(free >> bit)), len_max);
                 // Acquire: the previous owner's reads and writes of the slot came before its
                 // release, hence come before ours. A failure reloads `seen` and means that another
                 // thread's lease or release succeeded, so some thread always gets on. That the word

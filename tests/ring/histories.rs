@@ -227,8 +227,9 @@ impl<'a> Pair<'a> {
             }
             Err(mut chain) => {
                 prop_assert!(self.model.closed);
-                let shown = chain.images_mut().zip(&requests);
-                prop_assert!(shown.map(|(image, request)| shows(image, *request)).all(|is| is));
+                let mut shown = chain.images_mut().zip(&requests);
+                prop_assert!(shown.all(|(image, request)| shows(image, *request)));
+                drop(shown);
                 drop(chain);
                 slots.iter().for_each(|slot| self.model.free[*slot as usize] = true);
             }
