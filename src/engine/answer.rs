@@ -146,7 +146,7 @@ impl fmt::Debug for Answers {
 
 /// Takes answers in place of a ticket.
 ///
-/// Called once a commit, on the scheduling thread: what takes long here delays every other
+/// Called once for each commit, on the scheduling thread: what takes long here delays every other
 /// request, and waiting for a ticket here would never end. It may lease and commit further
 /// requests. A panic in it is caught and logged.
 pub trait Handler: Send + Sync {

@@ -227,9 +227,8 @@ impl<'a> Pair<'a> {
             }
             Err(mut chain) => {
                 prop_assert!(self.model.closed);
-                let mut shown = chain.images_mut().zip(&requests);
-                prop_assert!(shown.all(|(image, request)| shows(image, *request)));
-                drop(shown);
+                let is_shown = |(image, request): (&mut [u8], &u64)| shows(image, *request);
+                prop_assert!(chain.images_mut().zip(&requests).all(is_shown));
                 drop(chain);
                 slots.iter().for_each(|slot| self.model.free[*slot as usize] = true);
             }
