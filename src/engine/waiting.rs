@@ -96,13 +96,14 @@ impl Drop for Waiting {
     }
 }
 
-/// A lease as soon as there is one: what awaiting [`Engine::lease_async`](super::Engine) gives.
-/// Dropping it leaves the line.
+/// A lease as soon as there is one: what awaiting
+/// [`Engine::lease_async`](super::Engine::lease_async) gives. Dropping it leaves the line.
 #[must_use = "a future does nothing unless it is polled"]
 pub struct LeaseFuture(ManyLeaseFuture);
 
 /// Leases for several images as soon as there are enough: what awaiting
-/// [`Engine::lease_many_async`](super::Engine) gives. Dropping it leaves the line.
+/// [`Engine::lease_many_async`](super::Engine::lease_many_async) gives. Dropping it leaves the
+/// line.
 #[must_use = "a future does nothing unless it is polled"]
 pub struct ManyLeaseFuture(Waiting);
 
