@@ -1,6 +1,6 @@
 //! Serves images of a file name or more, on the network that the repository carries:
-//! `cargo run --example serve -- examples/images/*`. Each request is handed in before the first
-//! answer is waited for, so that the engine forms batches.
+//! `cargo run --example serve -- examples/images/*`. They are handed over as one, so that the
+//! engine may compute them together.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -22,13 +22,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let cpu = Cpu::new(&model, &CpuOptions::for_model(&model))?;
     let engine = Engine::start(CpuDevice::new(cpu), &EngineOptions::default())?;
 
-    let mut tickets = Vec::new();
-    for file in &files {
+    let mut lease = engine.lease_many(files.len())?;
+    for (place, file) in lease.images_mut().zip(&files) {
         let input = preprocess.apply(&image::decode_file(file)?)?;
-        tickets.push(engine.submit(input.pixels(), RequestOptions::default())?);
+        place.copy_from_slice(input.pixels());
     }
-    for (file, ticket) in files.iter().zip(tickets) {
-        let best = top_k(&ticket.wait()?, 1)[0];
+    let answers = lease.commit(RequestOptions::default())?.wait();
+    for (file, answer) in files.iter().zip(answers) {
+        let best = top_k(&answer?, 1)[0];
         let label = model.label(best.index);
         println!("{}: {label} {:.1} %", file.display(), 100.0 * best.probability);
     }

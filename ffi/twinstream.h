@@ -63,7 +63,7 @@ enum {
     TWINSTREAM_OK = 0,
 
     /* Not now; nothing was lost and the same call may succeed later. */
-    TWINSTREAM_FULL = 1,    /* every slot is in use: shed load, or retry after a release */
+    TWINSTREAM_FULL = 1,    /* too many slots are in use: shed load, retry later, or wait */
     TWINSTREAM_PENDING = 2, /* the request has no answer yet */
     TWINSTREAM_TIMEOUT = 3, /* the time was over first */
     TWINSTREAM_EMPTY = 4,   /* no completion is queued */
@@ -150,8 +150,9 @@ enum {
 /* An engine; a handle that is never dereferenced. */
 typedef struct twinstream_engine twinstream_engine;
 
-/* A request: the handle of a lease, then of the image handed over, then of its answer. Never 0. It
- * holds its slot until it is released, which each lease or submission is owed once. */
+/* A request: the handle of a lease, then of the image handed over, then of its answer; or of
+ * several images that are handed over as one. Never 0. It holds its slots until it is released,
+ * which each lease or submission is owed once. */
 typedef uint64_t twinstream_request;
 
 /* Takes the answer of a request. Runs exactly once, on the engine's thread, never on the thread
@@ -428,6 +429,49 @@ twinstream_status twinstream_submit(twinstream_engine *engine, const uint8_t *im
                                     size_t image_bytes, const twinstream_request_options *options,
                                     twinstream_request *request);
 
+/* As twinstream_lease, but where every slot is in use it waits for one, up to `timeout_ns`; then it
+ * is TWINSTREAM_FULL. Who waits is served in the order of coming, and before those who don't: as
+ * long as somebody does, twinstream_lease is TWINSTREAM_FULL. A slot that the caller itself holds
+ * does not come back meanwhile. At most 1,024 wait at a time, further ones are TWINSTREAM_FULL at
+ * once. Blocks; TWINSTREAM_IN_CALLBACK where it would have to wait in a callback. */
+twinstream_status twinstream_lease_wait(twinstream_engine *engine, uint64_t timeout_ns,
+                                        twinstream_request *request, uint8_t **image);
+
+/* Slots for `image_len` images that are handed over as one, all of them or none: `images` has room
+ * for as many pointers. One request stands for all: it is committed, cancelled, awaited, announced
+ * and released as one, with one deadline and one priority. It has its answer when each image has
+ * one, each by itself, whatever becomes of the others: twinstream_results has them. Its own status,
+ * which all other calls and its notice give, is TWINSTREAM_OK where each image has a result, and
+ * its result the first image's; else it is the first image's that has none.
+ *
+ * Waits as twinstream_lease_wait does, up to `timeout_ns`, 0: not at all. The first who waits keeps
+ * the slots that come free until there are enough, and nobody behind it holds any. Callers who
+ * don't wait may at the same time meet some of the slots each and all be refused, though one would
+ * have fitted. TWINSTREAM_ARGUMENT: no image, or more than slot_len. */
+twinstream_status twinstream_lease_many(twinstream_engine *engine, size_t image_len,
+                                        uint64_t timeout_ns, twinstream_request *request,
+                                        uint8_t **images);
+
+/* Leases, copies and commits whole images that lie one behind the other, as one; never waits.
+ * `options` may be NULL: none. Without success there is no request to release. */
+twinstream_status twinstream_submit_many(twinstream_engine *engine, const uint8_t *images,
+                                         size_t images_bytes,
+                                         const twinstream_request_options *options,
+                                         twinstream_request *request);
+
+/* The answer of each image of an answered request, in their order: status and result, which is NULL
+ * where there is none, else holds until the release. `statuses` and `results` have room for
+ * `image_len`, as many as it was leased for (TWINSTREAM_ARGUMENT); either may be NULL.
+ * TWINSTREAM_PENDING while it has no answer. TWINSTREAM_DEVICE_LOST or TWINSTREAM_SHUT_DOWN, and no
+ * output, where its commit was refused. */
+twinstream_status twinstream_results(twinstream_engine *engine, twinstream_request request,
+                                     size_t image_len, twinstream_status *statuses,
+                                     const float **results);
+
+/* Where the image of a lease goes, the first one of several. */
+twinstream_status twinstream_image(twinstream_engine *engine, twinstream_request request,
+                                   uint8_t **image);
+
 /* Waits for the answer and returns it: TWINSTREAM_OK with the result, which holds until the
  * release, or why there is none. Any number of times. `result` may be NULL. Blocks, up to
  * `timeout_ns` (TWINSTREAM_TIMEOUT). TWINSTREAM_IN_CALLBACK where it would have to wait in a
@@ -439,8 +483,9 @@ twinstream_status twinstream_wait(twinstream_engine *engine, twinstream_request 
 twinstream_status twinstream_poll(twinstream_engine *engine, twinstream_request request,
                                   const float **result);
 
-/* When a request with a result passed which stage; what twinstream_poll returns where it has none
- * or not yet. TWINSTREAM_PENDING also in a callback that comes before the commit has returned. */
+/* When a request with a result passed which stage, of several images the first; what
+ * twinstream_poll returns where it has none or not yet. TWINSTREAM_PENDING also in a callback that
+ * comes before the commit has returned. */
 twinstream_status twinstream_request_timing(twinstream_engine *engine, twinstream_request request,
                                             twinstream_timing *timing);
 
@@ -460,10 +505,17 @@ twinstream_status twinstream_release(twinstream_engine *engine, twinstream_reque
 twinstream_status twinstream_queue_descriptor(const twinstream_engine *engine, int *descriptor);
 
 /* Takes the next answered request with TWINSTREAM_NOTICE_QUEUE, in the order of the answers, to be
- * polled and released by the caller; TWINSTREAM_EMPTY when there is none. `user_data` may be NULL.
- * There is room for every request, so none is lost or delayed by a queue that nobody empties. */
+ * polled and released by the caller, or the lease of twinstream_queue_lease; TWINSTREAM_EMPTY when
+ * there is none. `user_data` may be NULL. There is room for every request, so none is lost or
+ * delayed by a queue that nobody empties. */
 twinstream_status twinstream_queue_next(twinstream_engine *engine, twinstream_request *request,
                                         void **user_data);
+
+/* Waits as twinstream_lease_wait does, without blocking: as soon as there is a slot its lease comes
+ * out of the queue, with `user_data`, and twinstream_image says where its image goes. Instead of
+ * the lease comes 0 if the engine was shut down or lost its device first: twinstream_engine_health
+ * tells. One at a time: TWINSTREAM_STATE until it was taken out of the queue. */
+twinstream_status twinstream_queue_lease(twinstream_engine *engine, void *user_data);
 
 #ifdef __cplusplus
 }

@@ -56,7 +56,7 @@ for language in c c++; do
         echo "== $language, $link library"
         "$(build $language $link ffi/tests/programs/header.c ffi/tests/programs/other_unit.c)"
         "$(build $language $link ffi/tests/programs/no_allocation.c)"
-        for test in guards requests scrape trace stress; do
+        for test in guards requests many scrape trace stress; do
             "$(build $language $link ffi/tests/programs/$test.c)"
         done
         classify=$(build $language $link ffi/examples/classify.c)
@@ -70,7 +70,7 @@ for language in c c++; do
 done
 for link in shared static; do
     echo "== valgrind, $link library"
-    for test in guards requests scrape trace 'stress 300' 'epoll null 50'; do
+    for test in guards requests many scrape trace 'stress 300' 'epoll null 50'; do
         read -ra arguments <<<"$test"
         check_memory "$folder/${arguments[0]}-c-$link" "${arguments[@]:1}"
     done

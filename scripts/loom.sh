@@ -8,4 +8,4 @@ RUSTFLAGS="--cfg loom" exec cargo test --package twinstream --no-default-feature
     --config profile.dev.package.loom.opt-level=3 --config profile.dev.package.generator.opt-level=3 \
     --config profile.dev.package.gemm-f32.opt-level=0 --config profile.dev.package.pulp.opt-level=0 \
     --config profile.dev.package.libjpeg-turbo-rs.opt-level=0 \
-    --test loom_request --test loom_ring --test loom_ticket "$@"
+    --test loom_group --test loom_request --test loom_ring --test loom_room --test loom_ticket "$@"

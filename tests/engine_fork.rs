@@ -2,8 +2,11 @@
 
 #![cfg(unix)]
 
+use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::{Arc, mpsc};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -72,6 +75,11 @@ fn a_forked_process_waits_for_nothing() {
     let [waits, waits_long, is_dropped] = &mut pending;
 
     let mut leased = Some(engine.lease().unwrap());
+    // All five slots are in use but that of the handler's request.
+    let mut last = Some(engine.lease_many(1).unwrap());
+    let mut awaited = Some(pin!(engine.lease_many_async(2)));
+    let context = &mut Context::from_waker(Waker::noop());
+    assert!(awaited.as_mut().unwrap().as_mut().poll(context).is_pending());
     let mut engine = Some(engine);
     let is_well = in_child(|| {
         let engine = engine.take().unwrap();
@@ -85,6 +93,16 @@ fn a_forked_process_waits_for_nothing() {
         assert_eq!(submitted.unwrap_err(), Refused::Forked);
         let committed = leased.take().unwrap().commit(RequestOptions::default());
         assert_eq!(committed.unwrap_err(), Refused::Forked);
+        assert_eq!(engine.lease_many(1).unwrap_err(), Refused::Forked);
+        assert_eq!(engine.lease_timeout(timeout).unwrap_err(), Refused::Forked);
+        assert_eq!(engine.lease_many_timeout(1, timeout).unwrap_err(), Refused::Forked);
+        // What frees a slot that is awaited looks for nobody here.
+        let committed = last.take().unwrap().commit(RequestOptions::default());
+        assert_eq!(committed.unwrap_err(), Refused::Forked);
+        let Poll::Ready(Err(Refused::Forked)) = awaited.as_mut().unwrap().as_mut().poll(context)
+        else {
+            panic!("it waits for ever")
+        };
         assert_eq!(engine.refusal(), Some(Refused::Forked));
         engine.stats();
         assert!(!engine.drain(timeout));
@@ -100,6 +118,8 @@ fn a_forked_process_waits_for_nothing() {
         ticket.unwrap().wait().unwrap();
     }
     leased.unwrap().commit(RequestOptions::default()).unwrap().wait().unwrap();
+    assert!(matches!(awaited.unwrap().as_mut().poll(context), Poll::Ready(Ok(_))));
+    last.unwrap().commit(RequestOptions::default()).unwrap().wait().next().unwrap().unwrap();
     assert!(engine.unwrap().drain(LONG));
     assert!(is_well, "the forked process waits for ever, or found something wrong");
 }

@@ -17,6 +17,7 @@ use twinstream::model::Model;
 fn play(engine: &Engine, handler: &Arc<dyn Handler>, round_len: usize) {
     let accepted = engine.stats().accepted;
     let image = vec![7; engine.geometry().image_bytes];
+    let images = image.repeat(3);
     let mut tickets: Vec<Ticket> = Vec::with_capacity(8);
     let before = allocations();
     for round in 0..round_len {
@@ -30,12 +31,21 @@ fn play(engine: &Engine, handler: &Arc<dyn Handler>, round_len: usize) {
         let mut lease = engine.lease().unwrap();
         lease.fill(1);
         lease.commit_with(RequestOptions::default(), Arc::clone(handler), 1).unwrap();
+        let many = engine.submit_many(&images, RequestOptions::default()).unwrap();
+        let mut lease = engine.lease_many(2).unwrap();
+        lease.images_mut().for_each(|image| image.fill(1));
+        lease.commit_with(RequestOptions::default(), Arc::clone(handler), 2).unwrap();
+        for answer in many.wait() {
+            answer.unwrap();
+        }
+        // All slots are in use until what is on its way has ended.
+        drop(engine.lease_many_timeout(32, Duration::from_secs(60)).unwrap());
         for ticket in tickets.drain(..) {
             // Cancelled or completed; which, is not the point here.
             let _ = ticket.wait();
         }
         // The snapshot may be older than the last commits.
-        let committed = accepted + 9 * (round as u64 + 1);
+        let committed = accepted + 14 * (round as u64 + 1);
         let is_over = |stats: Stats| stats.alive_len == 0 && stats.accepted == committed;
         while !is_over(engine.stats()) {
             std::thread::yield_now();

@@ -71,14 +71,19 @@ extern "C" {
 
 Ring *loom_ring_new(uint32_t slot_len) { return new Ring(slot_len); }
 void loom_ring_free(Ring *ring) { delete ring; }
-int32_t loom_ring_lease(Ring *ring, uint32_t *slot) { return ring->bits.lease(slot); }
+int32_t loom_ring_lease(Ring *ring, uint32_t len_max, uint32_t is_next, twinstream_run *run) {
+    return ring->bits.lease(len_max, is_next != 0, run);
+}
 int32_t loom_ring_commit(Ring *ring, uint32_t slot, uint32_t *sleeps) {
     return ring->bits.commit(slot, sleeps);
 }
 void loom_ring_take(Ring *ring, uint32_t len_max, twinstream_run *run) {
     *run = ring->bits.take(len_max);
 }
-int32_t loom_ring_release(Ring *ring, uint32_t slot) { return ring->bits.release({slot, 1}); }
+int32_t loom_ring_release(Ring *ring, uint32_t slot, uint32_t *is_awaited) {
+    return ring->bits.release({slot, 1}, is_awaited);
+}
+void loom_ring_await(Ring *ring, uint32_t is_awaited) { ring->bits.await(is_awaited != 0); }
 int32_t loom_ring_sleep(Ring *ring) { return ring->bits.sleep(); }
 void loom_ring_wake(Ring *ring) { ring->bits.wake(); }
 void loom_ring_close(Ring *ring) { ring->bits.close(); }

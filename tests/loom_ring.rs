@@ -34,10 +34,11 @@ struct Run {
 unsafe extern "C-unwind" {
     fn loom_ring_new(slot_len: u32) -> *mut c_void;
     fn loom_ring_free(ring: *mut c_void);
-    fn loom_ring_lease(ring: *mut c_void, slot: *mut u32) -> i32;
+    fn loom_ring_lease(ring: *mut c_void, len_max: u32, is_next: u32, run: *mut Run) -> i32;
     fn loom_ring_commit(ring: *mut c_void, slot: u32, sleeps: *mut u32) -> i32;
     fn loom_ring_take(ring: *mut c_void, len_max: u32, run: *mut Run);
-    fn loom_ring_release(ring: *mut c_void, slot: u32) -> i32;
+    fn loom_ring_release(ring: *mut c_void, slot: u32, is_awaited: *mut u32) -> i32;
+    fn loom_ring_await(ring: *mut c_void, is_awaited: u32);
     fn loom_ring_sleep(ring: *mut c_void) -> i32;
     fn loom_ring_wake(ring: *mut c_void);
     fn loom_ring_close(ring: *mut c_void);
@@ -147,11 +148,18 @@ impl Ring {
     }
 
     fn lease(&self) -> Option<u32> {
-        let mut slot = 0;
+        let run = self.lease_run(1, false);
+        assert!(run.len() <= 1);
+        run.into_iter().next()
+    }
+
+    fn lease_run(&self, len_max: u32, is_next: bool) -> std::ops::Range<u32> {
+        let mut run = Run::default();
         // SAFETY: the ring lives as long as `self`; so below.
-        let status = unsafe { loom_ring_lease(self.ring, &mut slot) };
+        let status = unsafe { loom_ring_lease(self.ring, len_max, is_next.into(), &mut run) };
         assert!(status == OK || status == FULL);
-        (status == OK).then_some(slot)
+        assert_eq!(status == FULL, run.len == 0);
+        run.first..run.first + run.len
     }
 
     fn write(&self, slot: u32, value: usize) {
@@ -180,9 +188,17 @@ impl Ring {
         run.first..run.first + run.len
     }
 
-    fn release(&self, slot: u32) {
+    /// Whether slots are awaited.
+    fn release(&self, slot: u32) -> bool {
+        let mut is_awaited = 0;
         // SAFETY: see `lease`.
-        assert_eq!(unsafe { loom_ring_release(self.ring, slot) }, OK);
+        assert_eq!(unsafe { loom_ring_release(self.ring, slot, &mut is_awaited) }, OK);
+        is_awaited != 0
+    }
+
+    fn set_awaited(&self, is_awaited: bool) {
+        // SAFETY: see `lease`; each test has one thread that announces it.
+        unsafe { loom_ring_await(self.ring, is_awaited.into()) };
     }
 
     fn sleep(&self) -> bool {
@@ -295,6 +311,41 @@ fn leases_are_exclusive() {
     });
 }
 
+/// Goal: whoever takes the first slot of a chain has all of them. Method: two producers lease runs,
+/// write to each slot and commit the first alone.
+#[test]
+fn a_chain_comes_with_its_first_slot() {
+    check(3, || {
+        let ring = Ring::new(4);
+        let producers: Vec<_> = (0..2)
+            .map(|_| {
+                let ring = Arc::clone(&ring);
+                thread::spawn(move || {
+                    let run = ring.lease_run(2, false);
+                    for slot in run.clone() {
+                        ring.write(slot, 1 + (run.end - slot) as usize);
+                    }
+                    ring.commit(run.start).unwrap();
+                    run.len()
+                })
+            })
+            .collect();
+        let mut taken = Vec::new();
+        while taken.len() < 4 {
+            for first in ring.take() {
+                assert_eq!((ring.read(first), ring.read(first + 1)), (3, 2));
+                taken.extend([first, first + 1]);
+            }
+            thread::yield_now();
+        }
+        taken.into_iter().for_each(|slot| assert!(!ring.release(slot)));
+        for producer in producers {
+            assert_eq!(producer.join().unwrap(), 2);
+        }
+        assert_eq!(std::iter::from_fn(|| ring.lease()).count(), 4);
+    });
+}
+
 /// Goal: a commit either is taken or comes back, whenever the ring closes. Method: two producers
 /// against `close`, in two bitmap words.
 #[test]
@@ -373,6 +424,46 @@ fn a_sleeping_consumer_is_woken() {
         for producer in producers {
             producer.join().unwrap();
         }
+    });
+}
+
+/// Goal: no freed slot is missed by who waits, and nobody takes it away. Method: one announces that
+/// it waits and blocks until a release that saw this rings; a lost one is a deadlock, which loom
+/// reports. Another tries to lease meanwhile.
+#[test]
+fn who_waits_gets_a_freed_slot() {
+    check(2, || {
+        let ring = Ring::new(33);
+        // Slots in two words, all in use.
+        assert_eq!(ring.lease_run(99, false), 0..32);
+        assert_eq!(ring.lease_run(99, false), 32..33);
+        let bell = Arc::new(Notify::new());
+        let owner = {
+            let (ring, bell) = (Arc::clone(&ring), Arc::clone(&bell));
+            thread::spawn(move || {
+                ring.write(32, 5);
+                if ring.release(32) {
+                    bell.notify();
+                }
+            })
+        };
+        ring.set_awaited(true);
+        let other = {
+            let ring = Arc::clone(&ring);
+            thread::spawn(move || assert_eq!(ring.lease(), None))
+        };
+        let mut run = ring.lease_run(1, true);
+        while run.is_empty() {
+            bell.wait();
+            run = ring.lease_run(1, true);
+        }
+        assert_eq!((run.clone(), ring.read(32)), (32..33, 5));
+        owner.join().unwrap();
+        other.join().unwrap();
+        assert!(ring.release(32));
+        ring.set_awaited(false);
+        assert_eq!(ring.lease(), Some(32));
+        assert!(!ring.release(32));
     });
 }
 

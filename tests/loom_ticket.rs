@@ -43,8 +43,8 @@ fn freed_len(freed: &AtomicUsize) -> usize {
 
 fn wait(cell: &Cell<Answer>) -> Answer {
     loop {
-        if let Some(answer) = cell.take_or_wait(|| Waiter::Thread(thread::current())) {
-            return answer;
+        if cell.is_ended_or_wait(|| Waiter::Thread(thread::current())) {
+            return cell.take().unwrap();
         }
         thread::park();
     }
@@ -80,7 +80,7 @@ fn a_cell_is_at_rest_before_its_slot_is_free() {
             let cell = Arc::clone(&cell);
             thread::spawn(move || {
                 cell.wait(Waiter::Thread(thread::current()));
-                cell.abandon()
+                cell.abandon().is_none()
             })
         };
         if freed_len(&freed) == 1 {

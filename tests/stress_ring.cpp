@@ -1,6 +1,7 @@
 // Drives the C functions of the ring from several threads; scripts/sanitize.sh builds it under
 // ThreadSanitizer and AddressSanitizer. Every request must be taken once with its own image, every
 // slot come back, every wake-up arrive. Arguments: requests of each producer, seed.
+#include <algorithm>
 #include <atomic>
 #include <cinttypes>
 #include <condition_variable>
@@ -57,6 +58,13 @@ struct Shared {
 };
 
 // An image that starts with the request's identity and goes on with words that follow from it.
+int32_t release(twinstream_ring *ring, twinstream_run run) {
+    uint32_t is_awaited = 7;
+    const int32_t status = twinstream_ring_release(ring, run, &is_awaited);
+    CHECK(is_awaited == 0 || status == TWINSTREAM_RING_ARGUMENT);
+    return status;
+}
+
 void paint(uint8_t *image, uint64_t producer, uint64_t number) {
     uint64_t word = producer << 32 | number;
     for (uint64_t at = 0; at < kImageBytes; at += 8) {
@@ -77,22 +85,26 @@ uint64_t checked_identity(const uint8_t *image) {
 void produce(Shared &shared, uint32_t producer, uint64_t len, uint64_t seed) {
     std::mt19937_64 random(seed + producer);
     for (uint64_t number = 0; number < len;) {
-        uint32_t slot = 0;
-        int32_t status = twinstream_ring_lease(shared.ring, &slot);
+        const uint64_t left = std::min<uint64_t>(5, len - number);
+        const uint32_t len_max = static_cast<uint32_t>(1 + random() % left);
+        twinstream_run run{0, 0};
+        int32_t status = twinstream_ring_lease(shared.ring, len_max, 0, &run);
         if (status == TWINSTREAM_RING_FULL) {
             std::this_thread::yield();
             continue;
         }
-        CHECK(status == TWINSTREAM_RING_OK);
-        paint(shared.image(slot), producer, number);
-        if (random() % 16 == 0) {
-            CHECK(twinstream_ring_release(shared.ring, {slot, 1}) == TWINSTREAM_RING_OK);
-            continue;
+        CHECK(status == TWINSTREAM_RING_OK && run.len >= 1 && run.len <= len_max);
+        for (uint32_t slot = run.first; slot < run.first + run.len; ++slot) {
+            paint(shared.image(slot), producer, number);
+            if (random() % 16 == 0) {
+                CHECK(release(shared.ring, {slot, 1}) == TWINSTREAM_RING_OK);
+                continue;
+            }
+            uint32_t sleeps = 0;
+            CHECK(twinstream_ring_commit(shared.ring, slot, &sleeps) == TWINSTREAM_RING_OK);
+            if (sleeps != 0) shared.bell.ring();
+            ++number;
         }
-        uint32_t sleeps = 0;
-        CHECK(twinstream_ring_commit(shared.ring, slot, &sleeps) == TWINSTREAM_RING_OK);
-        if (sleeps != 0) shared.bell.ring();
-        ++number;
     }
     shared.producing.fetch_sub(1, std::memory_order_release);
     shared.bell.ring();
@@ -106,7 +118,7 @@ uint64_t consume(Shared &shared, uint64_t len, uint64_t seed) {
     auto release_one = [&] {
         std::swap(held[random() % held.size()], held.back());
         checked_identity(shared.image(held.back()));
-        CHECK(twinstream_ring_release(shared.ring, {held.back(), 1}) == TWINSTREAM_RING_OK);
+        CHECK(release(shared.ring, {held.back(), 1}) == TWINSTREAM_RING_OK);
         held.pop_back();
     };
     for (;;) {
@@ -148,17 +160,19 @@ void stress(uint32_t slot_len, uint64_t len, uint64_t seed) {
     uint64_t taken = consume(shared, len, seed + kProducers);
     for (std::thread &producer : producers) producer.join();
     CHECK(taken == kProducers * len);
-    uint32_t slot = 0;
+    twinstream_run run{0, 0};
     twinstream_ring_close(shared.ring);
     for (uint32_t leased = 0; leased < slot_len; ++leased) {
-        CHECK(twinstream_ring_lease(shared.ring, &slot) == TWINSTREAM_RING_OK);
+        CHECK(twinstream_ring_lease(shared.ring, 1, 0, &run) == TWINSTREAM_RING_OK && run.len == 1);
     }
-    CHECK(twinstream_ring_lease(shared.ring, &slot) == TWINSTREAM_RING_FULL);
+    const uint32_t slot = run.first;
+    CHECK(twinstream_ring_lease(shared.ring, 1, 0, &run) == TWINSTREAM_RING_FULL);
+    CHECK(twinstream_ring_lease(shared.ring, 0, 0, &run) == TWINSTREAM_RING_ARGUMENT);
     uint32_t sleeps = 0;
     CHECK(twinstream_ring_commit(shared.ring, slot, &sleeps) == TWINSTREAM_RING_CLOSED);
-    CHECK(twinstream_ring_release(shared.ring, {0, slot_len}) == TWINSTREAM_RING_OK);
-    CHECK(twinstream_ring_release(shared.ring, {0, 1}) == TWINSTREAM_RING_MISUSE);
-    CHECK(twinstream_ring_release(shared.ring, {slot_len, 1}) == TWINSTREAM_RING_ARGUMENT);
+    CHECK(release(shared.ring, {0, slot_len}) == TWINSTREAM_RING_OK);
+    CHECK(release(shared.ring, {0, 1}) == TWINSTREAM_RING_MISUSE);
+    CHECK(release(shared.ring, {slot_len, 1}) == TWINSTREAM_RING_ARGUMENT);
     twinstream_ring_destroy(shared.ring);
 }
 
@@ -170,19 +184,24 @@ void check_runs() {
     CHECK(twinstream_ring_create(slot_len, 1, TWINSTREAM_MEMORY_PLAIN, &ring) ==
           TWINSTREAM_RING_OK);
     auto commit_next = [&](uint32_t len) {
-        for (uint32_t image = 0; image < len; ++image) {
-            uint32_t slot = 0;
-            uint32_t sleeps = 0;
-            CHECK(twinstream_ring_lease(ring, &slot) == TWINSTREAM_RING_OK);
-            CHECK(twinstream_ring_commit(ring, slot, &sleeps) == TWINSTREAM_RING_OK);
-            CHECK(twinstream_ring_commit(ring, slot, &sleeps) == TWINSTREAM_RING_MISUSE);
+        while (len != 0) {
+            twinstream_run run{0, 0};
+            CHECK(twinstream_ring_lease(ring, len, 0, &run) == TWINSTREAM_RING_OK);
+            // Within a word of 32 slots a run is as long as it can be.
+            CHECK(run.len == std::min({len, 32 - run.first % 32, slot_len - run.first}));
+            for (uint32_t slot = run.first; slot < run.first + run.len; ++slot) {
+                uint32_t sleeps = 0;
+                CHECK(twinstream_ring_commit(ring, slot, &sleeps) == TWINSTREAM_RING_OK);
+                CHECK(twinstream_ring_commit(ring, slot, &sleeps) == TWINSTREAM_RING_MISUSE);
+            }
+            len -= run.len;
         }
     };
     auto expect = [&](uint32_t len_max, uint32_t first, uint32_t len) {
         twinstream_run run{7, 7};
         twinstream_ring_take(ring, len_max, &run);
         CHECK(run.len == len && (len == 0 || run.first == first));
-        if (len != 0) CHECK(twinstream_ring_release(ring, run) == TWINSTREAM_RING_OK);
+        if (len != 0) CHECK(release(ring, run) == TWINSTREAM_RING_OK);
     };
     expect(1000, 0, 0);
     commit_next(90);

@@ -30,6 +30,9 @@ constexpr uint64_t kSlotBits = 0xffffffffu;
 // After so many slots leases may begin anew; a chunk across that place takes two copies, so it is
 // some chunks long.
 constexpr uint32_t kAnewSlots = 2 * kWordSlots;
+// In every word of the free bitmap alike; set and cleared by whoever serves those who wait for
+// slots.
+constexpr uint64_t kAwaited = uint64_t{1} << 63;
 // In every word of the committed bitmap alike; set and cleared by the consumer.
 constexpr uint64_t kClosed = uint64_t{1} << 62;
 constexpr uint64_t kAsleep = uint64_t{1} << 63;
@@ -71,29 +74,34 @@ class Protocol {
     }
 
     // See twinstream_ring_lease.
-    int32_t lease(uint32_t *slot) {
+    int32_t lease(uint32_t len_max, bool is_next, twinstream_run *run) {
+        if (len_max == 0) return TWINSTREAM_RING_ARGUMENT;
         // Relaxed, here and in the store below: only a hint of where to begin. A stale one costs
         // a gap in a later run, which the next turn around the storage closes.
         uint32_t start = static_cast<uint32_t>(lease_hint_.bits.load(std::memory_order_relaxed));
         // Where the storage's beginning is free by then, it begins anew: few slots in use move
         // through few, which caches still hold.
-        if (start % kAnewSlots == 0 &&
-            free_[0].bits.load(std::memory_order_relaxed) == run_bits(0, first_len())) {
+        if (start % kAnewSlots == 0 && (free_[0].bits.load(std::memory_order_relaxed) &
+                                        kSlotBits) == run_bits(0, first_len())) {
             start = 0;
         }
         bool found = sweep(start, [&](uint32_t word, uint64_t allowed) {
             uint64_t seen = free_[word].bits.load(std::memory_order_relaxed);
-            while ((seen & allowed) != 0) {
-                uint32_t bit = lowest(seen & allowed);
+            while ((seen & kAwaited) == 0 || is_next) {
+                uint64_t free = seen & allowed & kSlotBits;
+                if (free == 0) return false;
+                uint32_t bit = lowest(free);
+                // Bit kWordSlots is 0, so the negation has a bit set and the count ends there.
+                uint32_t len = min(lowest(~(free >> bit)), len_max);
                 // Acquire: the previous owner's reads and writes of the slot came before its
                 // release, hence come before ours. A failure reloads `seen` and means that another
                 // thread's lease or release succeeded, so some thread always gets on. That the word
                 // may have changed and changed back does no harm: it has no meaning but its bits.
-                if (free_[word].bits.compare_exchange_weak(seen, seen & ~run_bits(bit, 1),
+                if (free_[word].bits.compare_exchange_weak(seen, seen & ~run_bits(bit, len),
                                                            std::memory_order_acquire,
                                                            std::memory_order_relaxed)) {
-                    *slot = word * kWordSlots + bit;
-                    lease_hint_.bits.store(next(*slot), std::memory_order_relaxed);
+                    *run = {word * kWordSlots + bit, len};
+                    lease_hint_.bits.store(next(run->first + len - 1), std::memory_order_relaxed);
                     return true;
                 }
             }
@@ -107,7 +115,7 @@ class Protocol {
         uint32_t free_len = 0;
         for (uint32_t word = 0; word < word_len_; ++word) {
             // Relaxed: a count for whoever watches, outdated as it is told.
-            uint64_t bits = free_[word].bits.load(std::memory_order_relaxed);
+            uint64_t bits = free_[word].bits.load(std::memory_order_relaxed) & kSlotBits;
             for (; bits != 0; bits &= bits - 1) ++free_len;
         }
         return slot_len_ - free_len;
@@ -161,11 +169,12 @@ class Protocol {
     }
 
     // See twinstream_ring_release. One operation for each word that the run touches.
-    int32_t release(twinstream_run run) {
+    int32_t release(twinstream_run run, uint32_t *is_awaited) {
         if (run.len == 0 || run.first >= slot_len_ || run.len > slot_len_ - run.first) {
             return TWINSTREAM_RING_ARGUMENT;
         }
         int32_t status = TWINSTREAM_RING_OK;
+        uint64_t seen = 0;
         while (run.len != 0) {
             uint32_t first = run.first % kWordSlots;
             uint32_t len = min(run.len, kWordSlots - first);
@@ -174,10 +183,25 @@ class Protocol {
             uint64_t before =
                 free_[run.first / kWordSlots].bits.fetch_or(bits, std::memory_order_release);
             if ((before & bits) != 0) status = TWINSTREAM_RING_MISUSE;
+            seen |= before;
             run.first += len;
             run.len -= len;
         }
+        *is_awaited = (seen & kAwaited) != 0;
         return status;
+    }
+
+    // See twinstream_ring_await. A word's own order of changes decides, as for the other flags: a
+    // release comes before this one, and a lease that follows meets the slot; or it sees the flag.
+    void await(bool is_awaited) {
+        for (uint32_t word = 0; word < word_len_; ++word) {
+            // Relaxed: publishes nothing. As a read-modify-write it keeps the release sequences.
+            if (is_awaited) {
+                free_[word].bits.fetch_or(kAwaited, std::memory_order_relaxed);
+            } else {
+                free_[word].bits.fetch_and(~kAwaited, std::memory_order_relaxed);
+            }
+        }
     }
 
     // See twinstream_ring_sleep.

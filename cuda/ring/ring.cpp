@@ -86,8 +86,9 @@ void twinstream_ring_describe(const twinstream_ring *ring, twinstream_ring_layou
     *layout = ring->layout;
 }
 
-int32_t twinstream_ring_lease(twinstream_ring *ring, uint32_t *slot) {
-    return ring->bits.lease(slot);
+int32_t twinstream_ring_lease(twinstream_ring *ring, uint32_t len_max, uint32_t is_next,
+                              twinstream_run *run) {
+    return ring->bits.lease(len_max, is_next != 0, run);
 }
 
 uint32_t twinstream_ring_used_len(const twinstream_ring *ring) { return ring->bits.used_len(); }
@@ -100,8 +101,12 @@ void twinstream_ring_take(twinstream_ring *ring, uint32_t len_max, twinstream_ru
     *run = ring->bits.take(len_max);
 }
 
-int32_t twinstream_ring_release(twinstream_ring *ring, twinstream_run run) {
-    return ring->bits.release(run);
+int32_t twinstream_ring_release(twinstream_ring *ring, twinstream_run run, uint32_t *is_awaited) {
+    return ring->bits.release(run, is_awaited);
+}
+
+void twinstream_ring_await(twinstream_ring *ring, uint32_t is_awaited) {
+    ring->bits.await(is_awaited != 0);
 }
 
 int32_t twinstream_ring_sleep(twinstream_ring *ring) { return ring->bits.sleep(); }

@@ -17,6 +17,8 @@
  *   slots that wait together lie together and go to the device in one copy, two where the storage
  *   wraps. Free slots that pass through a queue come back in the order of their release and stay
  *   shuffled for good; a bitmap forgets the order by itself;
+ * - slots of one owner may be handed over as one: it commits the first and tells the consumer,
+ *   beside the bytes, which others come with it. These are taken with it;
  * - a thread that is stopped inside any call delays nobody: each call takes effect in a single
  *   atomic operation. In a queue, a producer stopped between its two hides all that come after.
  * The price: slots are taken in address order from where the last take ended, not in the strict
@@ -95,10 +97,12 @@ void twinstream_ring_destroy(twinstream_ring *ring);
 /* Where the slots lie; the same throughout the ring's life. Any thread. */
 void twinstream_ring_describe(const twinstream_ring *ring, twinstream_ring_layout *layout);
 
-/* Leases the next free slot and stores its number in *slot; after every 64 slots it begins anew
- * where the first 32 are free. FULL: none was met in one sweep; a slot that is freed during the
- * sweep may be missed. Any thread. */
-int32_t twinstream_ring_lease(twinstream_ring *ring, uint32_t *slot);
+/* Leases the next free slot and those after it, at most len_max, as one run within 32 slots; after
+ * every 64 slots it begins anew where the first 32 are free. ARGUMENT: len_max is 0. FULL: no free
+ * slot was met in one sweep; one that is freed during the sweep may be missed. While slots are
+ * awaited, those that are free are for who says is_next: it is FULL for all others. Any thread. */
+int32_t twinstream_ring_lease(twinstream_ring *ring, uint32_t len_max, uint32_t is_next,
+                              twinstream_run *run);
 
 /* How many slots are not free, as they were met one after the other. Any thread. */
 uint32_t twinstream_ring_used_len(const twinstream_ring *ring);
@@ -112,9 +116,14 @@ int32_t twinstream_ring_commit(twinstream_ring *ring, uint32_t slot, uint32_t *c
  * committed. Also works after close. The consumer alone. */
 void twinstream_ring_take(twinstream_ring *ring, uint32_t len_max, twinstream_run *run);
 
-/* Frees slots that the caller leased or took, in any order. ARGUMENT: beyond the last slot, or
- * empty. MISUSE: one of them was free already. Any thread. */
-int32_t twinstream_ring_release(twinstream_ring *ring, twinstream_run run);
+/* Frees slots that the caller leased or took, in any order. *is_awaited becomes 1 where slots are
+ * awaited, else 0. ARGUMENT: beyond the last slot, or empty. MISUSE: one of them was free already.
+ * Any thread. */
+int32_t twinstream_ring_release(twinstream_ring *ring, twinstream_run run, uint32_t *is_awaited);
+
+/* Announces that slots are awaited, or withdraws it. A slot that is freed before the announcement
+ * is met by a lease after it; who frees one later is told. One thread at a time, any. */
+void twinstream_ring_await(twinstream_ring *ring, uint32_t is_awaited);
 
 /* Announces that the consumer is about to block. Returns 1: nothing is committed, and every commit
  * from here on says consumer_sleeps, until wake. Returns 0: something is committed, and the

@@ -3,8 +3,8 @@
  *     classify MODEL.safetensors [IMAGE.ppm ...]
  *
  * Images are binary PPM files (P6, 8 bits) of exactly the network's size; without any, a generated
- * one shows the way. All images are handed over before the first is awaited, so that the engine may
- * compute them together. */
+ * one shows the way. All images are handed over as one, so that the engine may compute them
+ * together. */
 #include <twinstream.h>
 
 #include <stdio.h>
@@ -71,7 +71,10 @@ int main(int argument_len, char **arguments) {
     twinstream_options options;
     twinstream_engine *engine;
     twinstream_geometry geometry;
-    twinstream_request *requests;
+    twinstream_request request;
+    twinstream_status *statuses;
+    const float **results;
+    uint8_t **images;
     int i;
     if (argument_len < 2) {
         fprintf(stderr, "usage: %s MODEL.safetensors [IMAGE.ppm ...]\n", arguments[0]);
@@ -84,26 +87,34 @@ int main(int argument_len, char **arguments) {
     geometry.struct_size = sizeof geometry;
     check("geometry", twinstream_engine_geometry(engine, &geometry));
 
-    requests = (twinstream_request *)calloc((size_t)image_len, sizeof *requests);
-    if (requests == NULL) return 1;
+    images = (uint8_t **)calloc((size_t)image_len, sizeof *images);
+    statuses = (twinstream_status *)calloc((size_t)image_len, sizeof *statuses);
+    results = (const float **)calloc((size_t)image_len, sizeof *results);
+    if (images == NULL || statuses == NULL || results == NULL) return 1;
+    check("lease", twinstream_lease_many(engine, (size_t)image_len, 0, &request, images));
     for (i = 0; i < image_len; i++) {
-        uint8_t *image;
-        check("lease", twinstream_lease(engine, &requests[i], &image));
         if (file_len > 0) {
-            read_ppm(arguments[2 + i], &geometry, image);
+            read_ppm(arguments[2 + i], &geometry, images[i]);
         } else {
-            generate(&geometry, image);
+            generate(&geometry, images[i]);
         }
-        check("commit", twinstream_commit(engine, requests[i], NULL));
     }
+    check("commit", twinstream_commit(engine, request, NULL));
+    /* Whether each image has a result; statuses tell which has none. */
+    twinstream_wait(engine, request, TWINSTREAM_FOREVER, NULL);
+    check("results", twinstream_results(engine, request, (size_t)image_len, statuses, results));
     for (i = 0; i < image_len; i++) {
-        const float *result;
-        check("wait", twinstream_wait(engine, requests[i], TWINSTREAM_FOREVER, &result));
         printf("%s\n", file_len > 0 ? arguments[2 + i] : "a generated image");
-        print_classes(engine, result, geometry.result_len);
-        check("release", twinstream_release(engine, requests[i]));
+        if (statuses[i] == TWINSTREAM_OK) {
+            print_classes(engine, results[i], geometry.result_len);
+        } else {
+            printf("  %s\n", twinstream_status_name(statuses[i]));
+        }
     }
-    free(requests);
+    check("release", twinstream_release(engine, request));
+    free(images);
+    free(statuses);
+    free(results);
     check("destroy", twinstream_engine_destroy(engine));
     return 0;
 }

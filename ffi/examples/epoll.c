@@ -1,5 +1,6 @@
-/* An event loop of one thread: requests come with a timer, answers through the completion queue's
- * descriptor, and nothing ever blocks but epoll_wait.
+/* An event loop of one thread: requests come with a timer, several at a time, answers through the
+ * completion queue's descriptor, and so does room for a request where there was none. Nothing ever
+ * blocks but epoll_wait.
  *
  *     epoll MODEL.safetensors|null [REQUESTS]
  */
@@ -44,34 +45,61 @@ static int timer(void) {
     return descriptor;
 }
 
-/* Hands in an image; false when there is no room, and it should be tried again later. */
-static int submit(twinstream_engine *engine, uint64_t image_bytes) {
+/* The loop's state. */
+typedef struct {
+    twinstream_engine *engine;
+    uint64_t image_bytes;
+    int answered;
+    int waiting;   /* requests that have no place yet */
+    int is_queued; /* a lease will come out of the queue */
+    double sum;
+} service;
+
+/* Hands an image in, in its place. */
+static void commit(service *self, twinstream_request request, uint8_t *image) {
     twinstream_request_options options;
-    twinstream_request request;
-    uint8_t *image;
-    const twinstream_status status = twinstream_lease(engine, &request, &image);
-    if (status == TWINSTREAM_FULL) return 0;
-    check("lease", status);
-    memset(image, 128, image_bytes);
+    memset(image, 128, self->image_bytes);
     memset(&options, 0, sizeof options);
     options.struct_size = sizeof options;
     options.notice = TWINSTREAM_NOTICE_QUEUE;
-    check("commit", twinstream_commit(engine, request, &options));
-    return 1;
+    check("commit", twinstream_commit(self->engine, request, &options));
+    self->waiting--;
 }
 
-/* Takes all answers that are there. */
-static int collect(twinstream_engine *engine, double *sum) {
-    twinstream_request request;
-    int len = 0;
-    while (twinstream_queue_next(engine, &request, NULL) == TWINSTREAM_OK) {
-        const float *result;
-        check("answer", twinstream_poll(engine, request, &result));
-        *sum += result[0];
-        check("release", twinstream_release(engine, request));
-        len++;
+/* Hands in what waits; what there is no room for when the queue says so. */
+static void submit(service *self) {
+    while (self->waiting > 0 && !self->is_queued) {
+        twinstream_request request;
+        uint8_t *image;
+        const twinstream_status status = twinstream_lease(self->engine, &request, &image);
+        if (status == TWINSTREAM_FULL) {
+            check("queue", twinstream_queue_lease(self->engine, self));
+            self->is_queued = 1;
+            return;
+        }
+        check("lease", status);
+        commit(self, request, image);
     }
-    return len;
+}
+
+/* Takes out all that is queued: answers, which have no user data here, and leases. */
+static void collect(service *self) {
+    twinstream_request request;
+    void *user_data;
+    while (twinstream_queue_next(self->engine, &request, &user_data) == TWINSTREAM_OK) {
+        const float *result;
+        if (user_data == self) {
+            uint8_t *image;
+            self->is_queued = 0;
+            check("image", twinstream_image(self->engine, request, &image));
+            commit(self, request, image);
+            continue;
+        }
+        check("answer", twinstream_poll(self->engine, request, &result));
+        self->sum += result[0];
+        check("release", twinstream_release(self->engine, request));
+        self->answered++;
+    }
 }
 
 int main(int argument_len, char **arguments) {
@@ -79,8 +107,8 @@ int main(int argument_len, char **arguments) {
     twinstream_options options;
     twinstream_engine *engine;
     twinstream_geometry geometry;
-    int loop, ticks, completions, submitted = 0, answered = 0;
-    double sum = 0;
+    service self = {NULL, 0, 0, 0, 0, 0};
+    int loop, ticks, completions, come = 0;
     if (argument_len < 2) {
         fprintf(stderr, "usage: %s MODEL.safetensors|null [REQUESTS]\n", arguments[0]);
         return 2;
@@ -91,6 +119,8 @@ int main(int argument_len, char **arguments) {
     } else {
         options.weights_path = arguments[1];
     }
+    /* So few that some requests have to wait for room. */
+    options.slot_len = 2;
     check("engine", twinstream_engine_create(&options, &engine));
     geometry.struct_size = sizeof geometry;
     check("geometry", twinstream_engine_geometry(engine, &geometry));
@@ -101,24 +131,27 @@ int main(int argument_len, char **arguments) {
     ticks = timer();
     watch(loop, ticks);
     watch(loop, completions);
-    while (answered < request_len) {
+    self.engine = engine;
+    self.image_bytes = geometry.image_bytes;
+    while (self.answered < request_len) {
         struct epoll_event events[2];
         const int len = epoll_wait(loop, events, 2, -1);
-        int i;
+        int i, k;
         check_system("epoll_wait", len);
         for (i = 0; i < len; i++) {
             if (events[i].data.fd == completions) {
-                answered += collect(engine, &sum);
+                collect(&self);
             } else {
                 uint64_t expired;
                 if (read(ticks, &expired, sizeof expired) != sizeof expired) return 1;
-                if (submitted < request_len) submitted += submit(engine, geometry.image_bytes);
+                for (k = 0; k < 5 && come < request_len; k++, come++) self.waiting++;
             }
         }
+        submit(&self);
     }
     close(ticks);
     close(loop);
     check("destroy", twinstream_engine_destroy(engine));
-    printf("%d requests answered; their first values add up to %g\n", answered, sum);
+    printf("%d requests answered; their first values add up to %g\n", self.answered, self.sum);
     return 0;
 }

@@ -9,6 +9,7 @@ use std::slice;
 use std::time::{Duration, Instant};
 
 use crate::boundary::{self, check_may_block, panic_boundary};
+use crate::held::AnyLease;
 use crate::layout::{self, LogCallback, not_null, put};
 use crate::logging;
 use crate::open::{self, BackendOptions, Live, Texts};
@@ -197,7 +198,7 @@ extern "C" fn twinstream_engine_drain(engine: *mut EngineHandle, timeout_ns: u64
 }
 
 /// None for ever.
-fn timeout(timeout_ns: u64) -> Option<Duration> {
+pub(crate) fn timeout(timeout_ns: u64) -> Option<Duration> {
     (timeout_ns != FOREVER_NS).then(|| Duration::from_nanos(timeout_ns))
 }
 
@@ -396,7 +397,9 @@ unsafe extern "C" fn twinstream_lease(
     panic_boundary(|| {
         not_null(request, "request is NULL")?;
         not_null(image, "image is NULL")?;
-        let leased = registry::with(engine, |live| live.requests.lease(&live.engine))?;
+        let leased = registry::with(engine, |live| {
+            live.requests.hold(&live.engine, AnyLease::One(live.engine.lease()?))
+        })?;
         // SAFETY: see the module.
         unsafe {
             put(request, leased.0);
@@ -439,18 +442,15 @@ unsafe extern "C" fn twinstream_submit(
                 let text = format!("the image has {image_bytes} bytes: expected {expected}");
                 return Err(Failed::new(Status::ImageSize, text));
             }
-            let (leased, place) = live.requests.lease(&live.engine)?;
+            let lease = AnyLease::One(live.engine.lease()?);
+            let (leased, place) = live.requests.hold(&live.engine, lease)?;
             // SAFETY: the caller's image has so many bytes, and the lease's place as well, which
             // nobody else knows yet.
             unsafe {
                 let place = slice::from_raw_parts_mut(place, image_bytes);
                 place.copy_from_slice(slice::from_raw_parts(image, image_bytes));
             }
-            let committed = live.requests.commit(leased, handling, &live.wakers);
-            if committed.is_err() {
-                live.requests.release(leased)?;
-            }
-            committed.map(|()| leased)
+            live.requests.commit_or_release(leased, handling, &live.wakers)
         })?;
         // SAFETY: see the module.
         unsafe { put(request, submitted) };
@@ -462,7 +462,9 @@ unsafe extern "C" fn twinstream_submit(
 ///
 /// # Safety
 /// As for [`layout::read`].
-unsafe fn handling(options: *const layout::RequestOptions) -> Outcome<(RequestOptions, Notice)> {
+pub(crate) unsafe fn handling(
+    options: *const layout::RequestOptions,
+) -> Outcome<(RequestOptions, Notice)> {
     if options.is_null() {
         return Ok((RequestOptions::default(), Notice::None));
     }
@@ -560,7 +562,7 @@ unsafe extern "C" fn twinstream_queue_next(
 ) -> i32 {
     panic_boundary(|| {
         not_null(request, "request is NULL")?;
-        let next = registry::with(engine, |live| Ok(live.requests.next()))?;
+        let next = registry::with(engine, |live| Ok(live.requests.next(&live.engine)))?;
         let Some((found, data)) = next else {
             return Err(Failed::new(Status::Empty, "no completion is queued"));
         };

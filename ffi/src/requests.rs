@@ -8,18 +8,22 @@
 
 use std::cell::UnsafeCell;
 use std::ffi::c_void;
+use std::future::Future;
+use std::pin::Pin;
 use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::task::{Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use crate::boundary::{check_may_block, in_callback};
 use crate::completions::Completions;
+use crate::held::{AnyLease, AnyTicket, Held};
 use crate::layout::Callback;
 use crate::life::{Ended, Life, Release, Standing};
 use crate::status::{Failed, Outcome, Status};
 use twinstream::engine::{
-    AnswerTable, Engine, Failure, Lease, Refused, RequestOptions, Ticket, spin_until,
+    AnswerTable, Engine, Failure, Lease, LeaseFuture, Refused, RequestOptions, spin_until,
 };
 use twinstream::sched::Timing;
 
@@ -31,10 +35,13 @@ pub(crate) enum Notice {
     Queue { user_data: usize },
 }
 
-enum Held {
-    Nothing,
-    Lease(Lease),
-    Ticket(Ticket),
+/// In the completion queue in place of a request: a lease that was waited for.
+const LEASE: u64 = 0;
+
+/// A lease that is to come out of the completion queue.
+enum QueuedLease {
+    Awaited(LeaseFuture),
+    There(Lease),
 }
 
 /// Apart from its neighbours, which other threads work with.
@@ -43,6 +50,8 @@ struct Entry {
     life: Life,
     /// Of whoever may lease, commits or lets go; while it is committed, shared by those who pin it.
     held: UnsafeCell<Held>,
+    /// Where the image of a lease goes, the first one of several.
+    image: AtomicPtr<u8>,
     /// Written by whoever commits, before the request is handed in; read by who announces it.
     notice: UnsafeCell<Notice>,
     /// Held by those who are about to sleep and by who wakes them.
@@ -55,6 +64,8 @@ pub(crate) struct Requests {
     entries: Box<[Entry]>,
     answers: AnswerTable,
     completions: Completions,
+    /// A lease that is to come out of the completion queue, and its user data.
+    queued_lease: Mutex<Option<(QueuedLease, usize)>>,
     /// In the handles of this engine's requests.
     engine_tag: u16,
     spin: Duration,
@@ -80,9 +91,18 @@ impl Wake for Answered {
     }
 }
 
+/// Tells that a lease is there which is to come out of the completion queue, or none will be.
+struct Leased(Arc<Requests>);
+
+impl Wake for Leased {
+    fn wake(self: Arc<Self>) {
+        self.0.completions.push(LEASE);
+    }
+}
+
 impl Requests {
-    /// Those of an engine, up to `entry_len` at a time; also a waker for each, to be kept outside,
-    /// as they keep this alive.
+    /// Those of an engine, up to `entry_len` at a time; also a waker for each and one for a queued
+    /// lease, to be kept outside, as they keep this alive.
     pub(crate) fn new(
         engine: &Engine,
         entry_len: usize,
@@ -90,10 +110,13 @@ impl Requests {
         spin: Duration,
     ) -> std::io::Result<(Arc<Self>, Box<[Waker]>)> {
         let entries = (0..entry_len).map(|_| Entry::new()).collect();
-        let (answers, completions) = (engine.answer_table(), Completions::new(entry_len)?);
-        let requests = Arc::new(Self { entries, answers, completions, engine_tag, spin });
+        let (answers, completions) = (engine.answer_table(), Completions::new(entry_len + 1)?);
+        let queued_lease = Mutex::new(None);
+        let requests =
+            Arc::new(Self { entries, answers, completions, queued_lease, engine_tag, spin });
         let waker = |entry| Waker::from(Arc::new(Answered { requests: requests.clone(), entry }));
-        let wakers = (0..entry_len as u32).map(waker).collect();
+        let leased = Waker::from(Arc::new(Leased(requests.clone())));
+        let wakers = (0..entry_len as u32).map(waker).chain([leased]).collect();
         Ok((requests, wakers))
     }
 
@@ -101,9 +124,8 @@ impl Requests {
         &self.completions
     }
 
-    /// A new request, and where its image goes.
-    pub(crate) fn lease(&self, engine: &Engine) -> Outcome<(u64, *mut u8)> {
-        let mut lease = engine.lease()?;
+    /// A new request of what was leased, and where its first image goes.
+    pub(crate) fn hold(&self, engine: &Engine, mut lease: AnyLease) -> Outcome<(u64, *mut u8)> {
         let number = lease.number();
         let entry = &self.entries[number as usize];
         if !entry.life.is_free() {
@@ -112,10 +134,54 @@ impl Requests {
             let refused = engine.refusal().unwrap_or(Refused::ShutDown);
             return Err(engine.refused(refused).into());
         }
-        let image = lease.as_mut_ptr();
+        let mut first: *mut u8 = ptr::null_mut();
+        lease.images(|image| {
+            if first.is_null() {
+                first = image;
+            }
+        });
+        entry.image.store(first, Ordering::Relaxed);
         // SAFETY: a free entry is of whoever has its number.
         unsafe { *entry.held.get() = Held::Lease(lease) };
-        Ok((self.handle(number, entry.life.lease()), image))
+        Ok((self.handle(number, entry.life.lease()), first))
+    }
+
+    /// Where the first image of a lease goes.
+    pub(crate) fn image(&self, request: u64) -> Outcome<*mut u8> {
+        let (index, generation) = self.find(request)?;
+        let entry = &self.entries[index];
+        match entry.life.standing(generation) {
+            Standing::Leased => Ok(entry.image.load(Ordering::Relaxed)),
+            Standing::Stale => Err(stale()),
+            _ => Err(Failed::new(Status::State, "the request was committed before")),
+        }
+    }
+
+    /// Has a lease come out of the completion queue as soon as there is one.
+    pub(crate) fn queue_lease(
+        &self,
+        engine: &Engine,
+        user_data: usize,
+        wakers: &[Waker],
+    ) -> Outcome<()> {
+        let mut queued = self.queued_lease.lock().unwrap_or_else(PoisonError::into_inner);
+        if queued.is_some() {
+            let text = "a lease is awaited already: take it out of the queue first";
+            return Err(Failed::new(Status::State, text));
+        }
+        let mut lease = engine.lease_async();
+        let leased = &wakers[self.entries.len()];
+        let lease = match Pin::new(&mut lease).poll(&mut Context::from_waker(leased)) {
+            Poll::Pending => QueuedLease::Awaited(lease),
+            Poll::Ready(lease) => QueuedLease::There(lease?),
+        };
+        let is_there = matches!(lease, QueuedLease::There(_));
+        *queued = Some((lease, user_data));
+        drop(queued);
+        if is_there {
+            leased.wake_by_ref();
+        }
+        Ok(())
     }
 
     /// Hands the image over. Refused for good, that is its answer.
@@ -137,14 +203,11 @@ impl Requests {
         // SAFETY: it is this call's to commit.
         let held = unsafe { ptr::replace(entry.held.get(), Held::Nothing) };
         let Held::Lease(lease) = held else { unreachable!("what is leased holds a lease") };
-        let committed = if has_notice {
+        if has_notice {
             // SAFETY: as above, and it is read once the request was handed in.
             unsafe { *entry.notice.get() = notice };
-            lease.commit_waking(options, &wakers[index])
-        } else {
-            lease.commit(options)
-        };
-        match committed {
+        }
+        match lease.commit(options, has_notice.then(|| &wakers[index])) {
             Ok(ticket) => {
                 // SAFETY: as above.
                 unsafe { *entry.held.get() = Held::Ticket(ticket) };
@@ -160,6 +223,22 @@ impl Requests {
                 };
                 entry.life.refuse(failure as u8);
                 Err(failure.into())
+            }
+        }
+    }
+
+    /// The same of a request that nobody else knows yet; refused, it is no more.
+    pub(crate) fn commit_or_release(
+        &self,
+        request: u64,
+        handling: (RequestOptions, Notice),
+        wakers: &[Waker],
+    ) -> Outcome<u64> {
+        match self.commit(request, handling, wakers) {
+            Ok(()) => Ok(request),
+            Err(failed) => {
+                self.release(request)?;
+                Err(failed)
             }
         }
     }
@@ -198,7 +277,7 @@ impl Requests {
         }
         // From here on whoever ends or releases it wants the lock. Where the waker comes too late,
         // the answer is there.
-        let wakes = |ticket: &Ticket| ticket.wake_when_ended(waker);
+        let wakes = |ticket: &AnyTicket| ticket.wake_when_ended(waker);
         if !entry.with_ticket(generation, wakes).unwrap_or(false) {
             return;
         }
@@ -236,12 +315,44 @@ impl Requests {
         }
     }
 
+    /// Each image's answer, in order.
+    pub(crate) fn results(
+        &self,
+        request: u64,
+        image_len: usize,
+        put: impl FnMut(Result<*const f32, Failure>),
+    ) -> Outcome<()> {
+        let (index, generation) = self.find(request)?;
+        let life = &self.entries[index].life;
+        if life.standing(generation) != Standing::Committed
+            || self.answers.get(index as u32).is_none()
+        {
+            // Why there are none.
+            return self.poll(request).map(|_| ());
+        }
+        let found = self.answers.images(index as u32).count();
+        if found == image_len {
+            self.answers.images(index as u32).take(image_len).for_each(put);
+        }
+        // Another's, if this one was released since.
+        if life.standing(generation) == Standing::Stale {
+            return Err(stale());
+        }
+        match found == image_len {
+            true => Ok(()),
+            false => {
+                let text = format!("image_len is {image_len}: the request has {found}");
+                Err(Failed::new(Status::Argument, text))
+            }
+        }
+    }
+
     /// When a request with a result passed which stage.
     pub(crate) fn timing(&self, request: u64) -> Outcome<Timing> {
         self.poll(request)?;
         let (index, generation) = self.find(request)?;
         let entry = &self.entries[index];
-        if let Some(timing) = entry.with_ticket(generation, Ticket::timing).flatten() {
+        if let Some(timing) = entry.with_ticket(generation, AnyTicket::timing).flatten() {
             return Ok(timing);
         }
         match entry.life.standing(generation) {
@@ -253,7 +364,7 @@ impl Requests {
     pub(crate) fn cancel(&self, request: u64) -> Outcome<()> {
         let (index, generation) = self.find(request)?;
         let entry = &self.entries[index];
-        if entry.with_ticket(generation, Ticket::cancel).is_some() {
+        if entry.with_ticket(generation, AnyTicket::cancel).is_some() {
             return Ok(());
         }
         match entry.life.standing(generation) {
@@ -287,9 +398,13 @@ impl Requests {
         }
     }
 
-    /// The next answered request with [`Notice::Queue`], and its user data.
-    pub(crate) fn next(&self) -> Option<(u64, usize)> {
+    /// The next answered request with [`Notice::Queue`], or a lease that was waited for, and its
+    /// user data.
+    pub(crate) fn next(&self, engine: &Engine) -> Option<(u64, usize)> {
         let request = self.completions.pop()?;
+        if request == LEASE {
+            return self.next_lease(engine);
+        }
         let (index, _) = self.find(request).expect("queued by this engine");
         let entry = &self.entries[index];
         // SAFETY: written before it was handed in; it is not released before it is announced.
@@ -300,8 +415,31 @@ impl Requests {
         Some((request, user_data))
     }
 
+    /// The lease that was waited for; [`LEASE`] itself where there will be none.
+    fn next_lease(&self, engine: &Engine) -> Option<(u64, usize)> {
+        let mut queued = self.queued_lease.lock().unwrap_or_else(PoisonError::into_inner);
+        let (lease, user_data) = queued.take()?;
+        drop(queued);
+        let lease = match lease {
+            QueuedLease::There(lease) => Some(lease),
+            QueuedLease::Awaited(mut lease) => {
+                let context = &mut Context::from_waker(Waker::noop());
+                match Pin::new(&mut lease).poll(context) {
+                    Poll::Ready(Ok(lease)) => Some(lease),
+                    _ => None,
+                }
+            }
+        };
+        let Some(lease) = lease else { return Some((LEASE, user_data)) };
+        let held = self.hold(engine, AnyLease::One(lease));
+        Some((held.map_or(LEASE, |(request, _)| request), user_data))
+    }
+
     /// Lets everything go that the requests hold: the engine has ended, and nobody calls any more.
     pub(crate) fn clear(&self) {
+        // It holds the engine's memory, which holds its waker, which holds this.
+        let queued = self.queued_lease.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(queued);
         for entry in &self.entries {
             // SAFETY: nobody else is there.
             drop(unsafe { ptr::replace(entry.held.get(), Held::Nothing) });
@@ -370,6 +508,7 @@ impl Entry {
         Self {
             life: Life::new(),
             held: UnsafeCell::new(Held::Nothing),
+            image: AtomicPtr::new(ptr::null_mut()),
             notice: UnsafeCell::new(Notice::None),
             asleep: Mutex::new(()),
             woken: Condvar::new(),
@@ -377,7 +516,7 @@ impl Entry {
     }
 
     /// Uses the ticket of a request that is committed and holds one.
-    fn with_ticket<T>(&self, generation: u32, usage: impl FnOnce(&Ticket) -> T) -> Option<T> {
+    fn with_ticket<T>(&self, generation: u32, usage: impl FnOnce(&AnyTicket) -> T) -> Option<T> {
         if !self.life.pin(generation) {
             return None;
         }

@@ -85,6 +85,9 @@ impl From<Refused> for Failed {
         match refused {
             Refused::Full => Self::new(Status::Full, "every slot is in use"),
             Refused::Size => Self::new(Status::ImageSize, "the image has the wrong size"),
+            Refused::Len => {
+                Self::new(Status::Argument, "one request has from 1 to slot_len images")
+            }
             Refused::ShutDown => Self::new(Status::ShutDown, "the engine was shut down"),
             Refused::DeviceLost => Self::new(Status::DeviceLost, "the device is lost"),
             Refused::Forked => Self::new(

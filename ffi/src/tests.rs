@@ -4,6 +4,7 @@ use std::ffi::CStr;
 use std::time::Duration;
 
 use crate::boundary::{check_may_block, in_callback, last_error, panic_boundary};
+use crate::held::AnyLease;
 use crate::open::Live;
 use crate::requests::Notice;
 use crate::status::{Failed, Status};
@@ -86,7 +87,8 @@ fn long_texts_are_cut_where_a_character_ends() {
 
 #[test]
 fn every_exported_function_stands_behind_the_panic_boundary() {
-    let calls = [include_str!("calls.rs"), include_str!("timing.rs")].concat();
+    let calls =
+        [include_str!("calls.rs"), include_str!("many.rs"), include_str!("timing.rs")].concat();
     let functions: Vec<_> = calls.split("#[unsafe(no_mangle)]").skip(1).collect();
     let without = ["abi_version", "version", "status_name", "last_error"];
     let unguarded: Vec<_> =
@@ -193,6 +195,10 @@ impl Backend for Breaks {
     }
 }
 
+fn lease(live: &Live) -> crate::status::Outcome<(u64, *mut u8)> {
+    live.requests.hold(&live.engine, AnyLease::One(live.engine.lease()?))
+}
+
 /// An engine whose device breaks at its first request: what its owner is told from then on.
 fn break_device(is_panic: bool, expected: &str) {
     let geometry = Geometry { image_bytes: 10, result_len: 2, batch_len_max: 4 };
@@ -205,13 +211,13 @@ fn break_device(is_panic: bool, expected: &str) {
     };
     let handling = (RequestOptions::default(), Notice::None);
     let answered = status(&|live| {
-        let (request, _) = live.requests.lease(&live.engine)?;
+        let (request, _) = lease(live)?;
         live.requests.commit(request, handling, &live.wakers)?;
         live.requests.wait(request, Some(Duration::from_secs(20)), &live.wakers)?;
         Ok(())
     });
     assert_eq!(answered, Status::DeviceLost as i32, "{}", last_text());
-    let leased = status(&|live| live.requests.lease(&live.engine).map(|_| ()));
+    let leased = status(&|live| lease(live).map(|_| ()));
     assert_eq!(leased, Status::DeviceLost as i32);
     let health = crate::calls::twinstream_engine_health(engine);
     assert_eq!(health, Status::DeviceLost as i32);

@@ -141,6 +141,11 @@ fn requests_live_as_promised() {
 }
 
 #[test]
+fn several_images_are_one_request_and_room_is_waited_for() {
+    check("many", &[]);
+}
+
+#[test]
 fn requests_tell_their_times_and_engines_write_traces() {
     check("trace", &[]);
 }

@@ -7,7 +7,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::shared::{NEVER_NS, Request, Shared};
+use super::shared::{ALONE, NEVER_NS, Request, Shared};
 use super::stall::StallWatchdog;
 use crate::backend::{Backend, Completion, Fault, ResultSlot};
 use crate::ring::{Consumer, Slot};
@@ -79,6 +79,7 @@ pub(super) fn calibrate(
             committed_ns: 0,
             deadline_ns: NEVER_NS,
             priority: Priority::Normal,
+            group: ALONE,
             result,
             handler: None,
         };

@@ -15,7 +15,7 @@ use std::task::Waker;
 use super::sync::{AtomicBool, AtomicU32, Mutex, MutexGuard, Ordering, PoisonError};
 use super::sync::{Thread, UnsafeCell};
 
-/// The answer is there, and its code in the bits from `CODE_SHIFT` on.
+/// The answer is there, and in the byte from `CODE_SHIFT` on the code of what ended.
 const ENDED: u32 = 1;
 /// The ticket was given up.
 const ABANDONED: u32 = 2;
@@ -24,8 +24,12 @@ const CANCELLED: u32 = 4;
 /// There is, or was, a waiter.
 const WAITED_FOR: u32 = 8;
 const CODE_SHIFT: u32 = 8;
+/// The code of the cell's own answer, which in the first cell of a group is not that of the whole.
+const OWN_CODE_SHIFT: u32 = 16;
 /// No request, or one on its way.
 const PENDING: u32 = 0;
+/// No cell follows.
+const NO_CELL: u32 = u32::MAX;
 
 /// Whom to wake when the answer is there.
 pub(super) enum Waiter {
@@ -35,7 +39,7 @@ pub(super) enum Waiter {
 }
 
 impl Waiter {
-    fn wake(self) -> Finished {
+    pub(super) fn wake(self) -> Finished {
         match self {
             Self::None => return Finished::Kept,
             Self::Thread(thread) => thread.unpark(),
@@ -48,7 +52,7 @@ impl Waiter {
 /// What became of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Finished {
-    /// The ticket was given up: the answer was dropped.
+    /// The ticket was given up.
     GivenUp,
     /// It awaits its ticket; nobody waits yet.
     Kept,
@@ -65,6 +69,10 @@ pub(super) struct Cell<T> {
     answer: UnsafeCell<Option<T>>,
     /// None in a cell at rest.
     waiter: Mutex<Waiter>,
+    /// The next cell of its group, see [`super::group`]; none in a cell at rest.
+    next: AtomicU32,
+    /// In the first cell of a group: how many of its requests have no answer.
+    pub(super) left_len: AtomicU32,
 }
 
 // SAFETY: the answer, which may be sent between threads and shared, is reached by one side at a
@@ -78,7 +86,28 @@ impl<T> Cell<T> {
             is_announced: AtomicBool::new(false),
             answer: UnsafeCell::new(None),
             waiter: Mutex::new(Waiter::None),
+            next: AtomicU32::new(NO_CELL),
+            left_len: AtomicU32::new(0),
         }
+    }
+
+    /// Has another cell follow, for the one who owns both.
+    pub(super) fn link(&self, next: u32) {
+        // Relaxed, as below: it passes from owner to owner as the answer does.
+        self.next.store(next, Ordering::Relaxed);
+    }
+
+    /// The cell that follows.
+    pub(super) fn next(&self) -> Option<u32> {
+        let next = self.next.load(Ordering::Relaxed);
+        (next != NO_CELL).then_some(next)
+    }
+
+    /// The cell that follows, and no more from here on.
+    pub(super) fn unlink(&self) -> Option<u32> {
+        let next = self.next();
+        self.link(NO_CELL);
+        next
     }
 
     /// Whether [`Cell::take`] will succeed.
@@ -86,11 +115,16 @@ impl<T> Cell<T> {
         self.code().is_some()
     }
 
-    /// What the answer was finished with, if it is there.
+    /// What it was finished or ended with, if the answer is there.
     pub(super) fn code(&self) -> Option<u8> {
         // Acquire: what the engine did before it finished the answer is seen.
         let state = self.state.load(Ordering::Acquire);
         (state & ENDED != 0).then_some((state >> CODE_SHIFT) as u8)
+    }
+
+    /// What the cell's own answer was finished or kept with; 0 before.
+    pub(super) fn own_code(&self) -> u8 {
+        (self.state.load(Ordering::Acquire) >> OWN_CODE_SHIFT) as u8
     }
 
     /// Looks at the answer, if it is there. The ticket must not be taking it.
@@ -106,7 +140,28 @@ impl<T> Cell<T> {
     pub(super) fn finish(&self, answer: T, code: u8) -> Finished {
         // SAFETY: the engine's, as nothing has ended yet.
         self.answer.with_mut(|place| unsafe { *place = Some(answer) });
-        let ended = ENDED | u32::from(code) << CODE_SHIFT;
+        let (finished, answer) = self.set_ended(code, code);
+        drop(answer);
+        finished
+    }
+
+    /// Stores the answer for [`Cell::end`].
+    pub(super) fn keep(&self, answer: T, code: u8) {
+        // SAFETY: the engine's, as nothing has ended yet.
+        self.answer.with_mut(|place| unsafe { *place = Some(answer) });
+        // Relaxed: ending publishes it.
+        self.state.fetch_or(u32::from(code) << OWN_CODE_SHIFT, Ordering::Relaxed);
+    }
+
+    /// Ends what [`Cell::keep`] stored the answer of: what became of that, and the answer if the
+    /// ticket was given up.
+    pub(super) fn end(&self, code: u8) -> (Finished, Option<T>) {
+        self.set_ended(code, 0)
+    }
+
+    fn set_ended(&self, code: u8, own_code: u8) -> (Finished, Option<T>) {
+        let codes = u32::from(code) << CODE_SHIFT | u32::from(own_code) << OWN_CODE_SHIFT;
+        let ended = ENDED | codes;
         let mut before = self.state.load(Ordering::Relaxed);
         let mut waiter = Waiter::None;
         loop {
@@ -129,22 +184,21 @@ impl<T> Cell<T> {
             }
         }
         if before & ABANDONED != 0 {
-            drop(self.put_to_rest());
-            return Finished::GivenUp;
+            return (Finished::GivenUp, Some(self.put_to_rest()));
         }
-        waiter.wake()
+        (waiter.wake(), None)
     }
 
-    /// The answer if it is there; else remembers whom to wake.
-    pub(super) fn take_or_wait(&self, waiter: impl FnOnce() -> Waiter) -> Option<T> {
-        self.take().or_else(|| if self.wait(waiter()) { None } else { self.take() })
+    /// Whether the answer is there; else remembers whom to wake.
+    pub(super) fn is_ended_or_wait(&self, waiter: impl FnOnce() -> Waiter) -> bool {
+        self.is_ended() || !self.wait(waiter())
     }
 
     /// The answer if it is there.
     pub(super) fn take(&self) -> Option<T> {
         // Acquire: the answer is seen.
         let is_ended = self.state.load(Ordering::Acquire) & ENDED != 0;
-        is_ended.then(|| self.put_to_rest()).flatten()
+        is_ended.then(|| self.put_to_rest())
     }
 
     /// Remembers whom to wake, in place of whom it was to wake before; false if the answer is
@@ -168,8 +222,9 @@ impl<T> Cell<T> {
         drop(waiter);
     }
 
-    /// Gives up the ticket. True if the request is still on its way and should be cancelled.
-    pub(super) fn abandon(&self) -> bool {
+    /// Gives up the ticket. The answer if it is there; else the request is still on its way and
+    /// should be cancelled.
+    pub(super) fn abandon(&self) -> Option<T> {
         let mut before = self.state.load(Ordering::Acquire);
         if before & ENDED == 0 {
             if before & WAITED_FOR != 0 {
@@ -179,11 +234,7 @@ impl<T> Cell<T> {
             // Release: whoever has the cell next finds it as the ticket left it.
             before = self.state.fetch_or(ABANDONED, Ordering::AcqRel);
         }
-        let is_ended = before & ENDED != 0;
-        if is_ended {
-            drop(self.put_to_rest());
-        }
-        !is_ended
+        (before & ENDED != 0).then(|| self.put_to_rest())
     }
 
     /// Asks for the request to be cancelled; false if it has ended.
@@ -206,12 +257,12 @@ impl<T> Cell<T> {
     }
 
     /// Takes the answer out. For the side that came second.
-    fn put_to_rest(&self) -> Option<T> {
+    fn put_to_rest(&self) -> T {
         // SAFETY: the other side set its flag, and does nothing in the cell after that.
         let answer = self.answer.with_mut(|place| unsafe { (*place).take() });
         // Relaxed: whoever has the cell next got the slot that guards it, which the answer holds.
         self.state.store(PENDING, Ordering::Relaxed);
-        answer
+        answer.expect("what has ended has an answer")
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiter> {

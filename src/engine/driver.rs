@@ -12,14 +12,15 @@ use std::task::{Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use super::answer::Handler;
+use super::answer::{Answered, Handler};
 use super::arrivals::Arrivals;
 use super::calibrate::{Calibration, calibrate};
 use super::cell::Finished;
 use super::contain::contain;
+use super::group;
 use super::options::{EngineOptions, Failure, SLOT_LEN_MAX};
 use super::pin;
-use super::shared::{Answered, NEVER_NS, Receivers, Request, Shared, Status};
+use super::shared::{NEVER_NS, Receivers, Request, Shared, Status};
 use super::stall::StallWatchdog;
 use super::stats::Stats;
 use crate::backend::{Attachment, Backend, Completion, Fault, Geometry, ResultSlot};
@@ -56,7 +57,8 @@ struct Entry {
     image: Option<Slot>,
     /// None while the backend downloads to it.
     result: Option<ResultSlot>,
-    cell: u32,
+    /// The first cell of its group, and its own.
+    cells: (u32, u32),
     committed_ns: u64,
     /// When it is late.
     deadline_ns: u64,
@@ -320,7 +322,7 @@ impl Driver<'_> {
         self.entries[index as usize] = Some(Entry {
             image: Some(slot),
             result: Some(request.result),
-            cell,
+            cells: (request.group, cell),
             committed_ns: request.committed_ns,
             deadline_ns: request.deadline_ns.min(now_ns.saturating_add(self.latency_bound_ns)),
             handler: request.handler,
@@ -338,9 +340,11 @@ impl Driver<'_> {
                 // It was committed before it was cancelled, so it is there by now.
                 self.admit(now_ns);
             }
-            let slot = self.slot_of_cell[cell as usize];
-            if slot != NO_SLOT {
-                self.scheduler.cancel(slot);
+            for member in group::members(&self.shared.cells, cell) {
+                let slot = self.slot_of_cell[member as usize];
+                if slot != NO_SLOT {
+                    self.scheduler.cancel(slot);
+                }
             }
         }
         is_busy
@@ -503,22 +507,13 @@ impl Driver<'_> {
         outcome: std::result::Result<(), Failure>,
     ) -> u64 {
         let entry = self.entries[slot as usize].take().expect("a request ends once");
-        self.slot_of_cell[entry.cell as usize] = NO_SLOT;
+        self.slot_of_cell[entry.cells.1 as usize] = NO_SLOT;
         self.stats.count(outcome);
         // Before the answer: whoever gets it finds a free slot.
         self.images.ring().release(entry.image);
         let answered = Answered { outcome, slot: entry.result };
         // Wakers and handlers are the callers' code.
-        let told = contain(|| match entry.handler {
-            None => {
-                let code = answered.code();
-                self.shared.cells[entry.cell as usize].finish(answered, code)
-            }
-            Some((handler, tag)) => {
-                handler.answered(tag, answered.into_answer());
-                Finished::Woke
-            }
-        });
+        let told = contain(|| self.shared.tell(answered, entry.cells, entry.handler));
         match told {
             Ok(Finished::Kept | Finished::GivenUp) => return tells_ns,
             Ok(Finished::Woke) => {}

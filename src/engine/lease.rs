@@ -1,7 +1,7 @@
-//! A slot to write an image into, and the ways to hand it over.
+//! Slots to write images into, and the ways to hand them over.
 //!
-//! Invariant: a lease holds an image slot and a result slot; either both go to the scheduling
-//! thread or both are free again. Knows nothing of what becomes of them.
+//! Invariant: a lease holds as many image slots as result slots; either all go to the scheduling
+//! thread or all are free again. Knows nothing of what becomes of them.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -10,12 +10,13 @@ use std::task::Waker;
 
 use super::answer::Handler;
 use super::cell::Waiter;
+use super::group;
 use super::options::{Refused, RequestOptions};
-use super::shared::{NEVER_NS, Request, Shared};
-use super::ticket::Ticket;
+use super::shared::{ALONE, NEVER_NS, Places, Request, Shared};
+use super::ticket::{ManyTicket, Ticket};
 use crate::backend::ResultSlot;
 use crate::ring;
-use crate::stripe::{StripedRef, Stripes};
+use crate::stripe::StripedRef;
 
 /// A place for one image in the memory that the device copies from: dereferences to its bytes, u8
 /// RGB, height x width x 3, which hold what was there last.
@@ -29,12 +30,12 @@ pub struct Lease {
 }
 
 impl Lease {
-    pub(super) fn new(references: &Stripes<Arc<Shared>>) -> Result<Self, Refused> {
-        let shared = references.get();
+    /// Refused without being counted.
+    pub(super) fn new(shared: StripedRef<Arc<Shared>>) -> Result<Self, Refused> {
         if let Some(refused) = shared.refusal() {
-            return Err(shared.count(refused));
+            return Err(refused);
         }
-        let full = |_| shared.count(Refused::Full);
+        let full = |_| Refused::Full;
         let image = shared.images.lease().map_err(full)?.into_owned();
         let result = shared.results.lease().map_err(full)?.into_owned();
         Ok(Self { image, result, shared })
@@ -97,11 +98,10 @@ impl Lease {
             return Err(Refused::Forked);
         }
         let Self { image, result, shared } = self;
-        let deadline_ns =
-            options.deadline.map_or(NEVER_NS, |deadline| shared.since_start_ns(deadline));
-        let committed_ns = shared.now_ns();
+        let (committed_ns, deadline_ns) = moments(&shared, &options);
         let priority = options.priority;
-        let request = Request { committed_ns, deadline_ns, priority, result, handler };
+        let request =
+            Request { committed_ns, deadline_ns, priority, group: ALONE, result, handler };
         match image.commit(request) {
             Ok(committed) => {
                 if committed.consumer_sleeps {
@@ -116,6 +116,12 @@ impl Lease {
             }
         }
     }
+}
+
+/// Now, and the deadline.
+fn moments(shared: &Shared, options: &RequestOptions) -> (u64, u64) {
+    let deadline_ns = options.deadline.map_or(NEVER_NS, |deadline| shared.since_start_ns(deadline));
+    (shared.now_ns(), deadline_ns)
 }
 
 impl Deref for Lease {
@@ -135,5 +141,145 @@ impl DerefMut for Lease {
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lease").field("slot", &self.image.slot()).finish_non_exhaustive()
+    }
+}
+
+/// Places for several images, which are handed over as one: they reach the scheduler together, side
+/// by side in memory where free slots are, and are answered together. Deadline and priority are
+/// those of each of them.
+///
+/// Dropping it gives all of them back unused.
+#[must_use = "a lease that is dropped gives its slots back unused"]
+pub struct ManyLease {
+    places: Places,
+    shared: StripedRef<Arc<Shared>>,
+}
+
+impl ManyLease {
+    /// Refused without being counted.
+    pub(super) fn new(shared: &StripedRef<Arc<Shared>>, len: usize) -> Result<Self, Refused> {
+        if let Some(refused) = shared.refusal() {
+            return Err(refused);
+        }
+        let len = shared.check_len(len)?;
+        let mut places = shared.no_places(len);
+        // What was met of too few slots is free again as this returns.
+        if !places.images.lease(len) || !places.results.lease(len) {
+            return Err(Refused::Full);
+        }
+        Ok(Self::of(places, shared.clone()))
+    }
+
+    pub(super) fn of(places: Places, shared: StripedRef<Arc<Shared>>) -> Self {
+        Self { places, shared }
+    }
+
+    /// That of its first image alone.
+    pub(super) fn into_one(mut self) -> Lease {
+        let image = self.places.images.pop().expect("a lease has an image slot");
+        let result = self.places.results.pop().expect("a lease has a result slot");
+        Lease { image, result, shared: self.shared }
+    }
+
+    /// Number of images.
+    pub fn image_len(&self) -> usize {
+        self.places.images.len() as usize
+    }
+
+    /// The place of each image, in the order of the answers: u8 RGB, height x width x 3, which hold
+    /// what was there last.
+    pub fn images_mut(&mut self) -> impl Iterator<Item = &mut [u8]> {
+        self.places.images.images_mut()
+    }
+
+    /// The request's number, as [`Lease::number`].
+    pub fn number(&self) -> u32 {
+        self.places.results.first().expect("a lease has a result slot")
+    }
+
+    /// Hands all images over at once; never blocks. The ticket gets the answers.
+    ///
+    /// # Errors
+    /// As for [`Lease::commit`]; then none is handed over.
+    pub fn commit(self, options: RequestOptions) -> Result<ManyTicket, Refused> {
+        let (cell, len) = (self.number(), self.image_len());
+        let shared = self.send(options, None)?;
+        Ok(ManyTicket::new(shared, cell, len))
+    }
+
+    /// Hands all images over at once; never blocks. `handler` gets the answers together with `tag`,
+    /// once: see [`Handler::answered_many`].
+    ///
+    /// # Errors
+    /// As for [`Lease::commit`]; then none is handed over, and the handler is not called.
+    pub fn commit_with(
+        self,
+        options: RequestOptions,
+        handler: Arc<dyn Handler>,
+        tag: u64,
+    ) -> Result<(), Refused> {
+        self.send(options, Some((handler, tag)))?;
+        Ok(())
+    }
+
+    /// As [`ManyLease::commit`], with `waker` in place before all can have ended: see
+    /// [`Lease::commit_waking`].
+    ///
+    /// # Errors
+    /// As for [`Lease::commit`]; then none is handed over, and the waker is not woken.
+    pub fn commit_waking(
+        self,
+        options: RequestOptions,
+        waker: &Waker,
+    ) -> Result<ManyTicket, Refused> {
+        if self.shared.is_forked() {
+            return Err(Refused::Forked);
+        }
+        let (cell, len) = (self.number(), self.image_len());
+        let is_at_rest = self.shared.cells[cell as usize].wait(Waiter::Task(waker.clone()));
+        assert!(is_at_rest, "a cell without a request has no answer");
+        let shared = self.send(options, None)?;
+        Ok(ManyTicket::new(shared, cell, len))
+    }
+
+    fn send(
+        self,
+        options: RequestOptions,
+        handler: Option<(Arc<dyn Handler>, u64)>,
+    ) -> Result<StripedRef<Arc<Shared>>, Refused> {
+        if self.shared.is_forked() {
+            return Err(Refused::Forked);
+        }
+        let group = self.number();
+        let Self { places: Places { images, mut results, .. }, shared } = self;
+        group::link(&shared.cells, results.slots());
+        let (committed_ns, deadline_ns) = moments(&shared, &options);
+        let priority = options.priority;
+        let committed = images.commit(|| {
+            let result = results.pop().expect("as many result slots as image slots");
+            let handler = handler.clone();
+            Request { committed_ns, deadline_ns, priority, group, result, handler }
+        });
+        match committed {
+            Ok(committed) => {
+                if committed.consumer_sleeps {
+                    shared.wake();
+                }
+                Ok(shared)
+            }
+            Err(chain) => {
+                // The cells are to be at rest before their slots are let go.
+                shared.cells[group as usize].wait_no_more();
+                group::unlink(&shared.cells, group);
+                drop(chain);
+                Err(shared.count(shared.refusal().unwrap_or(Refused::ShutDown)))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for ManyLease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ManyLease").field("image_len", &self.image_len()).finish_non_exhaustive()
     }
 }

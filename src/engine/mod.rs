@@ -10,33 +10,38 @@ mod calibrate;
 mod cell;
 mod contain;
 mod driver;
+mod group;
 mod histogram;
 mod lease;
 mod metrics;
 mod options;
 mod pin;
+mod room;
 mod shared;
 mod stall;
 mod stats;
 mod sync;
 mod ticket;
 mod trace;
+mod waiting;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU64};
 use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::task::Waker;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-pub use answer::{Answer, Handler, Output};
+pub use answer::{Answer, Answers, Handler, Output};
 pub use histogram::{LatencyHistogram, LengthHistogram};
-pub use lease::Lease;
+pub use lease::{Lease, ManyLease};
 pub use metrics::prometheus;
 pub use options::{EngineOptions, Failure, Refused, RequestOptions};
 pub use shared::AnswerTable;
 pub use stats::{Refusals, Stats};
-pub use ticket::{Ticket, spin_until};
+pub use ticket::{ManyTicket, Ticket, spin_until};
+pub use waiting::{LeaseFuture, ManyLeaseFuture};
 
 use crate::backend::{Backend, Fault, Geometry};
 use crate::error::{Error, Kind, Result};
@@ -44,8 +49,9 @@ use crate::ring::{self, Ring, RingOptions};
 use crate::sched::{Policy, Trace};
 use crate::stripe::Stripes;
 use cell::Cell;
-use options::{SLOT_LEN_MAX, TRACE_LEN_MAX};
-use shared::{NEVER_NS, Receivers, Shared, Status};
+use options::{SLOT_LEN_MAX, TRACE_LEN_MAX, WAITER_LEN_MAX};
+use room::Room;
+use shared::{Freed, NEVER_NS, Receivers, Shared, Status};
 use trace::Traces;
 
 /// A running engine. All calls may be made from any thread; to share it, wrap it in an `Arc`.
@@ -146,7 +152,7 @@ impl Engine {
     /// [`Refused::Full`] when every slot is in use; [`Refused::ShutDown`] or
     /// [`Refused::DeviceLost`], for good; [`Refused::Forked`] in a process that was forked off.
     pub fn lease(&self) -> std::result::Result<Lease, Refused> {
-        Lease::new(&self.references)
+        Lease::new(self.references.get()).map_err(|refused| self.shared.count(refused))
     }
 
     /// Copies an image (u8 RGB, height x width x 3) and hands it over; never blocks.
@@ -163,6 +169,114 @@ impl Engine {
         }
         let mut lease = self.lease()?;
         lease.copy_from_slice(image);
+        lease.commit(options)
+    }
+
+    /// Slots for `len` images that are handed over as one; never blocks. It takes all or none:
+    /// where too few are free, those that it met are free again.
+    ///
+    /// Calls at the same time may meet half of the slots each and both be refused, though either
+    /// would have fitted by itself; none of them waits for another.
+    ///
+    /// # Errors
+    /// [`Refused::Len`] when `len` is 0 or above
+    /// [`EngineOptions::slot_len`](EngineOptions#structfield.slot_len), and as for
+    /// [`Engine::lease`].
+    pub fn lease_many(&self, len: usize) -> std::result::Result<ManyLease, Refused> {
+        let leased = ManyLease::new(&self.references.get(), len);
+        leased.map_err(|refused| self.shared.count(refused))
+    }
+
+    /// As [`Engine::lease`], but where every slot is in use it waits for one, no longer than
+    /// `timeout`.
+    ///
+    /// Callers that wait are served in the order of their coming, and before those that don't: as
+    /// long as one waits, [`Engine::lease`] is [`Refused::Full`]. A slot that the caller itself
+    /// holds does not come back meanwhile. From a [`Handler`] it does not wait.
+    ///
+    /// # Errors
+    /// [`Refused::Full`] at the timeout, or at once where 1,024 others wait; [`Refused::ShutDown`],
+    /// [`Refused::DeviceLost`] and [`Refused::Forked`], which also end the wait.
+    pub fn lease_timeout(&self, timeout: Duration) -> std::result::Result<Lease, Refused> {
+        // Most of the time there is one.
+        match Lease::new(self.references.get()) {
+            Err(Refused::Full) => self.wait_for_room(1, timeout).map(ManyLease::into_one),
+            leased => leased.map_err(|refused| self.shared.count(refused)),
+        }
+    }
+
+    /// As [`Engine::lease_many`], but where too few slots are free it waits for them, no longer
+    /// than `timeout`. The first in line keeps those that come free until it has enough, and nobody
+    /// behind it holds any: however many are wanted, they come together once others let them go.
+    ///
+    /// # Errors
+    /// [`Refused::Len`], and as for [`Engine::lease_timeout`].
+    pub fn lease_many_timeout(
+        &self,
+        len: usize,
+        timeout: Duration,
+    ) -> std::result::Result<ManyLease, Refused> {
+        match ManyLease::new(&self.references.get(), len) {
+            Err(Refused::Full) => self.wait_for_room(len, timeout),
+            leased => leased.map_err(|refused| self.shared.count(refused)),
+        }
+    }
+
+    fn wait_for_room(
+        &self,
+        len: usize,
+        timeout: Duration,
+    ) -> std::result::Result<ManyLease, Refused> {
+        match self.is_own_thread() {
+            true => Err(self.shared.count(Refused::Full)),
+            false => ManyLeaseFuture::new(self.references.get(), len).block(timeout),
+        }
+    }
+
+    /// As [`Engine::lease_timeout`] without a timeout, as a future: it joins the line when it is
+    /// first polled, and leaves it when it is dropped. It is woken when its lease is there, which
+    /// is held from then on.
+    pub fn lease_async(&self) -> LeaseFuture {
+        LeaseFuture::new(self.references.get())
+    }
+
+    /// As [`Engine::lease_many_timeout`] without a timeout, as a future like that of
+    /// [`Engine::lease_async`].
+    pub fn lease_many_async(&self, len: usize) -> ManyLeaseFuture {
+        ManyLeaseFuture::new(self.references.get(), len)
+    }
+
+    /// Copies images (u8 RGB, n x height x width x 3) and hands them over as one; never blocks.
+    ///
+    /// ```
+    /// use twinstream::backend::{Geometry, Null};
+    /// use twinstream::engine::{Engine, EngineOptions, RequestOptions};
+    ///
+    /// let backend = Null::new(Geometry { image_bytes: 12, result_len: 10, batch_len_max: 8 });
+    /// let engine = Engine::start(backend, &EngineOptions::default())?;
+    /// let answers = engine.submit_many(&[0; 5 * 12], RequestOptions::default())?.wait();
+    /// assert_eq!(answers.len(), 5);
+    /// for answer in answers {
+    ///     assert_eq!(answer?.len(), 10);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Refused::Size`] when these are no whole images, and as for [`Engine::lease_many`].
+    pub fn submit_many(
+        &self,
+        images: &[u8],
+        options: RequestOptions,
+    ) -> std::result::Result<ManyTicket, Refused> {
+        let image_bytes = self.geometry.image_bytes;
+        if !images.len().is_multiple_of(image_bytes) {
+            return Err(self.refused(Refused::Size));
+        }
+        let mut lease = self.lease_many(images.len() / image_bytes)?;
+        for (place, image) in lease.images_mut().zip(images.chunks(image_bytes)) {
+            place.copy_from_slice(image);
+        }
         lease.commit(options)
     }
 
@@ -292,7 +406,13 @@ fn build(options: &EngineOptions, geometry: Geometry) -> Result<(Arc<Shared>, Re
     let (results, _) =
         Ring::new(&RingOptions { slot_len: result_slot_len, slot_bytes, memory_weakest })?;
     let (cancels, to_cancel) = mpsc::sync_channel(result_slot_len as usize);
-    let shared = Shared {
+    let rings = (images.clone(), results.clone());
+    let set_awaited = move |is_awaited| {
+        rings.0.set_awaited(is_awaited);
+        rings.1.set_awaited(is_awaited);
+    };
+    let shared = Arc::new(Shared {
+        room: Room::new(WAITER_LEN_MAX, Box::new(set_awaited)),
         images,
         results,
         cells: (0..result_slot_len).map(|_| Cell::new()).collect(),
@@ -309,6 +429,9 @@ fn build(options: &EngineOptions, geometry: Geometry) -> Result<(Arc<Shared>, Re
         refusal_counts: [const { AtomicU64::new(0) }; Refused::LEN],
         ended: Mutex::new(false),
         ended_signal: Condvar::new(),
-    };
-    Ok((Arc::new(shared), Receivers { images: consumer, cancels: to_cancel }))
+    });
+    let freed = Waker::from(Arc::new(Freed(Arc::downgrade(&shared))));
+    shared.images.set_freed_waker(freed.clone());
+    shared.results.set_freed_waker(freed);
+    Ok((shared, Receivers { images: consumer, cancels: to_cancel }))
 }

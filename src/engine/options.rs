@@ -14,6 +14,9 @@ pub(super) const SLOT_LEN_MAX: usize = 32_768;
 /// Events of a trace at most, 64 bytes each.
 pub(super) const TRACE_LEN_MAX: usize = 1 << 24;
 
+/// Who may wait for slots at a time.
+pub(super) const WAITER_LEN_MAX: u32 = 1024;
+
 /// How an [`Engine`](super::Engine) runs.
 ///
 /// ```
@@ -107,12 +110,16 @@ setters!(RequestOptions { deadline: Option<Instant>, priority: Priority });
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refused {
-    /// Every slot for images or results is in use: shed load, or retry later.
+    /// Every slot for images or results is in use, or too many of them are, or others wait for
+    /// them: shed load, retry later, or wait.
     #[error("every slot is in use")]
     Full,
     /// The image is not of the size that the network takes.
     #[error("the image is not of the size that Engine::geometry().image_bytes says")]
     Size,
+    /// No image, or more than there are slots.
+    #[error("one request has from 1 to EngineOptions::slot_len images")]
+    Len,
     /// The engine drains or was shut down.
     #[error("the engine was shut down")]
     ShutDown,

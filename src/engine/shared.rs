@@ -5,21 +5,28 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
+use std::task::Wake;
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-use super::answer::{Answer, Handler, Output};
-use super::cell::Cell;
+use super::answer::{Answered, Answers, Handler, outcome};
+use super::cell::{Cell, Finished, Waiter};
+use super::contain::contain;
+use super::group;
 use super::options::{Failure, Refused};
+use super::room::{Room, Wanted};
 use super::stats::{Refusals, Stats};
 use super::trace::Traces;
 use crate::backend::{Fault, ResultSlot};
-use crate::ring::{self, Consumer, Ring};
+use crate::ring::{self, Chain, Consumer, Ring};
 use crate::sched::{Priority, Timing};
 
 /// No stop was asked for.
 pub(super) const NEVER_NS: u64 = u64::MAX;
+
+/// In place of a group's first cell: it was handed in by itself.
+pub(super) const ALONE: u32 = u32::MAX;
 
 /// What travels with an image.
 pub(super) struct Request {
@@ -27,7 +34,9 @@ pub(super) struct Request {
     /// [`NEVER_NS`]: none.
     pub(super) deadline_ns: u64,
     pub(super) priority: Priority,
-    /// Where its result goes; its number is that of the ticket's cell.
+    /// The first cell of its group, or [`ALONE`].
+    pub(super) group: u32,
+    /// Where its result goes; its number is that of its cell.
     pub(super) result: ResultSlot,
     /// Who is called; none: a ticket waits.
     pub(super) handler: Option<(Arc<dyn Handler>, u64)>,
@@ -36,36 +45,32 @@ pub(super) struct Request {
 // It moves from a producer's core to the scheduling thread's, in as few cache lines as it has.
 const _: () = assert!(size_of::<Option<Request>>() <= 64);
 
-/// An answer in its cell. The result slot is here with failures too: it keeps the cell from being
-/// used anew before the answer was taken. It is missing where a lost device has it.
-pub(super) struct Answered {
-    pub(super) outcome: Result<(), Failure>,
-    pub(super) slot: Option<ResultSlot>,
+/// Image slots and as many result slots, or on the way there.
+pub(super) struct Places {
+    pub(super) images: Chain<Request>,
+    pub(super) results: Chain<Timing>,
+    /// How many there are to be.
+    pub(super) len: u32,
 }
 
-impl Answered {
-    /// What [`Cell::finish`] is given for those who only look: see [`outcome`].
-    pub(super) fn code(&self) -> u8 {
-        self.outcome.err().map_or(0, |failure| 1 + failure as u8)
-    }
-
-    /// When the request passed which stage, if it has a result.
-    pub(super) fn timing(&self) -> Option<Timing> {
-        self.outcome.ok()?;
-        self.slot.as_ref()?.get().copied()
-    }
-
-    pub(super) fn into_answer(self) -> Answer {
-        self.outcome?;
-        Ok(Output::new(self.slot.expect("a completed request has its result")))
+impl Wanted for Places {
+    fn fill(&mut self) -> bool {
+        self.images.lease_next(self.len) && self.results.lease_next(self.len)
     }
 }
 
-/// How the request ended whose answer has this code.
-fn outcome(code: u8) -> Result<(), Failure> {
-    match code.checked_sub(1) {
-        None => Ok(()),
-        Some(failure) => Err(Failure::ALL[usize::from(failure)]),
+/// Serves those who wait for slots, on the thread that frees one.
+pub(super) struct Freed(pub(super) Weak<Shared>);
+
+impl Wake for Freed {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.serve_room();
+        }
     }
 }
 
@@ -77,13 +82,30 @@ pub struct AnswerTable(pub(super) Arc<Shared>);
 impl AnswerTable {
     /// How the request with this number ended, and where its result lies; none while it has no
     /// answer. That place holds the result until its ticket is dropped, which must not have been
-    /// asked for the answer: then the number may be another request's.
+    /// asked for the answer: then the number may be another request's. Of images that were handed
+    /// over as one: how the whole ended, and where the result of the first lies.
     ///
     /// # Panics
     /// When no request can have this number.
     pub fn get(&self, number: u32) -> Option<Result<*const f32, Failure>> {
         let code = self.0.cells[number as usize].code()?;
-        Some(outcome(code).map(|()| self.0.results.slot_ptr(number).cast::<f32>().cast_const()))
+        Some(self.answer(number, code))
+    }
+
+    /// The same of each image of the request with this number that has ended, in their order.
+    ///
+    /// # Panics
+    /// When no request can have this number.
+    pub fn images(&self, number: u32) -> impl Iterator<Item = Result<*const f32, Failure>> {
+        let cells = &self.0.cells;
+        // Whoever looks while another drops the ticket may go astray, but not for ever.
+        group::members(cells, number)
+            .take(cells.len())
+            .map(|cell| self.answer(cell, cells[cell as usize].own_code()))
+    }
+
+    fn answer(&self, cell: u32, code: u8) -> Result<*const f32, Failure> {
+        outcome(code).map(|()| self.0.results.slot_ptr(cell).cast::<f32>().cast_const())
     }
 }
 
@@ -99,6 +121,13 @@ pub(super) struct Receivers {
     pub(super) cancels: Receiver<u32>,
 }
 
+/// Wakes who waits for slots, whose code may panic on any thread that frees one.
+pub(super) fn wake(waiter: Waiter) {
+    if let Err(text) = contain(|| waiter.wake()) {
+        let _ = contain(|| log::error!("a waker: {text}"));
+    }
+}
+
 /// See [`Shared::status`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -112,7 +141,9 @@ pub(super) struct Shared {
     pub(super) images: Ring<Request>,
     pub(super) results: Ring<Timing>,
     /// By result slot.
-    pub(super) cells: Box<[Cell<Answered>]>,
+    pub(super) cells: Arc<[Cell<Answered>]>,
+    /// Who waits for slots.
+    pub(super) room: Room<Places>,
     /// Cells that the scheduling thread should look at; has room for each of them.
     pub(super) cancels: SyncSender<u32>,
     pub(super) start: Instant,
@@ -159,6 +190,13 @@ impl Shared {
         }
     }
 
+    /// How many images are asked for, if there can be so many at a time.
+    pub(super) fn check_len(&self, len: usize) -> Result<u32, Refused> {
+        let slot_len = self.images.slot_len();
+        let len = u32::try_from(len).ok().filter(|len| (1..=slot_len).contains(len));
+        len.ok_or(Refused::Len)
+    }
+
     /// Counts a refusal, and hands it on.
     pub(super) fn count(&self, refused: Refused) -> Refused {
         self.refusal_counts[refused as usize].fetch_add(1, Ordering::Relaxed);
@@ -199,11 +237,52 @@ impl Shared {
     /// Moves the status forward.
     pub(super) fn refuse(&self, status: Status) {
         self.status.fetch_max(status as u8, Ordering::Release);
+        if !self.is_forked() {
+            self.room.wake_all(wake);
+        }
+    }
+
+    /// Places for so many images, none leased yet.
+    pub(super) fn no_places(&self, len: u32) -> Places {
+        Places { images: self.images.chain(), results: self.results.chain(), len }
+    }
+
+    /// Gives free slots to those who wait for them.
+    pub(super) fn serve_room(&self) {
+        // A thread that is not in this process may hold the line.
+        if !self.is_forked() {
+            self.room.serve(wake);
+        }
     }
 
     pub(super) fn wake(&self) {
         if let Some(thread) = self.thread.get() {
             thread.unpark();
+        }
+    }
+
+    /// Tells the caller of a request in `cell` how it ended, or of the whole group that it ends.
+    pub(super) fn tell(
+        &self,
+        answered: Answered,
+        (group, cell): (u32, u32),
+        handler: Option<(Arc<dyn Handler>, u64)>,
+    ) -> Finished {
+        let code = answered.code();
+        if group == ALONE {
+            let Some((handler, tag)) = handler else {
+                return self.cells[cell as usize].finish(answered, code);
+            };
+            handler.answered(tag, answered.into_answer());
+            return Finished::Woke;
+        }
+        match (group::finish(&self.cells, group, cell, answered, code), handler) {
+            (None, _) => Finished::Kept,
+            (Some(finished), None) => finished,
+            (Some(_), Some((handler, tag))) => {
+                handler.answered_many(tag, Answers::new(&self.cells, group));
+                Finished::Woke
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! The caller's side of an accepted request: wait, await, cancel.
+//! The caller's side of what was accepted, one image or several as one: wait, await, cancel.
 //!
 //! Invariant: a ticket yields its answer at most once, by being consumed; one that is dropped
 //! before cancels its request. Knows nothing of batches.
@@ -11,10 +11,11 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::answer::Answer;
-use super::cell::Waiter;
+use super::answer::{Answer, Answered, Answers};
+use super::cell::{Cell, Waiter};
+use super::group;
 use super::options::Failure;
-use super::shared::{Answered, Shared};
+use super::shared::Shared;
 use crate::sched::Timing;
 use crate::stripe::StripedRef;
 
@@ -92,33 +93,47 @@ impl Ticket {
 
     fn wait_for(mut self, timeout: Option<Duration>) -> std::result::Result<Answer, Self> {
         let shared = self.shared.as_ref().expect("a ticket that waits has no answer yet");
-        let cell = &shared.cells[self.cell as usize];
-        let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let spin = timeout.map_or(shared.spin, |timeout| timeout.min(shared.spin));
-        spin_until(|| cell.is_ended(), spin);
-        loop {
-            if let Some(answered) = cell.take_or_wait(|| Waiter::Thread(thread::current())) {
-                self.shared = None;
-                return Ok(answered.into_answer());
-            }
-            if shared.is_forked() {
-                return Ok(Err(Failure::ShutDown));
-            }
-            let Some(until) = until else {
-                thread::park();
-                continue;
-            };
-            let left = until.saturating_duration_since(Instant::now());
-            if !left.is_zero() {
-                thread::park_timeout(left);
-            } else if let Some(answered) = cell.take() {
-                self.shared = None;
-                return Ok(answered.into_answer());
-            } else {
-                return Err(self);
-            }
+        match wait_for(shared, self.cell, timeout) {
+            Waited::TimedOut => Err(self),
+            Waited::Forked => Ok(Err(Failure::ShutDown)),
+            Waited::Ended => Ok(self.take()),
         }
     }
+
+    /// The answer, which is there.
+    fn take(&mut self) -> Answer {
+        let shared = self.shared.take().expect("it has its answer");
+        shared.cells[self.cell as usize].take().expect("it has ended").into_answer()
+    }
+}
+
+/// What a wait came to.
+enum Waited {
+    Ended,
+    TimedOut,
+    /// This is a process that was forked off: it will not end here.
+    Forked,
+}
+
+/// Blocks until what `cell` is the first of ends, or `timeout` is over.
+fn wait_for(shared: &Shared, cell: u32, timeout: Option<Duration>) -> Waited {
+    let cell = &shared.cells[cell as usize];
+    let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    let spin = timeout.map_or(shared.spin, |timeout| timeout.min(shared.spin));
+    spin_until(|| cell.is_ended(), spin);
+    while !cell.is_ended_or_wait(|| Waiter::Thread(thread::current())) {
+        if shared.is_forked() {
+            return Waited::Forked;
+        }
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        match left {
+            None => thread::park(),
+            Some(Duration::ZERO) if cell.is_ended() => break,
+            Some(Duration::ZERO) => return Waited::TimedOut,
+            Some(left) => thread::park_timeout(left),
+        }
+    }
+    Waited::Ended
 }
 
 /// Spins until `is_ended` says so, no longer than `spin`: what [`Ticket::wait`] does before it
@@ -146,21 +161,22 @@ impl Future for Ticket {
     /// When polled after it was ready.
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answer> {
         let shared = self.shared.as_ref().expect("polled after it was ready");
-        let waiter = || Waiter::Task(context.waker().clone());
-        match shared.cells[self.cell as usize].take_or_wait(waiter) {
-            Some(answered) => {
-                self.shared = None;
-                Poll::Ready(answered.into_answer())
-            }
-            None => Poll::Pending,
+        match is_ready(&shared.cells[self.cell as usize], context) {
+            true => Poll::Ready(self.take()),
+            false => Poll::Pending,
         }
     }
+}
+
+/// Whether it has ended; else the task is woken when it does.
+fn is_ready(cell: &Cell<Answered>, context: &Context<'_>) -> bool {
+    cell.is_ended_or_wait(|| Waiter::Task(context.waker().clone()))
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
         if let Some(shared) = &self.shared
-            && shared.cells[self.cell as usize].abandon()
+            && shared.cells[self.cell as usize].abandon().is_none()
         {
             shared.tell_cancel(self.cell);
         }
@@ -170,5 +186,124 @@ impl Drop for Ticket {
 impl fmt::Debug for Ticket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ticket").field("cell", &self.cell).finish_non_exhaustive()
+    }
+}
+
+/// Accepted images that were handed over as one: a [`Ticket`] for all of them. It is ready when
+/// each of them has ended; each has an answer of its own, whatever becomes of the others.
+///
+/// Dropping it before cancels what has not ended.
+#[must_use = "dropping a ticket cancels its request"]
+pub struct ManyTicket {
+    /// None once the answers were taken.
+    shared: Option<StripedRef<Arc<Shared>>>,
+    /// The first cell.
+    cell: u32,
+    len: usize,
+}
+
+impl ManyTicket {
+    pub(super) fn new(shared: StripedRef<Arc<Shared>>, cell: u32, len: usize) -> Self {
+        Self { shared: Some(shared), cell, len }
+    }
+
+    /// Blocks until every image has ended. In a process that was forked off since the engine's
+    /// start it returns at once: images without an answer have ended as [`Failure::ShutDown`].
+    pub fn wait(self) -> Answers {
+        match self.wait_for(None) {
+            Ok(answers) => answers,
+            Err(_) => unreachable!("waits until there are answers"),
+        }
+    }
+
+    /// Blocks until every image has ended or `timeout` is over.
+    ///
+    /// # Errors
+    /// The ticket, when it was the timeout.
+    pub fn wait_timeout(self, timeout: Duration) -> std::result::Result<Answers, Self> {
+        self.wait_for(Some(timeout))
+    }
+
+    /// Number of images.
+    pub fn image_len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether every image has ended: waiting would not block.
+    pub fn is_ended(&self) -> bool {
+        self.shared.as_ref().is_some_and(|shared| shared.cells[self.cell as usize].is_ended())
+    }
+
+    /// When the first image passed which stage; none until all have ended, that one with a result.
+    pub fn timing(&self) -> Option<Timing> {
+        let shared = self.shared.as_ref()?;
+        shared.cells[self.cell as usize].look(Answered::timing).flatten()
+    }
+
+    /// As [`Ticket::wake_when_ended`], for the whole.
+    ///
+    /// # Panics
+    /// When the answers were taken by polling.
+    pub fn wake_when_ended(&self, waker: &Waker) -> bool {
+        let shared = self.shared.as_ref().expect("used after it was ready");
+        shared.cells[self.cell as usize].wait(Waiter::Task(waker.clone()))
+    }
+
+    /// Asks for every image to be cancelled that has not ended. Each still gets its answer, as by
+    /// [`Ticket::cancel`].
+    pub fn cancel(&self) {
+        if let Some(shared) = &self.shared
+            && shared.cells[self.cell as usize].cancel()
+        {
+            shared.tell_cancel(self.cell);
+        }
+    }
+
+    fn wait_for(mut self, timeout: Option<Duration>) -> std::result::Result<Answers, Self> {
+        let shared = self.shared.as_ref().expect("a ticket that waits has no answers yet");
+        match wait_for(shared, self.cell, timeout) {
+            Waited::TimedOut => Err(self),
+            Waited::Forked => Ok(Answers::all(&shared.cells, self.len, Failure::ShutDown)),
+            Waited::Ended => Ok(self.take()),
+        }
+    }
+
+    /// The answers, which are there.
+    fn take(&mut self) -> Answers {
+        let shared = self.shared.take().expect("it has its answers");
+        Answers::new(&shared.cells, self.cell)
+    }
+}
+
+impl Future for ManyTicket {
+    type Output = Answers;
+
+    /// # Panics
+    /// When polled after it was ready.
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answers> {
+        let shared = self.shared.as_ref().expect("polled after it was ready");
+        match is_ready(&shared.cells[self.cell as usize], context) {
+            true => Poll::Ready(self.take()),
+            false => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for ManyTicket {
+    fn drop(&mut self) {
+        if let Some(shared) = &self.shared
+            && group::abandon(&shared.cells, self.cell)
+        {
+            shared.tell_cancel(self.cell);
+        }
+    }
+}
+
+impl fmt::Debug for ManyTicket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ManyTicket")
+            .field("cell", &self.cell)
+            .field("len", &self.len)
+            .finish_non_exhaustive()
     }
 }

@@ -86,7 +86,12 @@ unsafe extern "C" {
     );
 }
 unsafe extern "C" {
-    pub fn twinstream_ring_lease(ring: *mut twinstream_ring, slot: *mut u32) -> i32;
+    pub fn twinstream_ring_lease(
+        ring: *mut twinstream_ring,
+        len_max: u32,
+        is_next: u32,
+        run: *mut twinstream_run,
+    ) -> i32;
 }
 unsafe extern "C" {
     pub fn twinstream_ring_used_len(ring: *const twinstream_ring) -> u32;
@@ -109,7 +114,11 @@ unsafe extern "C" {
     pub fn twinstream_ring_release(
         ring: *mut twinstream_ring,
         run: twinstream_run,
+        is_awaited: *mut u32,
     ) -> i32;
+}
+unsafe extern "C" {
+    pub fn twinstream_ring_await(ring: *mut twinstream_ring, is_awaited: u32);
 }
 unsafe extern "C" {
     pub fn twinstream_ring_sleep(ring: *mut twinstream_ring) -> i32;

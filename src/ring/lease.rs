@@ -66,6 +66,10 @@ impl<'ring, T> Lease<'ring, T> {
         Self(Held::Borrowed { slot, ring })
     }
 
+    pub(super) fn owned(slot: u32, shared: StripedRef<Arc<Shared<T>>>) -> Self {
+        Self(Held::Owned { slot, shared })
+    }
+
     /// Number of the slot, from 0: its bytes begin `slot * stride_bytes` into the ring's storage.
     pub fn slot(&self) -> u32 {
         self.0.slot().0

@@ -1,9 +1,9 @@
 //! Slots of page-locked memory that producers write images into and the scheduling thread empties.
 //!
-//! Invariant: every slot is free or has exactly one owner, by type: a [`Lease`], the ring (it is
-//! committed, not yet taken), or a [`Slot`]. Nothing here blocks or allocates after [`Ring::new`].
-//! Knows neither time nor devices, nor what a request is. The protocol is C++ (`cuda/ring`);
-//! `docs/RING.md` argues it.
+//! Invariant: every slot is free or has exactly one owner, by type: a [`Lease`] or a [`Chain`], the
+//! ring (it is committed, not yet taken), or a [`Slot`]. Nothing here blocks or allocates after
+//! [`Ring::new`]. Knows neither time nor devices, nor what a request is. The protocol is C++
+//! (`cuda/ring`); `docs/RING.md` argues it.
 //!
 //! ```
 //! use twinstream::ring::{Ring, RingOptions};
@@ -22,6 +22,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod chain;
 #[rustfmt::skip]
 mod ffi;
 mod lease;
@@ -29,7 +30,9 @@ mod shared;
 
 use std::fmt;
 use std::sync::Arc;
+use std::task::Waker;
 
+pub use chain::Chain;
 pub use lease::{Closed, Committed, Lease};
 
 use crate::error::Result;
@@ -93,6 +96,8 @@ pub struct Consumer<T> {
     ring: Ring<T>,
     /// Taken from the ring, not yet handed out.
     run: ffi::twinstream_run,
+    /// What follows the slot that was handed out last: it goes before the run.
+    chained: Option<u32>,
 }
 
 /// A taken slot, until it is handed to [`Ring::release`]; forgotten, it is lost to the ring.
@@ -129,8 +134,8 @@ impl<T> Ring<T> {
     pub fn new(options: &RingOptions) -> Result<(Self, Consumer<T>)> {
         let shared = Arc::new(Shared::new(options)?);
         let ring = Self { owned: Arc::new(Stripes::new(&shared)), shared };
-        let consumer =
-            Consumer { ring: ring.clone(), run: ffi::twinstream_run { first: 0, len: 0 } };
+        let run = ffi::twinstream_run { first: 0, len: 0 };
+        let consumer = Consumer { ring: ring.clone(), run, chained: None };
         Ok((ring, consumer))
     }
 
@@ -162,10 +167,32 @@ impl<T> Ring<T> {
     /// Leases the next free slot. Never blocks.
     ///
     /// # Errors
-    /// [`Full`] when no slot is free.
+    /// [`Full`] when no slot is free, or while slots are awaited.
     pub fn lease(&self) -> std::result::Result<Lease<'_, T>, Full> {
-        let slot = self.shared.lease().ok_or(Full)?;
-        Ok(Lease::new(self, slot))
+        let run = self.shared.lease(1, false).ok_or(Full)?;
+        Ok(Lease::new(self, run.first))
+    }
+
+    /// A chain of no slots yet.
+    pub fn chain(&self) -> Chain<T> {
+        Chain::new(self.owned.get())
+    }
+
+    /// Announces that slots are awaited, or withdraws it, one thread at a time. Meanwhile free
+    /// slots are for [`Chain::lease_next`] alone, and whoever frees one wakes the waker of
+    /// [`Ring::set_freed_waker`]. A slot that was freed before the announcement is met by whoever
+    /// leases after it.
+    pub fn set_awaited(&self, is_awaited: bool) {
+        self.shared.set_awaited(is_awaited);
+    }
+
+    /// Sets, once in the ring's life, who is woken when a slot is freed while slots are awaited: on
+    /// the thread that frees it. It must not keep the ring alive.
+    ///
+    /// # Panics
+    /// The second time.
+    pub fn set_freed_waker(&self, waker: Waker) {
+        assert!(self.shared.freed.set(waker).is_ok(), "the waker was set before");
     }
 
     /// Where the bytes of a slot lie, for the ring's life. Whoever reads or writes there sees to it
@@ -255,21 +282,25 @@ impl<T> Consumer<T> {
     }
 
     /// Takes the next committed slot and its request: in the order of the storage, from where the
-    /// last call left off. Never blocks; `None` when nothing is committed.
+    /// last call left off, and a chain's slots one after the other. Never blocks; `None` when
+    /// nothing is committed.
     pub fn take(&mut self) -> Option<(Slot, T)> {
+        let index = self.chained.or_else(|| self.take_from_run())?;
+        self.chained = self.ring.shared.unlink(index);
+        // SAFETY: the slot was just taken, alone or with the first of its chain.
+        let request = unsafe { self.ring.shared.request(index) };
+        let slot = Slot { index, ring_id: self.ring.shared.id };
+        Some((slot, request.expect("every commit stores a request")))
+    }
+
+    fn take_from_run(&mut self) -> Option<u32> {
         if self.run.len == 0 {
             // SAFETY: there is one consumer, and it is borrowed exclusively.
             self.run = unsafe { self.ring.shared.take(u32::MAX) };
         }
-        if self.run.len == 0 {
-            return None;
-        }
-        let slot = Slot { index: self.run.first, ring_id: self.ring.shared.id };
+        self.run.len = self.run.len.checked_sub(1)?;
         self.run.first += 1;
-        self.run.len -= 1;
-        // SAFETY: the slot was just taken.
-        let request = unsafe { self.ring.shared.request(slot.index) };
-        Some((slot, request.expect("every commit stores a request")))
+        Some(self.run.first - 1)
     }
 
     /// Announces that this thread is about to block. When true, nothing is committed, and every
@@ -277,8 +308,9 @@ impl<T> Consumer<T> {
     /// false, there is something to take, and nothing was announced.
     #[must_use = "when false, the consumer must not block"]
     pub fn sleep(&mut self) -> bool {
+        let is_empty = self.run.len == 0 && self.chained.is_none();
         // SAFETY: there is one consumer, and it is borrowed exclusively.
-        self.run.len == 0 && unsafe { self.ring.shared.sleep() }
+        is_empty && unsafe { self.ring.shared.sleep() }
     }
 
     /// Withdraws the announcement of [`Consumer::sleep`].

@@ -6,7 +6,9 @@
 use std::cell::UnsafeCell;
 use std::ptr::{self, NonNull};
 use std::slice;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::task::Waker;
 
 use super::ffi::{self, twinstream_run as Run};
 use super::{Memory, RingOptions};
@@ -15,12 +17,20 @@ use crate::error::{Error, Kind, Result};
 /// Tells rings apart. A 64-bit count does not come round.
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
+/// No slot follows.
+const NO_SLOT: u32 = u32::MAX;
+
 pub(super) struct Shared<T> {
     ring: NonNull<ffi::twinstream_ring>,
     layout: ffi::twinstream_ring_layout,
     slot_bytes: usize,
     pub(super) id: u64,
     requests: Box<[Request<T>]>,
+    /// By slot: the next one of its chain, a matter of its owner alone. None follows a slot that is
+    /// free, leased by itself or handed out.
+    links: Box<[AtomicU32]>,
+    /// Woken by who frees a slot while slots are awaited.
+    pub(super) freed: OnceLock<Waker>,
 }
 
 /// The request that a slot carries, apart from its neighbours': a producer that stores one must not
@@ -73,8 +83,9 @@ impl<T> Shared<T> {
         // SAFETY: the ring was just made; `layout` is a place to store one in.
         unsafe { ffi::twinstream_ring_describe(ring.as_ptr(), &mut layout) };
         let requests = (0..slot_len).map(|_| Request(UnsafeCell::new(None))).collect();
+        let links = (0..slot_len).map(|_| AtomicU32::new(NO_SLOT)).collect();
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { ring, layout, slot_bytes, id, requests })
+        Ok(Self { ring, layout, slot_bytes, id, requests, links, freed: OnceLock::new() })
     }
 
     pub(super) fn slot_len(&self) -> u32 {
@@ -107,13 +118,15 @@ impl<T> Shared<T> {
         unsafe { ffi::twinstream_ring_used_len(self.ring.as_ptr()) }
     }
 
-    /// Leases a slot; `None` where no free one was met.
-    pub(super) fn lease(&self) -> Option<u32> {
-        let mut slot = 0;
+    /// Leases adjacent slots, `len_max` at most and more than 0; `None` where no free one was met,
+    /// or where slots are awaited and the caller isn't `is_next`.
+    pub(super) fn lease(&self, len_max: u32, is_next: bool) -> Option<Run> {
+        let mut run = Run { first: 0, len: 0 };
+        let (ring, is_next) = (self.ring.as_ptr(), is_next.into());
         // SAFETY: the ring lives; any thread may lease.
-        let status = unsafe { ffi::twinstream_ring_lease(self.ring.as_ptr(), &mut slot) };
+        let status = unsafe { ffi::twinstream_ring_lease(ring, len_max, is_next, &mut run) };
         match status.cast_unsigned() {
-            ffi::TWINSTREAM_RING_OK => Some(slot),
+            ffi::TWINSTREAM_RING_OK => Some(run),
             status => {
                 debug_assert_eq!(status, ffi::TWINSTREAM_RING_FULL);
                 None
@@ -121,11 +134,33 @@ impl<T> Shared<T> {
         }
     }
 
+    /// Has `next` follow `slot`, for the owner of both.
+    pub(super) fn link(&self, slot: u32, next: u32) {
+        // Relaxed, here and below: it passes from owner to owner as the slot's bytes do.
+        self.links[slot as usize].store(next, Ordering::Relaxed);
+    }
+
+    /// What follows a slot, for its owner.
+    pub(super) fn next(&self, slot: u32) -> Option<u32> {
+        let next = self.links[slot as usize].load(Ordering::Relaxed);
+        (next != NO_SLOT).then_some(next)
+    }
+
+    /// What follows a slot, and no more from here on, for its owner.
+    pub(super) fn unlink(&self, slot: u32) -> Option<u32> {
+        let next = self.next(slot);
+        if next.is_some() {
+            self.link(slot, NO_SLOT);
+        }
+        next
+    }
+
     /// Commits a slot with its request: whether the consumer must be woken, or the request back
     /// where the ring is closed.
     ///
     /// # Safety
-    /// The caller leased `slot` and, unless handed the request back, gives up its ownership.
+    /// The caller leased `slot` and what follows it and, unless handed the request back, gives up
+    /// their ownership.
     pub(super) unsafe fn commit(&self, slot: u32, request: T) -> std::result::Result<bool, T> {
         let place = self.requests[slot as usize].0.get();
         // SAFETY: the slot's owner alone reaches its request.
@@ -186,9 +221,21 @@ impl<T> Shared<T> {
     /// # Safety
     /// The caller leased or took every slot of the run, and gives up their ownership.
     pub(super) unsafe fn release(&self, run: Run) {
+        let mut is_awaited = 0;
         // SAFETY: the ring lives; any thread may release what it owns.
-        let status = unsafe { ffi::twinstream_ring_release(self.ring.as_ptr(), run) };
+        let status =
+            unsafe { ffi::twinstream_ring_release(self.ring.as_ptr(), run, &mut is_awaited) };
         debug_assert_eq!(status.cast_unsigned(), ffi::TWINSTREAM_RING_OK, "{run:?}");
+        if is_awaited != 0
+            && let Some(waker) = self.freed.get()
+        {
+            waker.wake_by_ref();
+        }
+    }
+
+    pub(super) fn set_awaited(&self, is_awaited: bool) {
+        // SAFETY: the ring lives; any thread may announce it.
+        unsafe { ffi::twinstream_ring_await(self.ring.as_ptr(), is_awaited.into()) };
     }
 
     /// # Safety

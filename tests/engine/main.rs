@@ -5,6 +5,7 @@ mod common;
 mod conformance;
 mod cpu;
 mod device;
+mod many;
 mod metrics;
 mod panics;
 mod policy;
@@ -13,3 +14,4 @@ mod soak;
 mod timing;
 #[path = "../common/trace_format.rs"]
 mod trace_format;
+mod waiting;

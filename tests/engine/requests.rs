@@ -14,31 +14,31 @@ use twinstream::engine::{
 
 use super::device::{Device, Plan, calibration_len, checksum, result_of};
 
-const IMAGE_BYTES: usize = 100;
-const LONG: Duration = Duration::from_secs(20);
+pub(super) const IMAGE_BYTES: usize = 100;
+pub(super) const LONG: Duration = Duration::from_secs(20);
 
-fn start(plan: Plan, options: EngineOptions) -> Engine {
+pub(super) fn start(plan: Plan, options: EngineOptions) -> Engine {
     Engine::start(Device::new(IMAGE_BYTES, 8, plan, 1), &options).unwrap()
 }
 
-fn small() -> EngineOptions {
+pub(super) fn small() -> EngineOptions {
     EngineOptions::default().slot_len(4)
 }
 
-fn image(number: u8) -> Vec<u8> {
+pub(super) fn image(number: u8) -> Vec<u8> {
     (0..IMAGE_BYTES as u8).map(|i| i.wrapping_mul(number)).collect()
 }
 
-fn submit(engine: &Engine, number: u8) -> Ticket {
+pub(super) fn submit(engine: &Engine, number: u8) -> Ticket {
     engine.submit(&image(number), RequestOptions::default()).unwrap()
 }
 
-fn assert_right(answer: Answer, number: u8) {
+pub(super) fn assert_right(answer: Answer, number: u8) {
     assert_eq!(*answer.unwrap(), result_of(checksum(&image(number))));
 }
 
 /// Runs a future on this thread.
-fn block_on<F: Future + Unpin>(mut future: F) -> F::Output {
+pub(super) fn block_on<F: Future + Unpin>(mut future: F) -> F::Output {
     struct Unpark(Thread);
     impl Wake for Unpark {
         fn wake(self: Arc<Self>) {
@@ -56,7 +56,7 @@ fn block_on<F: Future + Unpin>(mut future: F) -> F::Output {
 }
 
 /// A device slow enough to find a request unfinished.
-const SLOW: Plan = Plan {
+pub(super) const SLOW: Plan = Plan {
     delay_us_max: 40_000,
     fail_one_in: 0,
     lose_one_in: 0,
@@ -66,7 +66,7 @@ const SLOW: Plan = Plan {
 };
 
 /// Waits until the snapshot says what is expected of it.
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(super) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
         assert!(start.elapsed() < LONG, "never: {what}");

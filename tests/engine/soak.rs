@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use twinstream::engine::{
-    Answer, Engine, EngineOptions, Failure, Refused, RequestOptions, Stats, Ticket,
+    Answer, Answers, Engine, EngineOptions, Failure, Handler, Lease, Refused, RequestOptions,
+    Stats, Ticket,
 };
 use twinstream::sched::{PolicySpec, Priority};
 
@@ -41,6 +42,19 @@ impl Seen {
                 self.failures[*failure as usize].fetch_add(1, Ordering::Relaxed);
             }
         }
+    }
+}
+
+impl Seen {
+    fn count_group(&self, answers: Answers, expected: &[u64]) {
+        let is_whole = answers.len() == expected.len();
+        let outcome = answers.outcome();
+        let mut first = None;
+        for (answer, expected) in answers.zip(expected) {
+            first = first.or(answer.as_ref().err().copied());
+            self.count(&answer, *expected);
+        }
+        self.wrong.fetch_add(u64::from(!is_whole || outcome.err() != first), Ordering::Relaxed);
     }
 }
 
@@ -166,6 +180,26 @@ fn check(stats: &Stats, seen: &Seen, answered: &[AtomicU8]) {
     }
 }
 
+/// A lease, for which it waits for answers if there is no room; none once the engine has ended.
+fn lease(
+    engine: &Engine,
+    seen: &Seen,
+    open: &mut Vec<(Ticket, u64)>,
+    random: &mut Random,
+) -> Option<Lease> {
+    loop {
+        match engine.lease() {
+            Err(Refused::Full) => {
+                while let Some((ticket, expected)) = open.pop() {
+                    settle(seen, ticket, expected, random);
+                }
+                std::thread::yield_now();
+            }
+            other => return other.ok(),
+        }
+    }
+}
+
 fn produce(
     engine: &Engine,
     seen: &Arc<Seen>,
@@ -175,18 +209,11 @@ fn produce(
 ) {
     let mut open: Vec<(Ticket, u64)> = Vec::new();
     for number in numbers {
-        let lease = loop {
-            match engine.lease() {
-                Err(Refused::Full) => {
-                    while let Some((ticket, expected)) = open.pop() {
-                        settle(seen, ticket, expected, &mut random);
-                    }
-                    std::thread::yield_now();
-                }
-                other => break other,
-            }
-        };
-        let Ok(mut lease) = lease else { break };
+        if random.chance(6) {
+            produce_group(engine, seen, answered, number, &mut random);
+            continue;
+        }
+        let Some(mut lease) = lease(engine, seen, &mut open, &mut random) else { break };
         let mut content = Random::new(random.next());
         lease.fill_with(|| content.next() as u8);
         let expected = checksum(&lease);
@@ -233,6 +260,77 @@ fn produce(
     for (ticket, expected) in open {
         settle(seen, ticket, expected, &mut random);
     }
+}
+
+/// Takes the answers of a group in one call; says in the group's place that it was called.
+struct GroupHandler {
+    seen: Arc<Seen>,
+    answered: Arc<[AtomicU8]>,
+    expected: Vec<u64>,
+}
+
+impl Handler for GroupHandler {
+    fn answered(&self, _: u64, _: Answer) {
+        self.seen.wrong.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn answered_many(&self, tag: u64, answers: Answers) {
+        let before = self.answered[tag as usize].swap(3, Ordering::Relaxed);
+        self.seen.wrong.fetch_add(u64::from(before != 2), Ordering::Relaxed);
+        self.seen.count_group(answers, &self.expected);
+    }
+}
+
+/// Hands several images over as one, and waits for them in one of several ways or not at all.
+fn produce_group(
+    engine: &Engine,
+    seen: &Arc<Seen>,
+    answered: &Arc<[AtomicU8]>,
+    number: u64,
+    random: &mut Random,
+) {
+    let timeout = Duration::from_micros(random.below(3) * 300);
+    let Ok(mut lease) = engine.lease_many_timeout(1 + random.below(6) as usize, timeout) else {
+        return;
+    };
+    let mut content = Random::new(random.next());
+    let mut expected = Vec::new();
+    for image in lease.images_mut() {
+        image.fill_with(|| content.next() as u8);
+        expected.push(checksum(image));
+    }
+    let len = expected.len() as u64;
+    let options =
+        RequestOptions::default().priority(Priority::ALL[random.below(3) as usize]).deadline(
+            random.chance(8).then(|| Instant::now() + Duration::from_micros(random.below(3000))),
+        );
+    let state = &answered[number as usize];
+    if random.chance(4) {
+        state.store(2, Ordering::Relaxed);
+        let (seen, answered) = (Arc::clone(seen), Arc::clone(answered));
+        let handler = GroupHandler { seen: Arc::clone(&seen), answered, expected };
+        match lease.commit_with(options, Arc::new(handler), number) {
+            Ok(()) => seen.committed.fetch_add(len, Ordering::Relaxed),
+            Err(_) => u64::from(state.swap(0, Ordering::Relaxed)),
+        };
+        return;
+    }
+    let Ok(ticket) = lease.commit(options) else { return };
+    state.store(1, Ordering::Relaxed);
+    seen.committed.fetch_add(len, Ordering::Relaxed);
+    match random.below(10) {
+        0 => return drop(ticket),
+        1 => ticket.cancel(),
+        2 => {
+            if let Ok(answers) = ticket.wait_timeout(Duration::from_micros(random.below(200))) {
+                seen.count_group(answers, &expected);
+            }
+            return;
+        }
+        _ => {}
+    }
+    let answers = ticket.wait_timeout(ANSWERED_WITHIN).expect("every request is answered");
+    seen.count_group(answers, &expected);
 }
 
 /// Waits for an answer, or gives the request up in one of several ways.

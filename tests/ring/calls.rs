@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Wake, Waker};
 
 use twinstream::ring::{Full, Memory, Ring, RingOptions, Slot};
 
@@ -171,4 +173,43 @@ fn another_rings_slot_is_refused() {
         catch_unwind(AssertUnwindSafe(|| other.runs(std::slice::from_ref(&slot)).count())).is_err()
     );
     assert!(catch_unwind(AssertUnwindSafe(|| other.release([slot]))).is_err());
+}
+
+/// Goal: while slots are awaited, free ones are for who waits, and whoever frees one says so.
+#[test]
+fn awaited_slots_are_for_who_waits() {
+    struct Woken(AtomicUsize);
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let (ring, mut consumer) = Ring::new(&RingOptions::new(40, 1)).unwrap();
+    let woken = Arc::new(Woken(AtomicUsize::new(0)));
+    let count = || woken.0.load(Ordering::Relaxed);
+    ring.set_freed_waker(Waker::from(Arc::clone(&woken)));
+    let mut rest = ring.chain();
+    assert!(rest.lease(38));
+    drop(rest.pop());
+    assert_eq!(count(), 0, "nobody waits yet");
+    ring.set_awaited(true);
+    assert_eq!(ring.lease().unwrap_err(), Full);
+    let mut others = ring.chain();
+    assert!(!others.lease(1) && others.is_empty());
+    let mut waits = ring.chain();
+    assert!(!waits.lease_next(5));
+    assert_eq!((waits.len(), ring.used_len(), count()), (3, 40, 0));
+    drop(rest.pop());
+    assert!(!waits.lease_next(5));
+    let lease = rest.pop().unwrap();
+    lease.commit(7).unwrap();
+    ring.release(consumer.take().map(|(slot, _)| slot));
+    assert_eq!(count(), 2);
+    assert!(waits.lease_next(5));
+    ring.set_awaited(false);
+    drop((waits, rest));
+    assert_eq!((count(), ring.used_len()), (2, 0));
+    drop(ring.lease().unwrap());
+    let again = catch_unwind(AssertUnwindSafe(|| ring.set_freed_waker(Waker::noop().clone())));
+    assert!(again.is_err());
 }

@@ -1,12 +1,12 @@
 //! The ring against a plain model of it, one step at a time: random histories of leases, commits,
 //! drops, takes, releases and closing must give the same slots, requests and refusals.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use twinstream::ring::{Closed, Consumer, Full, Lease, Ring, RingOptions, Slot};
+use twinstream::ring::{Chain, Closed, Consumer, Full, Lease, Ring, RingOptions, Slot};
 
 /// After so many slots leases begin anew, where the first half of them is free.
 const ANEW_LEN: usize = 64;
@@ -15,6 +15,7 @@ const ANEW_LEN: usize = 64;
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Lease,
+    Chain(u32),
     Commit(usize),
     Drop(usize),
     Own(usize),
@@ -28,6 +29,7 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         8 => Just(Step::Lease),
+        2 => (1..50_u32).prop_map(Step::Chain),
         6 => any::<usize>().prop_map(Step::Commit),
         1 => any::<usize>().prop_map(Step::Drop),
         1 => any::<usize>().prop_map(Step::Own),
@@ -50,6 +52,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 struct Model {
     free: Vec<bool>,
     committed: Vec<Option<u64>>,
+    /// What comes with a committed slot.
+    chains: HashMap<u32, Vec<(u32, u64)>>,
     lease_cursor: usize,
     take_cursor: usize,
     /// Taken as one run, handed out one by one.
@@ -63,6 +67,7 @@ impl Model {
         Self {
             free: vec![true; slot_len],
             committed: vec![None; slot_len],
+            chains: HashMap::new(),
             lease_cursor: 0,
             take_cursor: 0,
             run: VecDeque::new(),
@@ -96,7 +101,11 @@ impl Model {
                 self.take_cursor = (slot + 1) % self.committed.len();
             }
         }
-        self.run.pop_front()
+        let (slot, request) = self.run.pop_front()?;
+        for member in self.chains.remove(&slot).unwrap_or_default().into_iter().rev() {
+            self.run.push_front(member);
+        }
+        Some((slot, request))
     }
 
     fn sleep(&mut self) -> bool {
@@ -140,6 +149,7 @@ impl<'a> Pair<'a> {
                 prop_assert_eq!(leased.as_ref().map(Lease::slot), expected.as_ref().copied());
                 self.leases.extend(leased);
             }
+            Step::Chain(len) => self.chain(len)?,
             Step::Commit(at) if !self.leases.is_empty() => {
                 let lease = self.leases.swap_remove(at % self.leases.len());
                 self.commit(lease)?;
@@ -173,6 +183,55 @@ impl<'a> Pair<'a> {
                 self.model.closed = true;
             }
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// Leases a chain and commits it, or gives it back where it is too short or has an even first
+    /// slot.
+    fn chain(&mut self, len: u32) -> Result<(), TestCaseError> {
+        let mut chain = self.ring.chain();
+        let is_whole = chain.lease(len);
+        let slots: Vec<u32> = std::iter::repeat_with(|| self.model.lease())
+            .take(len as usize)
+            .map_while(|slot| slot)
+            .collect();
+        prop_assert_eq!(is_whole, slots.len() == len as usize);
+        prop_assert_eq!((chain.len(), chain.first()), (slots.len() as u32, slots.first().copied()));
+        if is_whole && slots[0] % 2 == 1 {
+            return self.commit_chain(chain, &slots);
+        }
+        if let Some(lease) = chain.pop() {
+            prop_assert_eq!(lease.slot(), slots[0]);
+            self.leases.push(lease);
+        }
+        slots.iter().skip(1).for_each(|slot| self.model.free[*slot as usize] = true);
+        Ok(())
+    }
+
+    fn commit_chain(&mut self, mut chain: Chain<u64>, slots: &[u32]) -> Result<(), TestCaseError> {
+        let mut requests: Vec<u64> = (self.next_request..).take(slots.len()).collect();
+        self.next_request += slots.len() as u64;
+        prop_assert_eq!(chain.images_mut().count(), slots.len());
+        chain.images_mut().zip(&requests).for_each(|(image, request)| paint(image, *request));
+        let mut given = requests.iter().copied();
+        match chain.commit(|| given.next().unwrap()) {
+            Ok(committed) => {
+                prop_assert!(!self.model.closed);
+                prop_assert_eq!(committed.slot, slots[0]);
+                prop_assert_eq!(committed.consumer_sleeps, self.model.asleep);
+                let first = requests.remove(0);
+                self.model.committed[slots[0] as usize] = Some(first);
+                let others = slots[1..].iter().copied().zip(requests).collect();
+                self.model.chains.insert(slots[0], others);
+            }
+            Err(mut chain) => {
+                prop_assert!(self.model.closed);
+                let is_shown = |(image, request): (&mut [u8], &u64)| shows(image, *request);
+                prop_assert!(chain.images_mut().zip(&requests).all(is_shown));
+                drop(chain);
+                slots.iter().for_each(|slot| self.model.free[*slot as usize] = true);
+            }
         }
         Ok(())
     }

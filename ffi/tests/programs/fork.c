@@ -28,6 +28,15 @@ static void use(twinstream_engine *engine, twinstream_request answered, twinstre
     CHECK_STATUS(twinstream_poll(engine, pending, NULL), TWINSTREAM_STATE);
     CHECK_STATUS(twinstream_poll(engine, answered, NULL), TWINSTREAM_STATE);
     CHECK_STATUS(twinstream_lease(engine, &request, &place), TWINSTREAM_STATE);
+    CHECK_STATUS(twinstream_lease_wait(engine, TWINSTREAM_FOREVER, &request, &place),
+                 TWINSTREAM_STATE);
+    CHECK_STATUS(twinstream_lease_many(engine, 1, TWINSTREAM_FOREVER, &request, &place),
+                 TWINSTREAM_STATE);
+    CHECK_STATUS(twinstream_submit_many(engine, image, sizeof image, NULL, &request),
+                 TWINSTREAM_STATE);
+    CHECK_STATUS(twinstream_results(engine, answered, 1, NULL, NULL), TWINSTREAM_STATE);
+    CHECK_STATUS(twinstream_image(engine, leased, &place), TWINSTREAM_STATE);
+    CHECK_STATUS(twinstream_queue_lease(engine, NULL), TWINSTREAM_STATE);
     CHECK_STATUS(twinstream_commit(engine, leased, NULL), TWINSTREAM_STATE);
     CHECK_STATUS(twinstream_submit(engine, image, sizeof image, NULL, &request), TWINSTREAM_STATE);
     CHECK_STATUS(twinstream_cancel(engine, pending), TWINSTREAM_STATE);

@@ -64,7 +64,9 @@ static void callback(void *user_data, twinstream_request request, twinstream_sta
 
 static void round_of_all_kinds(void) {
     twinstream_request_options options = request_options(TWINSTREAM_NOTICE_QUEUE);
-    twinstream_request waited, queued, called, more[4];
+    twinstream_request waited, queued, called, many, more[4];
+    uint8_t *places[4];
+    const float *results[4];
     twinstream_timing timing;
     uint8_t *place;
     const int before = __atomic_load_n(&answered, __ATOMIC_ACQUIRE);
@@ -83,6 +85,17 @@ static void round_of_all_kinds(void) {
     while (twinstream_queue_next(engine, &queued, NULL) == TWINSTREAM_EMPTY) continue;
     CHECK_OK(twinstream_release(engine, queued));
     while (__atomic_load_n(&answered, __ATOMIC_ACQUIRE) == before) continue;
+    options = request_options(TWINSTREAM_NOTICE_QUEUE);
+    CHECK_OK(twinstream_lease_many(engine, 4, TWINSTREAM_FOREVER, &many, places));
+    CHECK_OK(twinstream_queue_lease(engine, NULL));
+    for (int i = 0; i < 4; i++) memset(places[i], 1, IMAGE_BYTES);
+    CHECK_OK(twinstream_commit(engine, many, &options));
+    for (int i = 0; i < 2; i++) {
+        while (twinstream_queue_next(engine, &more[i], NULL) == TWINSTREAM_EMPTY) continue;
+        if (more[i] == many) CHECK_OK(twinstream_results(engine, many, 4, NULL, results));
+        CHECK_OK(twinstream_release(engine, more[i]));
+    }
+    CHECK(more[0] == many || more[1] == many);
     /* Refusals allocate nothing either. */
     for (int i = 0; i < 4; i++) CHECK_OK(twinstream_lease(engine, &more[i], &place));
     CHECK_STATUS(twinstream_lease(engine, &waited, &place), TWINSTREAM_FULL);

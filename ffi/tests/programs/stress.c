@@ -79,14 +79,22 @@ typedef struct {
 static twinstream_request hand_in(producer *self) {
     twinstream_request_options options;
     twinstream_request request;
-    uint8_t *image;
-    const twinstream_status status = twinstream_lease(engine, &request, &image);
+    uint8_t *images[SLOT_LEN];
+    /* Mostly one, else up to half of all. */
+    const size_t image_len =
+        random_below(&self->random, 4) != 0 ? 1 : 1 + random_below(&self->random, SLOT_LEN / 2);
+    const uint64_t timeout_ns = random_below(&self->random, 3) * 20000;
+    const twinstream_status status =
+        image_len == 1 ? twinstream_lease_wait(engine, timeout_ns, &request, images)
+                       : twinstream_lease_many(engine, image_len, timeout_ns, &request, images);
     if (status == TWINSTREAM_FULL) {
         sched_yield();
         return 0;
     }
     CHECK_OK(status);
-    memset(image, (int)random_below(&self->random, 256), IMAGE_BYTES);
+    for (size_t i = 0; i < image_len; i++) {
+        memset(images[i], (int)random_below(&self->random, 256), IMAGE_BYTES);
+    }
     if (random_below(&self->random, 8) == 0) {
         CHECK_OK(twinstream_release(engine, request));
         return 0;
@@ -182,7 +190,15 @@ static void *use_until_stale(void *unused) {
     (void)unused;
     for (;; len++) {
         twinstream_request request;
-        twinstream_status status = twinstream_submit(engine, image, sizeof image, NULL, &request);
+        uint8_t *place;
+        /* Some wait for room as it ends. */
+        twinstream_status status =
+            len % 2 == 0 ? twinstream_submit(engine, image, sizeof image, NULL, &request)
+                         : twinstream_lease_wait(engine, TWINSTREAM_FOREVER, &request, &place);
+        if (status == TWINSTREAM_OK && len % 2 != 0) {
+            status = twinstream_commit(engine, request, NULL);
+            if (status == TWINSTREAM_SHUT_DOWN) status = TWINSTREAM_OK;
+        }
         if (status == TWINSTREAM_STALE) break;
         CHECK(status == TWINSTREAM_OK || status == TWINSTREAM_FULL ||
               status == TWINSTREAM_SHUT_DOWN);
