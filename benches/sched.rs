@@ -104,6 +104,7 @@ fn simulate(bencher: Bencher<'_, '_>, load_percent: u32) {
         calibration_factor: 1.0,
         workload: format!("poisson:{}", 400 * load_percent).parse().unwrap(),
         mix: Mix::default(),
+        announced_ns: 0,
         arrival_len_max: ARRIVALS,
         duration_ns: u64::MAX,
         seed: 1,

@@ -31,6 +31,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod announced;
 mod api;
 mod cost;
 mod durations;
@@ -45,6 +46,7 @@ mod scheduler;
 mod timing;
 mod trace;
 
+pub use announced::{Announced, Announcements};
 pub use api::{Action, Config, NotInFlight, Outcome, Refusal, Request, calibration_lens};
 pub use cost::CostModel;
 pub use durations::Alike;

@@ -14,6 +14,7 @@ mod serial;
 mod spec;
 mod stream;
 
+use super::announced::Announcements;
 use super::cost::CostModel;
 use super::echo::Echo;
 use super::gaps::ArrivalGaps;
@@ -134,6 +135,8 @@ pub struct View<'a> {
     pub gaps: &'a ArrivalGaps,
     /// Clients that wait for their answers, as far as arrivals show it.
     pub echo: &'a Echo,
+    /// Requests that are announced.
+    pub announcements: &'a Announcements,
     /// Whether the scheduler drains: nothing more will arrive.
     pub is_draining: bool,
     /// What the stages cost.

@@ -10,6 +10,7 @@ mod decide;
 
 use std::collections::VecDeque;
 
+use super::announced::Announcements;
 use super::api::{Action, Config, NotInFlight, Outcome, Refusal, Request};
 use super::cost::CostModel;
 use super::echo::Echo;
@@ -111,6 +112,7 @@ pub struct Scheduler {
     rate: ArrivalRate,
     gaps: ArrivalGaps,
     echo: Echo,
+    announcements: Announcements,
     slots: Vec<Slot>,
     waiting: Queue,
     resident: Queue,
@@ -176,6 +178,7 @@ impl Scheduler {
             rate: ArrivalRate::new(config.lines.compute.at_ns(1)),
             gaps: ArrivalGaps::new(together_ns),
             echo: Echo::new(together_ns),
+            announcements: Announcements::new(together_ns),
             slots: vec![Slot::FREE; config.slot_len],
             waiting: Queue::with_capacity(config.slot_len),
             resident: Queue::with_capacity(config.slot_len),
@@ -254,6 +257,22 @@ impl Scheduler {
         let waiting_len = self.waiting.len() as u32;
         self.trace.record(now_ns, TraceKind::Arrived { slot: request.slot, waiting_len });
         Ok(())
+    }
+
+    /// A request was announced at `since_ns`: it may be submitted soon. The next decision knows.
+    ///
+    /// # Panics
+    /// If `place` is not below [`Announcements::PLACE_LEN`].
+    pub fn announced(&mut self, since_ns: u64, place: usize) {
+        self.announcements.announced(since_ns, place);
+    }
+
+    /// The request that was announced in `place` is about to be submitted, or will not be.
+    ///
+    /// # Panics
+    /// If `place` is not below [`Announcements::PLACE_LEN`].
+    pub fn announcement_ended(&mut self, now_ns: u64, place: usize, is_there: bool) {
+        self.announcements.ended(now_ns, place, is_there);
     }
 
     /// The oldest work in flight of a stage is done and took the device `elapsed_ns`.

@@ -46,6 +46,7 @@ pub fn setup(
         calibration_factor: 1.0,
         workload: workload.clone(),
         mix: Mix::default(),
+        announced_ns: 0,
         arrival_len_max: u64::MAX,
         duration_ns: u64::MAX,
         seed,

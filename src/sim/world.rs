@@ -11,7 +11,9 @@ use super::device::{Device, DeviceSpec};
 use super::event::{Event, Observer};
 use super::random::{Random, Stream};
 use super::report::{Latencies, Report};
-use crate::sched::{Action, Config, Outcome, Policy, Priority, Reason, Request, Scheduler, Stage};
+use crate::sched::{
+    Action, Announcements, Config, Outcome, Policy, Priority, Reason, Request, Scheduler, Stage,
+};
 use crate::sched::{Stages, Timing, Trace, calibration_lens};
 
 const NEVER_NS: u64 = u64::MAX;
@@ -33,6 +35,8 @@ pub struct Setup {
     pub workload: Workload,
     /// Properties of the requests beyond their arrival.
     pub mix: Mix,
+    /// How long before its arrival a request is announced, in nanoseconds; 0: it is not.
+    pub announced_ns: u64,
     /// No more requests after so many.
     pub arrival_len_max: u64,
     /// No more requests after so many nanoseconds of virtual time.
@@ -56,6 +60,8 @@ pub struct Mix {
     pub deadline_ns_max: f64,
     /// Arrivals at which some request is given up.
     pub cancel: f64,
+    /// Announcements that come to nothing, for each one that does not.
+    pub forsaken: f64,
     /// Stages that fail.
     pub fail: f64,
 }
@@ -140,12 +146,26 @@ impl Source {
     }
 }
 
+/// A request that is announced.
+#[derive(Clone, Copy, Debug)]
+struct Coming {
+    /// When it arrives, or will not.
+    at_ns: u64,
+    /// Its place among the announcements, if one was free.
+    place: Option<usize>,
+    is_forsaken: bool,
+}
+
 struct World<'a, O> {
     setup: &'a Setup,
     scheduler: Scheduler,
     device: Device,
     observer: O,
     source: Source,
+    /// Requests that are announced, by their arrival.
+    coming: VecDeque<Coming>,
+    /// Places of announcements that are free.
+    free_places: Vec<usize>,
     random: Random,
     now_ns: u64,
     engines: Stages<Engine>,
@@ -184,6 +204,8 @@ impl<'a, O: Observer> World<'a, O> {
             device: Device::new(&setup.device, setup.seed),
             observer,
             source,
+            coming: VecDeque::new(),
+            free_places: (0..Announcements::PLACE_LEN).collect(),
             random: Random::new(setup.seed, Stream::Requests),
             now_ns: 0,
             engines: Stages::default(),
@@ -196,7 +218,7 @@ impl<'a, O: Observer> World<'a, O> {
 
     /// Goes to the next moment at which something happens; false if there is none.
     fn advance(&mut self) -> bool {
-        let mut arrival_ns = self.source.next_ns();
+        let mut arrival_ns = self.next_arrival_ns();
         if self.is_over() {
             arrival_ns = NEVER_NS;
             self.scheduler.drain();
@@ -225,19 +247,67 @@ impl<'a, O: Observer> World<'a, O> {
 
     /// Whether no further request will come. Of clients that all wait for answers, more will.
     fn is_over(&self) -> bool {
-        let next_ns = self.source.next_ns();
+        let next_ns = self.next_arrival_ns();
         let is_ended = next_ns == NEVER_NS && matches!(self.source, Source::Open { .. });
         let is_late = next_ns != NEVER_NS && next_ns > self.setup.duration_ns;
         is_ended || is_late || self.report.offered_len >= self.setup.arrival_len_max
     }
 
+    /// When the next request arrives or is announced.
+    fn next_arrival_ns(&self) -> u64 {
+        let announced_ns = self.source.next_ns().saturating_sub(self.setup.announced_ns);
+        self.coming.front().map_or(announced_ns, |coming| coming.at_ns.min(announced_ns))
+    }
+
+    /// Announces the next request, and what will come to nothing beside it.
+    fn announce(&mut self) {
+        let at_ns = self.source.next_ns();
+        self.source.advance();
+        let forsaken = self.setup.mix.forsaken;
+        let is_followed = forsaken > 0.0 && self.random.uniform() < forsaken;
+        for is_forsaken in [false, true].into_iter().take(1 + usize::from(is_followed)) {
+            let place = self.free_places.pop();
+            if let Some(place) = place {
+                self.scheduler.announced(self.now_ns, place);
+            }
+            let coming = Coming { at_ns, place, is_forsaken };
+            let after = self.coming.partition_point(|other| other.at_ns <= at_ns);
+            self.coming.insert(after, coming);
+        }
+    }
+
+    /// The next request that arrives now, if one does.
+    fn arrived(&mut self) -> Option<u64> {
+        if self.setup.announced_ns == 0 {
+            let arrival_ns = self.source.next_ns();
+            if arrival_ns > self.now_ns {
+                return None;
+            }
+            self.source.advance();
+            return Some(arrival_ns);
+        }
+        while self.source.next_ns().saturating_sub(self.setup.announced_ns) <= self.now_ns {
+            self.announce();
+        }
+        loop {
+            let Coming { at_ns, place, is_forsaken } =
+                *self.coming.front().filter(|coming| coming.at_ns <= self.now_ns)?;
+            self.coming.pop_front();
+            if let Some(place) = place {
+                self.scheduler.announcement_ended(self.now_ns, place, !is_forsaken);
+                self.free_places.push(place);
+            }
+            if !is_forsaken {
+                return Some(at_ns);
+            }
+        }
+    }
+
     /// Every arrival of this moment.
     fn arrive(&mut self) {
-        while self.source.next_ns() <= self.now_ns
-            && self.report.offered_len < self.setup.arrival_len_max
+        while self.report.offered_len < self.setup.arrival_len_max
+            && let Some(arrival_ns) = self.arrived()
         {
-            let arrival_ns = self.source.next_ns();
-            self.source.advance();
             self.report.offered_len += 1;
             self.submit(arrival_ns);
             if self.setup.mix.cancel > 0.0 && self.random.uniform() < self.setup.mix.cancel {
@@ -352,7 +422,7 @@ impl<'a, O: Observer> World<'a, O> {
             if let Some((slot, outcome)) = finish {
                 self.finish(slot, outcome);
                 // A client without think time sends its next request at this very moment.
-                if self.source.next_ns() <= self.now_ns && !self.is_over() {
+                if self.next_arrival_ns() <= self.now_ns && !self.is_over() {
                     self.arrive();
                 }
             }

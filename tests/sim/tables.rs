@@ -40,6 +40,7 @@ fn setup(device: &str, workload: &str, policy: PolicySpec) -> Setup {
         calibration_factor: 1.0,
         workload,
         mix: Mix::default(),
+        announced_ns: 0,
         arrival_len_max: ARRIVALS,
         duration_ns: u64::MAX,
         seed: 1,

@@ -107,6 +107,7 @@ mod tests {
             earliest_deadline_ns: deadline_ns,
             gaps: &ArrivalGaps::new(1),
             echo: &crate::sched::Echo::new(1),
+            announcements: &crate::sched::Announcements::new(1),
             is_draining: false,
             cost: &cost,
         };

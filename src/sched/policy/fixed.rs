@@ -82,6 +82,7 @@ mod tests {
             earliest_deadline_ns: None,
             gaps: &crate::sched::ArrivalGaps::new(1),
             echo: &crate::sched::Echo::new(1),
+            announcements: &crate::sched::Announcements::new(1),
             is_draining,
             cost: &cost,
         };

@@ -179,6 +179,7 @@ impl Scheduler {
             earliest_deadline_ns: earliest_ns.filter(|_| self.deadline_len > 0),
             gaps: &self.gaps,
             echo: &self.echo,
+            announcements: &self.announcements,
             is_draining: self.is_draining,
             cost: &self.cost,
         }

@@ -96,6 +96,7 @@ pub(super) fn hold_ready_until_ns(
 ) -> Option<u64> {
     let mut scale = Scale::new(view, forecast, here_len)?;
     weigh_returns(&mut scale);
+    weigh_announced(&mut scale);
     scale.until_ns
 }
 
@@ -118,6 +119,25 @@ fn weigh_returns(scale: &mut Scale<'_>) {
         let late_ns = LATE * last_ns + view.echo.off_ns() as f64;
         let wait = Wait { likely: 1.0, len: len as f64, last_ns, late_ns };
         if !scale.weigh(wait) {
+            break;
+        }
+    }
+}
+
+/// Requests that are announced.
+fn weigh_announced(scale: &mut Scale<'_>) {
+    let view = scale.view;
+    let room_len = view.batch_len_max - scale.here_len;
+    let (mut len, mut likely) = (0, 1.0_f64);
+    for due in view.announcements.due(view.now_ns) {
+        len += 1;
+        likely = likely.min(due.likely);
+        let last_ns = due.in_ns + view.cost.predict_ns(Stage::Upload, 1) as f64;
+        if last_ns > scale.batch_ns || len > room_len {
+            break;
+        }
+        let late_ns = LATE * last_ns + view.echo.off_ns() as f64;
+        if !scale.weigh(Wait { likely, len: len as f64, last_ns, late_ns }) {
             break;
         }
     }
