@@ -45,6 +45,10 @@ pub(crate) struct Args {
     /// The scheduler's first idea of the stage times, relative to the device's.
     #[arg(long, default_value_t = 1.0, value_parser = positive)]
     first_fit: f64,
+    /// How long before its arrival each request is announced, as a lease does while an image is
+    /// written.
+    #[arg(long, default_value = "0s", value_parser = words::duration_ns)]
+    announced: f64,
     /// Seed of arrivals and device noise.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -70,6 +74,7 @@ struct Row<'a> {
     duration_s: f64,
     latency_bound_ms: Option<f64>,
     slots: u32,
+    announced_ms: f64,
     #[serde(flatten)]
     summary: &'a Summary,
     version: &'static str,
@@ -83,6 +88,7 @@ impl Args {
         setup.duration_ns = self.duration.round() as u64;
         setup.config.latency_bound_ns = self.latency_bound.map(|bound| bound.round() as u64);
         setup.config.slot_len = self.slots as usize;
+        setup.announced_ns = self.announced.round() as u64;
         setup.trace_len = self.trace.as_ref().map_or(0, |_| TRACE_LEN);
         summary::misjudge(&mut setup, self.first_fit);
         setup
@@ -95,6 +101,7 @@ impl Args {
             duration_s: self.duration * 1e-9,
             latency_bound_ms: self.latency_bound.map(|bound_ns| bound_ns * 1e-6),
             slots: self.slots,
+            announced_ms: self.announced * 1e-6,
             summary,
             version: env!("CARGO_PKG_VERSION"),
         }

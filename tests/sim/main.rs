@@ -5,4 +5,5 @@ mod tables;
 mod trace;
 #[path = "../common/trace_format.rs"]
 mod trace_format;
+mod waiting;
 mod worlds;
