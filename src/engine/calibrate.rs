@@ -7,6 +7,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::announced::NOWHERE;
 use super::shared::{ALONE, NEVER_NS, Request, Shared};
 use super::stall::StallWatchdog;
 use crate::backend::{Backend, Completion, Fault, ResultSlot};
@@ -79,6 +80,7 @@ pub(super) fn calibrate(
             committed_ns: 0,
             deadline_ns: NEVER_NS,
             priority: Priority::Normal,
+            place: NOWHERE,
             group: ALONE,
             result,
             handler: None,

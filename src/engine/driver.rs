@@ -12,6 +12,7 @@ use std::task::{Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
+use super::announced::Told;
 use super::answer::{Answered, Handler};
 use super::arrivals::Arrivals;
 use super::calibrate::{Calibration, calibrate};
@@ -89,6 +90,7 @@ struct Driver<'a> {
     images: Consumer<Request>,
     cancels: Receiver<u32>,
     scheduler: Scheduler,
+    told: Told,
     /// By image slot.
     entries: Vec<Option<Entry>>,
     /// By cell.
@@ -147,12 +149,14 @@ pub(super) fn serve(
     };
     let mut scheduler = Scheduler::with_policy(&config, policy);
     calibration.teach(&mut scheduler);
+    shared.board.open(scheduler.cost().predict_ns(Stage::Compute, 1));
     let mut driver = Driver {
         shared,
         backend,
         images,
         cancels,
         scheduler,
+        told: Told::new(&shared.board),
         entries: (0..options.slot_len).map(|_| None).collect(),
         slot_of_cell: vec![NO_SLOT; shared.cells.len()],
         slots: Vec::with_capacity(batch_len_max),
@@ -217,6 +221,7 @@ impl Driver<'_> {
             };
             is_busy |= self.admit(now_ns);
             is_busy |= self.cancel(now_ns);
+            self.told.tell(&self.shared.board, &mut self.scheduler, now_ns);
             is_busy |= self.shared.traces.answer(&mut self.scheduler);
             let stop_at_ns = self.shared.stop_at_ns.load(Ordering::Acquire);
             if stop_at_ns != NEVER_NS {
@@ -301,6 +306,8 @@ impl Driver<'_> {
                 priority: request.priority,
                 deadline_ns: (request.deadline_ns != NEVER_NS).then_some(request.deadline_ns),
             };
+            let (place, committed_ns) = (request.place, request.committed_ns);
+            self.told.came(&self.shared.board, place, &mut self.scheduler, committed_ns);
             self.accept(now_ns, slot, request);
             let failure = match self.scheduler.submit(now_ns, submitted) {
                 Ok(()) => continue,
@@ -546,6 +553,8 @@ impl Driver<'_> {
         }
         while let Some((slot, request)) = self.images.take() {
             let index = slot.index();
+            let (place, committed_ns) = (request.place, request.committed_ns);
+            self.told.came(&self.shared.board, place, &mut self.scheduler, committed_ns);
             self.accept(now_ns, slot, request);
             let _ = contain(|| self.finish(self.shared.now_ns(), index, Err(failure)));
         }

@@ -8,6 +8,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::task::Waker;
 
+use super::announced::{Announcement, NOWHERE};
 use super::answer::Handler;
 use super::cell::Waiter;
 use super::group;
@@ -26,7 +27,7 @@ use crate::stripe::StripedRef;
 pub struct Lease {
     image: ring::Lease<'static, Request>,
     result: ResultSlot,
-    shared: StripedRef<Arc<Shared>>,
+    announcement: Announcement,
 }
 
 impl Lease {
@@ -38,7 +39,16 @@ impl Lease {
         let full = |_| Refused::Full;
         let image = shared.images.lease().map_err(full)?.into_owned();
         let result = shared.results.lease().map_err(full)?.into_owned();
-        Ok(Self { image, result, shared })
+        Ok(Self::of(image, result, shared))
+    }
+
+    fn of(
+        image: ring::Lease<'static, Request>,
+        result: ResultSlot,
+        shared: StripedRef<Arc<Shared>>,
+    ) -> Self {
+        let announcement = Announcement::new(shared, result.slot());
+        Self { image, result, announcement }
     }
 
     /// The request's number: below twice [`slot_len`](super::EngineOptions::slot_len), and no
@@ -79,11 +89,12 @@ impl Lease {
     /// # Errors
     /// As for [`Lease::commit`]; the waker is then not woken.
     pub fn commit_waking(self, options: RequestOptions, waker: &Waker) -> Result<Ticket, Refused> {
-        if self.shared.is_forked() {
+        let shared = self.announcement.shared();
+        if shared.is_forked() {
             return Err(Refused::Forked);
         }
         let cell = self.result.slot();
-        let is_at_rest = self.shared.cells[cell as usize].wait(Waiter::Task(waker.clone()));
+        let is_at_rest = shared.cells[cell as usize].wait(Waiter::Task(waker.clone()));
         assert!(is_at_rest, "a cell without a request has no answer");
         let shared = self.send(options, None)?;
         Ok(Ticket::new(shared, cell))
@@ -94,14 +105,16 @@ impl Lease {
         options: RequestOptions,
         handler: Option<(Arc<dyn Handler>, u64)>,
     ) -> Result<StripedRef<Arc<Shared>>, Refused> {
-        if self.shared.is_forked() {
+        if self.announcement.shared().is_forked() {
             return Err(Refused::Forked);
         }
-        let Self { image, result, shared } = self;
+        let Self { image, result, announcement } = self;
+        let (shared, place) = announcement.commit();
         let (committed_ns, deadline_ns) = moments(&shared, &options);
         let priority = options.priority;
+        let group = ALONE;
         let request =
-            Request { committed_ns, deadline_ns, priority, group: ALONE, result, handler };
+            Request { committed_ns, deadline_ns, priority, place, group, result, handler };
         match image.commit(request) {
             Ok(committed) => {
                 if committed.consumer_sleeps {
@@ -178,7 +191,7 @@ impl ManyLease {
     pub(super) fn into_one(mut self) -> Lease {
         let image = self.places.images.pop().expect("a lease has an image slot");
         let result = self.places.results.pop().expect("a lease has a result slot");
-        Lease { image, result, shared: self.shared }
+        Lease::of(image, result, self.shared)
     }
 
     /// Number of images.
@@ -258,7 +271,8 @@ impl ManyLease {
         let committed = images.commit(|| {
             let result = results.pop().expect("as many result slots as image slots");
             let handler = handler.clone();
-            Request { committed_ns, deadline_ns, priority, group, result, handler }
+            let place = NOWHERE;
+            Request { committed_ns, deadline_ns, priority, place, group, result, handler }
         });
         match committed {
             Ok(committed) => {

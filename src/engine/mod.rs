@@ -4,6 +4,7 @@
 //! the start the request path allocates nothing. Joins ring, scheduler and backend; which device
 //! computes and how batches are chosen it refuses to know. `docs/ENGINE.md` describes the protocol.
 
+mod announced;
 mod answer;
 mod arrivals;
 mod calibrate;
@@ -48,6 +49,7 @@ use crate::error::{Error, Kind, Result};
 use crate::ring::{self, Ring, RingOptions};
 use crate::sched::{Policy, Trace};
 use crate::stripe::Stripes;
+use announced::Board;
 use cell::Cell;
 use options::{SLOT_LEN_MAX, TRACE_LEN_MAX, WAITER_LEN_MAX};
 use room::Room;
@@ -412,6 +414,7 @@ fn build(options: &EngineOptions, geometry: Geometry) -> Result<(Arc<Shared>, Re
         rings.1.set_awaited(is_awaited);
     };
     let shared = Arc::new(Shared {
+        board: Board::new(),
         room: Room::new(WAITER_LEN_MAX, Box::new(set_awaited)),
         images,
         results,

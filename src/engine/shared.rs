@@ -10,6 +10,7 @@ use std::task::Wake;
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
+use super::announced::Board;
 use super::answer::{Answered, Answers, Handler, outcome};
 use super::cell::{Cell, Finished, Waiter};
 use super::contain::contain;
@@ -34,6 +35,8 @@ pub(super) struct Request {
     /// [`NEVER_NS`]: none.
     pub(super) deadline_ns: u64,
     pub(super) priority: Priority,
+    /// Where it was announced.
+    pub(super) place: u8,
     /// The first cell of its group, or [`ALONE`].
     pub(super) group: u32,
     /// Where its result goes; its number is that of its cell.
@@ -142,6 +145,8 @@ pub(super) struct Shared {
     pub(super) results: Ring<Timing>,
     /// By result slot.
     pub(super) cells: Arc<[Cell<Answered>]>,
+    /// Leases that are outstanding.
+    pub(super) board: Board,
     /// Who waits for slots.
     pub(super) room: Room<Places>,
     /// Cells that the scheduling thread should look at; has room for each of them.

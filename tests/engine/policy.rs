@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use twinstream::engine::{Engine, EngineOptions, Failure, Refused, RequestOptions};
-use twinstream::sched::{Decision, FinishedBatch, Policy, Reason, View};
+use twinstream::engine::{Engine, EngineOptions, Failure, Lease, Refused, RequestOptions};
+use twinstream::sched::{Decision, FinishedBatch, Line, Policy, Reason, Stages, View};
 
 use super::device::{Device, Plan, checksum, result_of};
 
@@ -74,4 +74,43 @@ fn a_policy_that_panics_loses_the_device() {
     let fault = engine.fault().unwrap();
     assert!(fault.message.contains("no idea what to do with 1 requests"), "{fault}");
     assert_eq!(engine.refusal(), Some(Refused::DeviceLost));
+}
+
+/// Goes at once, and notes how many requests were announced when it was last asked.
+#[derive(Debug)]
+struct Announced(Arc<AtomicU64>);
+
+impl Policy for Announced {
+    fn upload(&self, view: &View<'_>) -> Decision {
+        let due = view.announcements.due(view.now_ns);
+        self.0.store(due.filter(|due| due.likely > 0.0).count() as u64, Ordering::Relaxed);
+        Decision::Go { len: view.waiting_len, reason: Reason::Idle }
+    }
+}
+
+/// Goal: a policy sees the leases that are outstanding, until they are committed or dropped.
+/// Method: leases that last 50 ms teach what to expect; then one is held while another is committed.
+#[test]
+fn leases_announce_requests() {
+    let announced_len = Arc::new(AtomicU64::new(0));
+    let line = Line::new(1e6, 1e4);
+    let costs = Stages { upload: line, compute: line, download: line };
+    let device = Device::new(100, 8, Plan::default(), 1);
+    let options = EngineOptions::default().slot_len(16).costs(Some(costs));
+    let policy = Box::new(Announced(Arc::clone(&announced_len)));
+    let engine = Engine::start_with_policy(device, &options, policy).unwrap();
+    let commit = |lease: Lease| {
+        lease.commit(RequestOptions::default()).unwrap().wait().unwrap();
+        announced_len.load(Ordering::Relaxed)
+    };
+    for _ in 0..8 {
+        let lease = engine.lease().unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!(commit(lease), 0);
+    }
+    let (held, other) = (engine.lease().unwrap(), engine.lease().unwrap());
+    assert_eq!(commit(engine.lease().unwrap()), 2);
+    assert_eq!(commit(other), 1);
+    drop(held);
+    assert_eq!(commit(engine.lease().unwrap()), 0);
 }
