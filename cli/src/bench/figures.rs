@@ -41,6 +41,7 @@ const COLUMNS: [&str; 35] = [
     "predicted_p99_ms",
     "is_knee",
     "latency_bound_ms",
+    "announced_ms",
     "slots",
     "version",
 ];

@@ -24,6 +24,7 @@ pub(super) struct Bench {
     pub(super) duration_ns: u64,
     pub(super) warmup_ns: u64,
     pub(super) latency_bound_ns: Option<u64>,
+    pub(super) announced_ns: u64,
     pub(super) batch_len_max: usize,
     pub(super) slot_len: usize,
     pub(super) seed: u64,
@@ -38,6 +39,7 @@ pub(super) struct Summary {
     pub(super) policy: String,
     pub(super) arrivals: String,
     pub(super) latency_bound_ms: Option<f64>,
+    pub(super) announced_ms: f64,
     pub(super) slots: usize,
     /// Arrivals a second as described; of a closed loop, as they came.
     pub(super) rate_hz: f64,
@@ -143,6 +145,7 @@ impl Bench {
         setup.duration_ns = self.duration_ns;
         setup.config.latency_bound_ns = self.latency_bound_ns;
         setup.config.slot_len = self.slot_len;
+        setup.announced_ns = self.announced_ns;
         Some(setup)
     }
 
@@ -158,6 +161,7 @@ impl Bench {
             workload: &arrivals.workload,
             duration_ns: self.duration_ns,
             latency_bound_ns: self.latency_bound_ns,
+            announced_ns: self.announced_ns,
             seed: self.seed,
             images: &self.opened.images,
         };
@@ -193,6 +197,7 @@ impl Bench {
             policy: policy.to_string(),
             arrivals: arrivals.words.clone(),
             latency_bound_ms: self.latency_bound_ns.map(|bound_ns| bound_ns as f64 * 1e-6),
+            announced_ms: self.announced_ns as f64 * 1e-6,
             slots: self.slot_len,
             rate_hz: match &arrivals.workload {
                 Workload::Open(open) => open.rate_hz(),

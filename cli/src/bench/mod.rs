@@ -55,6 +55,10 @@ pub(crate) struct Args {
     /// Latency bound of every request; what cannot meet it is rejected or expires.
     #[arg(long, value_parser = words::duration_ns)]
     latency_bound: Option<f64>,
+    /// How long before it is due each request of an open loop leases its place: the engine knows of
+    /// it as of an image that is being written.
+    #[arg(long, default_value = "0s", value_parser = words::duration_ns)]
+    announced: f64,
     /// Longest batch.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..))]
     batch_len_max: u16,
@@ -86,6 +90,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         duration_ns: args.duration.round() as u64,
         warmup_ns: args.warmup.round() as u64,
         latency_bound_ns: args.latency_bound.map(|bound_ns| bound_ns.round() as u64),
+        announced_ns: args.announced.round() as u64,
         batch_len_max: usize::from(args.batch_len_max),
         slot_len: usize::from(args.slots),
         seed: args.seed,
@@ -134,6 +139,11 @@ fn check(args: &Args) -> Result<(), Usage> {
     }
     if args.trace.is_some() && args.trace == args.csv {
         return Err(Usage("--trace and --csv name one file; name two".to_owned()));
+    }
+    let is_closed = |arrivals: &Arrivals| matches!(arrivals.workload, Workload::Closed(_));
+    if args.announced > 0.0 && args.arrivals.iter().any(is_closed) {
+        let what = "--announced needs arrivals that are known ahead; closed ones are not";
+        return Err(Usage(what.to_owned()));
     }
     match args.sweep {
         true => args

@@ -33,6 +33,8 @@ pub(crate) struct Load<'a> {
     pub(crate) duration_ns: u64,
     /// Each request's deadline, in nanoseconds after it was due.
     pub(crate) latency_bound_ns: Option<u64>,
+    /// How long before it is due each request of an open loop has its place, in nanoseconds.
+    pub(crate) announced_ns: u64,
     pub(crate) seed: u64,
     /// Sent in turn; at least one.
     pub(crate) images: &'a [Vec<u8>],
@@ -83,7 +85,7 @@ impl<'a> Sender<'a> {
     }
 
     /// Sends the request that was due then.
-    fn send(&mut self, due_ns: u64) -> anyhow::Result<()> {
+    fn send(&mut self, due_ns: u64, leased: Result<Lease, Refused>) -> anyhow::Result<()> {
         let request = self.due_ns.len();
         self.due_ns.push(due_ns);
         let image = &self.load.images[request % self.load.images.len()];
@@ -91,7 +93,7 @@ impl<'a> Sender<'a> {
         self.lateness.record(late.as_nanos() as u64);
         let deadline = self.load.latency_bound_ns.map(|bound_ns| self.at(due_ns + bound_ns));
         let options = RequestOptions::default().deadline(deadline);
-        let sent = self.engine.lease().and_then(|mut lease: Lease| {
+        let sent = leased.and_then(|mut lease| {
             lease.copy_from_slice(image);
             lease.commit_with(options, Arc::clone(&self.handler), request as u64)
         });
@@ -133,11 +135,23 @@ fn play_open(engine: &Engine, load: &Load<'_>, open: &OpenLoop) -> anyhow::Resul
     ensure!(!due_ns.is_empty(), "nothing arrives within the duration: make it longer");
     let is_cut = due_ns.len() > REQUEST_LEN_MAX;
     let due_ns = &due_ns[..due_ns.len().min(REQUEST_LEN_MAX)];
+    let request_len = due_ns.len();
     let start = Instant::now() + LEAD;
-    let mut sender = Sender::new(engine, load, (start, due_ns.len()), None);
-    for &due_ns in due_ns {
+    let mut sender = Sender::new(engine, load, (start, request_len), None);
+    let announced_at_ns = |index: usize| due_ns[index].saturating_sub(load.announced_ns);
+    let mut leases = VecDeque::new();
+    let mut leased_len = 0;
+    for (index, &due_ns) in due_ns.iter().enumerate() {
+        while leased_len == index
+            || leased_len < request_len && announced_at_ns(leased_len) < due_ns
+        {
+            wait_until(sender.at(announced_at_ns(leased_len)));
+            leases.push_back(engine.lease());
+            leased_len += 1;
+        }
         wait_until(sender.at(due_ns));
-        sender.send(due_ns)?;
+        let leased = leases.pop_front().expect("its place was leased");
+        sender.send(due_ns, leased)?;
     }
     sender.finish(is_cut)
 }
@@ -164,7 +178,7 @@ fn play_closed(engine: &Engine, load: &Load<'_>, clients: ClosedLoop) -> anyhow:
         } else if next_ns >= load.duration_ns || sender.due_ns.len() == request_len {
             return sender.finish(next_ns < load.duration_ns);
         } else if let Some(due_ns) = due_ns.pop_front() {
-            sender.send(due_ns)?;
+            sender.send(due_ns, engine.lease())?;
         }
     }
 }

@@ -73,6 +73,7 @@ impl Live for LiveWorld {
             workload: &setup.workload,
             duration_ns: setup.duration_ns,
             latency_bound_ns: None,
+            announced_ns: setup.announced_ns,
             seed: setup.seed,
             images: &self.opened.images,
         };
