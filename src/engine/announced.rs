@@ -5,12 +5,9 @@
 //! waits for a place: a lease that finds its place taken is not announced. The places are hints,
 //! nothing is read because of them.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::shared::Shared;
 use crate::sched::{Announcements, Scheduler};
-use crate::stripe::StripedRef;
 
 /// Stands for no place.
 pub(super) const NOWHERE: u8 = u8::MAX;
@@ -42,7 +39,7 @@ impl Board {
     }
 
     /// Takes the place of a request with this number, if it is free.
-    fn announce(&self, number: u32, now_ns: impl FnOnce() -> u64) -> u8 {
+    pub(super) fn announce(&self, number: u32, now_ns: impl FnOnce() -> u64) -> u8 {
         let place = number as usize % PLACE_LEN;
         let since_ns = &self.since_ns[place];
         if since_ns.load(Ordering::Relaxed) != 0 {
@@ -55,39 +52,9 @@ impl Board {
         }
     }
 
-    fn free(&self, place: u8) {
+    pub(super) fn free(&self, place: u8) {
         if let Some(since_ns) = self.since_ns.get(usize::from(place)) {
             since_ns.store(0, Ordering::Relaxed);
-        }
-    }
-}
-
-/// A lease's place, and what all leases share.
-pub(super) struct Announcement {
-    shared: Option<StripedRef<Arc<Shared>>>,
-    place: u8,
-}
-
-impl Announcement {
-    pub(super) fn new(shared: StripedRef<Arc<Shared>>, number: u32) -> Self {
-        let place = shared.board.announce(number, || shared.now_ns());
-        Self { shared: Some(shared), place }
-    }
-
-    pub(super) fn shared(&self) -> &Shared {
-        self.shared.as_ref().expect("kept until it is committed")
-    }
-
-    /// Leaves the place to the scheduling thread.
-    pub(super) fn commit(mut self) -> (StripedRef<Arc<Shared>>, u8) {
-        (self.shared.take().expect("kept until it is committed"), self.place)
-    }
-}
-
-impl Drop for Announcement {
-    fn drop(&mut self) {
-        if let Some(shared) = &self.shared {
-            shared.board.free(self.place);
         }
     }
 }

@@ -8,7 +8,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::task::Waker;
 
-use super::announced::{Announcement, NOWHERE};
+use super::announced::NOWHERE;
 use super::answer::Handler;
 use super::cell::Waiter;
 use super::group;
@@ -154,6 +154,36 @@ impl DerefMut for Lease {
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lease").field("slot", &self.image.slot()).finish_non_exhaustive()
+    }
+}
+
+/// A lease's place, and what all leases share.
+struct Announcement {
+    shared: Option<StripedRef<Arc<Shared>>>,
+    place: u8,
+}
+
+impl Announcement {
+    fn new(shared: StripedRef<Arc<Shared>>, number: u32) -> Self {
+        let place = shared.board.announce(number, || shared.now_ns());
+        Self { shared: Some(shared), place }
+    }
+
+    fn shared(&self) -> &Shared {
+        self.shared.as_ref().expect("kept until it is committed")
+    }
+
+    /// Leaves the place to the scheduling thread.
+    fn commit(mut self) -> (StripedRef<Arc<Shared>>, u8) {
+        (self.shared.take().expect("kept until it is committed"), self.place)
+    }
+}
+
+impl Drop for Announcement {
+    fn drop(&mut self) {
+        if let Some(shared) = &self.shared {
+            shared.board.free(self.place);
+        }
     }
 }
 

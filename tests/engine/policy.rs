@@ -89,7 +89,7 @@ impl Policy for Announced {
 }
 
 /// Goal: a policy sees the leases that are outstanding, until they are committed or dropped.
-/// Method: leases that last 50 ms teach what to expect; then one is held while another is committed.
+/// Method: leases that last 50 ms teach what to expect; then some are held while one is committed.
 #[test]
 fn leases_announce_requests() {
     let announced_len = Arc::new(AtomicU64::new(0));

@@ -7,7 +7,7 @@ use twinstream::sim::experiment::{Axis, Figure, Panel, Series, Style, Table};
 use super::measure::{Measured, Summary};
 
 /// Columns of the CSV file, named as in the JSON output.
-const COLUMNS: [&str; 35] = [
+const COLUMNS: [&str; 36] = [
     "backend",
     "policy",
     "arrivals",
