@@ -401,10 +401,15 @@ impl Requests {
     /// The next answered request with [`Notice::Queue`], or a lease that was waited for, and its
     /// user data.
     pub(crate) fn next(&self, engine: &Engine) -> Option<(u64, usize)> {
-        let request = self.completions.pop()?;
-        if request == LEASE {
-            return self.next_lease(engine);
-        }
+        let request = loop {
+            let request = self.completions.pop()?;
+            if request != LEASE {
+                break request;
+            }
+            if let Some(lease) = self.next_lease(engine) {
+                return Some(lease);
+            }
+        };
         let (index, _) = self.find(request).expect("queued by this engine");
         let entry = &self.entries[index];
         // SAFETY: written before it was handed in; it is not released before it is announced.
@@ -415,7 +420,8 @@ impl Requests {
         Some((request, user_data))
     }
 
-    /// The lease that was waited for; [`LEASE`] itself where there will be none.
+    /// The lease that was waited for; [`LEASE`] itself where there will be none. None where nobody
+    /// waits: as the engine ended, who was told so at once was woken too.
     fn next_lease(&self, engine: &Engine) -> Option<(u64, usize)> {
         let mut queued = self.queued_lease.lock().unwrap_or_else(PoisonError::into_inner);
         let (lease, user_data) = queued.take()?;

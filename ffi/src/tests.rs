@@ -235,3 +235,25 @@ fn a_panicking_device_is_lost() {
 fn a_lost_device_says_why() {
     break_device(false, "the cable was cut");
 }
+
+/// An engine that ends while a lease is being queued refuses that and wakes for it nevertheless.
+#[test]
+fn a_wake_without_a_queued_lease_hides_no_answer() {
+    let geometry = Geometry { image_bytes: 10, result_len: 2, batch_len_max: 4 };
+    let options = EngineOptions::default().slot_len(4);
+    let start = |tag| Live::start(Null::new(geometry), &options, tag, ((0, 0), Vec::new()));
+    let engine = registry::create(start).unwrap();
+    let (committed, found) = registry::with(engine, |live| {
+        live.wakers.last().unwrap().wake_by_ref();
+        let (request, _) = lease(live)?;
+        let handling = (RequestOptions::default(), Notice::Queue { user_data: 7 });
+        live.requests.commit(request, handling, &live.wakers)?;
+        live.requests.wait(request, Some(Duration::from_secs(20)), &live.wakers)?;
+        // It is queued once those who wait for it are woken.
+        live.engine.drain(Duration::from_secs(20));
+        Ok((request, live.requests.next(&live.engine)))
+    })
+    .unwrap();
+    assert_eq!(found, Some((committed, 7)));
+    assert_eq!(panic_boundary(|| registry::destroy(engine)), Status::Ok as i32);
+}

@@ -292,11 +292,11 @@ impl Driver<'_> {
         Ok(())
     }
 
-    /// Accepts what was committed, each slot at most once: refused requests free their slots, and
-    /// producers that retry at once would keep this up for ever.
+    /// Accepts what was committed, each slot at most once, and what is left of a group: refused
+    /// requests free their slots, and producers that retry at once would keep this up for ever.
     fn admit(&mut self, now_ns: u64) -> bool {
         let mut len = 0;
-        while len < self.entries.len()
+        while (len < self.entries.len() || self.images.is_amid_chain())
             && let Some((slot, request)) = self.images.take()
         {
             len += 1;

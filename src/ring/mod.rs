@@ -293,6 +293,11 @@ impl<T> Consumer<T> {
         Some((slot, request.expect("every commit stores a request")))
     }
 
+    /// Whether further slots of a chain follow the one that was taken last: they are there.
+    pub fn is_amid_chain(&self) -> bool {
+        self.chained.is_some()
+    }
+
     fn take_from_run(&mut self) -> Option<u32> {
         if self.run.len == 0 {
             // SAFETY: there is one consumer, and it is borrowed exclusively.
@@ -308,7 +313,7 @@ impl<T> Consumer<T> {
     /// false, there is something to take, and nothing was announced.
     #[must_use = "when false, the consumer must not block"]
     pub fn sleep(&mut self) -> bool {
-        let is_empty = self.run.len == 0 && self.chained.is_none();
+        let is_empty = self.run.len == 0 && !self.is_amid_chain();
         // SAFETY: there is one consumer, and it is borrowed exclusively.
         is_empty && unsafe { self.ring.shared.sleep() }
     }

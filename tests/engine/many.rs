@@ -1,15 +1,16 @@
 //! Images that are handed over as one: what callers see of them.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, Weak, mpsc};
 use std::task::{Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use twinstream::engine::{
-    Answer, Answers, Engine, EngineOptions, Failure, Handler, ManyLease, Refused, RequestOptions,
+    Answer, Answers, Engine, EngineOptions, Failure, Handler, ManyLease, ManyTicket, Refused,
+    RequestOptions,
 };
-use twinstream::sched::{Decision, Policy, Reason, View};
+use twinstream::sched::{Decision, Policy, PolicySpec, Reason, View};
 
 use super::device::{Device, Plan, Random, calibration_len};
 use super::requests::{
@@ -315,4 +316,48 @@ fn threads_that_lease_many_leave_nothing_behind() {
         answers.wait().collect::<Vec<_>>()
     }));
     println!("leases by length: {:?}", leased.lock().unwrap());
+}
+
+/// Commits a request that is late already as each before it is rejected, last of all a group.
+struct Refills {
+    own: Weak<Self>,
+    engine: Weak<Engine>,
+    tickets: mpsc::SyncSender<ManyTicket>,
+}
+
+impl Refills {
+    fn commit(&self, tag: u64) {
+        let lease = self.engine.upgrade().unwrap().lease().unwrap();
+        let late = Instant::now().checked_sub(LONG).unwrap();
+        let late = RequestOptions::default().deadline(Some(late));
+        lease.commit_with(late, self.own.upgrade().unwrap(), tag).unwrap();
+    }
+}
+
+impl Handler for Refills {
+    fn answered(&self, tag: u64, answer: Answer) {
+        assert_eq!(answer.unwrap_err(), Failure::Rejected);
+        if tag > 1 {
+            return self.commit(tag - 1);
+        }
+        let lease = lease(&self.engine.upgrade().unwrap(), 1..4);
+        self.tickets.send(lease.commit(RequestOptions::default()).unwrap()).unwrap();
+    }
+}
+
+/// Goal: a group is not taken apart where the scheduling thread pauses to admit requests: when it
+/// has taken as many as there are slots. Method: the first of three is the fourth of four.
+#[test]
+fn a_group_is_admitted_as_a_whole() {
+    let engine = Arc::new(start(Plan::default(), small().policy(PolicySpec::Serial)));
+    let (tickets, ticket) = mpsc::sync_channel(1);
+    let refills = Arc::new_cyclic(|own| Refills {
+        own: Weak::clone(own),
+        engine: Arc::downgrade(&engine),
+        tickets,
+    });
+    refills.commit(3);
+    let answers = ticket.recv_timeout(LONG).unwrap().wait();
+    let batch_lens: Vec<_> = answers.map(|answer| answer.unwrap().timing().batch_len).collect();
+    assert_eq!(batch_lens, [3; 3]);
 }

@@ -363,3 +363,57 @@ fn a_hold_makes_nobody_late() {
         assert!(completed_len >= 400, "{bound_us} µs: {outcomes:?}");
     }
 }
+
+/// When requests that arrive now, in slots from 0 on, are all answered, by a device that takes as
+/// long as foretold.
+///
+/// # Panics
+/// When that takes longer than 10 ms.
+fn answered_ns(scheduler: &mut Scheduler, arrival_ns: u64, request_len: u32) -> u64 {
+    let lines = config(PolicySpec::Stream).lines;
+    (0..request_len).for_each(|slot| scheduler.submit(arrival_ns, request(slot)).unwrap());
+    let (mut now_ns, mut left_len) = (arrival_ns, request_len);
+    let mut work = Vec::new();
+    while left_len > 0 {
+        while let Some(action) = scheduler.poll_action(now_ns) {
+            match action {
+                Action::Start { stage, slots, .. } => {
+                    let elapsed_ns = lines.of(stage).at_ns(slots.len()) as u64;
+                    work.push((now_ns + elapsed_ns, stage, elapsed_ns));
+                }
+                Action::Finish { .. } => left_len -= 1,
+            }
+        }
+        work.sort_unstable_by_key(|&(end_ns, ..)| std::cmp::Reverse(end_ns));
+        let due_ns = scheduler.poll_timeout().unwrap_or(u64::MAX);
+        match work.pop_if(|&mut (end_ns, ..)| end_ns <= due_ns) {
+            Some((end_ns, stage, elapsed_ns)) => {
+                now_ns = end_ns;
+                complete(scheduler, now_ns, stage, elapsed_ns);
+            }
+            None if left_len > 0 => now_ns = due_ns,
+            None => {}
+        }
+        assert!(now_ns < arrival_ns + 10_000 * US, "{left_len} of {request_len} are kept waiting");
+    }
+    now_ns
+}
+
+/// Clients come back together until they are believed to; then all but one leave.
+#[test]
+fn nobody_waits_for_those_who_left() {
+    let mut scheduler = Scheduler::new(&config(PolicySpec::Stream));
+    let think_ns = 100 * US;
+    let mut now_ns = 0;
+    for _ in 0..100 {
+        now_ns = answered_ns(&mut scheduler, now_ns, 4) + think_ns;
+    }
+    assert_eq!(scheduler.echo.think_ns(), Some(think_ns));
+    let alone_ns = [15, 525, 10].iter().sum::<u64>() * US;
+    for round in 0..100 {
+        let end_ns = answered_ns(&mut scheduler, now_ns, 1);
+        // It may wait once for as long as they may be late.
+        assert!(end_ns - now_ns < alone_ns * 5 / 4, "round {round}: {} ns", end_ns - now_ns);
+        now_ns = end_ns + think_ns;
+    }
+}

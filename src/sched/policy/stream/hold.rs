@@ -110,6 +110,10 @@ fn weigh_returns(scale: &mut Scale<'_>) {
     let last = Return { at_ns: view.now_ns + download_ns + think_ns, len: view.downloading_len };
     let mut len = 0;
     for due in view.echo.due().chain((view.downloading_len > 0).then_some(last)) {
+        // Whoever is overdue may have left for good.
+        if due.at_ns.saturating_add(view.echo.off_ns()) < view.now_ns {
+            break;
+        }
         len += due.len;
         let upload_ns = view.cost.predict_ns(Stage::Upload, due.len);
         let last_ns = (due.at_ns.saturating_sub(view.now_ns) + upload_ns) as f64;
