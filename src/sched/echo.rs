@@ -116,7 +116,7 @@ impl Echo {
     pub fn due(&self) -> impl Iterator<Item = Return> + '_ {
         let think_ns = self.think_ns();
         self.answers.range(self.over_len..).map_while(move |answer| {
-            let at_ns = answer.at_ns + think_ns?;
+            let at_ns = answer.at_ns.saturating_add(think_ns?);
             Some(Return { at_ns, len: answer.len - answer.back_len })
         })
     }
@@ -151,8 +151,94 @@ impl Echo {
         let Some(index) = self.answers.len().checked_sub(1 + back) else { return };
         let answer = &mut self.answers[index];
         answer.back_len = 1;
-        self.think_ns = now_ns - answer.at_ns;
+        self.think_ns = now_ns.saturating_sub(answer.at_ns);
         self.over_len = index + usize::from(answer.len == 1);
         self.answers.range_mut(index + 1..).for_each(|answer| answer.back_len = 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const THINK_NS: u64 = 1_000;
+
+    /// A round of clients that wait: so many are answered, and come back in good time.
+    fn round(echo: &mut Echo, now_ns: &mut u64, len: usize) {
+        echo.answered(*now_ns, len);
+        for _ in 0..len {
+            echo.arrived(*now_ns + THINK_NS + 5);
+        }
+        *now_ns += 5_000 + 37 * (*now_ns % 101);
+    }
+
+    #[test]
+    fn a_constant_think_time_is_believed() {
+        let mut echo = Echo::new(10);
+        let mut now_ns = 0;
+        // The first round is a guess.
+        for _ in 0..NEEDED_MIN {
+            assert_eq!(echo.think_ns(), None);
+            round(&mut echo, &mut now_ns, 3);
+        }
+        assert_eq!(echo.think_ns(), Some(THINK_NS + 5));
+        echo.answered(now_ns, 7);
+        let due: Vec<_> = echo.due().collect();
+        assert_eq!(due, [Return { at_ns: now_ns + THINK_NS + 5, len: 7 }]);
+        echo.arrived(now_ns + THINK_NS);
+        assert_eq!(echo.due().map(|due| due.len).sum::<usize>(), 6);
+    }
+
+    /// Others who come now and then are no reason to forget what has held for long.
+    #[test]
+    fn a_stray_arrival_is_no_doubt() {
+        let mut echo = Echo::new(10);
+        let mut now_ns = 0;
+        for index in 0..1_000 {
+            round(&mut echo, &mut now_ns, 2);
+            if index % 50 == 49 {
+                echo.arrived(now_ns - 1_000);
+                assert_eq!(echo.think_ns(), Some(THINK_NS + 5), "{index}");
+            }
+        }
+    }
+
+    /// Clumps at fixed times look like clients in step until they are answered at other times; then
+    /// it takes four times as long to be taken in again.
+    #[test]
+    fn clumps_that_do_not_follow_answers_are_believed_less_and_less() {
+        let mut echo = Echo::new(10);
+        let mut rounds_before = 0;
+        for needed in [NEEDED_MIN, NEEDED_MIN * DOUBT, NEEDED_MIN * DOUBT * DOUBT] {
+            let mut rounds = 0;
+            while echo.think_ns().is_none() {
+                rounds += 1;
+                let at_ns = 10_000 * (rounds_before + rounds);
+                (0..4).for_each(|_| echo.arrived(at_ns));
+                echo.answered(at_ns + 2_000, 4);
+                assert!(rounds <= 2 * u64::from(needed), "{rounds} rounds of {needed}");
+            }
+            assert!(rounds >= u64::from(needed), "{rounds} rounds of {needed}");
+            rounds_before += rounds + 1;
+            let at_ns = 10_000 * rounds_before;
+            (0..4).for_each(|_| echo.arrived(at_ns));
+            echo.answered(at_ns + 1_000, 2);
+            echo.answered(at_ns + 3_000, 2);
+            rounds_before += 1;
+            (0..4).for_each(|_| echo.arrived(at_ns + 10_000));
+            echo.answered(at_ns + 12_000, 4);
+            assert_eq!(echo.think_ns(), None);
+        }
+    }
+
+    /// Whatever comes, in whatever order, nothing overflows.
+    #[test]
+    fn nonsense_is_survived() {
+        let mut echo = Echo::new(u64::MAX);
+        for now_ns in [0, u64::MAX, 5, u64::MAX, 0] {
+            echo.arrived(now_ns);
+            echo.answered(now_ns, 1);
+            assert!(echo.due().count() <= ANSWER_LEN);
+        }
     }
 }

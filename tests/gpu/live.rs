@@ -116,7 +116,8 @@ pub fn options(policy: PolicySpec) -> EngineOptions {
         .spin(Duration::ZERO)
 }
 
-/// Goal: each policy answers every request with its own image's logits.
+/// Goal: each policy answers every request with its own image's logits. But for the one that drops
+/// requests: of an emulated device's, all.
 #[test]
 fn answers_are_exact_with_every_policy() {
     if !is_there("the engine with every policy on the GPU") {
@@ -125,7 +126,8 @@ fn answers_are_exact_with_every_policy() {
     let seed = seed();
     let (pixels, _) = cifar();
     let expected = references(0, &pixels);
-    for (name, policy) in PolicySpec::ALL {
+    let answers_all = |(name, _): &(&str, PolicySpec)| *name != "deferred-drop";
+    for (name, policy) in PolicySpec::ALL.into_iter().filter(answers_all) {
         let engine = Engine::start(open(0), &options(policy)).unwrap();
         let (completed_len, failed_len) = serve(&engine, &pixels, &expected, (seed, 2));
         assert_eq!(failed_len, 0, "{name}: nothing was to fail");
