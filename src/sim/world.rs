@@ -255,7 +255,10 @@ impl<'a, O: Observer> World<'a, O> {
 
     /// When the next request arrives or is announced.
     fn next_arrival_ns(&self) -> u64 {
-        let announced_ns = self.source.next_ns().saturating_sub(self.setup.announced_ns);
+        let announced_ns = match self.source.next_ns() {
+            NEVER_NS => NEVER_NS,
+            next_ns => next_ns.saturating_sub(self.setup.announced_ns),
+        };
         self.coming.front().map_or(announced_ns, |coming| coming.at_ns.min(announced_ns))
     }
 

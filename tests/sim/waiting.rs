@@ -80,3 +80,21 @@ fn announced_requests_are_waited_for() {
         assert!(announced < 1.002 * never && forsaken < 1.002 * never, "{never}");
     }
 }
+
+/// Goal: clients may announce their requests, too.
+/// Method: one that thinks is announced while it thinks; all are answered, and none later for it.
+#[test]
+fn clients_may_announce() {
+    for words in ["closed:32", "closed:32,think=1ms"] {
+        let [plain_ns, announced_ns] = [0, 500_000].map(|announced_ns| {
+            let mut world = world(LINE, words, PolicySpec::Stream);
+            world.arrival_len_max = 5_000;
+            world.announced_ns = announced_ns;
+            let report = run(&world, ());
+            assert_eq!((report.completed_len, report.rejected_len), (5_000, 0), "{words}");
+            report.latencies.mean_ns()
+        });
+        println!("{words}: {plain_ns} {announced_ns}");
+        assert!(announced_ns < 1.05 * plain_ns, "{words}: {plain_ns} {announced_ns}");
+    }
+}
