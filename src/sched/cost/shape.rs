@@ -32,6 +32,9 @@ const FEW: u32 = 3;
 const STAIR_RUN: u32 = 8;
 /// What no step weighs at first, in lengths met.
 const STEP_DOUBT: f64 = 0.5;
+/// A length may seem to lie below the line by so much: were noise counted on one side only, lines
+/// would look like stairs.
+const STEP_MIN: f64 = -0.25;
 /// Neighbours whose times differ by less than this share tell nothing of steps between them.
 const STEP_RISE_MIN: f64 = 0.1;
 /// A length so close to the longer one tells nothing either.
@@ -127,7 +130,7 @@ impl Shape {
             [Some(low), Some(high)] => {
                 let share = share(batch_len, low, high);
                 let rise_ns = (high.time_ns - low.time_ns).max(0.0);
-                low.time_ns + rise_ns * (share + self.step * (1.0 - share))
+                low.time_ns + rise_ns * (share + self.step.max(0.0) * (1.0 - share))
             }
             [Some(low), None] => beyond_ns.max(low.time_ns),
             [None, Some(high)] => beyond_ns.min(high.time_ns),
@@ -167,7 +170,8 @@ impl Shape {
         }
         let step = ((time_ns - low.time_ns) / rise_ns - share) / (1.0 - share);
         self.step_len = (self.step_len + 1).min(FIRST_SAMPLES);
-        self.step += (step.clamp(0.0, 1.0) - self.step) / (f64::from(self.step_len) + STEP_DOUBT);
+        self.step +=
+            (step.clamp(STEP_MIN, 1.0) - self.step) / (f64::from(self.step_len) + STEP_DOUBT);
     }
 
     pub(super) fn learn(&mut self, batch_len: usize, time_ns: f64) {
@@ -249,7 +253,7 @@ impl Shape {
     /// The calibration at the present level; inside a bucket as far up as steps are.
     fn level_ns(&self, batch_len: usize) -> f64 {
         let longest_len = longest_of(bucket_index(batch_len));
-        let up_len = self.step * longest_len.saturating_sub(batch_len) as f64;
+        let up_len = self.step.max(0.0) * longest_len.saturating_sub(batch_len) as f64;
         let Line { fixed_ns, per_image_ns } = self.calibration;
         self.level * (fixed_ns + (batch_len as f64 + up_len) * per_image_ns).max(1.0)
     }

@@ -394,9 +394,12 @@ fn noise_is_no_step() {
         }
         // Against the line, which wanders with the noise by itself.
         let apart = |len: usize| (noisy.predict_ns(len) / noisy.line.at_ns(len) - 1.0).abs();
-        apart_mean += lens.clone().map(apart).sum::<f64>() / 22.0 / SEEDS as f64;
+        let mean = lens.clone().map(apart).sum::<f64>() / 22.0;
+        assert!(mean < 0.005, "seed {seed}: {mean}");
+        apart_mean += mean / SEEDS as f64;
         for len in lens.clone() {
             let error = stepped.predict_ns(len) / (step(len) * TRUTH.at_ns(len)) - 1.0;
+            assert!(error.abs() < 0.07, "seed {seed}, {len}: {error}");
             errors[len] += error.abs() / SEEDS as f64;
         }
     }
