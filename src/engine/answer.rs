@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 use super::cell::Cell;
@@ -154,9 +155,13 @@ pub trait Handler: Send + Sync {
     fn answered(&self, tag: u64, answer: Answer);
 
     /// All images that were committed as one with `tag` have ended. Unless it is implemented, each
-    /// of them is [`Handler::answered`], in their order.
+    /// of them is [`Handler::answered`], in their order, whether or not that panics for another.
     fn answered_many(&self, tag: u64, answers: Answers) {
-        answers.for_each(|answer| self.answered(tag, answer));
+        let answered = |answer| catch_unwind(AssertUnwindSafe(|| self.answered(tag, answer)));
+        let panics = answers.filter_map(|answer| answered(answer).err());
+        if let Some(panic) = panics.last() {
+            resume_unwind(panic);
+        }
     }
 }
 

@@ -343,15 +343,14 @@ impl Driver<'_> {
             if !self.shared.cells[cell as usize].is_cancelled() {
                 continue;
             }
-            if self.slot_of_cell[cell as usize] == NO_SLOT {
-                // It was committed before it was cancelled, so it is there by now.
-                self.admit(now_ns);
-            }
+            // It was committed before it was cancelled: it is there, if not within one pass.
+            while self.slot_of_cell[cell as usize] == NO_SLOT
+                && self.shared.cells[cell as usize].is_cancelled()
+                && self.admit(now_ns)
+            {}
             for member in group::members(&self.shared.cells, cell) {
-                let slot = self.slot_of_cell[member as usize];
-                if slot != NO_SLOT {
-                    self.scheduler.cancel(slot);
-                }
+                // Of none that is there, the scheduler holds nothing.
+                self.scheduler.cancel(self.slot_of_cell[member as usize]);
             }
         }
         is_busy

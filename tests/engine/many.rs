@@ -361,3 +361,21 @@ fn a_group_is_admitted_as_a_whole() {
     let batch_lens: Vec<_> = answers.map(|answer| answer.unwrap().timing().batch_len).collect();
     assert_eq!(batch_lens, [3; 3]);
 }
+
+/// Goal: a handler that panics for one image of several is called for the others all the same.
+#[test]
+fn a_panic_for_one_image_costs_no_other_its_answer() {
+    let engine = start(Plan::default(), small());
+    let (told, heard) = mpsc::channel();
+    let handler = move |tag: u64, answer: Answer| {
+        told.send((tag, answer.is_ok())).unwrap();
+        panic!("at every image, on purpose");
+    };
+    let options = RequestOptions::default();
+    lease(&engine, 1..4).commit_with(options, Arc::new(handler), 7).unwrap();
+    for _ in 0..3 {
+        assert_eq!(heard.recv_timeout(LONG), Ok((7, true)));
+    }
+    assert!(engine.drain(LONG));
+    assert_eq!(engine.stats().completed, 3);
+}
