@@ -27,15 +27,11 @@ const LOOKS: usize = 32;
 ///
 /// Dropping it before its answer cancels the request.
 #[must_use = "dropping a ticket cancels its request"]
-pub struct Ticket {
-    /// None once the answer was taken.
-    shared: Option<StripedRef<Arc<Shared>>>,
-    cell: u32,
-}
+pub struct Ticket(Claim);
 
 impl Ticket {
     pub(super) fn new(shared: StripedRef<Arc<Shared>>, cell: u32) -> Self {
-        Self { shared: Some(shared), cell }
+        Self(Claim { shared: Some(shared), cell })
     }
 
     /// Blocks until the request ends.
@@ -60,15 +56,13 @@ impl Ticket {
 
     /// Whether the answer is there: waiting would not block.
     pub fn is_ended(&self) -> bool {
-        self.shared.as_ref().is_some_and(|shared| shared.cells[self.cell as usize].is_ended())
+        self.0.is_ended()
     }
 
     /// When the request passed which stage, as by [`Output::timing`](super::Output::timing); none
     /// until it ended with a result.
     pub fn timing(&self) -> Option<Timing> {
-        let shared = self.shared.as_ref()?;
-        // Answers are taken by those who own the ticket or borrow it exclusively.
-        shared.cells[self.cell as usize].look(Answered::timing).flatten()
+        self.0.timing()
     }
 
     /// Has `waker` woken, on the scheduling thread, when the answer is there, in place of whom it
@@ -77,23 +71,17 @@ impl Ticket {
     /// # Panics
     /// When the answer was taken by polling.
     pub fn wake_when_ended(&self, waker: &Waker) -> bool {
-        let shared = self.shared.as_ref().expect("used after it was ready");
-        shared.cells[self.cell as usize].wait(Waiter::Task(waker.clone()))
+        self.0.wake_when_ended(waker)
     }
 
     /// Asks for the request to be cancelled. It still gets its answer: [`Failure::Cancelled`], or
     /// another if it ends otherwise first.
     pub fn cancel(&self) {
-        if let Some(shared) = &self.shared
-            && shared.cells[self.cell as usize].cancel()
-        {
-            shared.tell_cancel(self.cell);
-        }
+        self.0.cancel();
     }
 
     fn wait_for(mut self, timeout: Option<Duration>) -> std::result::Result<Answer, Self> {
-        let shared = self.shared.as_ref().expect("a ticket that waits has no answer yet");
-        match wait_for(shared, self.cell, timeout) {
+        match self.0.wait_for(timeout) {
             Waited::TimedOut => Err(self),
             Waited::Forked => Ok(Err(Failure::ShutDown)),
             Waited::Ended => Ok(self.take()),
@@ -102,8 +90,76 @@ impl Ticket {
 
     /// The answer, which is there.
     fn take(&mut self) -> Answer {
-        let shared = self.shared.take().expect("it has its answer");
-        shared.cells[self.cell as usize].take().expect("it has ended").into_answer()
+        let shared = self.0.take();
+        shared.cells[self.0.cell as usize].take().expect("it has ended").into_answer()
+    }
+}
+
+/// What a ticket holds until its answers are taken.
+struct Claim {
+    /// None once they were.
+    shared: Option<StripedRef<Arc<Shared>>>,
+    /// The first cell, which ends when the whole does.
+    cell: u32,
+}
+
+impl Claim {
+    fn shared(&self) -> &Shared {
+        self.shared.as_ref().expect("used after it was ready")
+    }
+
+    fn first(&self) -> &Cell<Answered> {
+        &self.shared().cells[self.cell as usize]
+    }
+
+    fn is_ended(&self) -> bool {
+        self.shared.is_some() && self.first().is_ended()
+    }
+
+    fn timing(&self) -> Option<Timing> {
+        self.shared.as_ref()?;
+        // Answers are taken by those who own the ticket or borrow it exclusively.
+        self.first().look(Answered::timing).flatten()
+    }
+
+    fn wake_when_ended(&self, waker: &Waker) -> bool {
+        self.first().wait(Waiter::Task(waker.clone()))
+    }
+
+    fn cancel(&self) {
+        if self.shared.is_some() && self.first().cancel() {
+            self.shared().tell_cancel(self.cell);
+        }
+    }
+
+    /// Whether it has ended; else the task is woken when it does.
+    fn is_ready(&self, context: &Context<'_>) -> bool {
+        self.first().is_ended_or_wait(|| Waiter::Task(context.waker().clone()))
+    }
+
+    /// Blocks until it ends, or `timeout` is over.
+    fn wait_for(&self, timeout: Option<Duration>) -> Waited {
+        let (shared, cell) = (self.shared(), self.first());
+        let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let spin = timeout.map_or(shared.spin, |timeout| timeout.min(shared.spin));
+        spin_until(|| cell.is_ended(), spin);
+        while !cell.is_ended_or_wait(|| Waiter::Thread(thread::current())) {
+            if shared.is_forked() {
+                return Waited::Forked;
+            }
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            match left {
+                None => thread::park(),
+                Some(Duration::ZERO) if cell.is_ended() => break,
+                Some(Duration::ZERO) => return Waited::TimedOut,
+                Some(left) => thread::park_timeout(left),
+            }
+        }
+        Waited::Ended
+    }
+
+    fn take(&mut self) -> StripedRef<Arc<Shared>> {
+        self.shared.take().expect("it has its answers")
     }
 }
 
@@ -113,27 +169,6 @@ enum Waited {
     TimedOut,
     /// This is a process that was forked off: it will not end here.
     Forked,
-}
-
-/// Blocks until what `cell` is the first of ends, or `timeout` is over.
-fn wait_for(shared: &Shared, cell: u32, timeout: Option<Duration>) -> Waited {
-    let cell = &shared.cells[cell as usize];
-    let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-    let spin = timeout.map_or(shared.spin, |timeout| timeout.min(shared.spin));
-    spin_until(|| cell.is_ended(), spin);
-    while !cell.is_ended_or_wait(|| Waiter::Thread(thread::current())) {
-        if shared.is_forked() {
-            return Waited::Forked;
-        }
-        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-        match left {
-            None => thread::park(),
-            Some(Duration::ZERO) if cell.is_ended() => break,
-            Some(Duration::ZERO) => return Waited::TimedOut,
-            Some(left) => thread::park_timeout(left),
-        }
-    }
-    Waited::Ended
 }
 
 /// Spins until `is_ended` says so, no longer than `spin`: what [`Ticket::wait`] does before it
@@ -160,32 +195,23 @@ impl Future for Ticket {
     /// # Panics
     /// When polled after it was ready.
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answer> {
-        let shared = self.shared.as_ref().expect("polled after it was ready");
-        match is_ready(&shared.cells[self.cell as usize], context) {
-            true => Poll::Ready(self.take()),
-            false => Poll::Pending,
-        }
+        if self.0.is_ready(context) { Poll::Ready(self.take()) } else { Poll::Pending }
     }
-}
-
-/// Whether it has ended; else the task is woken when it does.
-fn is_ready(cell: &Cell<Answered>, context: &Context<'_>) -> bool {
-    cell.is_ended_or_wait(|| Waiter::Task(context.waker().clone()))
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if let Some(shared) = &self.shared
-            && shared.cells[self.cell as usize].abandon().is_none()
+        if let Claim { shared: Some(shared), cell } = &self.0
+            && shared.cells[*cell as usize].abandon().is_none()
         {
-            shared.tell_cancel(self.cell);
+            shared.tell_cancel(*cell);
         }
     }
 }
 
 impl fmt::Debug for Ticket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ticket").field("cell", &self.cell).finish_non_exhaustive()
+        f.debug_struct("Ticket").field("cell", &self.0.cell).finish_non_exhaustive()
     }
 }
 
@@ -195,16 +221,13 @@ impl fmt::Debug for Ticket {
 /// Dropping it before cancels what has not ended.
 #[must_use = "dropping a ticket cancels its request"]
 pub struct ManyTicket {
-    /// None once the answers were taken.
-    shared: Option<StripedRef<Arc<Shared>>>,
-    /// The first cell.
-    cell: u32,
+    claim: Claim,
     len: usize,
 }
 
 impl ManyTicket {
     pub(super) fn new(shared: StripedRef<Arc<Shared>>, cell: u32, len: usize) -> Self {
-        Self { shared: Some(shared), cell, len }
+        Self { claim: Claim { shared: Some(shared), cell }, len }
     }
 
     /// Blocks until every image has ended. In a process that was forked off since the engine's
@@ -231,13 +254,12 @@ impl ManyTicket {
 
     /// Whether every image has ended: waiting would not block.
     pub fn is_ended(&self) -> bool {
-        self.shared.as_ref().is_some_and(|shared| shared.cells[self.cell as usize].is_ended())
+        self.claim.is_ended()
     }
 
     /// When the first image passed which stage; none until all have ended, that one with a result.
     pub fn timing(&self) -> Option<Timing> {
-        let shared = self.shared.as_ref()?;
-        shared.cells[self.cell as usize].look(Answered::timing).flatten()
+        self.claim.timing()
     }
 
     /// As [`Ticket::wake_when_ended`], for the whole.
@@ -245,33 +267,29 @@ impl ManyTicket {
     /// # Panics
     /// When the answers were taken by polling.
     pub fn wake_when_ended(&self, waker: &Waker) -> bool {
-        let shared = self.shared.as_ref().expect("used after it was ready");
-        shared.cells[self.cell as usize].wait(Waiter::Task(waker.clone()))
+        self.claim.wake_when_ended(waker)
     }
 
     /// Asks for every image to be cancelled that has not ended. Each still gets its answer, as by
     /// [`Ticket::cancel`].
     pub fn cancel(&self) {
-        if let Some(shared) = &self.shared
-            && shared.cells[self.cell as usize].cancel()
-        {
-            shared.tell_cancel(self.cell);
-        }
+        self.claim.cancel();
     }
 
     fn wait_for(mut self, timeout: Option<Duration>) -> std::result::Result<Answers, Self> {
-        let shared = self.shared.as_ref().expect("a ticket that waits has no answers yet");
-        match wait_for(shared, self.cell, timeout) {
+        match self.claim.wait_for(timeout) {
             Waited::TimedOut => Err(self),
-            Waited::Forked => Ok(Answers::all(&shared.cells, self.len, Failure::ShutDown)),
+            Waited::Forked => {
+                let cells = &self.claim.shared().cells;
+                Ok(Answers::all(cells, self.len, Failure::ShutDown))
+            }
             Waited::Ended => Ok(self.take()),
         }
     }
 
     /// The answers, which are there.
     fn take(&mut self) -> Answers {
-        let shared = self.shared.take().expect("it has its answers");
-        Answers::new(&shared.cells, self.cell)
+        Answers::new(&self.claim.take().cells, self.claim.cell)
     }
 }
 
@@ -281,20 +299,16 @@ impl Future for ManyTicket {
     /// # Panics
     /// When polled after it was ready.
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answers> {
-        let shared = self.shared.as_ref().expect("polled after it was ready");
-        match is_ready(&shared.cells[self.cell as usize], context) {
-            true => Poll::Ready(self.take()),
-            false => Poll::Pending,
-        }
+        if self.claim.is_ready(context) { Poll::Ready(self.take()) } else { Poll::Pending }
     }
 }
 
 impl Drop for ManyTicket {
     fn drop(&mut self) {
-        if let Some(shared) = &self.shared
-            && group::abandon(&shared.cells, self.cell)
+        if let Claim { shared: Some(shared), cell } = &self.claim
+            && group::abandon(&shared.cells, *cell)
         {
-            shared.tell_cancel(self.cell);
+            shared.tell_cancel(*cell);
         }
     }
 }
@@ -302,7 +316,7 @@ impl Drop for ManyTicket {
 impl fmt::Debug for ManyTicket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ManyTicket")
-            .field("cell", &self.cell)
+            .field("cell", &self.claim.cell)
             .field("len", &self.len)
             .finish_non_exhaustive()
     }

@@ -189,3 +189,45 @@ pub trait Policy: std::fmt::Debug + Send {
     /// A batch has finished.
     fn finished(&mut self, _batch: &FinishedBatch) {}
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sched::line::{Line, Stages};
+
+    /// What an idle device's policy answers 100 ns after the first of these arrived, 50 ns after
+    /// the last; all stages take 10 + len ns. `change` changes what it is shown.
+    pub(super) fn upload_answer(
+        words: &str,
+        waiting_len: usize,
+        change: impl FnOnce(&mut View<'_>),
+    ) -> Decision {
+        let line = Line::new(10.0, 1.0);
+        let mut view = View {
+            now_ns: 1_100,
+            waiting_len,
+            oldest_arrival_ns: 1_000,
+            latest_arrival_ns: 1_050,
+            uploading_len: 0,
+            upload_free_ns: 1_100,
+            resident_len: 0,
+            computing_len: 0,
+            compute_free_ns: 1_100,
+            batches_in_flight_len: 0,
+            downloading_len: 0,
+            unanswered_len: waiting_len,
+            batch_len_max: 64,
+            latency_bound_ns: None,
+            arrivals_per_ns: 0.01,
+            steady_arrivals_per_ns: None,
+            earliest_deadline_ns: None,
+            gaps: &ArrivalGaps::new(1),
+            echo: &Echo::new(1),
+            announcements: &Announcements::new(1),
+            is_draining: false,
+            cost: &CostModel::new(Stages { upload: line, compute: line, download: line }),
+        };
+        change(&mut view);
+        words.parse::<PolicySpec>().unwrap().policy().upload(&view)
+    }
+}

@@ -79,39 +79,16 @@ fn longest_by(view: &View<'_>, due_ns: u64, batch_len: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sched::ArrivalGaps;
-    use crate::sched::cost::CostModel;
-    use crate::sched::line::{Line, Stages};
+    use crate::sched::policy::tests::upload_answer;
 
-    /// What is answered 100 ns after the first of these arrived; all stages take 10 + len ns.
+    /// What is answered while the device computes until `free_ns`.
     fn answer(words: &str, waiting_len: usize, deadline_ns: Option<u64>, free_ns: u64) -> Decision {
-        let line = Line::new(10.0, 1.0);
-        let cost = CostModel::new(Stages { upload: line, compute: line, download: line });
-        let view = View {
-            now_ns: 1_100,
-            waiting_len,
-            oldest_arrival_ns: 1_000,
-            latest_arrival_ns: 1_050,
-            uploading_len: 0,
-            upload_free_ns: 1_100,
-            resident_len: 0,
-            computing_len: usize::from(free_ns > 1_100),
-            compute_free_ns: free_ns,
-            batches_in_flight_len: usize::from(free_ns > 1_100),
-            downloading_len: 0,
-            unanswered_len: waiting_len,
-            batch_len_max: 64,
-            latency_bound_ns: None,
-            arrivals_per_ns: 0.01,
-            steady_arrivals_per_ns: None,
-            earliest_deadline_ns: deadline_ns,
-            gaps: &ArrivalGaps::new(1),
-            echo: &crate::sched::Echo::new(1),
-            announcements: &crate::sched::Announcements::new(1),
-            is_draining: false,
-            cost: &cost,
-        };
-        words.parse::<crate::sched::PolicySpec>().unwrap().policy().upload(&view)
+        upload_answer(words, waiting_len, |view| {
+            view.earliest_deadline_ns = deadline_ns;
+            view.compute_free_ns = free_ns;
+            view.computing_len = usize::from(free_ns > view.now_ns);
+            view.batches_in_flight_len = view.computing_len;
+        })
     }
 
     #[test]

@@ -55,38 +55,10 @@ impl Policy for Fixed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sched::cost::CostModel;
-    use crate::sched::line::{Line, Stages};
+    use crate::sched::policy::tests::upload_answer;
 
-    /// What an idle device's policy answers 100 ns after the first of these arrived.
     fn answer(words: &str, waiting_len: usize, is_draining: bool) -> Decision {
-        let line = Line::new(10.0, 1.0);
-        let cost = CostModel::new(Stages { upload: line, compute: line, download: line });
-        let view = View {
-            now_ns: 1_100,
-            waiting_len,
-            oldest_arrival_ns: 1_000,
-            latest_arrival_ns: 1_050,
-            uploading_len: 0,
-            upload_free_ns: 1_100,
-            resident_len: 0,
-            computing_len: 0,
-            compute_free_ns: 1_100,
-            batches_in_flight_len: 0,
-            downloading_len: 0,
-            unanswered_len: waiting_len,
-            batch_len_max: 64,
-            latency_bound_ns: None,
-            arrivals_per_ns: 0.01,
-            steady_arrivals_per_ns: None,
-            earliest_deadline_ns: None,
-            gaps: &crate::sched::ArrivalGaps::new(1),
-            echo: &crate::sched::Echo::new(1),
-            announcements: &crate::sched::Announcements::new(1),
-            is_draining,
-            cost: &cost,
-        };
-        words.parse::<crate::sched::PolicySpec>().unwrap().policy().upload(&view)
+        upload_answer(words, waiting_len, |view| view.is_draining = is_draining)
     }
 
     #[test]
