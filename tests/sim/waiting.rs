@@ -24,7 +24,8 @@ fn mean_ns(setup: &Setup) -> f64 {
 
 /// Goal: clients that think for the same time are not kept in step: answered in one batch they
 /// would come back together for ever. And those who come back at once are waited for.
-/// Method: the mean beside the best fixed limit on the length of a batch, chosen afterwards.
+/// Method: the mean beside the best fixed limit on the length of a batch, chosen afterwards: no more
+/// than 5 % behind, but where what is learnt comes late.
 #[test]
 fn clients_are_answered_in_groups_that_suit_the_device() {
     for device in [LINE, "h100", "gtx-1080ti", STAIRS] {
@@ -51,7 +52,12 @@ fn clients_are_answered_in_groups_that_suit_the_device() {
                 .fold(f64::INFINITY, f64::min);
             let ratio = ours_ns / best_ns;
             println!("{device} closed:{words}: {ratio:.3}");
-            assert!(ratio < 1.13, "{device} closed:{words}: {ratio}");
+            let most = match (device, words) {
+                ("gtx-1080ti", "32,think=20ms") => 1.06,
+                (STAIRS, "100,think=20ms") => 1.13,
+                _ => 1.05,
+            };
+            assert!(ratio < most, "{device} closed:{words}: {ratio}");
         }
     }
 }
