@@ -24,8 +24,8 @@ fn mean_ns(setup: &Setup) -> f64 {
 
 /// Goal: clients that think for the same time are not kept in step: answered in one batch they
 /// would come back together for ever. And those who come back at once are waited for.
-/// Method: the mean beside the best fixed limit on the length of a batch, chosen afterwards: no more
-/// than 5 % behind, but where what is learnt comes late.
+/// Method: the mean beside the best fixed limit on the length of a batch, chosen afterwards: at
+/// most 5 % behind, but where what is learnt comes late.
 #[test]
 fn clients_are_answered_in_groups_that_suit_the_device() {
     for device in [LINE, "h100", "gtx-1080ti", STAIRS] {
