@@ -15,18 +15,23 @@ use arena::{Tensor, place};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DType {
+    /// The upper half of IEEE binary32.
+    BF16,
     /// IEEE binary16.
     F16,
     /// IEEE binary32.
     F32,
+    /// 8-bit integers: weights are signed, activations are not.
+    I8,
 }
 
 impl DType {
     /// Bytes of a value.
     pub fn size_bytes(self) -> usize {
         match self {
-            Self::F16 => 2,
+            Self::BF16 | Self::F16 => 2,
             Self::F32 => 4,
+            Self::I8 => 1,
         }
     }
 }

@@ -21,6 +21,7 @@ mod architecture;
 mod classes;
 mod config;
 mod network;
+mod quantized;
 mod tensor_file;
 mod weights;
 
@@ -31,4 +32,6 @@ pub use config::{Interpolation, ModelConfig};
 pub use network::{
     Conv, INPUT_SIDE_MAX, INPUT_SIDE_MIN, Layer, LayerCost, Network, Op, Shape, TensorId,
 };
+pub(crate) use quantized::{FilterParts, Parts};
+pub use quantized::{Quantized, QuantizedFilter};
 pub use weights::{Filter, Model};

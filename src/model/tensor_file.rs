@@ -11,6 +11,7 @@ use half::{bf16, f16};
 use memmap2::Mmap;
 use safetensors::tensor::Metadata;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
+use sha2::{Digest, Sha256};
 
 use super::architecture;
 use crate::error::{Error, Kind, Result};
@@ -111,15 +112,21 @@ impl TensorFile {
         Ok(&self.entry(name)?.shape)
     }
 
+    /// Tensor `name`, which must have `shape` and integers of 8 bits.
+    pub(super) fn read_i8(&self, name: &str, shape: &[usize]) -> Result<Vec<i8>> {
+        let entry = self.entry_of_shape(name, shape)?;
+        if entry.dtype != Dtype::I8 {
+            let problem = format!("tensor {name}: expected type I8, found {:?}", entry.dtype);
+            return Err(self.error(problem));
+        }
+        let values = bytemuck::cast_slice(&self.bytes[entry.start..entry.end]).to_vec();
+        self.release(entry);
+        Ok(values)
+    }
+
     /// Tensor `name`, which must have `shape`, as f32; every value is finite.
     pub(super) fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        let entry = self.entry(name)?;
-        if entry.shape != shape {
-            return Err(self.error(format!(
-                "tensor {name}: expected shape {shape:?}, found {:?}",
-                entry.shape
-            )));
-        }
+        let entry = self.entry_of_shape(name, shape)?;
         let values = decode(entry.dtype, &self.bytes[entry.start..entry.end]).ok_or_else(|| {
             self.error(format!(
                 "tensor {name}: expected type F32, F16, BF16, I8 or F8_E4M3, found {:?}",
@@ -155,6 +162,38 @@ impl TensorFile {
         }
     }
 
+    /// Whether the tensors are those of which the entry `key` of the header holds the checksum.
+    pub(super) fn check_sum(&self, key: &str) -> Result<()> {
+        let expected = SafeTensors::read_metadata(&self.bytes)
+            .ok()
+            .and_then(|(_, header)| header.metadata().as_ref()?.get(key).cloned());
+        let tensors = self.entries.iter().map(|(name, entry)| {
+            (name.as_str(), entry.shape.as_slice(), &self.bytes[entry.start..entry.end])
+        });
+        if expected.as_ref() == Some(&checksum(tensors)) {
+            return Ok(());
+        }
+        Err(self.error(match expected {
+            Some(_) => {
+                "its tensors are not those that were written: copy it again, or write it anew \
+                        with `twinstream calibrate`"
+                    .to_owned()
+            }
+            None => format!("no entry {key} in its header: write it with `twinstream calibrate`"),
+        }))
+    }
+
+    fn entry_of_shape(&self, name: &str, shape: &[usize]) -> Result<&Entry> {
+        let entry = self.entry(name)?;
+        match entry.shape == shape {
+            true => Ok(entry),
+            false => Err(self.error(format!(
+                "tensor {name}: expected shape {shape:?}, found {:?}",
+                entry.shape
+            ))),
+        }
+    }
+
     fn entry(&self, name: &str) -> Result<&Entry> {
         self.entries.get(name).ok_or_else(|| {
             self.error(format!(
@@ -172,6 +211,18 @@ impl TensorFile {
     pub(super) fn error(&self, problem: String) -> Error {
         Error::new(Kind::Weights, problem).in_file(&self.path)
     }
+}
+
+/// SHA-256 of tensors (name, shape, bytes) in the order of their names, in hexadecimal digits.
+pub(crate) fn checksum<'a>(
+    tensors: impl Iterator<Item = (&'a str, &'a [usize], &'a [u8])>,
+) -> String {
+    let mut hash = Sha256::new();
+    for (name, shape, bytes) in tensors {
+        hash.update(format!("{name} {shape:?} {}\n", bytes.len()));
+        hash.update(bytes);
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The tensors without what a wrapper (DataParallel, Lightning, `torch.compile`, a module around

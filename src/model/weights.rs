@@ -9,6 +9,7 @@ use std::path::Path;
 use super::architecture;
 use super::config::{Found, ModelConfig, unnamed};
 use super::network::{Layer, Network, Op};
+use super::quantized::Quantized;
 use super::tensor_file::TensorFile;
 use crate::error::Result;
 
@@ -26,9 +27,17 @@ pub struct Filter {
     pub bias: Vec<f32>,
 }
 
+/// What a file holds.
+enum Weights {
+    /// Weights and batch norms, in floating point.
+    Float(TensorFile),
+    /// Integers and scales.
+    Quantized(Box<Quantized>),
+}
+
 /// A trained ResNet-50: weights and configuration.
 pub struct Model {
-    file: TensorFile,
+    weights: Weights,
     config: ModelConfig,
     class_count: usize,
     /// The layers that have a filter, by filter index; at the configured input size.
@@ -37,8 +46,8 @@ pub struct Model {
 
 impl Model {
     /// Opens the safetensors file `weights`, with torchvision's or timm's tensor names and values
-    /// of type F32, F16, BF16, I8 or F8_E4M3 (taken as stored). `config` defaults to `config.json`
-    /// beside the weights; where there is none, to [`ModelConfig::default`], which is logged as a
+    /// of type F32, F16, BF16, I8 or F8_E4M3 (taken as stored), or one that [`crate::calibrate`]
+    /// wrote. `config` defaults to `config.json` beside the weights; where there is none, to [`ModelConfig::default`], which is logged as a
     /// warning, as is all that a configuration leaves open.
     ///
     /// The file is memory-mapped: it must not be truncated or rewritten while the model lives.
@@ -69,6 +78,7 @@ impl Model {
     }
 
     fn new(file: TensorFile, config: ModelConfig) -> Result<Self> {
+        let is_quantized = Quantized::recognizes(&file);
         if let Some(problem) = architecture::problem(|| file.names(), |name| file.shape(name).ok())
         {
             return Err(file.error(problem));
@@ -90,7 +100,12 @@ impl Model {
             .filter(|layer| matches!(layer.op, Op::Conv(_) | Op::FullyConnected(_)))
             .cloned()
             .collect();
-        let model = Self { file, config, class_count, filter_layers };
+        if is_quantized {
+            let quantized = Quantized::new(file, &config, &network)?;
+            let weights = Weights::Quantized(Box::new(quantized));
+            return Ok(Self { weights, config, class_count, filter_layers });
+        }
+        let model = Self { weights: Weights::Float(file), config, class_count, filter_layers };
         model.check_no_extra_tensor()?;
         for filter in 0..model.filter_layers.len() {
             model.filter(filter)?;
@@ -105,7 +120,37 @@ impl Model {
 
     /// The weights file's path.
     pub fn path(&self) -> &Path {
-        self.file.path()
+        match &self.weights {
+            Weights::Float(file) => file.path(),
+            Weights::Quantized(quantized) => quantized.file().path(),
+        }
+    }
+
+    /// The network in 8-bit integers, where the file holds such.
+    pub fn quantized(&self) -> Option<&Quantized> {
+        match &self.weights {
+            Weights::Float(_) => None,
+            Weights::Quantized(quantized) => Some(quantized),
+        }
+    }
+
+    pub(crate) fn quantized_mut(&mut self) -> Option<&mut Quantized> {
+        match &mut self.weights {
+            Weights::Float(_) => None,
+            Weights::Quantized(quantized) => Some(quantized),
+        }
+    }
+
+    /// The file of weights in floating point.
+    fn file(&self) -> Result<&TensorFile> {
+        match &self.weights {
+            Weights::Float(file) => Ok(file),
+            Weights::Quantized(quantized) => Err(quantized.file().error(
+                "holds a network in 8-bit integers (i8): for other precisions name the weights that \
+                 it was calibrated from"
+                    .to_owned(),
+            )),
+        }
     }
 
     /// Number of logits an image.
@@ -131,61 +176,39 @@ impl Model {
     /// the file at every call.
     ///
     /// # Errors
-    /// `is_weights` as for [`Model::load`]; not after a successful load, unless the file was
-    /// changed.
+    /// `is_weights` for a network in 8-bit integers, and as for [`Model::load`] when the file was
+    /// changed since.
     ///
     /// # Panics
     /// When there is no filter `index`.
     pub fn filter(&self, index: usize) -> Result<Filter> {
+        let file = self.file()?;
         let layer = &self.filter_layers[index];
         let (inputs, outputs) = (layer.input_shape.channels, layer.output_shape.channels);
         let weight_name = format!("{}.weight", layer.name);
         match layer.op {
             Op::Conv(conv) => {
                 let side = conv.kernel;
-                let weights = self.file.read(&weight_name, &[outputs, inputs, side, side])?;
-                let (scale, bias) = self.batch_norm(&batch_norm_name(&layer.name), outputs)?;
+                let weights = file.read(&weight_name, &[outputs, inputs, side, side])?;
+                let (scale, bias) = batch_norm(file, &batch_norm_name(&layer.name), outputs)?;
                 let weights = fold(&weights, &scale, inputs, side * side);
                 match weights.iter().chain(&bias).all(|value| value.is_finite()) {
                     true => Ok(Filter { weights, bias }),
-                    false => Err(self.file.error(format!(
+                    false => Err(file.error(format!(
                         "tensor {weight_name}: batch norm {} scales it beyond the range of f32",
                         batch_norm_name(&layer.name)
                     ))),
                 }
             }
             _ => Ok(Filter {
-                weights: self.file.read(&weight_name, &[outputs, inputs])?,
-                bias: self.file.read(&format!("{}.bias", layer.name), &[outputs])?,
+                weights: file.read(&weight_name, &[outputs, inputs])?,
+                bias: file.read(&format!("{}.bias", layer.name), &[outputs])?,
             }),
         }
     }
 
-    /// Batch norm as `scale · x + bias`, a value a channel.
-    fn batch_norm(&self, name: &str, channels: usize) -> Result<(Vec<f32>, Vec<f32>)> {
-        let read = |part: &str| self.file.read(&format!("{name}.{part}"), &[channels]);
-        let (gamma, beta) = (read("weight")?, read("bias")?);
-        let (mean, variance) = (read("running_mean")?, read("running_var")?);
-        if let Some(index) = variance.iter().position(|&variance| variance < 0.0) {
-            return Err(self.file.error(format!(
-                "tensor {name}.running_var: expected no negative value, found {} at index {index}",
-                variance[index]
-            )));
-        }
-        let scale: Vec<f64> = gamma
-            .iter()
-            .zip(&variance)
-            .map(|(&gamma, &variance)| {
-                f64::from(gamma) / (f64::from(variance) + BATCH_NORM_EPSILON).sqrt()
-            })
-            .collect();
-        let bias = (0..channels)
-            .map(|c| (f64::from(beta[c]) - f64::from(mean[c]) * scale[c]) as f32)
-            .collect();
-        Ok((scale.into_iter().map(|scale| scale as f32).collect(), bias))
-    }
-
     fn check_no_extra_tensor(&self) -> Result<()> {
+        let file = self.file()?;
         let mut expected = BTreeSet::new();
         for layer in &self.filter_layers {
             expected.insert(format!("{}.weight", layer.name));
@@ -198,13 +221,13 @@ impl Model {
                 expected.insert(format!("{}.{part}", batch_norm_name(&layer.name)));
             }
         }
-        let extra = || self.file.names().filter(|&name| !expected.contains(name));
+        let extra = || file.names().filter(|&name| !expected.contains(name));
         let Some(first) = extra().next() else { return Ok(()) };
         let others = match extra().count() - 1 {
             0 => String::new(),
             others_len => format!(", nor do {others_len} others"),
         };
-        Err(self.file.error(format!(
+        Err(file.error(format!(
             "tensor {first} does not belong to ResNet-50{others}: expected torchvision's names \
              only; leave out before save_file what is no part of the network:\n    \
              state.pop(\"{first}\")"
@@ -219,6 +242,30 @@ impl std::fmt::Debug for Model {
             .field("class_count", &self.class_count)
             .finish_non_exhaustive()
     }
+}
+
+/// Batch norm as `scale · x + bias`, a value a channel.
+fn batch_norm(file: &TensorFile, name: &str, channels: usize) -> Result<(Vec<f32>, Vec<f32>)> {
+    let read = |part: &str| file.read(&format!("{name}.{part}"), &[channels]);
+    let (gamma, beta) = (read("weight")?, read("bias")?);
+    let (mean, variance) = (read("running_mean")?, read("running_var")?);
+    if let Some(index) = variance.iter().position(|&variance| variance < 0.0) {
+        return Err(file.error(format!(
+            "tensor {name}.running_var: expected no negative value, found {} at index {index}",
+            variance[index]
+        )));
+    }
+    let scale: Vec<f64> = gamma
+        .iter()
+        .zip(&variance)
+        .map(|(&gamma, &variance)| {
+            f64::from(gamma) / (f64::from(variance) + BATCH_NORM_EPSILON).sqrt()
+        })
+        .collect();
+    let bias = (0..channels)
+        .map(|c| (f64::from(beta[c]) - f64::from(mean[c]) * scale[c]) as f32)
+        .collect();
+    Ok((scale.into_iter().map(|scale| scale as f32).collect(), bias))
 }
 
 /// The batch norm that follows convolution `conv`: `bn1` after `conv1`, `downsample.1` after

@@ -7,6 +7,7 @@ mod conv;
 mod device;
 mod kernel;
 mod pool;
+mod reference;
 mod team;
 mod winograd;
 
@@ -20,6 +21,7 @@ use conv::{Conv, Operands};
 pub use device::CpuDevice;
 use kernel::Kernels;
 use pool::Normalize;
+pub use reference::{Outputs, reference};
 use team::Team;
 use winograd::{Scratch, Winograd};
 
