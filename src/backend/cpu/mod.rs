@@ -5,6 +5,8 @@
 
 mod conv;
 mod device;
+#[cfg_attr(not(test), expect(dead_code, reason = "no precision chooses it yet"))]
+mod dot;
 mod kernel;
 mod pool;
 mod reference;
