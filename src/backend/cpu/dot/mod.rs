@@ -6,6 +6,8 @@
 //! [`Dot::new`] nothing is allocated. Knows nothing of who asks and how images come in groups.
 
 #[cfg(target_arch = "x86_64")]
+mod avx;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 mod bytes;
 mod filter;

@@ -266,7 +266,7 @@ impl Product {
                 let mut walk = Walk::new(self, region, task, tiles.first_pixel(start), panel);
                 for index in start..end {
                     let pixel_len = tiles.pixel_len(index);
-                    (0..pixel_len).for_each(|pixel| walk.place(&mut tile, pixel));
+                    walk.place(&mut tile, pixel_len);
                     // SAFETY: the processor has the instructions (`Isa::supported`); the walk stays
                     // inside the operands, for which the caller vouches.
                     unsafe { self.kernels[pixel_len - 1](&tile) };
@@ -392,23 +392,44 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Puts what the next pixel reads and writes into the tile's n-th.
+    /// Puts what the next pixels read and write into a tile.
     #[inline(always)]
-    fn place(&mut self, tile: &mut Tile, pixel: usize) {
-        let [mut input, shortcut, output] = self.places;
-        tile.shortcut.inputs[pixel] = shortcut;
-        tile.outputs[pixel] = output.cast_mut();
-        if self.region.is_padded {
-            self.place_padded(tile, pixel);
-        } else {
-            for run in tile.runs.iter_mut().take(tile.run_len) {
-                run.inputs[pixel] = input;
-                input = input.wrapping_add(self.product.input.row_bytes());
+    fn place(&mut self, tile: &mut Tile, pixel_len: usize) {
+        let is_line = self.position[2] + pixel_len <= self.extents[2];
+        if self.region.is_padded || !is_line {
+            for pixel in 0..pixel_len {
+                self.place_pixel(tile, pixel);
+                self.advance(1);
+            }
+            return;
+        }
+        let [input, shortcut, output] = self.places;
+        let [of_input, of_shortcut, of_output] = self.strides.map(|strides| strides[2]);
+        // All of a tile, used or not: a fixed number of steps is faster.
+        for pixel in 0..PIXEL_MAX {
+            tile.outputs[pixel] = output.wrapping_add(pixel * of_output).cast_mut();
+        }
+        if tile.shortcut_bytes > 0 {
+            for pixel in 0..PIXEL_MAX {
+                tile.shortcut.inputs[pixel] = shortcut.wrapping_add(pixel * of_shortcut);
             }
         }
-        self.position[2] += 1;
+        let mut input = input;
+        for run in tile.runs.iter_mut().take(tile.run_len) {
+            for pixel in 0..PIXEL_MAX {
+                run.inputs[pixel] = input.wrapping_add(pixel * of_input);
+            }
+            input = input.wrapping_add(self.product.input.row_bytes());
+        }
+        self.advance(pixel_len);
+    }
+
+    /// Goes on by pixels of the same row.
+    #[inline(always)]
+    fn advance(&mut self, pixel_len: usize) {
+        self.position[2] += pixel_len;
         for (place, strides) in self.places.iter_mut().zip(&self.strides) {
-            *place = place.wrapping_add(strides[2]);
+            *place = place.wrapping_add(pixel_len * strides[2]);
         }
         if self.position[2] == self.extents[2] {
             self.position[2] = 0;
@@ -421,7 +442,22 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// As [`Walk::place`], of the input: taps in the padding read zeros.
+    /// Puts what the pixel reads and writes into the tile's n-th.
+    fn place_pixel(&self, tile: &mut Tile, pixel: usize) {
+        let [mut input, shortcut, output] = self.places;
+        tile.shortcut.inputs[pixel] = shortcut;
+        tile.outputs[pixel] = output.cast_mut();
+        if self.region.is_padded {
+            self.place_padded(tile, pixel);
+            return;
+        }
+        for run in tile.runs.iter_mut().take(tile.run_len) {
+            run.inputs[pixel] = input;
+            input = input.wrapping_add(self.product.input.row_bytes());
+        }
+    }
+
+    /// As [`Walk::place_pixel`], of the input: taps in the padding read zeros.
     fn place_padded(&self, tile: &mut Tile, pixel: usize) {
         let input = &self.product.input;
         let Window { stride, padding, .. } = input.window;
