@@ -57,13 +57,14 @@ pub(super) fn quantized_model(class_count: usize) -> Model {
 
 /// Goal: every instruction set writes every byte as defined, at any size, batch and thread count.
 /// Method: sizes whose maps are odd, small enough for merged regions, and larger; groups that are
-/// not full; classes that fill no panel, and several.
+/// not full; classes that fill some panels and a part of one.
 #[test]
 fn integers_are_those_of_the_definition() {
-    for (class_count, height, width, batch_len, threads) in
-        [(10, 32, 32, 1, 1), (10, 33, 47, 3, 2), (130, 70, 37, 2, 3), (64, 41, 104, 7, 1)]
+    let class_count = 70;
+    let model = quantized_model(class_count);
+    for (height, width, batch_len, threads) in
+        [(32, 32, 1, 1), (33, 47, 3, 2), (70, 37, 2, 3), (41, 104, 7, 1)]
     {
-        let model = quantized_model(class_count);
         let network = model.network(height, width).unwrap();
         let image_bytes = network.input_shape().value_len();
         let images = Numbers(height as u64).bytes(image_bytes * batch_len);
