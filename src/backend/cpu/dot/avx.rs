@@ -1,12 +1,11 @@
 //! 8-bit integers in registers of 256 bits: with AVX-VNNI, or with AVX2 alone.
 //!
 //! AVX2's product of bytes saturates, so both sides are widened to 16 bits, whose products are
-//! exact. Eight places of a panel are two runs of four channels.
+//! exact.
 
 use std::arch::x86_64::*;
 
-use super::order;
-use super::tile::{Kernel, Lanes, PANEL_LEN, PIXEL_MAX, Scales, kernels};
+use super::tile::{Kernels, Lanes, Scales, kernels};
 
 /// 32-bit values of a register.
 const LANE_LEN: usize = 8;
@@ -14,20 +13,21 @@ const LANE_LEN: usize = 8;
 struct Vnni;
 struct Widened;
 
-pub(super) fn vnni() -> [Kernel; PIXEL_MAX] {
+pub(super) fn vnni() -> Kernels {
     kernels!(
         #[target_feature(enable = "avx2,fma,avxvnni")]
         Vnni
     )
 }
 
-pub(super) fn widened() -> [Kernel; PIXEL_MAX] {
+pub(super) fn widened() -> Kernels {
     kernels!(
         #[target_feature(enable = "avx2,fma")]
         Widened
     )
 }
 
+/// The outputs of the channels at a place, before they are rounded.
 #[inline(always)]
 unsafe fn scaled(sums: __m256i, scales: &Scales, place: usize) -> __m256 {
     // SAFETY: as the caller vouches.
@@ -38,18 +38,15 @@ unsafe fn scaled(sums: __m256i, scales: &Scales, place: usize) -> __m256 {
     }
 }
 
-/// Writes the eight channels at `place`.
+/// Writes the channels at a place.
 #[inline(always)]
 unsafe fn store(sums: __m256i, scales: &Scales, place: usize, output: *mut u8) {
-    let low = output.wrapping_add(order::of_integers(place)).cast::<i32>();
-    let high = output.wrapping_add(order::of_integers(place + LANE_LEN / 2)).cast::<i32>();
+    let output = output.wrapping_add(place).cast::<__m128i>();
     // SAFETY: as the caller vouches.
     unsafe {
         let mut values = scaled(sums, scales, place);
         if let Some(multiplier) = scales.residual {
-            let added = _mm_cvtsi32_si128(low.read_unaligned());
-            let added = _mm_insert_epi32::<1>(added, high.read_unaligned());
-            let added = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(added));
+            let added = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(output)));
             values = _mm256_fmadd_ps(added, _mm256_set1_ps(multiplier), values);
         }
         let rounded = _mm256_cvtps_epi32(values);
@@ -58,9 +55,7 @@ unsafe fn store(sums: __m256i, scales: &Scales, place: usize, output: *mut u8) {
             _mm256_castsi256_si128(rounded),
             _mm256_extracti128_si256::<1>(rounded),
         );
-        let bytes = _mm_packus_epi16(words, words);
-        low.write_unaligned(_mm_cvtsi128_si32(bytes));
-        high.write_unaligned(_mm_extract_epi32::<1>(bytes));
+        _mm_storel_epi64(output, _mm_packus_epi16(words, words));
     }
 }
 
@@ -74,7 +69,7 @@ unsafe fn rescale(sums: __m256i, multiplier: *const f32) -> __m256i {
 }
 
 impl Lanes for Vnni {
-    const PART_LEN: usize = PANEL_LEN / (2 * LANE_LEN);
+    const PANEL_LEN: usize = 2 * LANE_LEN;
     type Sums = [__m256i; 2];
     type Weights = [__m256i; 2];
     type Input = __m256i;
@@ -115,32 +110,21 @@ impl Lanes for Vnni {
     }
 
     #[inline(always)]
-    unsafe fn store(sums: Self::Sums, scales: &Scales, part: usize, output: *mut u8) {
-        let place = part * 2 * LANE_LEN;
+    unsafe fn store(sums: Self::Sums, scales: &Scales, output: *mut u8) {
         // SAFETY: as the caller vouches.
         unsafe {
-            store(sums[0], scales, place, output);
-            store(sums[1], scales, place + LANE_LEN, output);
+            store(sums[0], scales, 0, output);
+            store(sums[1], scales, LANE_LEN, output);
         }
     }
 
     #[inline(always)]
-    unsafe fn logits(
-        sums: Self::Sums,
-        scales: &Scales,
-        part: usize,
-        logits: &mut [f32; PANEL_LEN],
-    ) {
-        for (index, sums) in sums.into_iter().enumerate() {
-            let place = (2 * part + index) * LANE_LEN;
-            let logits = &mut logits[place..place + LANE_LEN];
-            // SAFETY: as the caller vouches.
-            unsafe { _mm256_storeu_ps(logits.as_mut_ptr(), scaled(sums, scales, place)) }
+    unsafe fn logits(sums: Self::Sums, scales: &Scales, logits: *mut f32) {
+        // SAFETY: as the caller vouches.
+        unsafe {
+            _mm256_storeu_ps(logits, scaled(sums[0], scales, 0));
+            _mm256_storeu_ps(logits.add(LANE_LEN), scaled(sums[1], scales, LANE_LEN));
         }
-    }
-
-    fn channel(place: usize) -> usize {
-        order::of_integers(place)
     }
 }
 
@@ -152,7 +136,7 @@ unsafe fn pairs(sums: [__m256i; 2]) -> __m256i {
 }
 
 impl Lanes for Widened {
-    const PART_LEN: usize = PANEL_LEN / LANE_LEN;
+    const PANEL_LEN: usize = LANE_LEN;
     /// Two lanes a channel.
     type Sums = [__m256i; 2];
     type Weights = [__m256i; 2];
@@ -206,25 +190,14 @@ impl Lanes for Widened {
     }
 
     #[inline(always)]
-    unsafe fn store(sums: Self::Sums, scales: &Scales, part: usize, output: *mut u8) {
+    unsafe fn store(sums: Self::Sums, scales: &Scales, output: *mut u8) {
         // SAFETY: as the caller vouches.
-        unsafe { store(pairs(sums), scales, part * LANE_LEN, output) }
+        unsafe { store(pairs(sums), scales, 0, output) }
     }
 
     #[inline(always)]
-    unsafe fn logits(
-        sums: Self::Sums,
-        scales: &Scales,
-        part: usize,
-        logits: &mut [f32; PANEL_LEN],
-    ) {
-        let place = part * LANE_LEN;
-        let logits = &mut logits[place..place + LANE_LEN];
+    unsafe fn logits(sums: Self::Sums, scales: &Scales, logits: *mut f32) {
         // SAFETY: as the caller vouches.
-        unsafe { _mm256_storeu_ps(logits.as_mut_ptr(), scaled(pairs(sums), scales, place)) }
-    }
-
-    fn channel(place: usize) -> usize {
-        order::of_integers(place)
+        unsafe { _mm256_storeu_ps(logits, scaled(pairs(sums), scales, 0)) }
     }
 }

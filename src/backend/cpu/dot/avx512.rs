@@ -1,12 +1,12 @@
 //! AVX-512: a panel is four registers, with VNNI for 8-bit integers and with AVX512-BF16.
 //!
-//! The panel's order of channels makes the packs of the last step, which work within 16 bytes,
-//! leave them in their natural order.
+//! A panel's order of 8-bit channels makes the packs of the last step leave them in their natural
+//! order.
 
 use std::arch::x86_64::*;
 use std::mem::transmute;
 
-use super::tile::{Kernel, Lanes, PANEL_LEN, PIXEL_MAX, Scales, kernels};
+use super::tile::{Kernels, Lanes, Scales, kernels};
 
 /// 32-bit values of a register.
 const LANE_LEN: usize = 16;
@@ -16,14 +16,14 @@ struct Integers;
 /// bf16.
 struct Halves;
 
-pub(super) fn integers() -> [Kernel; PIXEL_MAX] {
+pub(super) fn integers() -> Kernels {
     kernels!(
         #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
         Integers
     )
 }
 
-pub(super) fn halves() -> [Kernel; PIXEL_MAX] {
+pub(super) fn halves() -> Kernels {
     kernels!(
         #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
         Halves
@@ -95,7 +95,7 @@ unsafe fn widen(values: __m512i) -> [__m512i; 4] {
 }
 
 impl Lanes for Integers {
-    const PART_LEN: usize = 1;
+    const PANEL_LEN: usize = 4 * LANE_LEN;
     type Sums = [__m512i; 4];
     type Weights = [__m512i; 4];
     type Input = __m512i;
@@ -136,7 +136,7 @@ impl Lanes for Integers {
     }
 
     #[inline(always)]
-    unsafe fn store(sums: Self::Sums, scales: &Scales, _part: usize, output: *mut u8) {
+    unsafe fn store(sums: Self::Sums, scales: &Scales, output: *mut u8) {
         // SAFETY: as the caller vouches.
         unsafe {
             let mut values = scaled(sums, scales);
@@ -156,18 +156,16 @@ impl Lanes for Integers {
     }
 
     #[inline(always)]
-    unsafe fn logits(
-        sums: Self::Sums,
-        scales: &Scales,
-        _part: usize,
-        logits: &mut [f32; PANEL_LEN],
-    ) {
+    unsafe fn logits(sums: Self::Sums, scales: &Scales, logits: *mut f32) {
         // SAFETY: as the caller vouches.
         unsafe { store_f32(scaled(sums, scales), logits) }
     }
 
+    /// Packs narrow each 16 bytes of a register by themselves: of four registers, 16 channels come
+    /// to lie one after another if each register has four of them.
     fn channel(place: usize) -> usize {
-        super::order::of_integers(place)
+        let (register, lane) = (place / LANE_LEN, place % LANE_LEN);
+        lane / 4 * 16 + register * 4 + lane % 4
     }
 
     #[inline(always)]
@@ -178,11 +176,9 @@ impl Lanes for Integers {
 }
 
 #[inline(always)]
-unsafe fn store_f32(values: [__m512; 4], logits: &mut [f32; PANEL_LEN]) {
-    for (values, logits) in values.into_iter().zip(logits.chunks_exact_mut(LANE_LEN)) {
-        // SAFETY: as the caller vouches.
-        unsafe { _mm512_storeu_ps(logits.as_mut_ptr(), values) }
-    }
+unsafe fn store_f32(values: [__m512; 4], output: *mut f32) {
+    // SAFETY: as the caller vouches.
+    unsafe { four!(|v| _mm512_storeu_ps(output.add(v * LANE_LEN), values[v])) };
 }
 
 #[inline(always)]
@@ -192,7 +188,7 @@ unsafe fn biased(sums: [__m512; 4], scales: &Scales) -> [__m512; 4] {
 }
 
 impl Lanes for Halves {
-    const PART_LEN: usize = 1;
+    const PANEL_LEN: usize = 4 * LANE_LEN;
     type Sums = [__m512; 4];
     type Weights = [__m512i; 4];
     type Input = __m512i;
@@ -236,7 +232,7 @@ impl Lanes for Halves {
     }
 
     #[inline(always)]
-    unsafe fn store(sums: Self::Sums, scales: &Scales, _part: usize, output: *mut u8) {
+    unsafe fn store(sums: Self::Sums, scales: &Scales, output: *mut u8) {
         // SAFETY: as the caller vouches; registers of bf16 are 512 bits too.
         unsafe {
             let mut values = biased(sums, scales);
@@ -257,18 +253,9 @@ impl Lanes for Halves {
     }
 
     #[inline(always)]
-    unsafe fn logits(
-        sums: Self::Sums,
-        scales: &Scales,
-        _part: usize,
-        logits: &mut [f32; PANEL_LEN],
-    ) {
+    unsafe fn logits(sums: Self::Sums, scales: &Scales, logits: *mut f32) {
         // SAFETY: as the caller vouches.
         unsafe { store_f32(biased(sums, scales), logits) }
-    }
-
-    fn channel(place: usize) -> usize {
-        place
     }
 
     #[inline(always)]

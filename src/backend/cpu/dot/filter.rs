@@ -5,9 +5,8 @@ use std::ops::Range;
 use half::bf16;
 
 use super::bytes::Bytes;
-use super::order;
 use super::region::Region;
-use super::tile::{PANEL_LEN, PANEL_STEP_BYTES, STEP_BYTES};
+use super::tile::{Kernels, STEP_BYTES};
 use crate::error::Result;
 use crate::lower::DType;
 use crate::model::{Model, ModelConfig, Quantized, QuantizedFilter};
@@ -22,7 +21,10 @@ pub(super) enum Filter {
 /// channels beyond the last are zeros.
 pub(super) struct Packed {
     bytes: Bytes,
-    pub(super) panel_len: usize,
+    /// Panels.
+    pub(super) panels: usize,
+    /// Channels of a panel.
+    panel_len: usize,
     /// Bytes of a panel.
     pub(super) panel_bytes: usize,
     /// Bytes of a channel's kernel row, whole steps.
@@ -80,34 +82,33 @@ impl Filter {
     }
 
     /// The weights of a square kernel of side `kernel`.
-    pub(super) fn pack(&self, kernel: usize) -> Packed {
+    pub(super) fn pack(&self, kernels: &Kernels, kernel: usize) -> Packed {
         let channel_len = self.bias().len();
         let row_len = |weight_len: usize| weight_len / channel_len / kernel;
         match self {
             Self::Integers(QuantizedFilter { weights, .. }) => {
                 let byte = |index: usize| weights[index] as u8;
-                pack((channel_len, kernel, row_len(weights.len())), order::of_integers, byte)
+                pack(kernels, (channel_len, kernel, row_len(weights.len())), byte)
             }
             Self::Halves { weights, .. } => {
                 let byte = |index: usize| weights[index / 2].to_ne_bytes()[index % 2];
-                pack((channel_len, kernel, 2 * row_len(weights.len())), |place| place, byte)
+                pack(kernels, (channel_len, kernel, 2 * row_len(weights.len())), byte)
             }
         }
     }
+}
 
-    /// A value a channel in the panels' order.
-    pub(super) fn in_order(&self, values: &[f32]) -> Vec<f32> {
-        let channel = |place: usize| match self {
-            Self::Integers(_) => order::of_integers(place),
-            Self::Halves { .. } => place,
-        };
-        let places = 0..values.len().next_multiple_of(PANEL_LEN);
-        let value = |place: usize| {
-            let first = place / PANEL_LEN * PANEL_LEN;
-            values.get(first + channel(place % PANEL_LEN)).copied().unwrap_or(0.0)
-        };
-        places.map(value).collect()
-    }
+/// A value a channel in the panels' order.
+pub(super) fn in_order(kernels: &Kernels, values: &[f32]) -> Vec<f32> {
+    let places = 0..values.len().next_multiple_of(kernels.panel_len);
+    let value = |place| values.get(channel_at(kernels, place)).copied().unwrap_or(0.0);
+    places.map(value).collect()
+}
+
+/// The channel at a place of all panels.
+fn channel_at(kernels: &Kernels, place: usize) -> usize {
+    let in_panel = place % kernels.panel_len;
+    place - in_panel + (kernels.channel)(in_panel)
 }
 
 /// What a pixel's value is divided by before mean and standard deviation.
@@ -143,40 +144,41 @@ fn border_bias(
 
 /// Packs `channel_len` channels of `kernel` rows of so many bytes.
 fn pack(
+    kernels: &Kernels,
     (channel_len, kernel, from_row_bytes): (usize, usize, usize),
-    channel_at: impl Fn(usize) -> usize,
     byte: impl Fn(usize) -> u8,
 ) -> Packed {
+    let panel_len = kernels.panel_len;
     let row_bytes = from_row_bytes.next_multiple_of(STEP_BYTES);
-    let panel_bytes = kernel * row_bytes * PANEL_LEN;
-    let panel_len = channel_len.div_ceil(PANEL_LEN);
-    let mut bytes = Bytes::new(panel_len * panel_bytes);
-    for place in 0..panel_len * PANEL_LEN {
-        let (panel, place) = (place / PANEL_LEN, place % PANEL_LEN);
-        let channel = panel * PANEL_LEN + channel_at(place);
+    let panel_bytes = kernel * row_bytes * panel_len;
+    let panels = channel_len.div_ceil(panel_len);
+    let mut bytes = Bytes::new(panels * panel_bytes);
+    for place in 0..panels * panel_len {
+        let channel = channel_at(kernels, place);
         if channel >= channel_len {
             continue;
         }
+        let (panel, place) = (place / panel_len, place % panel_len);
         for row in 0..kernel {
             let from = (channel * kernel + row) * from_row_bytes;
-            let row = panel * panel_bytes + row * row_bytes * PANEL_LEN + place * STEP_BYTES;
+            let row = panel * panel_bytes + row * row_bytes * panel_len + place * STEP_BYTES;
             for at in 0..from_row_bytes {
-                let to = row + at / STEP_BYTES * PANEL_STEP_BYTES + at % STEP_BYTES;
-                *bytes.at(to) = byte(from + at);
+                let step = at / STEP_BYTES * STEP_BYTES * panel_len;
+                *bytes.at(row + step + at % STEP_BYTES) = byte(from + at);
             }
         }
     }
-    Packed { bytes, panel_len, panel_bytes, row_bytes }
+    Packed { bytes, panels, panel_len, panel_bytes, row_bytes }
 }
 
 impl Packed {
     /// All bytes.
     pub(super) fn len_bytes(&self) -> usize {
-        self.panel_len * self.panel_bytes
+        self.panels * self.panel_bytes
     }
 
     /// A panel, from so many bytes of each channel on.
     pub(super) fn panel(&self, panel: usize, from_bytes: usize) -> *const u8 {
-        self.bytes.as_ptr().wrapping_add(panel * self.panel_bytes + from_bytes * PANEL_LEN)
+        self.bytes.as_ptr().wrapping_add(panel * self.panel_bytes + from_bytes * self.panel_len)
     }
 }

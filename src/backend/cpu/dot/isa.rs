@@ -5,7 +5,7 @@ use super::avx;
 #[cfg(target_arch = "x86_64")]
 use super::avx512;
 use super::plain;
-use super::tile::{Kernel, PIXEL_MAX};
+use super::tile::Kernels;
 use crate::lower::DType;
 
 /// An instruction set.
@@ -48,11 +48,11 @@ impl Isa {
         found
     }
 
-    /// Its kernels for `dtype`, by pixels less one.
+    /// Its kernels for `dtype`.
     ///
     /// # Panics
     /// When it is none of [`Isa::supported`].
-    pub(super) fn kernels(self, dtype: DType) -> [Kernel; PIXEL_MAX] {
+    pub(super) fn kernels(self, dtype: DType) -> Kernels {
         assert!(Self::supported(dtype).contains(&self), "{self:?} in {dtype:?}");
         match self {
             #[cfg(target_arch = "x86_64")]

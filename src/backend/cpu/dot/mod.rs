@@ -1,6 +1,6 @@
 //! The network in 8-bit integers or bf16, by dot products of four or two values.
 //!
-//! Weights are packed once, in one layout for all instruction sets. 8-bit integers give the same
+//! Weights are packed once, in panels as wide as the instruction set's tiles. 8-bit integers give the same
 //! bytes on all of them, those of [`super::reference`]; bf16 is summed in f32, in an order of its
 //! own. Each step's output lies where the steps place it, in one buffer of bytes. After
 //! [`Dot::new`] nothing is allocated. Knows nothing of who asks and how images come in groups.
@@ -12,7 +12,6 @@ mod avx512;
 mod bytes;
 mod filter;
 mod isa;
-mod order;
 mod plain;
 mod pool;
 mod product;

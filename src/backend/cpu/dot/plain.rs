@@ -1,33 +1,31 @@
-//! 8-bit integers without vector instructions: for any processor.
+//! 8-bit integers without vector instructions of a certain kind: for any processor.
 
-use super::order;
-use super::tile::{Kernel, Lanes, PANEL_LEN, PIXEL_MAX, STEP_BYTES, Scales, kernels};
+use super::tile::{Kernels, Lanes, STEP_BYTES, Scales, kernels};
 
-/// Channels of a part.
-const CHANNEL_LEN: usize = 16;
+/// Channels of a panel.
+const CHANNEL_LEN: usize = 8;
 
 struct Integers;
 
-pub(super) fn integers() -> [Kernel; PIXEL_MAX] {
+pub(super) fn integers() -> Kernels {
     kernels!(Integers)
 }
 
-/// The outputs of a part before they are rounded.
+/// The outputs before they are rounded.
 #[inline(always)]
-unsafe fn scaled(sums: &[i32; CHANNEL_LEN], scales: &Scales, part: usize) -> [f32; CHANNEL_LEN] {
-    std::array::from_fn(|index| {
-        let place = part * CHANNEL_LEN + index;
+unsafe fn scaled(sums: [i32; CHANNEL_LEN], scales: &Scales) -> [f32; CHANNEL_LEN] {
+    std::array::from_fn(|channel| {
         // SAFETY: as the caller vouches.
         let (multiplier, bias) =
-            unsafe { (*scales.multiplier.add(place), *scales.bias.add(place)) };
-        (sums[index] as f32).mul_add(multiplier, bias)
+            unsafe { (*scales.multiplier.add(channel), *scales.bias.add(channel)) };
+        (sums[channel] as f32).mul_add(multiplier, bias)
     })
 }
 
 impl Lanes for Integers {
-    const PART_LEN: usize = PANEL_LEN / CHANNEL_LEN;
+    const PANEL_LEN: usize = CHANNEL_LEN;
     type Sums = [i32; CHANNEL_LEN];
-    type Weights = [i8; CHANNEL_LEN * STEP_BYTES];
+    type Weights = [[i8; STEP_BYTES]; CHANNEL_LEN];
     type Input = [u8; STEP_BYTES];
 
     #[inline(always)]
@@ -49,31 +47,28 @@ impl Lanes for Integers {
 
     #[inline(always)]
     unsafe fn dot(mut sums: Self::Sums, input: Self::Input, weights: Self::Weights) -> Self::Sums {
-        for (sum, weights) in sums.iter_mut().zip(weights.as_chunks::<STEP_BYTES>().0) {
-            for (&weight, value) in weights.iter().zip(input) {
-                *sum += i32::from(weight) * i32::from(value);
-            }
+        for (sum, weights) in sums.iter_mut().zip(weights) {
+            let product = |at: usize| i32::from(weights[at]) * i32::from(input[at]);
+            *sum += (product(0) + product(1)) + (product(2) + product(3));
         }
         sums
     }
 
     #[inline(always)]
     unsafe fn rescale(sums: Self::Sums, multiplier: *const f32) -> Self::Sums {
-        std::array::from_fn(|index| {
+        std::array::from_fn(|channel| {
             // SAFETY: as the caller vouches.
-            let multiplier = unsafe { *multiplier.add(index) };
-            (sums[index] as f32 * multiplier).round_ties_even() as i32
+            let multiplier = unsafe { *multiplier.add(channel) };
+            (sums[channel] as f32 * multiplier).round_ties_even() as i32
         })
     }
 
     #[inline(always)]
-    unsafe fn store(sums: Self::Sums, scales: &Scales, part: usize, output: *mut u8) {
+    unsafe fn store(sums: Self::Sums, scales: &Scales, output: *mut u8) {
         // SAFETY: as the caller vouches.
-        let values = unsafe { scaled(&sums, scales, part) };
-        for (index, mut value) in values.into_iter().enumerate() {
-            let channel = order::of_integers(part * CHANNEL_LEN + index);
-            // SAFETY: as the caller vouches.
-            let output = unsafe { &mut *output.add(channel) };
+        let (values, output) =
+            unsafe { (scaled(sums, scales), &mut *output.cast::<[u8; CHANNEL_LEN]>()) };
+        for (output, mut value) in output.iter_mut().zip(values) {
             if let Some(multiplier) = scales.residual {
                 value = f32::from(*output).mul_add(multiplier, value);
             }
@@ -82,18 +77,8 @@ impl Lanes for Integers {
     }
 
     #[inline(always)]
-    unsafe fn logits(
-        sums: Self::Sums,
-        scales: &Scales,
-        part: usize,
-        logits: &mut [f32; PANEL_LEN],
-    ) {
+    unsafe fn logits(sums: Self::Sums, scales: &Scales, logits: *mut f32) {
         // SAFETY: as the caller vouches.
-        let values = unsafe { scaled(&sums, scales, part) };
-        logits[part * CHANNEL_LEN..][..CHANNEL_LEN].copy_from_slice(&values);
-    }
-
-    fn channel(place: usize) -> usize {
-        order::of_integers(place)
+        unsafe { logits.cast::<[f32; CHANNEL_LEN]>().write(scaled(sums, scales)) }
     }
 }

@@ -7,12 +7,10 @@
 use std::ops::Range;
 
 use super::bytes::Bytes;
-use super::filter::{Filter, Packed};
+use super::filter::{Filter, Packed, in_order};
 use super::isa::Isa;
 use super::region::{Layout, Region, Window};
-use super::tile::{
-    Kernel, LINE_BYTES, PANEL_LEN, PIXEL_MAX, RUN_MAX, Run, STEP_BYTES, Scales, Tile,
-};
+use super::tile::{Kernels, LINE_BYTES, PIXEL_MAX, RUN_MAX, Run, STEP_BYTES, Scales, Tile};
 use crate::backend::cpu::team::Team;
 use crate::lower::DType;
 use crate::model::Shape;
@@ -68,7 +66,7 @@ struct Shortcut {
 
 /// A layer with its packed filter.
 pub(super) struct Product {
-    kernels: [Kernel; PIXEL_MAX],
+    kernels: Kernels,
     input: Input,
     output: Shape,
     /// Bytes of an output value.
@@ -119,20 +117,21 @@ impl Product {
         output: Shape,
         batch_len_max: usize,
     ) -> Self {
+        let kernels = isa.kernels(dtype);
         let layouts = Layout::all(input.window, input.shape, output);
         let choice = |batch_len: usize| {
             let cost = |&layout: &usize| layouts[layout].cost(batch_len);
             (0..layouts.len()).min_by_key(cost).unwrap_or(0) as u8
         };
         Self {
-            kernels: isa.kernels(dtype),
+            kernels,
             input,
             output,
             value_bytes: dtype.size_bytes(),
             is_logits: false,
-            weights: filter.pack(input.window.kernel),
-            multiplier: filter.in_order(filter.multiplier().unwrap_or(&[])),
-            biases: vec![filter.in_order(filter.bias())],
+            weights: filter.pack(&kernels, input.window.kernel),
+            multiplier: in_order(&kernels, filter.multiplier().unwrap_or(&[])),
+            biases: vec![in_order(&kernels, filter.bias())],
             residual: None,
             shortcut: None,
             choices: (1..=batch_len_max).map(choice).collect(),
@@ -157,21 +156,21 @@ impl Product {
     /// Adds a projection of what lies at [`Operands::shortcut`]. 8-bit integers have both biases in
     /// one already.
     pub(super) fn shortcut(mut self, filter: &Filter, input: Input) -> Self {
-        let bias = filter.in_order(filter.bias());
+        let bias = in_order(&self.kernels, filter.bias());
         self.biases[0].iter_mut().zip(bias).for_each(|(sum, bias)| *sum += bias);
         self.shortcut = Some(Shortcut {
             input,
-            weights: filter.pack(1),
-            multiplier: filter.in_order(filter.multiplier().unwrap_or(&[])),
+            weights: filter.pack(&self.kernels, 1),
+            multiplier: in_order(&self.kernels, filter.multiplier().unwrap_or(&[])),
         });
         self
     }
 
     /// Computes all taps in the regions of `layout`, each with a bias of its own.
-    pub(super) fn in_regions(mut self, layout: Layout, biases: Vec<Vec<f32>>) -> Self {
+    pub(super) fn in_regions(mut self, layout: Layout, biases: &[Vec<f32>]) -> Self {
         self.layouts = vec![layout];
         self.choices.fill(0);
-        self.biases = biases;
+        self.biases = biases.iter().map(|bias| in_order(&self.kernels, bias)).collect();
         self
     }
 
@@ -182,7 +181,7 @@ impl Product {
     /// touches them; of a pixel's taps, whole steps may be read.
     pub(super) unsafe fn run(&self, team: &mut Team, operands: Operands, batch_len: usize) {
         let layout = &self.layouts[usize::from(self.choices[batch_len - 1])];
-        let (panel_len, tile_len) = (self.weights.panel_len, layout.tile_len(batch_len));
+        let (panel_len, tile_len) = (self.weights.panels, layout.tile_len(batch_len));
         let (panel_parts, tile_parts) = self.parts(layout, batch_len, team.thread_len());
         let share =
             |len: usize, parts: usize, part: usize| len * part / parts..len * (part + 1) / parts;
@@ -202,7 +201,7 @@ impl Product {
         if thread_len == 1 {
             return (1, 1);
         }
-        let (panel_len, tile_len) = (self.weights.panel_len, layout.tile_len(batch_len));
+        let (panel_len, tile_len) = (self.weights.panels, layout.tile_len(batch_len));
         let steps = panel_len * self.input.pixel_bytes / STEP_BYTES;
         let mut clocks = layout.cost(batch_len) * steps;
         let mut weight_bytes = self.weights.len_bytes();
@@ -236,7 +235,7 @@ impl Product {
     unsafe fn compute(&self, task: &Task) {
         let mut tile = self.tile();
         for panel in task.panels.clone() {
-            let scale = panel * PANEL_LEN;
+            let scale = panel * self.kernels.panel_len;
             tile.scales.multiplier = self.multiplier.as_ptr().wrapping_add(scale);
             if let Some(shortcut) = &self.shortcut {
                 tile.shortcut.weights = shortcut.weights.panel(panel, 0);
@@ -269,7 +268,7 @@ impl Product {
                     walk.place(&mut tile, pixel_len);
                     // SAFETY: the processor has the instructions (`Isa::supported`); the walk stays
                     // inside the operands, for which the caller vouches.
-                    unsafe { self.kernels[pixel_len - 1](&tile) };
+                    unsafe { self.kernels.table[pixel_len - 1](&tile) };
                     if tile.prefetch_bytes > 0 {
                         tile.prefetch = tile.prefetch.wrapping_add(fetched_bytes);
                         if tile.prefetch >= prefetch_end {
@@ -349,7 +348,7 @@ impl<'a> Walk<'a> {
         pixel: usize,
         panel: usize,
     ) -> Self {
-        let Product { input, output, value_bytes, shortcut, .. } = product;
+        let Product { kernels, input, output, value_bytes, shortcut, .. } = product;
         let (row, column) = (region.rows.outputs.start, region.columns.outputs.start);
         let pixel_bytes = output.channels * value_bytes;
         let row_bytes = output.width * pixel_bytes;
@@ -371,7 +370,9 @@ impl<'a> Walk<'a> {
         let starts = [
             start.wrapping_sub(padding * (input.row_bytes() + input.pixel_bytes)),
             task.operands.shortcut.wrapping_add(of_first(1)),
-            task.operands.output.wrapping_add(of_first(2) + panel * PANEL_LEN * value_bytes),
+            task.operands
+                .output
+                .wrapping_add(of_first(2) + panel * kernels.panel_len * value_bytes),
         ];
         let mut extents = region.extents(task.batch_len);
         if input.is_linear() && added.is_none_or(|added| added.is_linear()) {

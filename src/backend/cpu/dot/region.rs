@@ -101,8 +101,8 @@ impl Tiles {
         self.pixels + usize::from(tile < self.longer)
     }
 
-    /// Clocks of a step in all tiles, on a processor that computes two registers a clock and
-    /// fetches the weights in six.
+    /// Clocks of a step in all tiles, where two products of registers are computed a clock, and a
+    /// step's weights are fetched in six.
     fn cost(&self) -> usize {
         let tile = |pixels: usize| (2 * pixels).max(6);
         self.longer * tile(self.pixels + 1) + (self.len - self.longer) * tile(self.pixels)

@@ -53,8 +53,8 @@ impl Stem {
     ) -> Result<Self> {
         let filter = Filter::of_pixels(model, dtype, filter)?;
         let exact = Layout::exact(WINDOW, input, conv);
-        let bias = |region| filter.in_order(&filter.border_bias(model, region));
-        let biases = exact.regions.iter().map(bias).collect();
+        let bias = |region| filter.border_bias(model, region);
+        let biases: Vec<Vec<f32>> = exact.regions.iter().map(bias).collect();
         let all_taps = |span: Span| Span { taps: 0..WINDOW.kernel, ..span };
         let mut layout = exact;
         for region in &mut layout.regions {
@@ -72,7 +72,7 @@ impl Stem {
         Ok(Self {
             dtype,
             product: Product::new((isa, dtype), &filter, from, conv, chunk_len)
-                .in_regions(layout, biases),
+                .in_regions(layout, &biases),
             input,
             bordered,
             conv,

@@ -1,4 +1,4 @@
-//! The innermost product: some pixels times a panel of 64 channels, and what becomes of its sums.
+//! The innermost product: some pixels times a panel of channels, and what becomes of its sums.
 //!
 //! One loop for all types and instruction sets, whose arithmetic is behind [`Lanes`]. The sums stay
 //! in registers from the first value to the output: every loop over pixels is spelled out. Knows
@@ -6,13 +6,11 @@
 
 /// Pixels of the largest tile.
 pub(super) const PIXEL_MAX: usize = 6;
-/// Channels of a panel.
-pub(super) const PANEL_LEN: usize = 64;
+/// Channels of the widest panel.
+const PANEL_LEN_MAX: usize = 64;
 /// Bytes of a pixel, and of a channel's weights, that one step multiplies: four 8-bit integers or
 /// two bf16.
 pub(super) const STEP_BYTES: usize = 4;
-/// Bytes of a panel's weights in one step.
-pub(super) const PANEL_STEP_BYTES: usize = PANEL_LEN * STEP_BYTES;
 /// Runs of the largest kernel: the taps of 3x3.
 pub(super) const RUN_MAX: usize = 9;
 /// Bytes of a cache line.
@@ -71,16 +69,27 @@ pub(super) struct Tile {
 /// other thread touches these.
 pub(super) type Kernel = unsafe fn(&Tile);
 
-/// One instruction set's arithmetic on one type. A panel is computed in parts.
+/// The kernels of one instruction set on one type.
+#[derive(Clone, Copy)]
+pub(super) struct Kernels {
+    /// By pixels less one.
+    pub(super) table: [Kernel; PIXEL_MAX],
+    /// Channels of a panel.
+    pub(super) panel_len: usize,
+    /// The channel that has a place in its panel.
+    pub(super) channel: fn(usize) -> usize,
+}
+
+/// One instruction set's arithmetic on one type.
 ///
 /// # Safety
 /// All methods: the processor has the instructions, and pointers hold what is read or written.
 pub(super) trait Lanes {
-    /// Parts of a panel.
-    const PART_LEN: usize;
-    /// One pixel's sums of a part.
+    /// Channels of a panel.
+    const PANEL_LEN: usize;
+    /// One pixel's sums.
     type Sums: Copy;
-    /// A part's weights in one step.
+    /// A panel's weights in one step.
     type Weights: Copy;
     /// One pixel's values in one step.
     type Input: Copy;
@@ -91,12 +100,14 @@ pub(super) trait Lanes {
     unsafe fn dot(sums: Self::Sums, input: Self::Input, weights: Self::Weights) -> Self::Sums;
     /// Brings a projection's sums to the unit of those that they are added to.
     unsafe fn rescale(sums: Self::Sums, multiplier: *const f32) -> Self::Sums;
-    /// Writes a part's activations into the panel at `output`.
-    unsafe fn store(sums: Self::Sums, scales: &Scales, part: usize, output: *mut u8);
-    /// Writes a part's logits, in the order of the weights.
-    unsafe fn logits(sums: Self::Sums, scales: &Scales, part: usize, logits: &mut [f32; PANEL_LEN]);
+    /// Writes activations.
+    unsafe fn store(sums: Self::Sums, scales: &Scales, output: *mut u8);
+    /// Writes logits, in the order of the weights.
+    unsafe fn logits(sums: Self::Sums, scales: &Scales, logits: *mut f32);
     /// The channel whose weights have this place in a panel.
-    fn channel(place: usize) -> usize;
+    fn channel(place: usize) -> usize {
+        place
+    }
     /// Fetches a line into the second-level cache.
     unsafe fn prefetch(_line: *const u8) {}
 }
@@ -121,50 +132,45 @@ macro_rules! each_pixel {
 #[inline(always)]
 pub(super) unsafe fn compute<L: Lanes, const PIXELS: usize>(tile: &Tile) {
     let mut prefetch = tile.prefetch;
-    for part in 0..L::PART_LEN {
-        let place = part * (PANEL_LEN / L::PART_LEN);
-        // SAFETY: as the caller vouches.
-        unsafe {
-            let mut sums = [L::zero(); PIXELS];
-            if tile.shortcut_bytes > 0 {
-                let run = (&tile.shortcut, tile.shortcut_bytes, place);
-                (sums, prefetch) = add_run::<L, PIXELS>(sums, run, prefetch, tile.prefetch_bytes);
-                let multiplier = tile.shortcut_multiplier.wrapping_add(place);
-                each_pixel!(PIXELS, pixel, {
-                    sums[pixel] = L::rescale(sums[pixel], multiplier);
-                });
-            }
-            for run in tile.runs.iter().take(tile.run_len) {
-                let run = (run, tile.run_bytes, place);
-                (sums, prefetch) = add_run::<L, PIXELS>(sums, run, prefetch, tile.prefetch_bytes);
-            }
-            match tile.logit_len {
-                None => each_pixel!(PIXELS, pixel, {
-                    L::store(sums[pixel], &tile.scales, part, tile.outputs[pixel]);
-                }),
-                Some(logit_len) => each_pixel!(PIXELS, pixel, {
-                    let mut logits = [0.0; PANEL_LEN];
-                    L::logits(sums[pixel], &tile.scales, part, &mut logits);
-                    write_logits::<L>(&logits, part, tile.outputs[pixel].cast(), logit_len);
-                }),
-            }
+    // SAFETY: as the caller vouches.
+    unsafe {
+        let mut sums = [L::zero(); PIXELS];
+        if tile.shortcut_bytes > 0 {
+            let run = (&tile.shortcut, tile.shortcut_bytes);
+            (sums, prefetch) = add_run::<L, PIXELS>(sums, run, prefetch, tile.prefetch_bytes);
+            each_pixel!(PIXELS, pixel, {
+                sums[pixel] = L::rescale(sums[pixel], tile.shortcut_multiplier);
+            });
+        }
+        for run in tile.runs.iter().take(tile.run_len) {
+            let run = (run, tile.run_bytes);
+            (sums, prefetch) = add_run::<L, PIXELS>(sums, run, prefetch, tile.prefetch_bytes);
+        }
+        match tile.logit_len {
+            None => each_pixel!(PIXELS, pixel, {
+                L::store(sums[pixel], &tile.scales, tile.outputs[pixel]);
+            }),
+            Some(logit_len) => each_pixel!(PIXELS, pixel, {
+                let mut logits = [0.0; PANEL_LEN_MAX];
+                L::logits(sums[pixel], &tile.scales, logits.as_mut_ptr());
+                write_logits::<L>(&logits, tile.outputs[pixel].cast(), logit_len);
+            }),
         }
     }
 }
 
-/// Adds the product of a run of so many bytes, for the part that begins at a place of the panel.
+/// Adds the product of a run of so many bytes.
 ///
 /// # Safety
 /// As for [`compute`].
 #[inline(always)]
 unsafe fn add_run<L: Lanes, const PIXELS: usize>(
     mut sums: [L::Sums; PIXELS],
-    (run, run_bytes, place): (&Run, usize, usize),
+    (run, run_bytes): (&Run, usize),
     mut prefetch: *const u8,
     prefetch_bytes: usize,
 ) -> ([L::Sums; PIXELS], *const u8) {
     let Run { mut weights, inputs } = *run;
-    weights = weights.wrapping_add(place * STEP_BYTES);
     let mut at = 0;
     while at < run_bytes {
         // SAFETY: as the caller vouches.
@@ -176,34 +182,32 @@ unsafe fn add_run<L: Lanes, const PIXELS: usize>(
             L::prefetch(prefetch);
         }
         prefetch = prefetch.wrapping_add(prefetch_bytes);
-        weights = weights.wrapping_add(PANEL_STEP_BYTES);
+        weights = weights.wrapping_add(L::PANEL_LEN * STEP_BYTES);
         at += STEP_BYTES;
     }
     (sums, prefetch)
 }
 
-/// Writes a part's logits in the order of channels, but for those beyond the last class.
+/// Writes logits in the order of channels, but for those beyond the last class.
 ///
 /// # Safety
 /// `output` takes `logit_len` values.
 #[inline(never)]
 unsafe fn write_logits<L: Lanes>(
-    logits: &[f32; PANEL_LEN],
-    part: usize,
+    logits: &[f32; PANEL_LEN_MAX],
     output: *mut f32,
     logit_len: usize,
 ) {
-    let len = PANEL_LEN / L::PART_LEN;
-    for place in part * len..(part + 1) * len {
+    for (place, &logit) in logits.iter().enumerate().take(L::PANEL_LEN) {
         let channel = L::channel(place);
         if channel < logit_len {
             // SAFETY: as the caller vouches.
-            unsafe { output.add(channel).write(logits[place]) };
+            unsafe { output.add(channel).write(logit) };
         }
     }
 }
 
-/// The kernels of an instruction set on a type, by pixels less one.
+/// The [`Kernels`] of some [`Lanes`].
 macro_rules! kernels {
     ($(#[$attribute:meta])* $lanes:ty) => {{
         $(#[$attribute])*
@@ -211,7 +215,11 @@ macro_rules! kernels {
             // SAFETY: as the caller vouches.
             unsafe { $crate::backend::cpu::dot::tile::compute::<$lanes, PIXELS>(tile) }
         }
-        [kernel::<1>, kernel::<2>, kernel::<3>, kernel::<4>, kernel::<5>, kernel::<6>]
+        $crate::backend::cpu::dot::tile::Kernels {
+            table: [kernel::<1>, kernel::<2>, kernel::<3>, kernel::<4>, kernel::<5>, kernel::<6>],
+            panel_len: <$lanes as $crate::backend::cpu::dot::tile::Lanes>::PANEL_LEN,
+            channel: <$lanes as $crate::backend::cpu::dot::tile::Lanes>::channel,
+        }
     }};
 }
 pub(super) use kernels;
