@@ -1,0 +1,249 @@
+//! From a network in floating point and images to one in 8-bit integers: scales, and the file that
+//! holds them.
+//!
+//! [`Calibrator::observe`] computes images in f32 and counts which values each tensor has;
+//! [`Calibrator::finish`] chooses scales. Invariant: the result follows from weights and images
+//! alone, not from threads or time; it was opened and computed with before anyone gets it. Knows no
+//! file of images and no label.
+
+mod filters;
+mod histogram;
+mod report;
+mod trials;
+mod weights;
+
+use filters::Output;
+use histogram::Histogram;
+pub use histogram::Method;
+pub use report::{LayerReport, OutputReport, Report, WeightsReport};
+use trials::{Kept, Trials};
+
+use crate::backend::cpu::{Cpu, CpuOptions};
+use crate::error::{Error, Kind, Result};
+use crate::lower::{DType, Step, Steps, Work};
+use crate::model::{Model, Network, Op, Parts};
+
+/// What was seen of a step's output.
+struct Seen {
+    histogram: Histogram,
+    /// Sums of squares, a value a channel.
+    squares: Vec<f64>,
+    /// Pixels, of all images.
+    pixel_len: u64,
+}
+
+impl Seen {
+    fn new(step: &Step) -> Self {
+        let squares = vec![0.0; step.output_shape.channels];
+        Self { histogram: Histogram::new(), squares, pixel_len: 0 }
+    }
+
+    fn add(&mut self, values: &[f32]) {
+        self.histogram.add(values);
+        for pixel in values.chunks_exact(self.squares.len()) {
+            for (sum, &value) in self.squares.iter_mut().zip(pixel) {
+                *sum += f64::from(value) * f64::from(value);
+            }
+        }
+        self.pixel_len += (values.len() / self.squares.len()) as u64;
+    }
+
+    fn output(&self) -> Output {
+        let squares = self.squares.iter().map(|sum| sum / self.pixel_len as f64).collect();
+        Output { squares, candidates: self.histogram.scales() }
+    }
+}
+
+/// Looks at what a network's tensors hold, image after image.
+pub struct Calibrator<'a> {
+    model: &'a Model,
+    options: CpuOptions,
+    cpu: Cpu,
+    network: Network,
+    steps: Steps,
+    /// By step, but for the last.
+    seen: Vec<Seen>,
+    kept: Kept,
+}
+
+impl<'a> Calibrator<'a> {
+    /// Gets ready to compute images of the size in `options`, in f32 whatever precision they name.
+    ///
+    /// # Errors
+    /// `is_weights` for a model that is in 8-bit integers already; otherwise as [`Cpu::new`].
+    pub fn new(model: &'a Model, options: &CpuOptions) -> Result<Self> {
+        if model.quantized().is_some() {
+            let message = "in 8-bit integers already: name the weights that it was calibrated from";
+            return Err(Error::new(Kind::Weights, message).in_file(model.path()));
+        }
+        let options = options.precision(DType::F32);
+        let cpu = Cpu::new(model, &options)?;
+        let network = model.network(options.height, options.width)?;
+        let steps = Steps::new(&network, DType::F32);
+        let seen = steps.list[..steps.list.len() - 1].iter().map(Seen::new).collect();
+        Ok(Self { model, options, cpu, network, steps, seen, kept: Kept::new() })
+    }
+
+    /// Looks at any number of images, as [`Cpu::infer`] takes them. Of many, an evenly spread part
+    /// is kept for [`Calibrator::finish`].
+    ///
+    /// # Errors
+    /// As [`Cpu::infer`].
+    pub fn observe(&mut self, images: &[u8]) -> Result<()> {
+        let image_bytes = self.cpu.image_bytes();
+        let class_count = self.network.class_count();
+        let mut logits = vec![0.0; images.len() / image_bytes * class_count];
+        let seen = &mut self.seen;
+        self.cpu.infer_observed(images, &mut logits, &mut |step, values| seen[step].add(values))?;
+        let images = images.chunks_exact(image_bytes).zip(logits.chunks_exact(class_count));
+        images.for_each(|(image, logits)| self.kept.add(image, logits));
+        Ok(())
+    }
+
+    /// Chooses all scales and measures what they cost. Calls `progress` with trials made and trials
+    /// in all.
+    ///
+    /// # Errors
+    /// `is_argument` when no image was observed; `is_weights` when a tensor had values that are not
+    /// finite, when 8-bit integers cannot express the network, or when the weights' file was
+    /// changed.
+    pub fn finish(self, progress: &mut dyn FnMut(usize, usize)) -> Result<Calibration> {
+        self.choose(progress)?.opened()
+    }
+
+    fn choose(self, progress: &mut dyn FnMut(usize, usize)) -> Result<Chosen<'a>> {
+        self.check()?;
+        let Self { model, options, cpu, network, steps, seen, kept } = self;
+        let mut outputs: Vec<Output> = seen.iter().map(Seen::output).collect();
+        let layers = filters::layers(model, &steps, &mut outputs)?;
+        let mut trials = Trials::new(cpu, kept);
+        let chosen = choose(&mut trials, &seen, &outputs, progress)?;
+        let written = steps.list.iter().map(|step| written_by(step).to_owned());
+        let scales = chosen.iter().map(|output| output.scale);
+        let row = |layer: &crate::model::Layer| {
+            let filter = match layer.op {
+                Op::Conv(conv) => Some(conv.filter),
+                Op::FullyConnected(filter) => Some(filter),
+                Op::MaxPool | Op::GlobalAveragePool => None,
+            };
+            let weights = filter.map(|filter| layers[filter].report());
+            let step = steps.list.iter().position(|step| written_by(step) == layer.name);
+            let output = step.and_then(|step| chosen.get(step).copied());
+            LayerReport { name: layer.name.clone(), weights, output }
+        };
+        let is_row = |layer: &&crate::model::Layer| layer.op != Op::MaxPool;
+        let rows = network.layers().iter().filter(is_row).map(row).collect();
+        let parts = Parts {
+            output_scales: written.zip(scales).collect(),
+            filters: layers.into_iter().map(|layer| layer.into_parts()).collect(),
+            origin: Vec::new(),
+        };
+        Ok(Chosen { source: model, options, network, parts, layers: rows, kept: trials.into_kept() })
+    }
+
+    /// Whether anything was seen from which scales can follow.
+    fn check(&self) -> Result<()> {
+        if self.kept.seen_len() == 0 {
+            return Err(Error::new(Kind::Argument, "no images: scales follow from what they hold"));
+        }
+        let bad = self.seen.iter().position(|seen| !seen.histogram.is_finite());
+        match bad {
+            None => Ok(()),
+            Some(step) => {
+                let name = written_by(&self.steps.list[step]);
+                let message = format!("layer {name}: writes values that are no finite numbers");
+                Err(Error::new(Kind::Weights, message).in_file(self.model.path()))
+            }
+        }
+    }
+}
+
+/// The layer that a step's values are of: a pool writes the first layer's.
+fn written_by(step: &Step) -> &str {
+    match step.work {
+        Work::Stem { .. } => "conv1",
+        _ => &step.name,
+    }
+}
+
+/// For each step but the last the candidate with which the logits lose least.
+fn choose(
+    trials: &mut Trials,
+    seen: &[Seen],
+    outputs: &[Output],
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Vec<OutputReport>> {
+    let trial_len: usize = outputs.iter().map(|output| output.candidates.len()).sum();
+    let mut done_len = 0;
+    let mut scales = vec![None; outputs.len()];
+    let mut chosen: Vec<OutputReport> = Vec::new();
+    for (step, output) in outputs.iter().enumerate() {
+        let histogram = &seen[step].histogram;
+        let mut best: Option<OutputReport> = None;
+        for &(method, scale) in &output.candidates {
+            scales[step] = Some(scale);
+            let loss = trials.loss(&scales)?;
+            if best.is_none_or(|best| loss < best.loss) {
+                let (max, error) = (histogram.max(), histogram.relative_error(scale));
+                best = Some(OutputReport { max, scale, method, error, loss });
+            }
+            done_len += 1;
+            progress(done_len, trial_len);
+        }
+        scales[step] = None;
+        chosen.extend(best);
+    }
+    Ok(chosen)
+}
+
+/// A network in 8-bit integers that is ready to be written.
+pub struct Calibration {
+    parts: Parts,
+    network: Network,
+    model: Model,
+    report: Report,
+}
+
+/// What a file follows from.
+struct Chosen<'a> {
+    source: &'a Model,
+    options: CpuOptions,
+    network: Network,
+    parts: Parts,
+    layers: Vec<LayerReport>,
+    kept: Kept,
+}
+
+impl Chosen<'_> {
+    /// Opened as a file would be, and computed with.
+    fn opened(self) -> Result<Calibration> {
+        let Self { source, options, network, parts, layers, kept } = self;
+        let name = source.path().display().to_string();
+        let bytes = parts.to_bytes(&network, source.config());
+        let model = Model::from_bytes(&name, bytes, source.config().clone())?;
+        let report = Report { layers, ..kept.compare(&model, &options)? };
+        Ok(Calibration { parts, network, model, report })
+    }
+}
+
+impl Calibration {
+    /// What was chosen and what it costs.
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// The network, ready to be computed with.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The bytes of a safetensors file, which [`Model::load`] opens. `origin` are entries of its
+    /// header, for people.
+    pub fn to_bytes(&mut self, origin: Vec<(String, String)>) -> Vec<u8> {
+        self.parts.origin = origin;
+        self.parts.to_bytes(&self.network, self.model.config())
+    }
+}
+
+#[cfg(test)]
+mod experiment;
