@@ -166,32 +166,50 @@ fn written_by(step: &Step) -> &str {
     }
 }
 
-/// For each step but the last the candidate with which the logits lose least.
+/// Sweeps over the tensors, at most.
+const SWEEP_LEN: usize = 2;
+
+/// For each step but the last the candidate with which the logits lose least, in execution order,
+/// while all other tensors are rounded as chosen so far.
 fn choose(
     trials: &mut Trials,
     seen: &[Seen],
     outputs: &[Output],
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Vec<OutputReport>> {
-    let trial_len: usize = outputs.iter().map(|output| output.candidates.len()).sum();
+    let others_len: usize = outputs.iter().map(|output| output.candidates.len() - 1).sum();
+    let trial_len = SWEEP_LEN * others_len + outputs.len() + 1;
     let mut done_len = 0;
-    let mut scales = vec![None; outputs.len()];
-    let mut chosen: Vec<OutputReport> = Vec::new();
-    for (step, output) in outputs.iter().enumerate() {
-        let histogram = &seen[step].histogram;
-        let mut best: Option<OutputReport> = None;
-        for &(method, scale) in &output.candidates {
-            scales[step] = Some(scale);
-            let loss = trials.loss(&scales)?;
-            if best.is_none_or(|best| loss < best.loss) {
-                let (max, error) = (histogram.max(), histogram.relative_error(scale));
-                best = Some(OutputReport { max, scale, method, error, loss });
+    let mut loss_of = |scales: &[Option<f32>]| {
+        done_len += 1;
+        progress(done_len, trial_len);
+        trials.loss(scales)
+    };
+    let scale_of = |step: usize, choice: usize| Some(outputs[step].candidates[choice].1);
+    let mut choices = vec![0; outputs.len()];
+    let mut scales: Vec<_> = (0..outputs.len()).map(|step| scale_of(step, 0)).collect();
+    let mut least = loss_of(&scales)?;
+    for _ in 0..SWEEP_LEN {
+        for step in 0..outputs.len() {
+            let before = choices[step];
+            for choice in (0..outputs[step].candidates.len()).filter(|&choice| choice != before) {
+                scales[step] = scale_of(step, choice);
+                let loss = loss_of(&scales)?;
+                if loss < least {
+                    (least, choices[step]) = (loss, choice);
+                }
             }
-            done_len += 1;
-            progress(done_len, trial_len);
+            scales[step] = scale_of(step, choices[step]);
         }
-        scales[step] = None;
-        chosen.extend(best);
+    }
+    let mut chosen = Vec::with_capacity(outputs.len());
+    for (step, output) in outputs.iter().enumerate() {
+        let mut alone = vec![None; outputs.len()];
+        alone[step] = scales[step];
+        let (method, scale) = output.candidates[choices[step]];
+        let histogram = &seen[step].histogram;
+        let (max, error) = (histogram.max(), histogram.relative_error(scale));
+        chosen.push(OutputReport { max, scale, method, error, loss: loss_of(&alone)? });
     }
     Ok(chosen)
 }

@@ -14,7 +14,7 @@ use crate::model::{Model, top_k};
 const LEVEL_MAX: f32 = 255.0;
 
 /// Images that are kept, at least, of all that come.
-pub(super) const KEPT_LEN: usize = 64;
+pub(super) const KEPT_LEN: usize = 32;
 
 /// Every n-th image and its logits.
 pub(super) struct Kept {
@@ -120,7 +120,9 @@ mod tests {
 
     #[test]
     fn images_are_kept_evenly() {
-        for (seen_len, stride) in [(1, 1), (127, 1), (128, 2), (200, 2), (255, 2), (256, 4)] {
+        let len = KEPT_LEN;
+        let cases = [(1, 1), (2 * len - 1, 1), (2 * len, 2), (4 * len - 2, 2), (4 * len - 1, 4)];
+        for (seen_len, stride) in cases {
             let mut kept = Kept::new();
             (0..seen_len).for_each(|at: usize| kept.add(&[at as u8, 7], &[at as f32]));
             let expected: Vec<f32> = (0..seen_len).step_by(stride).map(|at| at as f32).collect();
