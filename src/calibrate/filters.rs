@@ -4,12 +4,13 @@
 //! result leaves the range that is checked when the file is opened. Knows how layers hang together,
 //! not how a scale is found.
 
+use super::balance::{scale_inputs, scale_outputs};
 use super::histogram::Method;
 use super::report::WeightsReport;
 use super::weights::{Quantized, quantize};
 use crate::error::Result;
 use crate::lower::{ConvStep, Steps, Work};
-use crate::model::{FilterParts, Model};
+use crate::model::{Filter, FilterParts, Model};
 
 /// Largest u8.
 const LEVEL_MAX: f64 = 255.0;
@@ -47,7 +48,9 @@ impl Layer {
 
 /// What is known of a step's output.
 pub(super) struct Output {
-    /// Mean square of each channel.
+    /// By channel, see [`super::balance`].
+    pub(super) factors: Vec<f32>,
+    /// Mean square of each channel, divided by the factors.
     pub(super) squares: Vec<f64>,
     /// Scales to choose from.
     pub(super) candidates: Vec<(Method, f32)>,
@@ -76,12 +79,12 @@ pub(super) fn layers(model: &Model, steps: &Steps, outputs: &mut [Output]) -> Re
     for (index, step) in steps.list.iter().enumerate() {
         match &step.work {
             Work::Stem { filter, .. } => {
-                layers.push(stem(model, *filter)?);
+                layers.push(stem(model, *filter, &outputs[index])?);
                 let floor = floor(&layers[*filter], 1.0, None);
                 outputs[index].raise(floor);
             }
             Work::Conv(conv) => {
-                conv_layers(model, conv, outputs, &mut layers)?;
+                conv_layers(model, conv, outputs, index, &mut layers)?;
                 let layer = &layers[conv.conv.filter];
                 let added = conv.shortcut.map(|shortcut| {
                     (&layers[shortcut.filter], outputs[shortcut.input].scale_max())
@@ -97,53 +100,63 @@ pub(super) fn layers(model: &Model, steps: &Steps, outputs: &mut [Output]) -> Re
                 outputs[index].raise(floor);
             }
             Work::FullyConnected { input, filter, class_count, .. } => {
-                let filter = model.filter(*filter)?;
                 let scales_min = vec![0.0; *class_count];
-                let quantized = quantize(&filter.weights, &outputs[*input].squares, &scales_min);
-                layers.push(Layer { quantized, bias: filter.bias });
+                layers.push(layer(model, *filter, &outputs[*input], None, &scales_min)?);
             }
         }
     }
     Ok(layers)
 }
 
-/// The first layer reads pixels as they are: what they are multiplied with before goes into the
-/// weights.
-fn stem(model: &Model, filter: usize) -> Result<Layer> {
-    let mut filter = model.filter(filter)?;
-    let std = model.config().std.map(|std| std * PIXEL_MAX);
-    for tap in filter.weights.chunks_exact_mut(std.len()) {
-        tap.iter_mut().zip(std).for_each(|(weight, std)| *weight /= std);
+/// A layer between two tensors; the logits have no factors.
+fn layer(
+    model: &Model,
+    filter: usize,
+    input: &Output,
+    output: Option<&Output>,
+    scales_min: &[f32],
+) -> Result<Layer> {
+    let Filter { mut weights, mut bias } = model.filter(filter)?;
+    scale_inputs(&mut weights, &input.factors);
+    if let Some(Output { factors, .. }) = output {
+        scale_outputs(&mut weights, factors);
+        scale_outputs(&mut bias, factors);
     }
-    // In floating point the channels are normalised: their mean squares are about one.
-    let squares = std.map(|std| f64::from(std) * f64::from(std));
-    let quantized = quantize(&filter.weights, &squares, &vec![0.0; filter.bias.len()]);
-    Ok(Layer { quantized, bias: filter.bias })
+    Ok(Layer { quantized: quantize(&weights, &input.squares, scales_min), bias })
 }
 
-/// The layers of a step: of the projection first, if it adds one.
+/// The first layer reads pixels as they are: what they are multiplied with before goes into the
+/// weights.
+fn stem(model: &Model, filter: usize, output: &Output) -> Result<Layer> {
+    let std = model.config().std.map(|std| std * PIXEL_MAX);
+    let pixels = Output {
+        factors: std.map(|std| 1.0 / std).into(),
+        // In floating point the channels are normalised: their mean squares are about one.
+        squares: std.map(|std| f64::from(std) * f64::from(std)).into(),
+        candidates: Vec::new(),
+    };
+    layer(model, filter, &pixels, Some(output), &vec![0.0; output.factors.len()])
+}
+
+/// The layers of step `index`: of the projection first, if it adds one.
 fn conv_layers(
     model: &Model,
     step: &ConvStep,
     outputs: &[Output],
+    index: usize,
     layers: &mut Vec<Layer>,
 ) -> Result<()> {
+    let (input, output) = (&outputs[step.input], Some(&outputs[index]));
     let mut scales_min = vec![0.0; step.output_shape.channels];
-    let input = &outputs[step.input];
     if let Some(shortcut) = step.shortcut {
-        let filter = model.filter(shortcut.filter)?;
         let added = &outputs[shortcut.input];
-        let quantized = quantize(&filter.weights, &added.squares, &scales_min);
-        let layer = Layer { quantized, bias: filter.bias };
+        let projection = layer(model, shortcut.filter, added, output, &scales_min)?;
         // Its sums become those of the convolution.
-        let sums = layer.sums(added.scale_max());
-        let least = sums.map(|sum| (sum / input.scale_min() / RESULT_MAX) as f32);
-        scales_min = least.collect();
-        layers.push(layer);
+        let sums = projection.sums(added.scale_max());
+        scales_min = sums.map(|sum| (sum / input.scale_min() / RESULT_MAX) as f32).collect();
+        layers.push(projection);
     }
-    let filter = model.filter(step.conv.filter)?;
-    let quantized = quantize(&filter.weights, &input.squares, &scales_min);
-    layers.push(Layer { quantized, bias: filter.bias });
+    layers.push(layer(model, step.conv.filter, input, output, &scales_min)?);
     Ok(())
 }
 

@@ -54,23 +54,16 @@ pub(super) struct Histogram {
     range: f32,
     zero_len: u64,
     max: f32,
-    is_finite: bool,
 }
 
 impl Histogram {
     pub(super) fn new() -> Self {
-        Self { counts: vec![0; BIN_LEN], range: RANGE_MIN, zero_len: 0, max: 0.0, is_finite: true }
+        Self { counts: vec![0; BIN_LEN], range: RANGE_MIN, zero_len: 0, max: 0.0 }
     }
 
-    /// Counts values, of which none is negative.
+    /// Counts values, of which none is negative, and none that leaves f32 when it is doubled.
     pub(super) fn add(&mut self, values: &[f32]) {
         let largest = values.iter().fold(0.0, |largest: f32, &value| largest.max(value));
-        // The maximum passes over a NaN.
-        let is_finite = values.iter().all(|value| value.is_finite());
-        self.is_finite &= is_finite && largest < f32::MAX / 4.0;
-        if !self.is_finite {
-            return;
-        }
         self.max = self.max.max(largest);
         self.grow(largest);
         let bins = BIN_LEN as f32 / self.range;
@@ -91,11 +84,6 @@ impl Histogram {
             }
             self.counts[BIN_LEN / 2..].fill(0);
         }
-    }
-
-    /// Whether all values were finite, and small enough to compute with.
-    pub(super) fn is_finite(&self) -> bool {
-        self.is_finite
     }
 
     /// The largest value.
@@ -275,13 +263,5 @@ mod tests {
     fn nothing_but_zeros_gets_a_scale() {
         assert_eq!(filled([0.0; 9]).scales(), [(Method::Zero, 1.0)]);
         assert_eq!(Histogram::new().scales(), [(Method::Zero, 1.0)]);
-    }
-
-    #[test]
-    fn what_is_not_finite_is_told() {
-        for bad in [f32::NAN, f32::INFINITY, f32::MAX] {
-            assert!(!filled([1.0, bad, 2.0]).is_finite(), "{bad}");
-        }
-        assert!(filled([0.0, 1e30]).is_finite());
     }
 }

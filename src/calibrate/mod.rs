@@ -6,6 +6,7 @@
 //! alone, not from threads or time; it was opened and computed with before anyone gets it. Knows no
 //! file of images and no label.
 
+mod balance;
 mod filters;
 mod histogram;
 mod report;
@@ -23,34 +24,45 @@ use crate::error::{Error, Kind, Result};
 use crate::lower::{DType, Step, Steps, Work};
 use crate::model::{Model, Network, Op, Parts};
 
-/// What was seen of a step's output.
+/// Larger values are refused: squares and sums of them would not be finite.
+const VALUE_MAX: f32 = 1e18;
+
+/// What was seen of a step's output, by channel.
 struct Seen {
-    histogram: Histogram,
-    /// Sums of squares, a value a channel.
+    maxima: Vec<f32>,
+    /// Sums of squares.
     squares: Vec<f64>,
     /// Pixels, of all images.
     pixel_len: u64,
+    is_finite: bool,
 }
 
 impl Seen {
     fn new(step: &Step) -> Self {
-        let squares = vec![0.0; step.output_shape.channels];
-        Self { histogram: Histogram::new(), squares, pixel_len: 0 }
+        let channels = step.output_shape.channels;
+        let (maxima, squares) = (vec![0.0; channels], vec![0.0; channels]);
+        Self { maxima, squares, pixel_len: 0, is_finite: true }
     }
 
     fn add(&mut self, values: &[f32]) {
-        self.histogram.add(values);
-        for pixel in values.chunks_exact(self.squares.len()) {
-            for (sum, &value) in self.squares.iter_mut().zip(pixel) {
+        self.is_finite &= values.iter().all(|value| value.abs() < VALUE_MAX);
+        for pixel in values.chunks_exact(self.maxima.len()) {
+            let channels = self.maxima.iter_mut().zip(&mut self.squares);
+            for ((max, sum), &value) in channels.zip(pixel) {
+                *max = max.max(value);
                 *sum += f64::from(value) * f64::from(value);
             }
         }
-        self.pixel_len += (values.len() / self.squares.len()) as u64;
+        self.pixel_len += (values.len() / self.maxima.len()) as u64;
     }
 
-    fn output(&self) -> Output {
-        let squares = self.squares.iter().map(|sum| sum / self.pixel_len as f64).collect();
-        Output { squares, candidates: self.histogram.scales() }
+    /// As its channels are when they are divided by `factors`.
+    fn output(&self, factors: &[f32], histogram: &Histogram) -> Output {
+        let square = |(sum, &factor): (&f64, &f32)| {
+            sum / self.pixel_len as f64 / (f64::from(factor) * f64::from(factor))
+        };
+        let squares = self.squares.iter().zip(factors).map(square).collect();
+        Output { factors: factors.to_vec(), squares, candidates: histogram.scales() }
     }
 }
 
@@ -84,12 +96,12 @@ impl<'a> Calibrator<'a> {
         Ok(Self { model, options, cpu, network, steps, seen, kept: Kept::new() })
     }
 
-    /// Looks at any number of images, as [`Cpu::infer`] takes them. Of many, an evenly spread part
-    /// is kept for [`Calibrator::finish`].
+    /// Looks at any number of images, as [`Cpu::infer`] takes them, and returns their logits. Of many
+    /// images an evenly spread part is kept for [`Calibrator::finish`].
     ///
     /// # Errors
     /// As [`Cpu::infer`].
-    pub fn observe(&mut self, images: &[u8]) -> Result<()> {
+    pub fn observe(&mut self, images: &[u8]) -> Result<Vec<f32>> {
         let image_bytes = self.cpu.image_bytes();
         let class_count = self.network.class_count();
         let mut logits = vec![0.0; images.len() / image_bytes * class_count];
@@ -97,7 +109,7 @@ impl<'a> Calibrator<'a> {
         self.cpu.infer_observed(images, &mut logits, &mut |step, values| seen[step].add(values))?;
         let images = images.chunks_exact(image_bytes).zip(logits.chunks_exact(class_count));
         images.for_each(|(image, logits)| self.kept.add(image, logits));
-        Ok(())
+        Ok(logits)
     }
 
     /// Chooses all scales and measures what they cost. Calls `progress` with trials made and trials
@@ -114,10 +126,18 @@ impl<'a> Calibrator<'a> {
     fn choose(self, progress: &mut dyn FnMut(usize, usize)) -> Result<Chosen<'a>> {
         self.check()?;
         let Self { model, options, cpu, network, steps, seen, kept } = self;
-        let mut outputs: Vec<Output> = seen.iter().map(Seen::output).collect();
+        let maxima: Vec<&[f32]> = seen.iter().map(|seen| &seen.maxima[..]).collect();
+        let factors = balance::factors(&steps, &maxima);
+        let mut trials = Trials::new(cpu, kept, factors.clone());
+        let histograms = histograms(&mut trials, &seen, &factors)?;
+        let mut outputs: Vec<Output> = seen
+            .iter()
+            .zip(&factors)
+            .zip(&histograms)
+            .map(|((seen, factors), histogram)| seen.output(factors, histogram))
+            .collect();
         let layers = filters::layers(model, &steps, &mut outputs)?;
-        let mut trials = Trials::new(cpu, kept);
-        let chosen = choose(&mut trials, &seen, &outputs, progress)?;
+        let chosen = choose(&mut trials, &histograms, &outputs, progress)?;
         let written = steps.list.iter().map(|step| written_by(step).to_owned());
         let scales = chosen.iter().map(|output| output.scale);
         let row = |layer: &crate::model::Layer| {
@@ -146,7 +166,7 @@ impl<'a> Calibrator<'a> {
         if self.kept.seen_len() == 0 {
             return Err(Error::new(Kind::Argument, "no images: scales follow from what they hold"));
         }
-        let bad = self.seen.iter().position(|seen| !seen.histogram.is_finite());
+        let bad = self.seen.iter().position(|seen| !seen.is_finite);
         match bad {
             None => Ok(()),
             Some(step) => {
@@ -166,6 +186,21 @@ fn written_by(step: &Step) -> &str {
     }
 }
 
+/// Which values the kept images have, and the largest of all images.
+fn histograms(
+    trials: &mut Trials,
+    seen: &[Seen],
+    factors: &[Vec<f32>],
+) -> Result<Vec<Histogram>> {
+    let mut histograms: Vec<Histogram> = seen.iter().map(|_| Histogram::new()).collect();
+    trials.observe(&mut |step, values| histograms[step].add(values))?;
+    for ((histogram, seen), factors) in histograms.iter_mut().zip(seen).zip(factors) {
+        let largest = seen.maxima.iter().zip(factors).map(|(max, factor)| max / factor);
+        histogram.add(&[largest.fold(0.0, f32::max)]);
+    }
+    Ok(histograms)
+}
+
 /// Sweeps over the tensors, at most.
 const SWEEP_LEN: usize = 2;
 
@@ -173,7 +208,7 @@ const SWEEP_LEN: usize = 2;
 /// while all other tensors are rounded as chosen so far.
 fn choose(
     trials: &mut Trials,
-    seen: &[Seen],
+    histograms: &[Histogram],
     outputs: &[Output],
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Vec<OutputReport>> {
@@ -207,7 +242,7 @@ fn choose(
         let mut alone = vec![None; outputs.len()];
         alone[step] = scales[step];
         let (method, scale) = output.candidates[choices[step]];
-        let histogram = &seen[step].histogram;
+        let histogram = &histograms[step];
         let (max, error) = (histogram.max(), histogram.relative_error(scale));
         chosen.push(OutputReport { max, scale, method, error, loss: loss_of(&alone)? });
     }

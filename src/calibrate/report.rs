@@ -59,11 +59,20 @@ pub struct Report {
 }
 
 impl Report {
-    /// The layers whose outputs cost most alone, most first.
-    pub fn costliest(&self) -> Vec<&LayerReport> {
-        let loss = |layer: &LayerReport| layer.output.map_or(0.0, |output| output.loss);
-        let mut layers: Vec<&LayerReport> = self.layers.iter().collect();
-        layers.sort_by(|a, b| loss(b).total_cmp(&loss(a)));
-        layers
+    /// The layers with what the logits lose by their outputs, most first.
+    pub fn costliest_outputs(&self) -> Vec<&LayerReport> {
+        self.sorted_by(|layer| layer.output.map(|output| output.loss))
+    }
+
+    /// The layers with what rounding does to their weights, most first.
+    pub fn costliest_weights(&self) -> Vec<&LayerReport> {
+        self.sorted_by(|layer| layer.weights.map(|weights| weights.error))
+    }
+
+    fn sorted_by(&self, cost: impl Fn(&LayerReport) -> Option<f64>) -> Vec<&LayerReport> {
+        let layers = self.layers.iter();
+        let mut found: Vec<_> = layers.filter_map(|layer| Some((cost(layer)?, layer))).collect();
+        found.sort_by(|a, b| b.0.total_cmp(&a.0));
+        found.into_iter().map(|(_, layer)| layer).collect()
     }
 }

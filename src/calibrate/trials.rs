@@ -82,21 +82,39 @@ fn thin<T: Copy>(values: &mut Vec<T>, part_len: usize) {
 pub(super) struct Trials {
     cpu: Cpu,
     kept: Kept,
+    /// By step but the last, of each channel.
+    factors: Vec<Vec<f32>>,
     pub(super) found: Vec<f32>,
 }
 
 impl Trials {
-    /// `cpu` computes in f32.
-    pub(super) fn new(cpu: Cpu, kept: Kept) -> Self {
-        Self { found: vec![0.0; kept.logits.len()], cpu, kept }
+    /// `cpu` computes in f32; the outputs' channels are divided by `factors` before they are
+    /// rounded.
+    pub(super) fn new(cpu: Cpu, kept: Kept, factors: Vec<Vec<f32>>) -> Self {
+        Self { found: vec![0.0; kept.logits.len()], cpu, kept, factors }
+    }
+
+    /// Calls `see` with each step but the last, and its output's values as they would be rounded.
+    pub(super) fn observe(&mut self, see: &mut dyn FnMut(usize, &[f32])) -> Result<()> {
+        let (factors, mut scaled) = (&self.factors, Vec::new());
+        self.cpu.infer_observed(&self.kept.images, &mut self.found, &mut |step, values| {
+            let factors = factors[step].iter().cycle();
+            scaled.clear();
+            scaled.extend(values.iter().zip(factors).map(|(value, factor)| value / factor));
+            see(step, &scaled);
+        })
     }
 
     /// The logits' mean squared error when the outputs of steps that have a scale are rounded.
     pub(super) fn loss(&mut self, scales: &[Option<f32>]) -> Result<f64> {
+        let (factors, mut units) = (&self.factors, Vec::new());
         self.cpu.infer_observed(&self.kept.images, &mut self.found, &mut |step, values| {
-            if let Some(scale) = scales[step] {
-                for value in values {
-                    *value = round_small((*value / scale).clamp(0.0, LEVEL_MAX)) * scale;
+            let Some(scale) = scales[step] else { return };
+            units.clear();
+            units.extend(factors[step].iter().map(|factor| factor * scale));
+            for pixel in values.chunks_exact_mut(units.len()) {
+                for (value, unit) in pixel.iter_mut().zip(&units) {
+                    *value = round_small((*value / unit).clamp(0.0, LEVEL_MAX)) * unit;
                 }
             }
         })?;
