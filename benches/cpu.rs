@@ -1,8 +1,8 @@
 //! Time of the CPU backend, one JSON object a line; `scripts/bench-cpu.py` pairs it with peers.
 //!
-//! `cargo bench --bench cpu -- THREADS SIDE BATCH [PRECISION [WEIGHTS]]` measures one configuration;
-//! without arguments, a short round over several. Minimum and median over repetitions of at least a
-//! second in all.
+//! `cargo bench --bench cpu -- THREADS SIDE BATCH [PRECISION [WEIGHTS]]` measures one
+//! configuration; without arguments, a short round over several. Minimum and median over
+//! repetitions of at least a second in all.
 
 use std::path::Path;
 use std::time::{Duration, Instant};

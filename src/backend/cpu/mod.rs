@@ -4,18 +4,25 @@
 //! allocated. Knows nothing of queues, clocks or batching policy.
 
 mod device;
+mod dot;
 mod float;
 mod reference;
 mod team;
 
 use crate::error::{Error, Kind, Result};
-use crate::lower::DType;
+use crate::lower::{DType, Steps};
 use crate::model::{Model, Network};
 use crate::setters::setters;
 pub use device::CpuDevice;
+use dot::{Dot, Isa};
 use float::Float;
 pub use reference::{Outputs, reference};
 use team::Team;
+
+/// Images in reduced precision are computed in groups whose activations fit into this much cache,
+/// and of no more than so many.
+const GROUP_BYTES: usize = 8 << 20;
+const GROUP_LEN_MAX: usize = 64;
 
 /// How a [`Cpu`] runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,10 +57,51 @@ pub fn vector_instructions() -> &'static str {
     float::vector_instructions()
 }
 
+/// What executes the steps.
+enum Executor {
+    Float(Float),
+    Dot(Dot),
+}
+
+impl Executor {
+    fn new(model: &Model, network: &Network, precision: DType, thread_len: usize) -> Result<Self> {
+        if precision == DType::F32 {
+            return Ok(Self::Float(Float::new(model, network, thread_len)?));
+        }
+        let refused = |problem: String| Err(Error::new(Kind::Argument, problem));
+        if precision == DType::I8 && model.quantized().is_none() {
+            return refused(format!(
+                "precision i8: {} holds weights in floating point: calibrate them with `twinstream \
+                 calibrate`",
+                model.path().display()
+            ));
+        }
+        let Some(&isa) = Isa::supported(precision).first() else {
+            return refused(match precision {
+                DType::BF16 => "precision bf16: this processor has no instructions for it \
+                                (AVX512-BF16): use f32, or i8 with calibrated weights"
+                    .to_owned(),
+                _ => format!("precision {precision}: the CPU computes in f32, bf16 or i8"),
+            });
+        };
+        let steps = Steps::new(network, precision);
+        let group_len = (GROUP_BYTES / steps.arena_bytes()).clamp(1, GROUP_LEN_MAX);
+        Ok(Self::Dot(Dot::new(model, steps, isa, group_len)?))
+    }
+
+    /// The most images at a time.
+    fn group_len(&self) -> usize {
+        match self {
+            Self::Float(float) => float.group_len(),
+            Self::Dot(dot) => dot.group_len(),
+        }
+    }
+}
+
 /// ResNet-50 on the processor.
 pub struct Cpu {
     network: Network,
-    float: Float,
+    executor: Executor,
     team: Team,
 }
 
@@ -68,12 +116,8 @@ impl Cpu {
     pub fn new(model: &Model, options: &CpuOptions) -> Result<Self> {
         let team = Team::new(options.threads)?;
         let network = model.network(options.height, options.width)?;
-        if options.precision != DType::F32 {
-            let message = format!("precision {}: the CPU computes in f32", options.precision);
-            return Err(Error::new(Kind::Argument, message));
-        }
-        let float = Float::new(model, &network, team.thread_len())?;
-        Ok(Self { network, float, team })
+        let executor = Executor::new(model, &network, options.precision, team.thread_len())?;
+        Ok(Self { network, executor, team })
     }
 
     /// The network that is executed.
@@ -116,12 +160,17 @@ impl Cpu {
                 ),
             ));
         }
-        let group_len = self.float.group_len();
+        let group_len = self.executor.group_len();
         let groups =
             images.chunks(image_bytes * group_len).zip(logits.chunks_mut(class_count * group_len));
         for (images, logits) in groups {
-            let batch_len = images.len() / image_bytes;
-            self.float.infer(&mut self.team, batch_len, images, logits, observe);
+            match &mut self.executor {
+                Executor::Float(float) => {
+                    let batch_len = images.len() / image_bytes;
+                    float.infer(&mut self.team, batch_len, images, logits, observe);
+                }
+                Executor::Dot(dot) => dot.infer(&mut self.team, images, logits, &mut |_, _| {}),
+            }
         }
         Ok(())
     }
