@@ -35,6 +35,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("ring", &["error", "setters", "stripe"]),
     ("sim", &["error", "sched", "setters", "words"]),
     ("backend", &["clock", "error", "lower", "model", "ring", "sched", "setters", "sim", "words"]),
+    ("calibrate", &["backend", "error", "lower", "model"]),
     ("engine", &["backend", "build_info", "error", "ring", "sched", "setters", "stripe"]),
 ];
 

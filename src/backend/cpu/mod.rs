@@ -140,12 +140,12 @@ impl Cpu {
     }
 
     /// As [`Cpu::infer`]; in FP32, calls `observe` with each step's index and output for a group of
-    /// images, the last step's excepted.
+    /// images, the last step's excepted. Later steps read what it makes of the output.
     pub(crate) fn infer_observed(
         &mut self,
         images: &[u8],
         logits: &mut [f32],
-        observe: &mut dyn FnMut(usize, &[f32]),
+        observe: &mut dyn FnMut(usize, &mut [f32]),
     ) -> Result<()> {
         let (image_bytes, class_count) = (self.image_bytes(), self.network.class_count());
         let image_len = images.len() / image_bytes;

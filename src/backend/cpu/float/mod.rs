@@ -151,14 +151,14 @@ impl Float {
     }
 
     /// Computes a group of `batch_len` images; calls `observe` with each step but the last and its
-    /// output.
+    /// output, which it may change.
     pub(super) fn infer(
         &mut self,
         team: &mut Team,
         batch_len: usize,
         images: &[u8],
         logits: &mut [f32],
-        observe: &mut dyn FnMut(usize, &[f32]),
+        observe: &mut dyn FnMut(usize, &mut [f32]),
     ) {
         let Self { steps, products, scratch, kernels, stem, .. } = self;
         let values = self.activations.as_mut_ptr();
@@ -205,8 +205,9 @@ impl Float {
                 }
             }
             // SAFETY: as above; nothing else refers to it now.
-            let written =
-                unsafe { slice::from_raw_parts(output, batch_len * step.output_shape.value_len()) };
+            let written = unsafe {
+                slice::from_raw_parts_mut(output, batch_len * step.output_shape.value_len())
+            };
             observe(index, written);
         }
     }
