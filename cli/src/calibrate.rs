@@ -155,8 +155,9 @@ impl Job {
                 is_read.push(input.pixels.is_ok());
                 match &input.pixels {
                     Ok(image) => pixels.extend_from_slice(image),
-                    Err(error) => progress
-                        .suspend(|| write_failure(&mut output, json, input.path, error))?,
+                    Err(error) => {
+                        progress.suspend(|| write_failure(&mut output, json, input.path, error))?
+                    }
                 }
             }
             logits.extend(calibrator.observe(&pixels)?);
