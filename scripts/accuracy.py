@@ -46,18 +46,18 @@ class Twinstream:
         self.library = ctypes.CDLL(library)
         options = ctypes.create_string_buffer(OPTIONS_BYTES)
         self.check(
-            self.library.twinstream_options_init(options, OPTIONS_BYTES, self.abi_version(library))
+            self.library.twinstream_options_init(options, ctypes.c_size_t(OPTIONS_BYTES), self.abi_version())
         )
         # As ffi/twinstream.h lays twinstream_options out.
         texts = {16: str(weights), 24: str(CONFIG), 128: precision}
-        self.texts = [ctypes.c_char_p(text.encode()) for text in texts.values()]
+        self.texts = [ctypes.create_string_buffer(text.encode()) for text in texts.values()]
         for offset, text in zip(texts, self.texts, strict=True):
-            ctypes.c_char_p.from_buffer(options, offset).value = text.value
+            ctypes.c_void_p.from_buffer(options, offset).value = ctypes.addressof(text)
         self.engine = ctypes.c_void_p()
         self.check(self.library.twinstream_engine_create(options, ctypes.byref(self.engine)))
 
     @staticmethod
-    def abi_version(_):
+    def abi_version():
         header = (peers.ROOT / "ffi/twinstream.h").read_text()
         (line,) = [line for line in header.splitlines() if "define TWINSTREAM_ABI_VERSION" in line]
         return int(line.split()[2].rstrip("u"))
@@ -91,7 +91,7 @@ def build():
     """The command and the C library."""
     command = ["cargo", "build", "--release", "--bin", "twinstream", "--package", "twinstream-cli"]
     subprocess.run([*command, "--package", "twinstream-capi"], cwd=peers.ROOT, check=True)
-    return peers.ROOT / "target/release/twinstream", peers.ROOT / "target/release/libtwinstream.so"
+    return peers.ROOT / "target/release/twinstream", peers.ROOT / "target/release/libtwinstream_capi.so"
 
 
 def read(folder, every):
