@@ -1,157 +1,130 @@
 #!/usr/bin/env python3
-"""Times the CPU backend beside ONNX Runtime: same weights, threads and inputs, in one run.
+"""Times the CPU backend beside ONNX Runtime and OpenVINO in FP32, BF16 and INT8, in one run.
 
-    pip install onnxruntime onnx numpy safetensors
-    python3 scripts/bench-cpu.py [--rounds 3] [--json FILE]
+    pip install onnxruntime onnx openvino nncf numpy pillow safetensors
+    python3 scripts/bench-cpu.py [--rounds 3] [--precisions f32,bf16,i8] [--json FILE]
 
-Builds the bench, writes the repository's model as an ONNX graph with the same folded FP32 weights,
-then alternates the two programs and prints the ratio of their best times; above 1 we are faster.
+Builds the bench, calibrates the repository's model on examples/images, writes it as an ONNX graph
+with the same folded weights, then alternates the programs and prints the ratio of the best peer's
+best time to ours; above 1 we are faster. Ours are from u8 pixels, theirs from normalised floats.
 """
 
 import argparse
 import json
 import pathlib
 import subprocess
+import tempfile
 import time
 
 import numpy as np
-import onnx
-import onnxruntime
-from onnx import TensorProto, helper, numpy_helper
-from safetensors.numpy import load_file
+from PIL import Image
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-MODEL = ROOT / "models/resnet50-cifar10"
-BLOCK_COUNTS = (3, 4, 6, 3)
+import peers_cpu as peers
+
 CONFIGURATIONS = [
     (threads, side, batch) for side in (224, 32) for batch in (1, 16) for threads in (1, 2)
 ]
 
 
-class Graph:
-    """Collects ONNX nodes; batch norm is folded as the library does it."""
-
-    def __init__(self, tensors):
-        self.tensors = tensors
-        self.nodes, self.constants = [], []
-
-    def constant(self, name, value):
-        self.constants.append(
-            numpy_helper.from_array(np.ascontiguousarray(value, np.float32), name)
-        )
-        return name
-
-    def node(self, op, inputs, **attributes):
-        output = f"t{len(self.nodes)}"
-        self.nodes.append(helper.make_node(op, inputs, [output], **attributes))
-        return output
-
-    def conv(self, x, name, norm, stride, relu=True):
-        get = lambda part: self.tensors[f"{norm}.{part}"].astype(np.float64)
-        weight = self.tensors[f"{name}.weight"].astype(np.float64)
-        scale = get("weight") / np.sqrt(get("running_var") + 1e-5)
-        bias = get("bias") - get("running_mean") * scale
-        side = weight.shape[2]
-        inputs = [
-            x,
-            self.constant(f"{name}.w", weight * scale[:, None, None, None]),
-            self.constant(f"{name}.b", bias),
-        ]
-        x = self.node("Conv", inputs, strides=[stride] * 2, pads=[side // 2] * 4)
-        return self.node("Relu", [x]) if relu else x
-
-    def bottleneck(self, x, name, stride, project):
-        y = self.conv(x, f"{name}.conv1", f"{name}.bn1", 1)
-        y = self.conv(y, f"{name}.conv2", f"{name}.bn2", stride)
-        y = self.conv(y, f"{name}.conv3", f"{name}.bn3", 1, relu=False)
-        if project:
-            x = self.conv(x, f"{name}.downsample.0", f"{name}.downsample.1", stride, relu=False)
-        return self.node("Relu", [self.node("Add", [y, x])])
-
-
-def onnx_model():
-    tensors = load_file(MODEL / "model.safetensors")
-    graph = Graph(tensors)
-    x = graph.conv("image", "conv1", "bn1", 2)
-    x = graph.node("MaxPool", [x], kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
-    for stage, count in enumerate(BLOCK_COUNTS):
-        for block in range(count):
-            stride = 2 if block == 0 and stage > 0 else 1
-            x = graph.bottleneck(x, f"layer{stage + 1}.{block}", stride, block == 0)
-    x = graph.node("Flatten", [graph.node("GlobalAveragePool", [x])])
-    weight, bias = (tensors[f"fc.{part}"].astype(np.float32) for part in ("weight", "bias"))
-    inputs = [x, graph.constant("fc.w", weight), graph.constant("fc.b", bias)]
-    logits = graph.node("Gemm", inputs, transB=1)
-    value = lambda name, shape: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-    onnx_graph = helper.make_graph(
-        graph.nodes,
-        "resnet50",
-        [value("image", ["n", 3, "h", "w"])],
-        [value(logits, ["n", len(bias)])],
-        graph.constants,
-    )
-    model = helper.make_model(onnx_graph, opset_imports=[helper.make_opsetid("", 17)])
-    model.ir_version = 9
-    onnx.checker.check_model(model)
-    return model.SerializeToString()
-
-
-def peer(model, threads, side, batch, seconds=1.0):
-    """ONNX Runtime's best time in ms, and the sum of its logits."""
-    config = json.loads((MODEL / "config.json").read_text())["pretrained_cfg"]
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    pixels = (np.arange(batch * side * side * 3) * 31 % 251).astype(np.float32) / 255
-    pixels = pixels.reshape(batch, side, side, 3)
-    pixels = (pixels - np.float32(config["mean"])) / np.float32(config["std"])
-    feed = {"image": np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))}
+def best_ms(run, images, seconds=1.0):
+    """The best time, and the sum of the logits."""
     best, start = float("inf"), time.perf_counter()
     while best == float("inf") or time.perf_counter() - start < seconds:
         begin = time.perf_counter()
-        (logits,) = session.run(None, feed)
+        logits = run(images)
         best = min(best, time.perf_counter() - begin)
     return best * 1e3, float(logits.sum())
 
 
-def bench_binary():
-    command = ["cargo", "bench", "--bench", "cpu", "--no-run", "--message-format=json"]
+def cargo(*command):
+    """The program that a build makes."""
+    command = ["cargo", *command, "--message-format=json"]
     lines = subprocess.run(
-        command, cwd=ROOT, check=True, stdout=subprocess.PIPE
+        command, cwd=peers.ROOT, check=True, stdout=subprocess.PIPE
     ).stdout.splitlines()
     messages = [json.loads(line) for line in lines if line.startswith(b"{")]
-    (binary,) = [m["executable"] for m in messages if m.get("target", {}).get("kind") == ["bench"]]
-    return binary
+    built = [m["executable"] for m in messages if m.get("executable")]
+    return built[-1]
+
+
+def calibrated(folder):
+    """Our weights in 8-bit integers, and each peer's."""
+    command = cargo("build", "--release", "--bin", "twinstream")
+    ours = pathlib.Path(folder) / "i8.safetensors"
+    images = peers.ROOT / "examples/images"
+    subprocess.run(
+        [command, "calibrate", "--images", images, "--out", ours, "--force"],
+        cwd=peers.ROOT,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    pixels = [np.asarray(Image.open(path).convert("RGB")) for path in images.glob("cifar-*")]
+    inputs = peers.normalised(np.stack(pixels))
+    model = peers.onnx_model()
+    return ours, peers.onnxruntime_int8(model, inputs), peers.openvino_int8(model, inputs)
+
+
+def competitors(precision, threads, shape, models):
+    """By name: functions from inputs to logits."""
+    onnx_f32, openvino_f32, onnx_i8, openvino_i8 = models
+    if precision == "bf16":
+        return {"OpenVINO": peers.run_openvino(openvino_f32, threads, shape, "bf16")}
+    is_i8 = precision == "i8"
+    return {
+        "ONNX Runtime": peers.run_onnxruntime(onnx_i8 if is_i8 else onnx_f32, threads),
+        "OpenVINO": peers.run_openvino(
+            openvino_i8 if is_i8 else openvino_f32, threads, shape, "f32"
+        ),
+    }
+
+
+def measure(bench, weights, models, precision, configuration, rounds):
+    """A row of the table."""
+    threads, side, batch = configuration
+    pixels = (np.arange(batch * side * side * 3) * 31 % 251).astype(np.uint8)
+    images = peers.normalised(pixels.reshape(batch, side, side, 3))
+    runs = competitors(precision, threads, images.shape, models)
+    ours, peak, theirs = float("inf"), 0, dict.fromkeys(runs, float("inf"))
+    for _ in range(rounds):
+        command = [bench, str(threads), str(side), str(batch), precision, weights]
+        result = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+        ours, peak = min(ours, result["min_ms"]), max(peak, result["peak_rss_bytes"])
+        for name, run in runs.items():
+            elapsed_ms, logits_sum = best_ms(run, images)
+            theirs[name] = min(theirs[name], elapsed_ms)
+            if precision == "f32" and abs(logits_sum - result["logits_sum"]) > 1e-3 * batch:
+                raise SystemExit(f"sums of logits: ours {result['logits_sum']}, {name} {logits_sum}")
+    row = dict(precision=precision, threads=threads, side=side, batch=batch, twinstream_ms=ours)
+    row.update({name: round(elapsed_ms, 3) for name, elapsed_ms in theirs.items()})
+    row.update(ratio=round(min(theirs.values()) / ours, 3), peak_bytes=peak)
+    return row
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--precisions", default="f32,bf16,i8")
     parser.add_argument("--json", type=argparse.FileType("w"))
     arguments = parser.parse_args()
-    binary, model = bench_binary(), onnx_model()
-    print(f"ONNX Runtime {onnxruntime.__version__}; best of {arguments.rounds} rounds of a second")
-    print("threads  size  batch  twinstream ms  onnxruntime ms  ratio  peak MB")
-    for threads, side, batch in CONFIGURATIONS:
-        ours, theirs, peak = float("inf"), float("inf"), 0
-        for _ in range(arguments.rounds):
-            command = [binary, str(threads), str(side), str(batch)]
-            result = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
-            ours, peak = min(ours, result["min_ms"]), max(peak, result["peak_rss_bytes"])
-            best, logits_sum = peer(model, threads, side, batch)
-            theirs = min(theirs, best)
-            if abs(logits_sum - result["logits_sum"]) > 1e-3 * batch:
-                raise SystemExit(f"sums of logits differ: {result['logits_sum']} and {logits_sum}")
-        row = dict(threads=threads, side=side, batch=batch, twinstream_ms=ours)
-        row.update(onnxruntime_ms=round(theirs, 3), ratio=round(theirs / ours, 3), peak_bytes=peak)
-        size = f"{side}x{side}"
-        print(
-            f"{threads:7}  {size:>7}  {batch:3}  {ours:13.2f}  {theirs:14.2f}"
-            f"  {theirs / ours:5.2f}  {peak / 1e6:7.0f}"
-        )
-        if arguments.json:
-            print(json.dumps(row), file=arguments.json)
+    bench = cargo("bench", "--bench", "cpu", "--no-run")
+    with tempfile.TemporaryDirectory() as folder:
+        ours_i8, onnx_i8, openvino_i8 = calibrated(folder)
+        onnx_f32 = peers.onnx_model()
+        openvino_f32 = peers.openvino_model(onnx_f32, [-1, 3, -1, -1])
+        models = onnx_f32, openvino_f32, onnx_i8, openvino_i8
+        print("precision  threads  size  batch  twinstream ms  ONNX Runtime  OpenVINO  ratio  peak MB")
+        for precision in arguments.precisions.split(","):
+            weights = ours_i8 if precision == "i8" else peers.WEIGHTS
+            for configuration in CONFIGURATIONS:
+                row = measure(bench, weights, models, precision, configuration, arguments.rounds)
+                print(
+                    f"{precision:9}  {row['threads']:7}  {row['side']:4}  {row['batch']:5}"
+                    f"  {row['twinstream_ms']:13.2f}  {row.get('ONNX Runtime', '-'):>12}"
+                    f"  {row['OpenVINO']:8.2f}  {row['ratio']:5.2f}  {row['peak_bytes'] / 1e6:7.0f}",
+                    flush=True,
+                )
+                if arguments.json:
+                    print(json.dumps(row), file=arguments.json, flush=True)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
 //! - [`lower`]: the same as the steps that every backend executes.
 //! - [`backend`]: what executes it; [`backend::cpu`] is the embedded default, `backend::cuda`
 //!   (feature `cuda`) a GPU.
+//! - [`calibrate`]: a network in 8-bit integers from one in floating point, and images.
 //! - [`sched`]: chooses each batch and when its upload starts; a deterministic state machine.
 //! - [`engine`]: serves requests from any thread through one scheduling thread.
 //! - [`ring`]: page-locked slots that many threads fill with images, without a copy on the host.
@@ -13,6 +14,7 @@
 
 pub mod backend;
 mod build_info;
+pub mod calibrate;
 #[cfg(feature = "sim")]
 pub mod clock;
 pub mod engine;

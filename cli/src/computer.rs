@@ -19,6 +19,7 @@ use twinstream::backend::cuda::{CudaOptions, DeviceId, Tuning, tuning_path};
 use twinstream::backend::{BackendSpec, OpenOptions};
 use twinstream::engine::{Engine, EngineOptions, RequestOptions};
 use twinstream::image::{DecodeOptions, Preprocess};
+use twinstream::lower::DType;
 use twinstream::model::{Answer, Class, Model, top_k, top_k_of};
 use twinstream::sched::{Decision, Line, Policy, Reason, Stages, View};
 
@@ -164,7 +165,7 @@ impl Computer {
     /// wanted of an image.
     pub fn open(
         model: &Model,
-        size: Size,
+        (size, precision): (Size, Option<DType>),
         answer: Answer,
         options: &BackendOptions,
     ) -> anyhow::Result<(Self, usize)> {
@@ -181,6 +182,7 @@ impl Computer {
         let open = OpenOptions::default()
             .size(Some((size.height, size.width)))
             .threads(Some(threads))
+            .precision(precision)
             .answer(answer);
         let backend = spec.open(Some(model), &options.gpu.add(&spec, open)?)?;
         let batch_len_max = backend.geometry().batch_len_max;
@@ -272,7 +274,8 @@ impl Classifier {
         backend.check()?;
         let model = options.load()?;
         let size = options.size(&model);
-        let (computer, threads) = Computer::open(&model, size, answer, backend)?;
+        let (computer, threads) =
+            Computer::open(&model, (size, options.precision), answer, backend)?;
         let Size { height, width } = size;
         let crop = Preprocess { height, width, ..Preprocess::for_model(model.config()) };
         let decode = backend.pixels_max.map_or_else(DecodeOptions::default, |pixels_max| {

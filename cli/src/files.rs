@@ -19,16 +19,16 @@ pub(crate) fn of_repository(path: &str) -> Option<PathBuf> {
 }
 
 /// Writes a file; the error names it.
-pub(crate) fn write(path: &Path, text: &str) -> anyhow::Result<()> {
-    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+pub(crate) fn write(path: &Path, content: impl AsRef<[u8]>) -> anyhow::Result<()> {
+    fs::write(path, content).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Writes a file that is whole at any moment: the old one until the new one takes its place.
-pub(crate) fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
+pub(crate) fn replace(path: &Path, content: impl AsRef<[u8]>) -> anyhow::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".part");
     let part = path.with_file_name(name);
-    write(&part, text)?;
+    write(&part, content)?;
     fs::rename(&part, path).with_context(|| format!("cannot write {}", path.display()))
 }
 

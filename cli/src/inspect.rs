@@ -4,6 +4,7 @@ use std::io::{self, BufWriter, Write};
 
 use clap::Args;
 use serde::Serialize;
+use twinstream::backend::cpu::CpuOptions;
 use twinstream::lower::{DType, Steps};
 use twinstream::model::{Conv, Layer, LayerCost, Model, Network, Op, Shape};
 
@@ -13,15 +14,12 @@ use crate::options::{ModelOptions, Size, refuse_unused};
 use crate::outcome::Outcome;
 use crate::output::stdout;
 
-/// The CPU backend computes in FP32.
-const VALUE_BYTES: u64 = size_of::<f32>() as u64;
-
 /// Print a network's layers with shapes, multiply-accumulates, bytes and totals
 #[derive(Args)]
 pub struct Options {
     #[command(flatten)]
     model: ModelOptions,
-    /// One JSON object a layer, then one with the totals; sizes in bytes of FP32, for one image
+    /// One JSON object a layer, then one with the totals; sizes in bytes, for one image
     #[arg(long)]
     json: bool,
     /// Print the GPU's plan instead: memory and tiles for each batch size
@@ -60,13 +58,14 @@ struct Cost {
     write_bytes: u64,
 }
 
-impl From<LayerCost> for Cost {
-    fn from(cost: LayerCost) -> Self {
+impl Cost {
+    fn new(cost: LayerCost, precision: DType) -> Self {
+        let value_bytes = precision.size_bytes() as u64;
         Self {
             macs: cost.macs,
-            weight_bytes: cost.weight_len * VALUE_BYTES,
-            read_bytes: cost.read_len * VALUE_BYTES,
-            write_bytes: cost.write_len * VALUE_BYTES,
+            weight_bytes: cost.weight_len * value_bytes,
+            read_bytes: cost.read_len * value_bytes,
+            write_bytes: cost.write_len * value_bytes,
         }
     }
 }
@@ -79,9 +78,11 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     if options.plan {
         anyhow::bail!("inspect --plan: {}", crate::options::NO_GPU);
     }
-    let model = options.model.load()?;
+    let model = if options.plan { options.model.load_for_gpu()? } else { options.model.load()? };
     let Size { height, width } = options.model.size(&model);
     let network = model.network(height, width)?;
+    let own = CpuOptions::for_model(&model).precision;
+    let precision = options.model.precision.unwrap_or(own);
     let mut output = BufWriter::new(stdout());
     #[cfg(feature = "cuda")]
     if options.plan {
@@ -93,34 +94,34 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     }
     if options.json {
         for layer in network.layers() {
-            write_line(&mut output, &row(layer))?;
+            write_line(&mut output, &row(layer, precision))?;
         }
-        write_line(&mut output, &total(&network))?;
+        write_line(&mut output, &total(&network, precision))?;
     } else {
-        write_table(&mut output, &model, &network)?;
+        write_table(&mut output, &model, &network, precision)?;
     }
     output.flush()?;
     Ok(Outcome::AllAnswered)
 }
 
-fn row(layer: &Layer) -> Row<'_> {
+fn row(layer: &Layer, precision: DType) -> Row<'_> {
     let sides = |shape: Shape| [shape.height, shape.width, shape.channels];
     Row {
         layer: &layer.name,
         kind: kind(layer),
         input: sides(layer.input_shape),
         output: sides(layer.output_shape),
-        cost: layer.cost().into(),
+        cost: Cost::new(layer.cost(), precision),
     }
 }
 
-fn total(network: &Network) -> Total {
+fn total(network: &Network, precision: DType) -> Total {
     let cost: LayerCost = network.layers().iter().map(Layer::cost).sum();
     Total {
         layers: network.layers().len(),
         parameters: cost.weight_len,
-        arena_bytes: Steps::new(network, DType::F32).arena_bytes() as u64,
-        cost: cost.into(),
+        arena_bytes: Steps::new(network, precision).arena_bytes() as u64,
+        cost: Cost::new(cost, precision),
     }
 }
 
@@ -141,16 +142,22 @@ fn kind(layer: &Layer) -> String {
 }
 
 /// One line a layer, of at most 80 columns.
-fn write_table(output: &mut impl Write, model: &Model, network: &Network) -> io::Result<()> {
+fn write_table(
+    output: &mut impl Write,
+    model: &Model,
+    network: &Network,
+    precision: DType,
+) -> io::Result<()> {
     let megabytes = |bytes: u64| bytes as f64 / 1e6;
-    writeln!(output, "{}: ResNet-50 v1.5, one image, FP32; in MB:", model.path().display())?;
+    writeln!(output, "{}: ResNet-50 v1.5, one image, {precision}; in MB:", model.path().display())?;
     writeln!(
         output,
         "{:21} {:17} {:>13} {:>5} {:>7} {:>5} {:>5}",
         "layer", "kind", "output", "MMAC", "weights", "read", "write"
     )?;
     for layer in network.layers() {
-        let Row { layer, kind, output: [height, width, channels], cost, .. } = row(layer);
+        let Row { layer, kind, output: [height, width, channels], cost, .. } =
+            row(layer, precision);
         writeln!(
             output,
             "{layer:21} {kind:17} {:>13} {:>5} {:>7} {:>5} {:>5}",
@@ -161,7 +168,7 @@ fn write_table(output: &mut impl Write, model: &Model, network: &Network) -> io:
             short(megabytes(cost.write_bytes)),
         )?;
     }
-    let Total { layers, parameters, arena_bytes, cost } = total(network);
+    let Total { layers, parameters, arena_bytes, cost } = total(network, precision);
     writeln!(
         output,
         "{layers} layers, {:.3} GMAC, {parameters} parameters after folding ({:.1} MB)\n\

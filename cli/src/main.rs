@@ -1,6 +1,7 @@
 //! The `twinstream` command: one module a subcommand, on the library's public interface alone.
 
 mod bench;
+mod calibrate;
 mod charts;
 mod classify;
 mod completions;
@@ -13,6 +14,7 @@ mod folders;
 mod gpu_plan;
 mod html;
 mod inspect;
+mod labelled;
 mod live;
 mod long_bar;
 mod options;
@@ -60,6 +62,8 @@ struct Cli {
 enum Command {
     #[command(after_help = EXIT_CODES_HELP)]
     Bench(bench::Args),
+    #[command(after_help = EXIT_CODES_HELP)]
+    Calibrate(calibrate::Options),
     #[command(after_help = EXIT_CODES_HELP)]
     Classify(classify::Options),
     #[command(after_help = EXIT_CODES_HELP)]
@@ -109,6 +113,7 @@ fn main() -> ExitCode {
     };
     exit_code(match command {
         Command::Bench(options) => bench::run(&options).map(|()| Outcome::AllAnswered),
+        Command::Calibrate(options) => calibrate::run(&options),
         Command::Classify(options) => classify::run(&options),
         Command::Completions(options) => {
             completions::run(&options, &mut Cli::command()).map(|()| Outcome::AllAnswered)

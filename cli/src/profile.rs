@@ -68,7 +68,7 @@ struct Layer<'a> {
 }
 
 pub fn run(options: &Options) -> anyhow::Result<Outcome> {
-    let model = options.model.load()?;
+    let model = options.model.load_for_gpu()?;
     let size = options.model.size(&model);
     let cuda = options.gpu.options(&model, size)?;
     let Size { height, width } = size;

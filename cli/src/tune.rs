@@ -47,7 +47,7 @@ struct Row<'a> {
 }
 
 pub fn run(options: &Options) -> anyhow::Result<Outcome> {
-    let model = options.model.load()?;
+    let model = options.model.load_for_gpu()?;
     let cuda = options.gpu.options(&model, options.model.size(&model))?;
     let path = options.gpu.tuning_path()?;
     let mut tuning = cuda.tuning.clone();

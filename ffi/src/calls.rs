@@ -103,6 +103,7 @@ unsafe extern "C" fn twinstream_engine_create(
             Texts {
                 weights_path: text(options.weights_path),
                 config_path: text(options.config_path),
+                precision: text(options.precision),
                 policy: text(options.policy),
             }
         };

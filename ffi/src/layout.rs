@@ -63,6 +63,7 @@ pub(crate) struct Options {
     pub(crate) spin_ns: u64,
     pub(crate) stall_timeout_ns: u64,
     pub(crate) trace_len: u64,
+    pub(crate) precision: *const c_char,
 }
 
 /// `twinstream_cpu_options`.
@@ -182,7 +183,7 @@ pub(crate) struct Latency {
 }
 
 const _: () = {
-    assert!(size_of::<Options>() == 128 && offset_of!(Options, slot_len) == 80);
+    assert!(size_of::<Options>() == 136 && offset_of!(Options, slot_len) == 80);
     assert!(size_of::<CpuOptions>() == 8 && offset_of!(CpuOptions, thread_len) == 4);
     assert!(size_of::<CudaOptions>() == 24 && offset_of!(CudaOptions, device) == 8);
     assert!(size_of::<NullOptions>() == 24 && offset_of!(NullOptions, image_bytes) == 8);
@@ -194,7 +195,7 @@ const _: () = {
 // SAFETY: plain C structs of integers, floats and pointers that open with `struct_size`.
 unsafe impl Versioned for Options {
     const NAME: &str = "twinstream_options";
-    const VERSIONS_BYTES: &[usize] = &[120, 128];
+    const VERSIONS_BYTES: &[usize] = &[120, 128, 136];
 }
 
 // SAFETY: the same.

@@ -43,6 +43,7 @@ pub(crate) struct Texts<'a> {
     pub(crate) weights_path: Option<&'a CStr>,
     pub(crate) config_path: Option<&'a CStr>,
     pub(crate) policy: Option<&'a CStr>,
+    pub(crate) precision: Option<&'a CStr>,
 }
 
 /// Which backend, and what it is opened with.
@@ -75,6 +76,7 @@ pub(crate) fn default_options() -> Options {
         spin_ns: engine.spin.as_nanos() as u64,
         stall_timeout_ns: engine.stall_timeout.as_nanos() as u64,
         trace_len: engine.trace_len as u64,
+        precision: std::ptr::null(),
     }
 }
 
@@ -114,7 +116,8 @@ fn network(
     let labels = (0..model.class_count()).map(|index| model.label(index)).collect();
     let height = given(options.height).unwrap_or(model.config().height);
     let width = given(options.width).unwrap_or(model.config().width);
-    let open = open.size(Some((height, width))).answer(answer(options));
+    let precision = texts.precision.map(|text| text.to_string_lossy().parse()).transpose()?;
+    let open = open.size(Some((height, width))).answer(answer(options)).precision(precision);
     let backend = spec.open(Some(&model), &open)?;
     Live::start(backend, engine_options, tag, ((height, width), labels))
 }

@@ -12,6 +12,7 @@ use super::cuda::{CudaDevice, CudaOptions, DeviceId, Tuning};
 use super::simulated::SimulatedDevice;
 use super::{Backend, Geometry, Null};
 use crate::error::{Error, Kind, Result};
+use crate::lower::DType;
 use crate::model::{Answer, Model};
 use crate::setters::setters;
 #[cfg(feature = "sim")]
@@ -135,6 +136,9 @@ pub struct OpenOptions {
     pub answer: Answer,
     /// Threads that compute on the CPU; none: one for every processor.
     pub threads: Option<usize>,
+    /// What is computed in; none: `I8` with a model that was calibrated for it, else `F32` on the
+    /// CPU and `F16` on a GPU.
+    pub precision: Option<DType>,
     /// Sizes where nothing is computed; unless told otherwise those of CIFAR-10.
     pub geometry: Geometry,
     /// Seed of a simulated device's noise.
@@ -156,6 +160,7 @@ impl Default for OpenOptions {
             size: None,
             answer: Answer::default(),
             threads: None,
+            precision: None,
             geometry: Geometry { image_bytes: 32 * 32 * 3, result_len: 10, batch_len_max: 256 },
             seed: 0,
             #[cfg(feature = "cuda")]
@@ -172,6 +177,7 @@ setters!(OpenOptions {
     size: Option<(usize, usize)>,
     answer: Answer,
     threads: Option<usize>,
+    precision: Option<DType>,
     geometry: Geometry,
     seed: u64,
 });
@@ -182,12 +188,18 @@ fn open_cpu(model: &Model, options: &OpenOptions) -> Result<CpuDevice> {
     let own = CpuOptions::for_model(model);
     let (height, width) = options.size.unwrap_or((own.height, own.width));
     let threads = options.threads.unwrap_or(own.threads);
-    CpuDevice::answering(Cpu::new(model, &CpuOptions { threads, height, width })?, options.answer)
+    let precision = options.precision.unwrap_or(own.precision);
+    let cpu = Cpu::new(model, &CpuOptions { threads, height, width, precision })?;
+    CpuDevice::answering(cpu, options.answer)
 }
 
 #[cfg(feature = "cuda")]
 fn open_cuda(model: &Model, index: Option<u32>, options: &OpenOptions) -> Result<CudaDevice> {
-    let OpenOptions { device, tuning, graphs, answer, size, .. } = options.clone();
+    let OpenOptions { device, tuning, graphs, answer, size, precision, .. } = options.clone();
+    if let Some(precision) = precision.filter(|&precision| precision != DType::F16) {
+        let message = format!("precision {precision}: a GPU computes in f16");
+        return Err(Error::new(Kind::Argument, message));
+    }
     let device = index.map_or(device, DeviceId::Index);
     let mut cuda = CudaOptions { device, tuning, graphs, answer, ..CudaOptions::for_model(model) };
     if let Some((height, width)) = size {

@@ -7,7 +7,12 @@
 
 mod arena;
 
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::{Error, Kind, Result};
 use crate::model::{Conv, Layer, Network, Op, Shape, TensorId};
+use crate::words::did_you_mean;
 pub(crate) use arena::ALIGN_LEN;
 use arena::{Tensor, place};
 
@@ -26,6 +31,10 @@ pub enum DType {
 }
 
 impl DType {
+    /// As they are written.
+    const ALL: [(Self, &str); 4] =
+        [(Self::BF16, "bf16"), (Self::F16, "f16"), (Self::F32, "f32"), (Self::I8, "i8")];
+
     /// Bytes of a value.
     pub fn size_bytes(self) -> usize {
         match self {
@@ -33,6 +42,27 @@ impl DType {
             Self::F32 => 4,
             Self::I8 => 1,
         }
+    }
+}
+
+impl fmt::Display for DType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_it = |(dtype, _): &&(Self, &str)| dtype == self;
+        f.write_str(Self::ALL.iter().find(is_it).map_or("", |(_, name)| name))
+    }
+}
+
+impl FromStr for DType {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let found = Self::ALL.into_iter().find(|(_, name)| *name == text);
+        found.map(|(dtype, _)| dtype).ok_or_else(|| {
+            let guess = did_you_mean(text, Self::ALL.into_iter().map(|(_, name)| name));
+            let message =
+                format!("`{text}`: not a precision: expected f32, bf16, f16 or i8{guess}");
+            Error::new(Kind::Argument, message)
+        })
     }
 }
 

@@ -46,9 +46,10 @@ pub struct Model {
 
 impl Model {
     /// Opens the safetensors file `weights`, with torchvision's or timm's tensor names and values
-    /// of type F32, F16, BF16, I8 or F8_E4M3 (taken as stored), or one that [`crate::calibrate`]
-    /// wrote. `config` defaults to `config.json` beside the weights; where there is none, to [`ModelConfig::default`], which is logged as a
-    /// warning, as is all that a configuration leaves open.
+    /// of type F32, F16, BF16, I8 or F8_E4M3 (taken as stored), or one that calibration wrote.
+    /// `config` defaults to `config.json` beside the weights; where there is none, to
+    /// [`ModelConfig::default`], which is logged as a warning, as is all that a configuration
+    /// leaves open.
     ///
     /// The file is memory-mapped: it must not be truncated or rewritten while the model lives.
     ///
@@ -146,8 +147,8 @@ impl Model {
         match &self.weights {
             Weights::Float(file) => Ok(file),
             Weights::Quantized(quantized) => Err(quantized.file().error(
-                "holds a network in 8-bit integers (i8): for other precisions name the weights that \
-                 it was calibrated from"
+                "holds a network in 8-bit integers (i8): for other precisions name the weights \
+                 that it was calibrated from"
                     .to_owned(),
             )),
         }

@@ -91,13 +91,20 @@ fn a_trace_shows_what_happened() {
 
 #[test]
 fn a_trace_counts_those_that_wait_and_says_why_each_upload_went() {
-    let seed = seed();
+    let first = seed();
+    // In some of these worlds nobody is ever held.
+    let held = (0..8).map(|offset| check_decisions(first.wrapping_add(offset)));
+    let held_len: usize = held.sum();
+    assert!(held_len > 100, "{held_len} holds, TWINSTREAM_SEED={first}");
+}
+
+/// Compares the decisions in a world's trace with what the world did; how many of them held.
+fn check_decisions(seed: u64) -> usize {
     let (noted, _, process) = traced(sound_world(seed), 1 << 16);
     assert!(noted.waiting.len() > 3_000);
     assert_eq!(process.counters["waiting"], noted.waiting, "TWINSTREAM_SEED={seed}");
-    let decisions = &process.instants["decisions"];
     let (mut gone_len, mut held_len) = (0, 0);
-    for (at_ns, name, args) in decisions {
+    for (at_ns, name, args) in &process.instants["decisions"] {
         match name.as_str() {
             "upload: go" => {
                 // Nothing limits these worlds but the longest batch.
@@ -114,7 +121,7 @@ fn a_trace_counts_those_that_wait_and_says_why_each_upload_went() {
         }
     }
     assert_eq!(gone_len, noted.slices[0].len(), "TWINSTREAM_SEED={seed}");
-    assert!(held_len > 100, "{held_len} holds, TWINSTREAM_SEED={seed}");
+    held_len
 }
 
 #[test]

@@ -29,12 +29,13 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("stripe", &[]),
     ("words", &[]),
     ("model", &["error", "foreign"]),
-    ("lower", &["model"]),
+    ("lower", &["error", "model", "words"]),
     ("image", &["error", "foreign", "model"]),
     ("sched", &["words"]),
     ("ring", &["error", "setters", "stripe"]),
     ("sim", &["error", "sched", "setters", "words"]),
     ("backend", &["clock", "error", "lower", "model", "ring", "sched", "setters", "sim", "words"]),
+    ("calibrate", &["backend", "error", "lower", "model"]),
     ("engine", &["backend", "build_info", "error", "ring", "sched", "setters", "stripe"]),
 ];
 
@@ -44,7 +45,7 @@ const PARTS: &[(&str, &[&str])] = &[
     ("src/backend/cuda", &["error", "lower", "model", "ring", "setters"]),
     ("src/backend/mod.rs", &["error", "ring", "sched"]),
     ("src/backend/null.rs", &["error", "ring"]),
-    ("src/backend/open.rs", &["error", "model", "setters", "sim", "words"]),
+    ("src/backend/open.rs", &["error", "lower", "model", "setters", "sim", "words"]),
     ("src/backend/simulated.rs", &["clock", "error", "ring", "sched", "sim"]),
 ];
 
@@ -80,7 +81,6 @@ const UNSAFE_FILES: &[&str] = &[
     "ffi/src/requests.rs",
     "ffi/src/tests.rs",
     "ffi/src/timing.rs",
-    "src/backend/cpu/conv.rs",
     "src/backend/cpu/dot/avx.rs",
     "src/backend/cpu/dot/avx512.rs",
     "src/backend/cpu/dot/mod.rs",
@@ -88,10 +88,11 @@ const UNSAFE_FILES: &[&str] = &[
     "src/backend/cpu/dot/product.rs",
     "src/backend/cpu/dot/stem.rs",
     "src/backend/cpu/dot/tile.rs",
-    "src/backend/cpu/kernel.rs",
-    "src/backend/cpu/mod.rs",
+    "src/backend/cpu/float/conv.rs",
+    "src/backend/cpu/float/kernel.rs",
+    "src/backend/cpu/float/mod.rs",
+    "src/backend/cpu/float/winograd.rs",
     "src/backend/cpu/team.rs",
-    "src/backend/cpu/winograd.rs",
     "src/backend/cuda/device.rs",
     "src/backend/cuda/executor.rs",
     "src/backend/cuda/measure/fixture.rs",
@@ -119,7 +120,7 @@ const UNSAFE_FILES: &[&str] = &[
 
 /// The crates of which a few files alone know.
 const FENCES: &[(&str, &[&str])] = &[
-    ("gemm_f32", &["src/backend/cpu/kernel.rs"]),
+    ("gemm_f32", &["src/backend/cpu/float/kernel.rs"]),
     ("cust", &["src/backend/cuda"]),
     ("rustix", &["ffi/src/completions.rs", "src/clock.rs", "src/engine/pin.rs"]),
 ];

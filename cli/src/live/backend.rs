@@ -70,7 +70,10 @@ impl OpenOptions {
             BackendSpec::Cpu | BackendSpec::Cuda { .. } => {
                 let model = self.model.load()?;
                 let Size { height, width } = self.model.size(&model);
-                let options = options.size(Some((height, width))).threads(self.threads);
+                let options = options
+                    .size(Some((height, width)))
+                    .threads(self.threads)
+                    .precision(self.model.precision);
                 let options = self.gpu.add(spec, options)?;
                 let images = self.read_images(&model)?;
                 (Some(model), options, images)

@@ -15,7 +15,7 @@
 
 #define AT(type, field, offset) ASSERT(offsetof(type, field) == (offset), #type "." #field)
 
-ASSERT(sizeof(twinstream_options) == 128, "options");
+ASSERT(sizeof(twinstream_options) == 136, "options");
 AT(twinstream_options, abi_version, 4);
 AT(twinstream_options, backend, 8);
 AT(twinstream_options, memory_weakest, 12);
@@ -35,6 +35,7 @@ AT(twinstream_options, latency_bound_ns, 96);
 AT(twinstream_options, spin_ns, 104);
 AT(twinstream_options, stall_timeout_ns, 112);
 AT(twinstream_options, trace_len, 120);
+AT(twinstream_options, precision, 128);
 ASSERT(sizeof(twinstream_cpu_options) == 8, "CPU options");
 AT(twinstream_cpu_options, thread_len, 4);
 ASSERT(sizeof(twinstream_cuda_options) == 24, "CUDA options");

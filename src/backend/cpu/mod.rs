@@ -1,35 +1,28 @@
 //! The CPU backend: the embedded default, and the oracle of all other backends.
 //!
-//! FP32 throughout, batch norm folded, weights packed once. After [`Cpu::new`] nothing is
+//! Weights are packed once, for the precision that is asked for. After [`Cpu::new`] nothing is
 //! allocated. Knows nothing of queues, clocks or batching policy.
 
-mod conv;
 mod device;
-#[cfg_attr(not(test), expect(dead_code, reason = "no precision chooses it yet"))]
 mod dot;
-mod kernel;
-mod pool;
+mod float;
 mod reference;
 mod team;
-mod winograd;
-
-use std::slice;
 
 use crate::error::{Error, Kind, Result};
-use crate::lower::{ALIGN_LEN, DType, Step, Steps, Work};
-use crate::model::{Model, Network, Op, Shape};
+use crate::lower::{DType, Steps};
+use crate::model::{Model, Network};
 use crate::setters::setters;
-use conv::{Conv, Operands};
 pub use device::CpuDevice;
-use kernel::Kernels;
-use pool::Normalize;
+use dot::{Dot, Isa};
+use float::Float;
 pub use reference::{Outputs, reference};
 use team::Team;
-use winograd::{Scratch, Winograd};
 
-/// Images are computed in groups whose activations fit into this much cache; larger groups would
-/// fetch activations from memory, smaller ones would fetch the weights more often.
-const GROUP_BYTES: usize = 16 << 20;
+/// Images in reduced precision are computed in groups whose activations fit into this much cache,
+/// and of no more than so many.
+const GROUP_BYTES: usize = 8 << 20;
+const GROUP_LEN_MAX: usize = 64;
 
 /// How a [`Cpu`] runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,50 +34,66 @@ pub struct CpuOptions {
     pub height: usize,
     /// Width of the input images in pixels.
     pub width: usize,
+    /// What is computed in: `F32`, `BF16`, or `I8` with a model that was calibrated for it.
+    pub precision: DType,
 }
 
-setters!(CpuOptions { threads: usize, height: usize, width: usize });
+setters!(CpuOptions { threads: usize, height: usize, width: usize, precision: DType });
 
 impl CpuOptions {
-    /// The model's own input size, and a thread for every processor available to this process.
+    /// The model's own input size and precision, and a thread for every processor available to this
+    /// process.
     pub fn for_model(model: &Model) -> Self {
         let config = model.config();
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { threads, height: config.height, width: config.width }
+        let precision = if model.quantized().is_some() { DType::I8 } else { DType::F32 };
+        Self { threads, height: config.height, width: config.width, precision }
     }
 }
 
 /// The vector instructions that the backend uses on this processor: `AVX-512`, `AVX2`, `NEON` or
 /// `none`.
 pub fn vector_instructions() -> &'static str {
-    Kernels::detect().name()
+    float::vector_instructions()
 }
 
-/// A layer with a filter, in the form that multiplies least.
-enum Product {
-    Direct(Conv),
-    Winograd(Winograd),
+/// What executes the steps.
+enum Executor {
+    Float(Float),
+    Dot(Dot),
 }
 
-impl Product {
-    /// Computes `batch_len` images.
-    ///
-    /// # Safety
-    /// As for [`Conv::run`].
-    unsafe fn run(
-        &self,
-        team: &mut Team,
-        kernels: &Kernels,
-        scratch: &mut Scratch,
-        operands: Operands,
-        batch_len: usize,
-    ) {
-        // SAFETY: as the caller vouches.
-        unsafe {
-            match self {
-                Self::Direct(conv) => conv.run(team, kernels, operands, batch_len),
-                Self::Winograd(conv) => conv.run(team, kernels, scratch, operands, batch_len),
-            }
+impl Executor {
+    fn new(model: &Model, network: &Network, precision: DType, thread_len: usize) -> Result<Self> {
+        if precision == DType::F32 {
+            return Ok(Self::Float(Float::new(model, network, thread_len)?));
+        }
+        let refused = |problem: String| Err(Error::new(Kind::Argument, problem));
+        if precision == DType::I8 && model.quantized().is_none() {
+            return refused(format!(
+                "precision i8: {} holds weights in floating point: calibrate them with `twinstream \
+                 calibrate`",
+                model.path().display()
+            ));
+        }
+        let Some(&isa) = Isa::supported(precision).first() else {
+            return refused(match precision {
+                DType::BF16 => "precision bf16: this processor has no instructions for it \
+                                (AVX512-BF16): use f32, or i8 with calibrated weights"
+                    .to_owned(),
+                _ => format!("precision {precision}: the CPU computes in f32, bf16 or i8"),
+            });
+        };
+        let steps = Steps::new(network, precision);
+        let group_len = (GROUP_BYTES / steps.arena_bytes()).clamp(1, GROUP_LEN_MAX);
+        Ok(Self::Dot(Dot::new(model, steps, isa, group_len)?))
+    }
+
+    /// The most images at a time.
+    fn group_len(&self) -> usize {
+        match self {
+            Self::Float(float) => float.group_len(),
+            Self::Dot(dot) => dot.group_len(),
         }
     }
 }
@@ -92,97 +101,23 @@ impl Product {
 /// ResNet-50 on the processor.
 pub struct Cpu {
     network: Network,
-    steps: Steps,
-    /// By index of the filter.
-    products: Vec<Product>,
-    scratch: Scratch,
-    normalize: Normalize,
-    kernels: Kernels,
+    executor: Executor,
     team: Team,
-    group_len: usize,
-    /// The arena for a group.
-    activations: Vec<f32>,
-    /// What the stem works on, in the arena.
-    stem: StemPlaces,
-}
-
-/// Where the stem's intermediate values lie in the arena, in values an image: behind its output, in
-/// what later steps write.
-struct StemPlaces {
-    /// The normalised image.
-    input: usize,
-    /// The convolution's output, which the pool reads.
-    conv: usize,
-    /// The end of both.
-    end: usize,
-}
-
-impl StemPlaces {
-    fn new(step: &Step) -> Self {
-        let Work::Stem { input_shape, conv_shape, .. } = &step.work else {
-            unreachable!("the network begins with the stem")
-        };
-        let aligned = |shape: &Shape| shape.value_len().next_multiple_of(ALIGN_LEN);
-        let input = step.offset + aligned(&step.output_shape);
-        let conv = input + aligned(input_shape);
-        Self { input, conv, end: conv + aligned(conv_shape) }
-    }
 }
 
 impl Cpu {
     /// Packs the weights of `model`, allocates activations and starts threads.
     ///
     /// # Errors
-    /// `is_argument` for an input size that the network cannot take or a thread count out of range;
-    /// `is_weights` when the weights file was changed since it was opened; `is_io` when a thread
+    /// `is_argument` for an input size that the network cannot take, a thread count out of range or
+    /// a precision that the processor or the CPU backend lacks; `is_weights` when the weights are
+    /// not of this precision, or their file was changed since it was opened; `is_io` when a thread
     /// cannot be started.
     pub fn new(model: &Model, options: &CpuOptions) -> Result<Self> {
-        Self::with_kernels(model, options, Kernels::detect())
-    }
-
-    fn with_kernels(model: &Model, options: &CpuOptions, kernels: Kernels) -> Result<Self> {
         let team = Team::new(options.threads)?;
         let network = model.network(options.height, options.width)?;
-        let steps = Steps::new(&network, DType::F32);
-        let stem = StemPlaces::new(&steps.list[0]);
-        let arena_len = steps.arena_len.max(stem.end);
-        let mut products = Vec::new();
-        for layer in network.layers() {
-            let filter = match layer.op {
-                Op::Conv(conv) => conv.filter,
-                Op::FullyConnected(filter) => filter,
-                Op::MaxPool | Op::GlobalAveragePool => continue,
-            };
-            assert_eq!(filter, products.len(), "filters are numbered in layer order");
-            let filter = model.filter(filter)?;
-            products.push(match Winograd::suits(layer, &kernels) {
-                true => Product::Winograd(Winograd::new(layer, &filter, &kernels)),
-                false => Product::Direct(Conv::new(layer, &filter, &kernels)),
-            });
-        }
-        let group_len = (GROUP_BYTES / (arena_len * size_of::<f32>())).max(1);
-        let patches_len = products.iter().map(|product| match product {
-            Product::Direct(_) => 0,
-            Product::Winograd(winograd) => winograd.patches_len(group_len),
-        });
-        let scratch = Scratch::new(patches_len.max().unwrap_or(0), team.thread_len(), &kernels);
-        log::debug!(
-            "CPU backend: {} threads, panels of {} channels, groups of {group_len} images",
-            team.thread_len(),
-            kernels.panel_len()
-        );
-        Ok(Self {
-            activations: vec![0.0; arena_len * group_len],
-            normalize: Normalize::new(model.config()),
-            network,
-            steps,
-            stem,
-            products,
-            scratch,
-            kernels,
-            team,
-            group_len,
-        })
+        let executor = Executor::new(model, &network, options.precision, team.thread_len())?;
+        Ok(Self { network, executor, team })
     }
 
     /// The network that is executed.
@@ -201,6 +136,17 @@ impl Cpu {
     /// # Errors
     /// `is_argument` when a length is no whole number of images, or the two disagree.
     pub fn infer(&mut self, images: &[u8], logits: &mut [f32]) -> Result<()> {
+        self.infer_observed(images, logits, &mut |_, _| {})
+    }
+
+    /// As [`Cpu::infer`]; in FP32, calls `observe` with each step's index and output for a group of
+    /// images, the last step's excepted. Later steps read what it makes of the output.
+    pub(crate) fn infer_observed(
+        &mut self,
+        images: &[u8],
+        logits: &mut [f32],
+        observe: &mut dyn FnMut(usize, &mut [f32]),
+    ) -> Result<()> {
         let (image_bytes, class_count) = (self.image_bytes(), self.network.class_count());
         let image_len = images.len() / image_bytes;
         if !images.len().is_multiple_of(image_bytes) || logits.len() != image_len * class_count {
@@ -214,61 +160,19 @@ impl Cpu {
                 ),
             ));
         }
-        let groups = images
-            .chunks(image_bytes * self.group_len)
-            .zip(logits.chunks_mut(class_count * self.group_len));
+        let group_len = self.executor.group_len();
+        let groups =
+            images.chunks(image_bytes * group_len).zip(logits.chunks_mut(class_count * group_len));
         for (images, logits) in groups {
-            self.infer_group(images, logits);
-        }
-        Ok(())
-    }
-
-    fn infer_group(&mut self, images: &[u8], logits: &mut [f32]) {
-        let batch_len = images.len() / self.image_bytes();
-        let Self { steps, products, scratch, kernels, team, stem, .. } = self;
-        let values = self.activations.as_mut_ptr();
-        let group_len = self.group_len;
-        let place = |offset: usize| values.wrapping_add(offset * group_len);
-        let output_of = |step: usize| place(steps.list[step].offset);
-        let mut multiply = |team: &mut Team, filter: usize, input: *mut f32, output: *mut f32| {
-            let operands = Operands { input, output };
-            // SAFETY: the arena places what a step reads and writes apart from each other and
-            // inside its length, of which the vector holds `group_len` times; `self` is borrowed
-            // mutably; the logits are as long as the batch.
-            unsafe { products[filter].run(team, kernels, scratch, operands, batch_len) };
-        };
-        for step in &steps.list {
-            let output = place(step.offset);
-            match &step.work {
-                Work::Stem { filter, input_shape, conv_shape } => {
-                    let (input, conv) = (place(stem.input), place(stem.conv));
-                    // SAFETY: inside the vector, as above; nothing else refers to it now.
-                    let normalized = unsafe { slice::from_raw_parts_mut(input, images.len()) };
-                    self.normalize.run(images, normalized);
-                    debug_assert_eq!(images.len(), batch_len * input_shape.value_len());
-                    multiply(team, *filter, input, conv);
-                    let operands = Operands { input: conv, output };
-                    // SAFETY: as above.
-                    unsafe { max_pool(team, *conv_shape, step.output_shape, operands, batch_len) };
+            match &mut self.executor {
+                Executor::Float(float) => {
+                    let batch_len = images.len() / image_bytes;
+                    float.infer(&mut self.team, batch_len, images, logits, observe);
                 }
-                Work::Conv(conv) => {
-                    // A residual lies where the output goes, and a projection is put there: either
-                    // is added in place, see `Conv`.
-                    if let Some(shortcut) = conv.shortcut {
-                        multiply(team, shortcut.filter, output_of(shortcut.input), output);
-                    }
-                    multiply(team, conv.conv.filter, output_of(conv.input), output);
-                }
-                Work::AveragePool { input, input_shape } => {
-                    let operands = Operands { input: output_of(*input), output };
-                    // SAFETY: as above.
-                    unsafe { average_pool(team, *input_shape, operands, batch_len) };
-                }
-                Work::FullyConnected { input, filter, .. } => {
-                    multiply(team, *filter, output_of(*input), logits.as_mut_ptr());
-                }
+                Executor::Dot(dot) => dot.infer(&mut self.team, images, logits, &mut |_, _| {}),
             }
         }
+        Ok(())
     }
 }
 
@@ -277,87 +181,13 @@ impl std::fmt::Debug for Cpu {
         f.debug_struct("Cpu")
             .field("input_shape", &self.network.input_shape())
             .field("threads", &self.team.thread_len())
-            .field("group_len", &self.group_len)
             .finish_non_exhaustive()
     }
-}
-
-/// Runs the max pool, a task an output row.
-///
-/// # Safety
-/// As for [`Conv::run`].
-unsafe fn max_pool(
-    team: &mut Team,
-    input_shape: Shape,
-    output_shape: Shape,
-    operands: Operands,
-    batch_len: usize,
-) {
-    let (input_len, row_len) =
-        (input_shape.value_len(), output_shape.width * output_shape.channels);
-    let operands = &operands;
-    team.run(batch_len * output_shape.height, &|_, task| {
-        let Operands { input, output } = *operands;
-        let (image, row) = (task / output_shape.height, task % output_shape.height);
-        // SAFETY: the caller vouches for the operands; each task writes a row of its own.
-        let (input, values) = unsafe {
-            (
-                slice::from_raw_parts(input.add(image * input_len), input_len),
-                slice::from_raw_parts_mut(output.add(task * row_len), row_len),
-            )
-        };
-        pool::max_pool_row(input_shape, input, row, values);
-    });
-}
-
-/// Runs the global average pool, a task an image.
-///
-/// # Safety
-/// As for [`Conv::run`].
-unsafe fn average_pool(team: &mut Team, input_shape: Shape, operands: Operands, batch_len: usize) {
-    let (input_len, channels) = (input_shape.value_len(), input_shape.channels);
-    let operands = &operands;
-    team.run(batch_len, &|_, image| {
-        let Operands { input, output } = *operands;
-        // SAFETY: the caller vouches for the operands; each task writes an image of its own.
-        let (input, values) = unsafe {
-            (
-                slice::from_raw_parts(input.add(image * input_len), input_len),
-                slice::from_raw_parts_mut(output.add(image * channels), channels),
-            )
-        };
-        pool::global_average(input, values);
-    });
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Goal: the panels and tiles of every instruction set give the same network. Method: a batch
-    /// of odd size, against the set that the processor would choose.
-    #[test]
-    fn every_instruction_set_agrees() {
-        let weights =
-            concat!(env!("CARGO_MANIFEST_DIR"), "/models/resnet50-cifar10/model.safetensors");
-        let model = Model::load(weights.as_ref(), None).unwrap();
-        let options = CpuOptions { threads: 2, height: 40, width: 32 };
-        let images: Vec<u8> = (0..5 * 40 * 32 * 3).map(|i| (i * 37 % 256) as u8).collect();
-        let mut expected: Option<Vec<f32>> = None;
-        for kernels in Kernels::supported() {
-            let panel_len = kernels.panel_len();
-            let mut cpu = Cpu::with_kernels(&model, &options, kernels).unwrap();
-            let mut logits = vec![0.0; 5 * model.class_count()];
-            cpu.infer(&images, &mut logits).unwrap();
-            let expected = &*expected.get_or_insert_with(|| logits.clone());
-            for (found, expected) in logits.iter().zip(expected) {
-                assert!(
-                    (found - expected).abs() < 1e-4,
-                    "panels of {panel_len}: {found} {expected}"
-                );
-            }
-        }
-    }
 
     #[test]
     fn wrong_lengths_are_refused() {

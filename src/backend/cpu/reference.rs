@@ -1,8 +1,8 @@
 //! The network in 8-bit integers by scalar loops: the definition of every byte that a backend may
 //! write.
 //!
-//! All floating point here is IEEE single rounded to nearest even, and `mul_add` rounds once. Slow by
-//! intent. Knows nothing of threads, packing or where outputs lie.
+//! All floating point here is IEEE single rounded to nearest even, and `mul_add` rounds once. Slow
+//! by intent. Knows nothing of threads, packing or where outputs lie.
 
 use std::ops::Range;
 

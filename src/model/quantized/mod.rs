@@ -1,8 +1,8 @@
-//! ResNet-50 in 8-bit integers: a file that [`crate::calibrate`] wrote, checked at load, and what it
-//! says of each layer in the form that backends compute with.
+//! ResNet-50 in 8-bit integers: a file that calibration wrote, checked at load, and what it says of
+//! each layer in the form that backends compute with.
 //!
-//! A value of an activation is its u8 times its tensor's scale, a weight its s8 times its channel's.
-//! What integers are multiplied with is made of scales here, in double precision and rounded once, so
+//! An activation is its u8 times its tensor's scale, a weight its s8 times its channel's. What
+//! integers are multiplied with is made of scales here, in double precision and rounded once, so
 //! that all backends have the same. Invariant of a file that was opened: no sum of products leaves
 //! i32, and no result the range in which f32 is rounded to an integer.
 
@@ -109,8 +109,8 @@ impl Quantized {
         &self.file
     }
 
-    /// The integers of filter `index` (see [`super::Conv::filter`]), made anew from the file at every
-    /// call.
+    /// The integers of filter `index` (see [`super::Conv::filter`]), made anew from the file at
+    /// every call.
     ///
     /// # Errors
     /// `is_weights` when the file was changed since it was opened.

@@ -99,6 +99,11 @@ impl Dot {
         Ok(Self { dtype, steps, ready, group_len, activations })
     }
 
+    /// The most images at a time.
+    pub(super) fn group_len(&self) -> usize {
+        self.group_len
+    }
+
     /// Computes a group of images; calls `observe` with each step but the last and its output.
     ///
     /// # Panics

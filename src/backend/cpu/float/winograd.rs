@@ -11,7 +11,7 @@ use multiversion::multiversion;
 
 use super::conv::{Operands, pack};
 use super::kernel::{Kernels, Tile};
-use super::team::Team;
+use crate::backend::cpu::team::Team;
 use crate::model::{Filter, Layer, Op, Shape};
 
 /// Side of an input patch, and of its transform.

@@ -10,7 +10,7 @@ use std::ops::Range;
 use multiversion::multiversion;
 
 use super::kernel::{Kernels, Tile};
-use super::team::Team;
+use crate::backend::cpu::team::Team;
 use crate::model::{Filter, Layer, Op, Shape};
 
 /// Tiles of one task: enough to amortise handing it out, few enough to balance the threads.

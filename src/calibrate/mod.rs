@@ -1,0 +1,302 @@
+//! From a network in floating point and images to one in 8-bit integers: scales, and the file that
+//! holds them.
+//!
+//! [`Calibrator::observe`] computes images in f32 and counts which values each tensor has;
+//! [`Calibrator::finish`] chooses scales. Invariant: the result follows from weights and images
+//! alone, not from threads or time; it was opened and computed with before anyone gets it. Knows no
+//! file of images and no label.
+
+mod balance;
+mod filters;
+mod histogram;
+mod report;
+mod trials;
+mod weights;
+
+use filters::Output;
+use histogram::Histogram;
+pub use histogram::Method;
+pub use report::{LayerReport, OutputReport, Report, WeightsReport};
+use trials::{Kept, Trials};
+
+use crate::backend::cpu::{Cpu, CpuOptions};
+use crate::error::{Error, Kind, Result};
+use crate::lower::{DType, Step, Steps, Work};
+use crate::model::{Model, Network, Op, Parts};
+
+/// Larger values are refused: squares and sums of them would not be finite.
+const VALUE_MAX: f32 = 1e18;
+
+/// What was seen of a step's output, by channel.
+struct Seen {
+    maxima: Vec<f32>,
+    /// Sums of squares.
+    squares: Vec<f64>,
+    /// Pixels, of all images.
+    pixel_len: u64,
+    is_finite: bool,
+}
+
+impl Seen {
+    fn new(step: &Step) -> Self {
+        let channels = step.output_shape.channels;
+        let (maxima, squares) = (vec![0.0; channels], vec![0.0; channels]);
+        Self { maxima, squares, pixel_len: 0, is_finite: true }
+    }
+
+    fn add(&mut self, values: &[f32]) {
+        self.is_finite &= values.iter().all(|value| value.abs() < VALUE_MAX);
+        for pixel in values.chunks_exact(self.maxima.len()) {
+            let channels = self.maxima.iter_mut().zip(&mut self.squares);
+            for ((max, sum), &value) in channels.zip(pixel) {
+                *max = max.max(value);
+                *sum += f64::from(value) * f64::from(value);
+            }
+        }
+        self.pixel_len += (values.len() / self.maxima.len()) as u64;
+    }
+
+    /// As its channels are when they are divided by `factors`.
+    fn output(&self, factors: &[f32], histogram: &Histogram) -> Output {
+        let square = |(sum, &factor): (&f64, &f32)| {
+            sum / self.pixel_len as f64 / (f64::from(factor) * f64::from(factor))
+        };
+        let squares = self.squares.iter().zip(factors).map(square).collect();
+        Output { factors: factors.to_vec(), squares, candidates: histogram.scales() }
+    }
+}
+
+/// Looks at what a network's tensors hold, image after image.
+pub struct Calibrator<'a> {
+    model: &'a Model,
+    options: CpuOptions,
+    cpu: Cpu,
+    network: Network,
+    steps: Steps,
+    /// By step, but for the last.
+    seen: Vec<Seen>,
+    kept: Kept,
+}
+
+impl<'a> Calibrator<'a> {
+    /// Gets ready to compute images of the size in `options`, in f32 whatever precision they name.
+    ///
+    /// # Errors
+    /// `is_weights` for a model that is in 8-bit integers already; otherwise as [`Cpu::new`].
+    pub fn new(model: &'a Model, options: &CpuOptions) -> Result<Self> {
+        if model.quantized().is_some() {
+            let message = "in 8-bit integers already: name the weights that it was calibrated from";
+            return Err(Error::new(Kind::Weights, message).in_file(model.path()));
+        }
+        let options = options.precision(DType::F32);
+        let cpu = Cpu::new(model, &options)?;
+        let network = model.network(options.height, options.width)?;
+        let steps = Steps::new(&network, DType::F32);
+        let seen = steps.list[..steps.list.len() - 1].iter().map(Seen::new).collect();
+        Ok(Self { model, options, cpu, network, steps, seen, kept: Kept::new() })
+    }
+
+    /// Looks at any number of images, as [`Cpu::infer`] takes them, and returns their logits. Of many
+    /// images an evenly spread part is kept for [`Calibrator::finish`].
+    ///
+    /// # Errors
+    /// As [`Cpu::infer`].
+    pub fn observe(&mut self, images: &[u8]) -> Result<Vec<f32>> {
+        let image_bytes = self.cpu.image_bytes();
+        let class_count = self.network.class_count();
+        let mut logits = vec![0.0; images.len() / image_bytes * class_count];
+        let seen = &mut self.seen;
+        self.cpu.infer_observed(images, &mut logits, &mut |step, values| seen[step].add(values))?;
+        let images = images.chunks_exact(image_bytes).zip(logits.chunks_exact(class_count));
+        images.for_each(|(image, logits)| self.kept.add(image, logits));
+        Ok(logits)
+    }
+
+    /// Chooses all scales and measures what they cost. Calls `progress` with trials made and trials
+    /// in all.
+    ///
+    /// # Errors
+    /// `is_argument` when no image was observed; `is_weights` when a tensor had values that are not
+    /// finite, when 8-bit integers cannot express the network, or when the weights' file was
+    /// changed.
+    pub fn finish(self, progress: &mut dyn FnMut(usize, usize)) -> Result<Calibration> {
+        self.choose(progress)?.opened()
+    }
+
+    fn choose(self, progress: &mut dyn FnMut(usize, usize)) -> Result<Chosen<'a>> {
+        self.check()?;
+        let Self { model, options, cpu, network, steps, seen, kept } = self;
+        let maxima: Vec<&[f32]> = seen.iter().map(|seen| &seen.maxima[..]).collect();
+        let factors = balance::factors(&steps, &maxima);
+        let mut trials = Trials::new(cpu, kept, factors.clone());
+        let histograms = histograms(&mut trials, &seen, &factors)?;
+        let mut outputs: Vec<Output> = seen
+            .iter()
+            .zip(&factors)
+            .zip(&histograms)
+            .map(|((seen, factors), histogram)| seen.output(factors, histogram))
+            .collect();
+        let layers = filters::layers(model, &steps, &mut outputs)?;
+        let chosen = choose(&mut trials, &histograms, &outputs, progress)?;
+        let written = steps.list.iter().map(|step| written_by(step).to_owned());
+        let scales = chosen.iter().map(|output| output.scale);
+        let row = |layer: &crate::model::Layer| {
+            let filter = match layer.op {
+                Op::Conv(conv) => Some(conv.filter),
+                Op::FullyConnected(filter) => Some(filter),
+                Op::MaxPool | Op::GlobalAveragePool => None,
+            };
+            let weights = filter.map(|filter| layers[filter].report());
+            let step = steps.list.iter().position(|step| written_by(step) == layer.name);
+            let output = step.and_then(|step| chosen.get(step).copied());
+            LayerReport { name: layer.name.clone(), weights, output }
+        };
+        let is_row = |layer: &&crate::model::Layer| layer.op != Op::MaxPool;
+        let rows = network.layers().iter().filter(is_row).map(row).collect();
+        let parts = Parts {
+            output_scales: written.zip(scales).collect(),
+            filters: layers.into_iter().map(|layer| layer.into_parts()).collect(),
+            origin: Vec::new(),
+        };
+        Ok(Chosen { source: model, options, network, parts, layers: rows, kept: trials.into_kept() })
+    }
+
+    /// Whether anything was seen from which scales can follow.
+    fn check(&self) -> Result<()> {
+        if self.kept.seen_len() == 0 {
+            return Err(Error::new(Kind::Argument, "no images: scales follow from what they hold"));
+        }
+        let bad = self.seen.iter().position(|seen| !seen.is_finite);
+        match bad {
+            None => Ok(()),
+            Some(step) => {
+                let name = written_by(&self.steps.list[step]);
+                let message = format!("layer {name}: writes values that are no finite numbers");
+                Err(Error::new(Kind::Weights, message).in_file(self.model.path()))
+            }
+        }
+    }
+}
+
+/// The layer that a step's values are of: a pool writes the first layer's.
+fn written_by(step: &Step) -> &str {
+    match step.work {
+        Work::Stem { .. } => "conv1",
+        _ => &step.name,
+    }
+}
+
+/// Which values the kept images have, and the largest of all images.
+fn histograms(
+    trials: &mut Trials,
+    seen: &[Seen],
+    factors: &[Vec<f32>],
+) -> Result<Vec<Histogram>> {
+    let mut histograms: Vec<Histogram> = seen.iter().map(|_| Histogram::new()).collect();
+    trials.observe(&mut |step, values| histograms[step].add(values))?;
+    for ((histogram, seen), factors) in histograms.iter_mut().zip(seen).zip(factors) {
+        let largest = seen.maxima.iter().zip(factors).map(|(max, factor)| max / factor);
+        histogram.add(&[largest.fold(0.0, f32::max)]);
+    }
+    Ok(histograms)
+}
+
+/// Sweeps over the tensors, at most.
+const SWEEP_LEN: usize = 2;
+
+/// For each step but the last the candidate with which the logits lose least, in execution order,
+/// while all other tensors are rounded as chosen so far.
+fn choose(
+    trials: &mut Trials,
+    histograms: &[Histogram],
+    outputs: &[Output],
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Vec<OutputReport>> {
+    let others_len: usize = outputs.iter().map(|output| output.candidates.len() - 1).sum();
+    let trial_len = SWEEP_LEN * others_len + outputs.len() + 1;
+    let mut done_len = 0;
+    let mut loss_of = |scales: &[Option<f32>]| {
+        done_len += 1;
+        progress(done_len, trial_len);
+        trials.loss(scales)
+    };
+    let scale_of = |step: usize, choice: usize| Some(outputs[step].candidates[choice].1);
+    let mut choices = vec![0; outputs.len()];
+    let mut scales: Vec<_> = (0..outputs.len()).map(|step| scale_of(step, 0)).collect();
+    let mut least = loss_of(&scales)?;
+    for _ in 0..SWEEP_LEN {
+        for step in 0..outputs.len() {
+            let before = choices[step];
+            for choice in (0..outputs[step].candidates.len()).filter(|&choice| choice != before) {
+                scales[step] = scale_of(step, choice);
+                let loss = loss_of(&scales)?;
+                if loss < least {
+                    (least, choices[step]) = (loss, choice);
+                }
+            }
+            scales[step] = scale_of(step, choices[step]);
+        }
+    }
+    let mut chosen = Vec::with_capacity(outputs.len());
+    for (step, output) in outputs.iter().enumerate() {
+        let mut alone = vec![None; outputs.len()];
+        alone[step] = scales[step];
+        let (method, scale) = output.candidates[choices[step]];
+        let histogram = &histograms[step];
+        let (max, error) = (histogram.max(), histogram.relative_error(scale));
+        chosen.push(OutputReport { max, scale, method, error, loss: loss_of(&alone)? });
+    }
+    Ok(chosen)
+}
+
+/// A network in 8-bit integers that is ready to be written.
+pub struct Calibration {
+    parts: Parts,
+    network: Network,
+    model: Model,
+    report: Report,
+}
+
+/// What a file follows from.
+struct Chosen<'a> {
+    source: &'a Model,
+    options: CpuOptions,
+    network: Network,
+    parts: Parts,
+    layers: Vec<LayerReport>,
+    kept: Kept,
+}
+
+impl Chosen<'_> {
+    /// Opened as a file would be, and computed with.
+    fn opened(self) -> Result<Calibration> {
+        let Self { source, options, network, parts, layers, kept } = self;
+        let name = source.path().display().to_string();
+        let bytes = parts.to_bytes(&network, source.config());
+        let model = Model::from_bytes(&name, bytes, source.config().clone())?;
+        let report = Report { layers, ..kept.compare(&model, &options)? };
+        Ok(Calibration { parts, network, model, report })
+    }
+}
+
+impl Calibration {
+    /// What was chosen and what it costs.
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// The network, ready to be computed with.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The bytes of a safetensors file, which [`Model::load`] opens. `origin` are entries of its
+    /// header, for people.
+    pub fn to_bytes(&mut self, origin: Vec<(String, String)>) -> Vec<u8> {
+        self.parts.origin = origin;
+        self.parts.to_bytes(&self.network, self.model.config())
+    }
+}
+
+#[cfg(test)]
+mod experiment;
