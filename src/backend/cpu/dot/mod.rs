@@ -1,8 +1,8 @@
 //! The network in 8-bit integers or bf16, by dot products of four or two values.
 //!
-//! Weights are packed once, in panels as wide as the instruction set's tiles. 8-bit integers give the same
-//! bytes on all of them, those of [`super::reference`]; bf16 is summed in f32, in an order of its
-//! own. Each step's output lies where the steps place it, in one buffer of bytes. After
+//! Weights are packed once, in panels as wide as the instruction set's tiles. 8-bit integers give
+//! the same bytes on all of them, those of [`super::reference`]; bf16 is summed in f32, in an order
+//! of its own. Each step's output lies where the steps place it, in one buffer of bytes. After
 //! [`Dot::new`] nothing is allocated. Knows nothing of who asks and how images come in groups.
 
 #[cfg(target_arch = "x86_64")]
