@@ -158,7 +158,14 @@ impl<'a> Calibrator<'a> {
             filters: layers.into_iter().map(|layer| layer.into_parts()).collect(),
             origin: Vec::new(),
         };
-        Ok(Chosen { source: model, options, network, parts, layers: rows, kept: trials.into_kept() })
+        Ok(Chosen {
+            source: model,
+            options,
+            network,
+            parts,
+            layers: rows,
+            kept: trials.into_kept(),
+        })
     }
 
     /// Whether anything was seen from which scales can follow.
@@ -187,11 +194,7 @@ fn written_by(step: &Step) -> &str {
 }
 
 /// Which values the kept images have, and the largest of all images.
-fn histograms(
-    trials: &mut Trials,
-    seen: &[Seen],
-    factors: &[Vec<f32>],
-) -> Result<Vec<Histogram>> {
+fn histograms(trials: &mut Trials, seen: &[Seen], factors: &[Vec<f32>]) -> Result<Vec<Histogram>> {
     let mut histograms: Vec<Histogram> = seen.iter().map(|_| Histogram::new()).collect();
     trials.observe(&mut |step, values| histograms[step].add(values))?;
     for ((histogram, seen), factors) in histograms.iter_mut().zip(seen).zip(factors) {
@@ -297,6 +300,3 @@ impl Calibration {
         self.parts.to_bytes(&self.network, self.model.config())
     }
 }
-
-#[cfg(test)]
-mod experiment;
