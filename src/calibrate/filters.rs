@@ -171,7 +171,8 @@ fn floor(layer: &Layer, unit: f64, added: Option<(&Layer, f64)>) -> f64 {
         });
     }
     let results = results.iter().enumerate();
-    let largest = results.map(|(channel, result)| result + bias(layer, channel)).fold(0.0, f64::max);
+    let largest =
+        results.map(|(channel, result)| result + bias(layer, channel)).fold(0.0, f64::max);
     // Results at the border have another bias, which differs by less than the sum.
     2.0 * largest / RESULT_MAX
 }
