@@ -2,9 +2,9 @@
 //! holds them.
 //!
 //! [`Calibrator::observe`] computes images in f32 and sees how large each tensor's values are;
-//! [`Calibrator::finish`] chooses scales. Invariant: the result follows from weights, and from images
-//! as they were handed over, not from threads or time; it was opened as any file, and computed with,
-//! before anyone gets it. Knows no file of images and no label.
+//! [`Calibrator::finish`] chooses scales. Invariant: the result follows from weights, and from
+//! images as they were handed over, not from threads or time; it was opened as any file, and
+//! computed with, before anyone gets it. Knows no file of images and no label.
 
 mod balance;
 mod filters;
@@ -105,8 +105,8 @@ impl<'a> Calibrator<'a> {
         Ok(Self { model, options, cpu, network, steps, seen, kept: Kept::new() })
     }
 
-    /// Looks at any number of images, as [`Cpu::infer`] takes them, and returns their logits. Of many
-    /// images an evenly spread part is kept for [`Calibrator::finish`].
+    /// Looks at any number of images, as [`Cpu::infer`] takes them, and returns their logits. Of
+    /// many images an evenly spread part is kept for [`Calibrator::finish`].
     ///
     /// # Errors
     /// As [`Cpu::infer`].
@@ -228,8 +228,8 @@ fn histograms(trials: &mut Trials, step_len: usize) -> Result<Vec<Histogram>> {
     Ok(histograms)
 }
 
-/// A candidate must take so much of the loss away to replace the first: among some hundred trials on
-/// few images some gain a little by chance.
+/// A candidate must take so much of the loss away to replace the first: among some hundred trials
+/// on few images some gain a little by chance.
 const GAIN_MIN: f64 = 0.02;
 
 /// For each step but the last the candidate with which the logits lose clearly less than with the
