@@ -98,6 +98,9 @@ pub(crate) fn open(
             let open = cuda(*device, *tuning_path)?;
             network(&spec, open, (options, texts), &engine_options, tag)
         }
+        BackendOptions::Null(_) if texts.precision.is_some() => {
+            Err(argument("precision is given: the null backend computes nothing".to_owned()))
+        }
         BackendOptions::Null(null_options) => null(options, null_options, &engine_options, tag),
     }
 }

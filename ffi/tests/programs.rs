@@ -14,10 +14,10 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::{cifar_model, repository, run, u8_tensor};
+use common::{calibrated, cifar_model, repository, run, u8_tensor};
 use safetensors::SafeTensors;
 use twinstream::backend::cpu::{Cpu, CpuOptions};
-use twinstream::model::top_k;
+use twinstream::model::{Model, top_k};
 
 /// What the static library needs from the system: `rustc --print native-static-libs`.
 const NATIVE_LIBS: [&str; 6] = ["-lgcc_s", "-lutil", "-lrt", "-lpthread", "-lm", "-ldl"];
@@ -223,16 +223,26 @@ fn ppm(folder: &Path) -> (PathBuf, Vec<u8>) {
 fn the_classify_example_agrees_with_the_library() {
     let folder = folder("classify");
     let (image, pixels) = ppm(&folder);
-    let model = cifar_model();
+    let weights = folder.join("i8.safetensors");
+    fs::write(&weights, calibrated(&pixels)).unwrap();
+    let config = repository("models/resnet50-cifar10/config.json");
+    fs::copy(config, folder.join("config.json")).unwrap();
+    for model in [cifar_model(), Model::load(&weights, None).unwrap()] {
+        classify(&folder, &model, (&image, &pixels));
+    }
+}
+
+/// Runs the example on an image, of which pixels are these, with the weights of `model`.
+fn classify(folder: &Path, model: &Model, (image, pixels): (&Path, &[u8])) {
     let mut logits = vec![0.0; model.class_count()];
-    let mut cpu = Cpu::new(&model, &CpuOptions::for_model(&model)).unwrap();
-    cpu.infer(&pixels, &mut logits).unwrap();
+    let mut cpu = Cpu::new(model, &CpuOptions::for_model(model)).unwrap();
+    cpu.infer(pixels, &mut logits).unwrap();
     let expected = top_k(&logits, 5);
 
     for (dialect, link) in [(Dialect::C99, Link::Shared), (Dialect::Cpp17, Link::Static)] {
-        let program = build(&folder, dialect, link, &[repository("ffi/examples/classify.c")]);
+        let program = build(folder, dialect, link, &[repository("ffi/examples/classify.c")]);
         let arguments = [model.path().to_str().unwrap(), image.to_str().unwrap()];
-        let output = launch(&folder, &program, &arguments);
+        let output = launch(folder, &program, &arguments);
         let lines: Vec<_> = output.lines().skip(1).collect();
         assert_eq!(lines.len(), expected.len(), "{output}");
         for (line, class) in lines.iter().zip(&expected) {
@@ -243,10 +253,10 @@ fn the_classify_example_agrees_with_the_library() {
         }
         // As the README has it.
         let cat = repository("ffi/examples/cat.ppm");
-        let output = launch(&folder, &program, &[arguments[0], cat.to_str().unwrap()]);
+        let output = launch(folder, &program, &[arguments[0], cat.to_str().unwrap()]);
         assert!(output.lines().nth(1).unwrap().ends_with("%  cat"), "{output}");
         // Without an image it makes one up.
-        let output = launch(&folder, &program, &arguments[..1]);
+        let output = launch(folder, &program, &arguments[..1]);
         assert_eq!(output.lines().count(), 6, "{output}");
     }
 }

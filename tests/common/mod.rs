@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use safetensors::SafeTensors;
+use twinstream::backend::cpu::CpuOptions;
+use twinstream::calibrate::Calibrator;
 use twinstream::model::Model;
 
 /// A file or folder of the repository, whichever of its packages is tested.
@@ -21,6 +23,15 @@ pub fn repository(path: &str) -> PathBuf {
 pub fn cifar_model() -> Model {
     let weights = repository("models/resnet50-cifar10/model.safetensors");
     Model::load(&weights, None).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The bytes of the same model in 8-bit integers, calibrated on `images`: u8 RGB, 32x32 each.
+pub fn calibrated(images: &[u8]) -> Vec<u8> {
+    let model = cifar_model();
+    let options = CpuOptions::for_model(&model).threads(2);
+    let mut calibrator = Calibrator::new(&model, &options).unwrap();
+    calibrator.observe(images).unwrap();
+    calibrator.finish(&mut |_, _| {}).unwrap().to_bytes(Vec::new())
 }
 
 /// Says that a check is skipped for want of something, and fails where `TWINSTREAM_REQUIRE`, words

@@ -1,9 +1,11 @@
 //! The CPU device behind the engine: each request gets its own image's logits.
 
 use safetensors::SafeTensors;
-use twinstream::backend::cpu::{Cpu, CpuDevice, CpuOptions};
+use twinstream::backend::cpu::{Cpu, CpuDevice, CpuOptions, reference};
+use twinstream::backend::{BackendSpec, OpenOptions};
 use twinstream::engine::{Engine, EngineOptions, RequestOptions};
-use twinstream::model::{Answer, top_k, top_k_of};
+use twinstream::lower::DType;
+use twinstream::model::{Answer, Model, top_k, top_k_of};
 use twinstream::sched::PolicySpec;
 
 use super::common::{self, cifar_model, f32_tensor, u8_tensor, worst};
@@ -54,6 +56,60 @@ fn concurrent_producers_get_their_own_logits() {
         let batches: u64 = stats.started.compute.iter().sum();
         eprintln!("{policy}: {} images in {batches} batches, {:?}", stats.completed, stats.fits);
         assert!(batches < stats.completed, "nothing was ever batched");
+    }
+}
+
+/// Goal: in 8-bit integers an answer depends on neither batch nor threads, and is the defined one.
+/// Method: images from several producers, each answer bit for bit that of the scalar definition.
+#[test]
+fn answers_in_8_bit_integers_are_the_defined_ones() {
+    let path = common::repository("tests/data/cifar-reference.safetensors");
+    let bytes = std::fs::read(path).unwrap();
+    let pixels = u8_tensor(&SafeTensors::deserialize(&bytes).unwrap(), "cifar_pixels");
+    let config = cifar_model().config().clone();
+    let model = Model::from_bytes("calibrated", common::calibrated(&pixels[..8 * 3072]), config);
+    let model = model.unwrap();
+    let images: Vec<&[u8]> = pixels.chunks_exact(3072).skip(8).take(6).collect();
+    let expected = images.iter().map(|image| reference(&model, 32, 32, image).unwrap().logits);
+    let expected: Vec<_> = expected.collect();
+    let backend = BackendSpec::Cpu.open(Some(&model), &OpenOptions::default()).unwrap();
+    let engine = Engine::start(backend, &EngineOptions::default().slot_len(16)).unwrap();
+    std::thread::scope(|scope| {
+        for producer in 0..3 {
+            let (engine, images, expected) = (&engine, &images, &expected);
+            scope.spawn(move || {
+                for index in (0..60).map(|turn| (turn * 5 + producer) % images.len()) {
+                    let ticket = engine.submit(images[index], RequestOptions::default()).unwrap();
+                    assert_eq!(*ticket.wait().unwrap(), *expected[index]);
+                }
+            });
+        }
+    });
+}
+
+/// Goal: a precision that cannot be had says what can. Method: each of them.
+#[test]
+fn precisions_that_do_not_fit_are_refused() {
+    let model = cifar_model();
+    for (precision, remedy) in
+        [(DType::I8, "twinstream calibrate"), (DType::F16, "f32, bf16 or i8")]
+    {
+        let options = OpenOptions::default().precision(Some(precision));
+        let error = BackendSpec::Cpu.open(Some(&model), &options).map(drop).unwrap_err();
+        assert!(error.is_argument() && error.to_string().contains(remedy), "{error}");
+    }
+    let image = vec![90; 3 * 32 * 32];
+    let bytes = common::calibrated(&image);
+    let model = Model::from_bytes("calibrated", bytes, model.config().clone()).unwrap();
+    for precision in [DType::F32, DType::BF16] {
+        let options = OpenOptions::default().precision(Some(precision));
+        // Where the processor lacks bf16, that is what is said.
+        if let Err(error) = BackendSpec::Cpu.open(Some(&model), &options).map(drop) {
+            let text = error.to_string();
+            assert!(text.contains("it was calibrated from") || text.contains("AVX512"), "{text}");
+        } else {
+            panic!("{precision} of a network in 8-bit integers");
+        }
     }
 }
 

@@ -135,6 +135,10 @@ static void options_out_of_range(void) {
     options.top_k = 1;
     CHECK_STATUS(create(&options), TWINSTREAM_ARGUMENT);
     CHECK(strstr(twinstream_last_error(), "top_k") != NULL);
+    options = null_options(4);
+    options.precision = "f32";
+    CHECK_STATUS(create(&options), TWINSTREAM_ARGUMENT);
+    CHECK(strstr(twinstream_last_error(), "precision") != NULL);
 }
 
 static void backend_options_out_of_range(void) {

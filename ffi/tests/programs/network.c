@@ -22,6 +22,13 @@ int main(int argument_len, char **arguments) {
     options.batch_len_max = 1;
     options.spin_ns = 0;
     options.stall_timeout_ns = 3600 * SECOND_NS;
+    options.precision = "f8";
+    CHECK_STATUS(twinstream_engine_create(&options, &engine), TWINSTREAM_ARGUMENT);
+    CHECK(strstr(twinstream_last_error(), "expected f32, bf16, f16 or i8") != NULL);
+    options.precision = "i8";
+    CHECK_STATUS(twinstream_engine_create(&options, &engine), TWINSTREAM_ARGUMENT);
+    CHECK(strstr(twinstream_last_error(), "twinstream calibrate") != NULL);
+    options.precision = "f32";
     CHECK_OK(twinstream_engine_create(&options, &engine));
     geometry.struct_size = sizeof geometry;
     CHECK_OK(twinstream_engine_geometry(engine, &geometry));
