@@ -141,7 +141,8 @@ impl Histogram {
 
     /// What a value in a bin is taken for.
     fn middle(&self, bin: usize) -> f64 {
-        (bin as f64 + 0.5) * f64::from(self.range) / BIN_LEN as f64
+        let middle = (bin as f64 + 0.5) * f64::from(self.range) / BIN_LEN as f64;
+        middle.min(self.max.into())
     }
 
     /// The value that a share of all values stays within; the largest where that cuts more than
@@ -193,7 +194,10 @@ impl Histogram {
         let kept_len: u64 = sums.iter().map(|(count, _)| count).sum();
         let len: u64 = self.counts.iter().sum();
         // What is cut comes to the last bin that is not.
-        let last = used.clone().filter(|&bin| self.middle(bin) <= cut).last();
+        let last = used.clone().rfind(|&bin| self.middle(bin) <= cut);
+        if last.is_none() {
+            return f64::INFINITY;
+        }
         used.filter(|&bin| self.middle(bin) <= cut)
             .map(|bin| {
                 let cut_len = if Some(bin) == last { len - kept_len } else { 0 };
@@ -275,6 +279,13 @@ mod tests {
         let histogram = filled((0..100_000).map(tail).chain([10.0]));
         let least = histogram.least(|cut| histogram.divergence(cut));
         assert!(least < 5.0, "{least}");
+    }
+
+    #[test]
+    fn equal_values_are_not_cut() {
+        let histogram = filled([3.0; 100]);
+        assert!(histogram.least(|cut| histogram.divergence(cut)) > 2.9);
+        assert!(histogram.least(|cut| histogram.squared_error(cut)) > 2.9);
     }
 
     #[test]
