@@ -108,7 +108,7 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     } else {
         write_tables(&mut output, calibration.report(), &summary)?;
     }
-    summary.check(options, calibration.report())?;
+    check_loss(options, &summary, calibration.report())?;
     let origin = origin(&model, &summary)?;
     replace(&options.out, calibration.to_bytes(origin))?;
     Ok(outcome)
@@ -352,28 +352,32 @@ impl Summary {
         }
     }
 
-    /// Whether no more is lost than `options` allow.
-    fn check(&self, options: &Options, report: &Report) -> anyhow::Result<()> {
+    /// What is lost beyond what may be: `loss_max`, or else the default.
+    fn excess(&self, loss_max: Option<f64>) -> Option<String> {
         let (lost, what, default) = match (&self.f32, &self.i8) {
             (Some(f32), Some(i8)) => {
                 (f32.top1 - i8.top1, "points of top-1 are lost", LOSS_MAX_LABELLED)
             }
             _ => (1.0 - self.agreement, "% of the classes change", LOSS_MAX_UNLABELLED),
         };
-        let loss_max = options.loss_max.unwrap_or(default);
-        // Half an image of a million is no loss.
-        if options.force || 100.0 * lost <= loss_max + 1e-4 {
-            return Ok(());
-        }
-        bail!(
-            "{:.2} {what}, and {loss_max} are allowed: {} is not written; most is lost by the \
-             outputs of {}, and the weights of {}; show it more images, raise --loss-max, or write \
-             it in spite of that with --force",
-            100.0 * lost,
+        let (lost, loss_max) = (100.0 * lost, loss_max.unwrap_or(default));
+        // Shares are no round numbers.
+        (lost > loss_max + 1e-6).then(|| format!("{lost:.2} {what}, and {loss_max} may be"))
+    }
+}
+
+/// Refuses to write what loses more than `options` allow.
+fn check_loss(options: &Options, summary: &Summary, report: &Report) -> anyhow::Result<()> {
+    match summary.excess(options.loss_max) {
+        Some(excess) if !options.force => bail!(
+            "{excess}: {} is not written; most is lost by the outputs of {}, and by the weights of \
+             {}; calibrate with more images, allow more with --loss-max, or write it in spite of \
+             that with --force",
             options.out.display(),
             names(&report.costliest_outputs()),
             names(&report.costliest_weights()),
-        )
+        ),
+        _ => Ok(()),
     }
 }
 
@@ -407,4 +411,32 @@ fn write_tables(output: &mut impl Write, report: &Report, summary: &Summary) -> 
 /// An error beside what it is an error of.
 fn small(share: f64) -> String {
     format!("{share:.1e}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_are_judged_by_what_is_known() {
+        let top = |top1| Some(Accuracy { top1, top5: 1.0 });
+        let summary = |f32, i8, agreement| Summary {
+            images: 200,
+            left_out: 0,
+            f32,
+            i8,
+            agreement,
+            loss: 0.1,
+            variance: 1.0,
+        };
+        let labelled = summary(top(0.80), top(0.79), 0.5);
+        assert_eq!(labelled.excess(None), None);
+        let excess = labelled.excess(Some(0.5)).unwrap();
+        assert_eq!(excess, "1.00 points of top-1 are lost, and 0.5 may be");
+        assert!(summary(top(0.80), top(0.785), 1.0).excess(None).is_some());
+        assert_eq!(summary(top(0.80), top(0.85), 0.5).excess(Some(0.0)), None);
+        let unlabelled = summary(None, None, 0.97);
+        assert_eq!(unlabelled.excess(None).unwrap(), "3.00 % of the classes change, and 2 may be");
+        assert_eq!(unlabelled.excess(Some(3.0)), None);
+    }
 }

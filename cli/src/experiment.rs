@@ -115,11 +115,11 @@ impl<'a> Session<'a> {
     fn write(&mut self, figure: &Figure) -> anyhow::Result<()> {
         let path = |end: &str| self.args.out.join(format!("{}{end}", figure.name));
         replace(&path(".svg"), &charts::svg(figure)?)?;
-        replace(&path(".csv"), &points_csv(figure))?;
-        replace(&path("-figures.csv"), &table_csv(&figure.table))?;
+        replace(&path(".csv"), points_csv(figure))?;
+        replace(&path("-figures.csv"), table_csv(&figure.table))?;
         self.sections.push(Section::new(figure)?);
         let missing = &self.names[self.sections.len()..];
-        replace(&self.report_path(), &html::report(&self.sections, missing, &self.preface))
+        replace(&self.report_path(), html::report(&self.sections, missing, &self.preface))
     }
 
     fn print(&self, figure: &Figure) -> anyhow::Result<()> {

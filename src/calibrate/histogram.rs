@@ -14,12 +14,21 @@ const CUT_LEN: usize = 128;
 /// Smallest of them: three quarters of the values' range are never given up.
 const CUT_MIN: usize = CUT_LEN / 4;
 
+/// Two scales that differ by less are not both tried.
+const NEAR: f32 = 0.04;
+/// Tensors of smaller values count as zeros.
+const SCALE_MIN: f32 = 1e-30;
+
 /// By what a tensor's scale was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Method {
     /// The largest value is the largest u8.
     Maximum,
+    /// A quarter more than the largest value is.
+    Margin25,
+    /// A half more than the largest value is.
+    Margin50,
     /// One value in ten thousand is cut.
     Percentile9999,
     /// One value in a thousand is cut.
@@ -37,6 +46,8 @@ impl Method {
     pub fn name(self) -> &'static str {
         match self {
             Self::Maximum => "maximum",
+            Self::Margin25 => "maximum + 25 %",
+            Self::Margin50 => "maximum + 50 %",
             Self::Percentile9999 => "99.99 %",
             Self::Percentile999 => "99.9 %",
             Self::SquaredError => "squared error",
@@ -86,27 +97,31 @@ impl Histogram {
         }
     }
 
-    /// The largest value.
-    pub(super) fn max(&self) -> f32 {
-        self.max
-    }
-
     /// Scales by all methods, best guess first; those that are nearly another's are left out.
-    pub(super) fn scales(&self) -> Vec<(Method, f32)> {
-        if self.max < f32::MIN_POSITIVE * LEVEL_MAX as f32 {
+    /// `largest` was seen among other values.
+    pub(super) fn scales(&self, largest: f32) -> Vec<(Method, f32)> {
+        let largest = if largest > 0.0 { largest } else { self.max };
+        if largest < SCALE_MIN * LEVEL_MAX as f32 {
             return vec![(Method::Zero, 1.0)];
         }
-        let found = [
-            (Method::Maximum, f64::from(self.max)),
-            (Method::SquaredError, self.least(|cut| self.squared_error(cut))),
-            (Method::Percentile9999, self.percentile(0.9999)),
-            (Method::Percentile999, self.percentile(0.999)),
-            (Method::Divergence, self.least(|cut| self.divergence(cut))),
+        let largest = f64::from(largest);
+        let mut found = vec![
+            (Method::Margin25, 1.25 * largest),
+            (Method::Maximum, largest),
+            (Method::Margin50, 1.5 * largest),
         ];
+        if self.max >= SCALE_MIN * LEVEL_MAX as f32 {
+            found.extend([
+                (Method::SquaredError, self.least(|cut| self.squared_error(cut))),
+                (Method::Percentile9999, self.percentile(0.9999)),
+                (Method::Percentile999, self.percentile(0.999)),
+                (Method::Divergence, self.least(|cut| self.divergence(cut))),
+            ]);
+        }
         let mut scales: Vec<(Method, f32)> = Vec::new();
         for (method, cut) in found {
             let scale = (cut / LEVEL_MAX) as f32;
-            let is_near = |&(_, other): &(Method, f32)| (scale / other - 1.0).abs() < 0.01;
+            let is_near = |&(_, other): &(Method, f32)| (scale / other - 1.0).abs() < NEAR;
             if !scales.iter().any(is_near) {
                 scales.push((method, scale));
             }
@@ -126,7 +141,8 @@ impl Histogram {
 
     /// What a value in a bin is taken for.
     fn middle(&self, bin: usize) -> f64 {
-        (bin as f64 + 0.5) * f64::from(self.range) / BIN_LEN as f64
+        let middle = (bin as f64 + 0.5) * f64::from(self.range) / BIN_LEN as f64;
+        middle.min(self.max.into())
     }
 
     /// The value that a share of all values stays within; the largest where that cuts more than
@@ -178,7 +194,10 @@ impl Histogram {
         let kept_len: u64 = sums.iter().map(|(count, _)| count).sum();
         let len: u64 = self.counts.iter().sum();
         // What is cut comes to the last bin that is not.
-        let last = used.clone().filter(|&bin| self.middle(bin) <= cut).last();
+        let last = used.clone().rfind(|&bin| self.middle(bin) <= cut);
+        if last.is_none() {
+            return f64::INFINITY;
+        }
         used.filter(|&bin| self.middle(bin) <= cut)
             .map(|bin| {
                 let cut_len = if Some(bin) == last { len - kept_len } else { 0 };
@@ -202,11 +221,11 @@ mod tests {
     }
 
     fn scale_by(histogram: &Histogram, method: Method) -> Option<f32> {
-        let scales = histogram.scales();
+        let scales = histogram.scales(histogram.max);
         scales.iter().find(|(found, _)| *found == method).map(|(_, scale)| *scale)
     }
 
-    /// A value in a hundred is an outlier of ten times the others' range.
+    /// A value of `share` is an outlier of ten times the others' range.
     fn with_outliers(share: usize) -> Histogram {
         filled((0..1_000_000).map(|at| match at % share {
             0 => 100.0,
@@ -229,8 +248,9 @@ mod tests {
     #[test]
     fn even_values_are_cut_nowhere() {
         let histogram = filled((0..100_000).map(|at| at as f32 * 1e-3));
-        let scales = histogram.scales();
-        assert!(scales.iter().all(|(_, scale)| (scale * 255.0 / 100.0 - 1.0).abs() < 0.02));
+        let methods: Vec<Method> =
+            histogram.scales(histogram.max).iter().map(|(method, _)| *method).collect();
+        assert_eq!(methods, [Method::Margin25, Method::Maximum, Method::Margin50]);
         // A step's twelfth, squared, beside a third of the range's square.
         let error = histogram.relative_error(100.0 / 255.0);
         assert!((error * 255.0 * 255.0 * 4.0 - 1.0).abs() < 0.05, "{error}");
@@ -241,12 +261,15 @@ mod tests {
         let histogram = with_outliers(20_000);
         assert_eq!(scale_by(&histogram, Method::Maximum), Some(100.0 / 255.0));
         // Percentiles that would leave a tenth of the range stop at a quarter of it.
-        let percentile = scale_by(&histogram, Method::Percentile9999).unwrap();
-        assert!((percentile * 255.0 / 25.0 - 1.0).abs() < 0.01, "{percentile}");
-        // 50 values that lose 75² each cost more than the finer step gains.
-        let error = |scale| histogram.relative_error(scale);
-        let best = scale_by(&histogram, Method::SquaredError).unwrap();
-        assert!(histogram.scales().iter().all(|&(_, scale)| error(best) <= error(scale)));
+        let percentile = histogram.percentile(0.9999);
+        assert!((percentile / 25.0 - 1.0).abs() < 0.01, "{percentile}");
+        // 50 values that lose 75 each cost more than a step a quarter as fine gains.
+        let error = |cut: f64| histogram.squared_error(cut);
+        let least = histogram.least(error);
+        assert!(least > 50.0 && error(least) <= error(100.0) && error(100.0) < error(25.0));
+        // One value of a million does not.
+        let histogram = with_outliers(1_000_000);
+        assert!(histogram.least(|cut| histogram.squared_error(cut)) < 50.0);
     }
 
     #[test]
@@ -254,14 +277,20 @@ mod tests {
         // Exponential, most below 0.2, and one value of 10.
         let tail = |at: u32| -0.1 * (1.0 - (f64::from(at) + 0.5) / 100_000.0).ln() as f32;
         let histogram = filled((0..100_000).map(tail).chain([10.0]));
-        let by = |method| scale_by(&histogram, method).map_or(f32::NAN, |scale| scale * 255.0);
-        assert_eq!(by(Method::Maximum), 10.0);
-        assert!(by(Method::Divergence) < 5.0, "{}", by(Method::Divergence));
+        let least = histogram.least(|cut| histogram.divergence(cut));
+        assert!(least < 5.0, "{least}");
+    }
+
+    #[test]
+    fn equal_values_are_not_cut() {
+        let histogram = filled([3.0; 100]);
+        assert!(histogram.least(|cut| histogram.divergence(cut)) > 2.9);
+        assert!(histogram.least(|cut| histogram.squared_error(cut)) > 2.9);
     }
 
     #[test]
     fn nothing_but_zeros_gets_a_scale() {
-        assert_eq!(filled([0.0; 9]).scales(), [(Method::Zero, 1.0)]);
-        assert_eq!(Histogram::new().scales(), [(Method::Zero, 1.0)]);
+        assert_eq!(filled([0.0; 9]).scales(0.0), [(Method::Zero, 1.0)]);
+        assert_eq!(Histogram::new().scales(0.0), [(Method::Zero, 1.0)]);
     }
 }

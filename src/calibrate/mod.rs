@@ -1,10 +1,10 @@
 //! From a network in floating point and images to one in 8-bit integers: scales, and the file that
 //! holds them.
 //!
-//! [`Calibrator::observe`] computes images in f32 and counts which values each tensor has;
-//! [`Calibrator::finish`] chooses scales. Invariant: the result follows from weights and images
-//! alone, not from threads or time; it was opened and computed with before anyone gets it. Knows no
-//! file of images and no label.
+//! [`Calibrator::observe`] computes images in f32 and sees how large each tensor's values are;
+//! [`Calibrator::finish`] chooses scales. Invariant: the result follows from weights, and from
+//! images as they were handed over, not from threads or time; it was opened as any file, and
+//! computed with, before anyone gets it. Knows no file of images and no label.
 
 mod balance;
 mod filters;
@@ -56,13 +56,22 @@ impl Seen {
         self.pixel_len += (values.len() / self.maxima.len()) as u64;
     }
 
+    /// The largest value when channels are divided by `factors`.
+    fn max(&self, factors: &[f32]) -> f32 {
+        self.maxima.iter().zip(factors).map(|(max, factor)| max / factor).fold(0.0, f32::max)
+    }
+
     /// As its channels are when they are divided by `factors`.
     fn output(&self, factors: &[f32], histogram: &Histogram) -> Output {
         let square = |(sum, &factor): (&f64, &f32)| {
             sum / self.pixel_len as f64 / (f64::from(factor) * f64::from(factor))
         };
         let squares = self.squares.iter().zip(factors).map(square).collect();
-        Output { factors: factors.to_vec(), squares, candidates: histogram.scales() }
+        Output {
+            factors: factors.to_vec(),
+            squares,
+            candidates: histogram.scales(self.max(factors)),
+        }
     }
 }
 
@@ -96,17 +105,32 @@ impl<'a> Calibrator<'a> {
         Ok(Self { model, options, cpu, network, steps, seen, kept: Kept::new() })
     }
 
-    /// Looks at any number of images, as [`Cpu::infer`] takes them, and returns their logits. Of many
-    /// images an evenly spread part is kept for [`Calibrator::finish`].
+    /// Looks at any number of images, as [`Cpu::infer`] takes them, and returns their logits. Of
+    /// many images an evenly spread part is kept for [`Calibrator::finish`].
     ///
     /// # Errors
     /// As [`Cpu::infer`].
     pub fn observe(&mut self, images: &[u8]) -> Result<Vec<f32>> {
-        let image_bytes = self.cpu.image_bytes();
-        let class_count = self.network.class_count();
-        let mut logits = vec![0.0; images.len() / image_bytes * class_count];
+        let (image_bytes, class_count) = (self.cpu.image_bytes(), self.network.class_count());
+        let image_len = images.len() / image_bytes;
+        let mut logits = vec![0.0; image_len * class_count];
+        let is_for_ranges: Vec<bool> =
+            (0..image_len).map(|image| self.kept.is_for_ranges(image)).collect();
         let seen = &mut self.seen;
-        self.cpu.infer_observed(images, &mut logits, &mut |step, values| seen[step].add(values))?;
+        // Runs of images of one kind at a time; what is left is no whole image, which is told.
+        let mut start = 0;
+        for run in is_for_ranges.chunk_by(|a, b| a == b) {
+            let end = start + run.len();
+            let pixels = &images[start * image_bytes..end * image_bytes];
+            let logits = &mut logits[start * class_count..end * class_count];
+            self.cpu.infer_observed(pixels, logits, &mut |step, values| {
+                if run[0] {
+                    seen[step].add(values);
+                }
+            })?;
+            start = end;
+        }
+        self.cpu.infer(&images[start * image_bytes..], &mut [])?;
         let images = images.chunks_exact(image_bytes).zip(logits.chunks_exact(class_count));
         images.for_each(|(image, logits)| self.kept.add(image, logits));
         Ok(logits)
@@ -129,7 +153,7 @@ impl<'a> Calibrator<'a> {
         let maxima: Vec<&[f32]> = seen.iter().map(|seen| &seen.maxima[..]).collect();
         let factors = balance::factors(&steps, &maxima);
         let mut trials = Trials::new(cpu, kept, factors.clone());
-        let histograms = histograms(&mut trials, &seen, &factors)?;
+        let histograms = histograms(&mut trials, seen.len())?;
         let mut outputs: Vec<Output> = seen
             .iter()
             .zip(&factors)
@@ -137,7 +161,11 @@ impl<'a> Calibrator<'a> {
             .map(|((seen, factors), histogram)| seen.output(factors, histogram))
             .collect();
         let layers = filters::layers(model, &steps, &mut outputs)?;
-        let chosen = choose(&mut trials, &histograms, &outputs, progress)?;
+        let mut chosen = choose(&mut trials, &outputs, progress)?;
+        for (index, output) in chosen.iter_mut().enumerate() {
+            output.max = seen[index].max(&factors[index]);
+            output.error = histograms[index].relative_error(output.scale);
+        }
         let written = steps.list.iter().map(|step| written_by(step).to_owned());
         let scales = chosen.iter().map(|output| output.scale);
         let row = |layer: &crate::model::Layer| {
@@ -193,30 +221,26 @@ fn written_by(step: &Step) -> &str {
     }
 }
 
-/// Which values the kept images have, and the largest of all images.
-fn histograms(trials: &mut Trials, seen: &[Seen], factors: &[Vec<f32>]) -> Result<Vec<Histogram>> {
-    let mut histograms: Vec<Histogram> = seen.iter().map(|_| Histogram::new()).collect();
+/// Which values the kept images have.
+fn histograms(trials: &mut Trials, step_len: usize) -> Result<Vec<Histogram>> {
+    let mut histograms = vec![Histogram::new(); step_len];
     trials.observe(&mut |step, values| histograms[step].add(values))?;
-    for ((histogram, seen), factors) in histograms.iter_mut().zip(seen).zip(factors) {
-        let largest = seen.maxima.iter().zip(factors).map(|(max, factor)| max / factor);
-        histogram.add(&[largest.fold(0.0, f32::max)]);
-    }
     Ok(histograms)
 }
 
-/// Sweeps over the tensors, at most.
-const SWEEP_LEN: usize = 2;
+/// A candidate must take so much of the loss away to replace the first: among some hundred trials
+/// on few images some gain a little by chance.
+const GAIN_MIN: f64 = 0.02;
 
-/// For each step but the last the candidate with which the logits lose least, in execution order,
-/// while all other tensors are rounded as chosen so far.
+/// For each step but the last the candidate with which the logits lose clearly less than with the
+/// first, in execution order, while all other tensors are rounded as chosen so far.
 fn choose(
     trials: &mut Trials,
-    histograms: &[Histogram],
     outputs: &[Output],
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Vec<OutputReport>> {
     let others_len: usize = outputs.iter().map(|output| output.candidates.len() - 1).sum();
-    let trial_len = SWEEP_LEN * others_len + outputs.len() + 1;
+    let trial_len = others_len + outputs.len() + 1;
     let mut done_len = 0;
     let mut loss_of = |scales: &[Option<f32>]| {
         done_len += 1;
@@ -227,27 +251,23 @@ fn choose(
     let mut choices = vec![0; outputs.len()];
     let mut scales: Vec<_> = (0..outputs.len()).map(|step| scale_of(step, 0)).collect();
     let mut least = loss_of(&scales)?;
-    for _ in 0..SWEEP_LEN {
-        for step in 0..outputs.len() {
-            let before = choices[step];
-            for choice in (0..outputs[step].candidates.len()).filter(|&choice| choice != before) {
-                scales[step] = scale_of(step, choice);
-                let loss = loss_of(&scales)?;
-                if loss < least {
-                    (least, choices[step]) = (loss, choice);
-                }
+    for step in 0..outputs.len() {
+        for choice in 1..outputs[step].candidates.len() {
+            scales[step] = scale_of(step, choice);
+            let loss = loss_of(&scales)?;
+            if loss < least * (1.0 - GAIN_MIN) {
+                (least, choices[step]) = (loss, choice);
             }
-            scales[step] = scale_of(step, choices[step]);
         }
+        scales[step] = scale_of(step, choices[step]);
     }
     let mut chosen = Vec::with_capacity(outputs.len());
     for (step, output) in outputs.iter().enumerate() {
         let mut alone = vec![None; outputs.len()];
         alone[step] = scales[step];
         let (method, scale) = output.candidates[choices[step]];
-        let histogram = &histograms[step];
-        let (max, error) = (histogram.max(), histogram.relative_error(scale));
-        chosen.push(OutputReport { max, scale, method, error, loss: loss_of(&alone)? });
+        let loss = loss_of(&alone)?;
+        chosen.push(OutputReport { max: 0.0, scale, method, error: 0.0, loss });
     }
     Ok(chosen)
 }
@@ -300,3 +320,6 @@ impl Calibration {
         self.parts.to_bytes(&self.network, self.model.config())
     }
 }
+
+#[cfg(test)]
+mod tests;

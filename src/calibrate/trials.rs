@@ -13,10 +13,13 @@ use crate::model::{Model, top_k};
 /// Largest u8.
 const LEVEL_MAX: f32 = 255.0;
 
-/// Images that are kept, at least, of all that come.
+/// Images that are kept, at least, of many.
 pub(super) const KEPT_LEN: usize = 32;
+/// One image of so many is for trials: ranges do not follow from it, or no margin beyond what was
+/// seen would ever be found worth its price.
+const TRIAL_STRIDE: usize = 4;
 
-/// Every n-th image and its logits.
+/// Images for trials and their logits.
 pub(super) struct Kept {
     pub(super) images: Vec<u8>,
     pub(super) logits: Vec<f32>,
@@ -27,11 +30,19 @@ pub(super) struct Kept {
 
 impl Kept {
     pub(super) fn new() -> Self {
-        Self { images: Vec::new(), logits: Vec::new(), stride: 1, seen_len: 0 }
+        Self { images: Vec::new(), logits: Vec::new(), stride: TRIAL_STRIDE, seen_len: 0 }
     }
 
+    /// Images that came.
     pub(super) fn seen_len(&self) -> usize {
         self.seen_len
+    }
+
+    /// Whether the image `ahead` of the next is one from which ranges follow. The first is for
+    /// both, since it may be the only one.
+    pub(super) fn is_for_ranges(&self, ahead: usize) -> bool {
+        let index = self.seen_len + ahead;
+        index == 0 || !index.is_multiple_of(TRIAL_STRIDE)
     }
 
     pub(super) fn add(&mut self, image: &[u8], logits: &[f32]) {
@@ -138,8 +149,9 @@ mod tests {
 
     #[test]
     fn images_are_kept_evenly() {
-        let len = KEPT_LEN;
-        let cases = [(1, 1), (2 * len - 1, 1), (2 * len, 2), (4 * len - 2, 2), (4 * len - 1, 4)];
+        // With the last image twice as many are kept as must be, at strides of 4 and 8.
+        let [two, four] = [4, 8].map(|stride| (2 * KEPT_LEN - 1) * stride + 1);
+        let cases = [(1, 4), (two - 1, 4), (two, 8), (four - 1, 8), (four, 16)];
         for (seen_len, stride) in cases {
             let mut kept = Kept::new();
             (0..seen_len).for_each(|at: usize| kept.add(&[at as u8, 7], &[at as f32]));

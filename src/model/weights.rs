@@ -135,13 +135,6 @@ impl Model {
         }
     }
 
-    pub(crate) fn quantized_mut(&mut self) -> Option<&mut Quantized> {
-        match &mut self.weights {
-            Weights::Float(_) => None,
-            Weights::Quantized(quantized) => Some(quantized),
-        }
-    }
-
     /// The file of weights in floating point.
     fn file(&self) -> Result<&TensorFile> {
         match &self.weights {

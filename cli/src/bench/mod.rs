@@ -112,15 +112,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     // First: a file that can't be written costs no figure.
     print(args, &runs)?;
     if let Some(path) = &args.csv {
-        write(path, &files::table_csv(&figures::table(&runs)?))?;
+        write(path, files::table_csv(&figures::table(&runs)?))?;
     }
     if let Some(folder) = &args.out {
         fs::create_dir_all(folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))?;
-        write(&folder.join("bench.csv"), &files::table_csv(&figures::table(&runs)?))?;
+        write(&folder.join("bench.csv"), files::table_csv(&figures::table(&runs)?))?;
         for figure in figures::figures(&runs)? {
             let name = figure.name;
-            write(&folder.join(format!("{name}.csv")), &files::points_csv(&figure))?;
+            write(&folder.join(format!("{name}.csv")), files::points_csv(&figure))?;
             write(&folder.join(format!("{name}.svg")), &charts::svg(&figure)?)?;
         }
     }

@@ -4,6 +4,7 @@
 mod common;
 
 mod bench;
+mod calibrate;
 mod classify;
 mod config;
 mod inspect;

@@ -209,19 +209,6 @@ impl Quantized {
         self.outputs[index].filter(|_| has_output_scale(&self.layers[index]))
     }
 
-    /// Changes the scale of what the layer `name` writes, unchecked: for trials.
-    pub(crate) fn set_output_scale(&mut self, name: &str, scale: f32) {
-        let index = self.layers.iter().position(|layer| layer.name == name);
-        let index = index.expect("the layer is the network's");
-        self.outputs[index] = Some(scale);
-        for pool in index + 1..self.layers.len() {
-            let layer = &self.layers[pool];
-            if layer.op == Op::MaxPool && layer.input == TensorId::Layer(index) {
-                self.outputs[pool] = Some(scale);
-            }
-        }
-    }
-
     fn layer(&self, filter: usize) -> &Layer {
         &self.layers[self.filter_layers[filter]]
     }

@@ -11,6 +11,7 @@ use crate::model::network::{Layer, Network, Op};
 use crate::model::tensor_file::checksum;
 
 /// A layer with a filter.
+#[derive(Clone)]
 pub(crate) struct FilterParts {
     /// As [`super::QuantizedFilter::weights`].
     pub(crate) weights: Vec<i8>,
@@ -22,6 +23,7 @@ pub(crate) struct FilterParts {
 }
 
 /// All of a file.
+#[derive(Clone)]
 pub(crate) struct Parts {
     /// By filter index.
     pub(crate) filters: Vec<FilterParts>,
@@ -68,8 +70,20 @@ impl Parts {
             let view = TensorView::new(*dtype, shape.clone(), bytes);
             (name, view.expect("shapes are the network's"))
         });
-        serialize(views, Some(header)).expect("names and shapes are the network's")
+        in_order(serialize(views, Some(header)).expect("names and shapes are the network's"))
     }
+}
+
+/// The same file with its header in the order of names, which otherwise is that of a hash.
+fn in_order(mut file: Vec<u8>) -> Vec<u8> {
+    type Header = BTreeMap<String, BTreeMap<String, serde_json::Value>>;
+    let (len, rest) = file.split_first_chunk_mut().expect("a header's length stands first");
+    let header = &mut rest[..u64::from_le_bytes(*len) as usize];
+    let entries: Header = serde_json::from_slice(header).expect("a header is JSON");
+    let text = serde_json::to_vec(&entries).expect("it was JSON");
+    header.fill(b' ');
+    header[..text.len()].copy_from_slice(&text);
+    file
 }
 
 /// Shape and bytes of weights as files have them: `[O][taps][I]` to `[O][I][taps]`.
