@@ -6,14 +6,28 @@ mod common;
 mod counting;
 
 use counting::allocations;
-use twinstream::backend::cpu::{Cpu, CpuOptions};
+use twinstream::backend::cpu::{Cpu, CpuOptions, vector_instructions};
+use twinstream::lower::DType;
+use twinstream::model::Model;
 
 /// One test alone in its process, so that no other test's allocations are counted.
 #[test]
 fn inference_allocates_nothing() {
     let model = common::cifar_model();
-    let options = CpuOptions::for_model(&model).threads(2);
-    let mut cpu = Cpu::new(&model, &options).unwrap();
+    let bytes = common::calibrated(&vec![128; 32 * 32 * 3]);
+    let integers = Model::from_bytes("calibrated", bytes, model.config().clone()).unwrap();
+    for (model, precision) in [(&model, DType::F32), (&model, DType::BF16), (&integers, DType::I8)]
+    {
+        // Not every processor computes in bf16.
+        if vector_instructions(precision).is_some() {
+            infer(model, precision);
+        }
+    }
+}
+
+fn infer(model: &Model, precision: DType) {
+    let options = CpuOptions::for_model(model).threads(2).precision(precision);
+    let mut cpu = Cpu::new(model, &options).unwrap();
     let images = vec![128; 200 * cpu.image_bytes()];
     let mut logits = vec![0.0; 200 * model.class_count()];
     let before = allocations();
@@ -24,5 +38,5 @@ fn inference_allocates_nothing() {
         );
         cpu.infer(images, logits).unwrap();
     }
-    assert_eq!(allocations() - before, 0);
+    assert_eq!(allocations() - before, 0, "{precision}");
 }

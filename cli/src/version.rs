@@ -2,6 +2,7 @@
 
 use twinstream::BUILD_INFO;
 use twinstream::backend::cpu::vector_instructions;
+use twinstream::lower::DType;
 
 use crate::output;
 
@@ -12,7 +13,10 @@ pub(crate) fn print(is_verbose: bool) -> anyhow::Result<()> {
         output::print(&format!("commit: {}", BUILD_INFO.commit.unwrap_or("unknown")))?;
         output::print(&format!("target: {}", BUILD_INFO.target))?;
         output::print(&format!("features: {features}"))?;
-        output::print(&format!("vector instructions on this machine: {}", vector_instructions()))?;
+        for precision in [DType::F32, DType::BF16, DType::I8] {
+            let used = vector_instructions(precision).unwrap_or("cannot be computed");
+            output::print(&format!("vector instructions on this machine, {precision}: {used}"))?;
+        }
     }
     Ok(())
 }

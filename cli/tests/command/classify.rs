@@ -12,6 +12,8 @@ use std::process::{Command, Output, Stdio};
 use crate::common::{self, repository};
 use safetensors::SafeTensors;
 use serde_json::Value;
+use twinstream::backend::cpu::vector_instructions;
+use twinstream::lower::DType;
 
 /// Exit status for "could not do the work", "wrong usage" and "some inputs failed".
 const FAILED: i32 = 1;
@@ -467,4 +469,23 @@ fn help_tells_the_exit_status() {
         assert!(output.status.success());
         assert!(stdout(&output).contains("some inputs failed, the others were answered"));
     }
+}
+
+/// Goal: each precision answers or says what is missing. Method: an image that all tell.
+#[test]
+fn a_precision_is_kept_to() {
+    let cat = example("cifar-cat.png");
+    let exact = objects(&twinstream(&["classify", "--json", "--logits", &cat]));
+    let output = twinstream(&["classify", "--json", "--logits", "--precision", "bf16", &cat]);
+    match vector_instructions(DType::BF16) {
+        Some(_) => {
+            let rounded = objects(&output);
+            assert_eq!(rounded[0]["top"][0]["class"], "cat");
+            assert_ne!(rounded[0]["logits"], exact[0]["logits"], "computed in f32");
+        }
+        None => assert!(stderr(&output).contains("use f32, or i8"), "{}", stderr(&output)),
+    }
+    let output = twinstream(&["classify", "--precision", "i8", &cat]);
+    assert_eq!(output.status.code(), Some(USAGE));
+    assert!(stderr(&output).contains("twinstream calibrate"), "{}", stderr(&output));
 }

@@ -28,6 +28,29 @@ fn json_has_every_layer_and_the_totals() {
     assert_eq!(layers[55]["output"], serde_json::json!([1, 1, 10]));
 }
 
+/// Goal: bytes are those of the precision. Method: totals of each beside those of f32.
+#[test]
+fn bytes_follow_the_precision() {
+    let total = |precision: &str| -> Value {
+        let output = inspect(&["--json", "--precision", precision]);
+        assert!(output.status.success());
+        let text = String::from_utf8(output.stdout).unwrap();
+        serde_json::from_str(text.lines().last().unwrap()).unwrap()
+    };
+    let exact = total("f32");
+    for (precision, share) in [("bf16", 2), ("f16", 2), ("i8", 4)] {
+        let total = total(precision);
+        for field in ["weight_bytes", "read_bytes", "write_bytes", "arena_bytes"] {
+            let expected = exact[field].as_u64().unwrap() / share;
+            assert_eq!(total[field].as_u64().unwrap(), expected, "{precision}: {field}");
+        }
+    }
+    let output = inspect(&["--precision", "int8"]);
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(errors.contains("expected f32, bf16, f16 or i8"), "{errors}");
+}
+
 #[test]
 fn table_lists_the_layers() {
     let output = inspect(&[]);

@@ -51,10 +51,14 @@ impl CpuOptions {
     }
 }
 
-/// The vector instructions that the backend uses on this processor: `AVX-512`, `AVX2`, `NEON` or
-/// `none`.
-pub fn vector_instructions() -> &'static str {
-    float::vector_instructions()
+/// The vector instructions that the backend uses on this processor in `precision`: `AVX-512`,
+/// `AVX-512 VNNI`, `AVX-512 BF16`, `AVX-VNNI`, `AVX2`, `NEON` or `none`; nothing where it cannot
+/// compute in it.
+pub fn vector_instructions(precision: DType) -> Option<&'static str> {
+    match precision {
+        DType::F32 => Some(float::vector_instructions()),
+        _ => Isa::supported(precision).first().map(|isa| isa.name(precision)),
+    }
 }
 
 /// What executes the steps.

@@ -48,6 +48,21 @@ impl Isa {
         found
     }
 
+    /// As its maker calls what it has for `dtype`.
+    pub(in crate::backend::cpu) fn name(self, dtype: DType) -> &'static str {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 if dtype == DType::BF16 => "AVX-512 BF16",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => "AVX-512 VNNI",
+            #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni => "AVX-VNNI",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => "AVX2",
+            Self::None => "none",
+        }
+    }
+
     /// Its kernels for `dtype`.
     ///
     /// # Panics
