@@ -93,22 +93,29 @@ fn thin<T: Copy>(values: &mut Vec<T>, part_len: usize) {
 pub(super) struct Trials {
     cpu: Cpu,
     kept: Kept,
+    /// Images and logits of every fourth of them.
+    few: (Vec<u8>, Vec<f32>),
     /// By step but the last, of each channel.
     factors: Vec<Vec<f32>>,
-    pub(super) found: Vec<f32>,
 }
 
 impl Trials {
     /// `cpu` computes in f32; the outputs' channels are divided by `factors` before they are
     /// rounded.
     pub(super) fn new(cpu: Cpu, kept: Kept, factors: Vec<Vec<f32>>) -> Self {
-        Self { found: vec![0.0; kept.logits.len()], cpu, kept, factors }
+        let (mut images, mut logits) = (kept.images.clone(), kept.logits.clone());
+        for _ in 0..2 {
+            thin(&mut images, cpu.image_bytes());
+            thin(&mut logits, cpu.network().class_count());
+        }
+        Self { cpu, kept, few: (images, logits), factors }
     }
 
     /// Calls `see` with each step but the last, and its output's values as they would be rounded.
     pub(super) fn observe(&mut self, see: &mut dyn FnMut(usize, &[f32])) -> Result<()> {
         let (factors, mut scaled) = (&self.factors, Vec::new());
-        self.cpu.infer_observed(&self.kept.images, &mut self.found, &mut |step, values| {
+        let mut logits = vec![0.0; self.kept.logits.len()];
+        self.cpu.infer_observed(&self.kept.images, &mut logits, &mut |step, values| {
             let factors = factors[step].iter().cycle();
             scaled.clear();
             scaled.extend(values.iter().zip(factors).map(|(value, factor)| value / factor));
@@ -118,23 +125,39 @@ impl Trials {
 
     /// The logits' mean squared error when the outputs of steps that have a scale are rounded.
     pub(super) fn loss(&mut self, scales: &[Option<f32>]) -> Result<f64> {
-        let (factors, mut units) = (&self.factors, Vec::new());
-        self.cpu.infer_observed(&self.kept.images, &mut self.found, &mut |step, values| {
-            let Some(scale) = scales[step] else { return };
-            units.clear();
-            units.extend(factors[step].iter().map(|factor| factor * scale));
-            for pixel in values.chunks_exact_mut(units.len()) {
-                for (value, unit) in pixel.iter_mut().zip(&units) {
-                    *value = round_small((*value / unit).clamp(0.0, LEVEL_MAX)) * unit;
-                }
-            }
-        })?;
-        Ok(squared_error(&self.found, &self.kept.logits))
+        let Self { cpu, kept, factors, .. } = self;
+        loss(cpu, (&kept.images, &kept.logits), factors, scales)
+    }
+
+    /// The same of few images, for a fourth of the time.
+    pub(super) fn rough_loss(&mut self, scales: &[Option<f32>]) -> Result<f64> {
+        let Self { cpu, few, factors, .. } = self;
+        loss(cpu, (&few.0, &few.1), factors, scales)
     }
 
     pub(super) fn into_kept(self) -> Kept {
         self.kept
     }
+}
+
+fn loss(
+    cpu: &mut Cpu,
+    (images, logits): (&[u8], &[f32]),
+    factors: &[Vec<f32>],
+    scales: &[Option<f32>],
+) -> Result<f64> {
+    let (mut found, mut units) = (vec![0.0; logits.len()], Vec::new());
+    cpu.infer_observed(images, &mut found, &mut |step, values| {
+        let Some(scale) = scales[step] else { return };
+        units.clear();
+        units.extend(factors[step].iter().map(|factor| factor * scale));
+        for pixel in values.chunks_exact_mut(units.len()) {
+            for (value, unit) in pixel.iter_mut().zip(&units) {
+                *value = round_small((*value / unit).clamp(0.0, LEVEL_MAX)) * unit;
+            }
+        }
+    })?;
+    Ok(squared_error(&found, logits))
 }
 
 /// Mean of the squared differences.

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use crate::common::repository;
-use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
+use safetensors::{SafeTensors, serialize};
 use serde_json::Value;
 
 const WEIGHTS: &str = "models/resnet50-cifar10/model.safetensors";
@@ -129,4 +130,47 @@ fn what_must_not_be_written_is_not() {
         assert!(stderr(&output).contains(reason), "{reason}: {}", stderr(&output));
     }
     assert!(!out.exists());
+}
+
+/// The repository's weights with a channel that is as large as nobody needs it: what would read it
+/// has weights of zero.
+fn hopeless(folder: &Path) -> PathBuf {
+    let file = fs::read(repository(WEIGHTS)).unwrap();
+    let file = SafeTensors::deserialize(&file).unwrap();
+    let readers = ["layer1.1.conv1", "layer1.2.conv1", "layer2.0.conv1", "layer2.0.downsample.0"];
+    let tensor = |(name, view): (String, TensorView<'_>)| {
+        let (mut bytes, shape) = (view.data().to_vec(), view.shape().to_vec());
+        if readers.iter().any(|reader| name == format!("{reader}.weight")) {
+            bytes.iter_mut().step_by(shape[1]).for_each(|weight| *weight = 0);
+        }
+        if name == "layer1.0.bn3.bias" {
+            bytes[..4].copy_from_slice(&1e6f32.to_le_bytes());
+        }
+        (name, view.dtype(), shape, bytes)
+    };
+    let tensors: Vec<_> = file.tensors().into_iter().map(tensor).collect();
+    let views = tensors.iter().map(|(name, dtype, shape, bytes)| {
+        (name, TensorView::new(*dtype, shape.clone(), bytes).unwrap())
+    });
+    let path = folder.join("hopeless.safetensors");
+    fs::write(&path, serialize(views, None).unwrap()).unwrap();
+    path
+}
+
+#[test]
+fn what_loses_too_much_is_written_by_force_alone() {
+    let folder = scratch("calibrate_hopeless");
+    let (images, out) = (labelled(&folder), folder.join("small.safetensors"));
+    let weights = hopeless(&folder);
+    let model = ["--weights", weights.to_str().unwrap(), "--config", CONFIG];
+    let output = calibrate(&images, &out, &model);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let message = stderr(&output);
+    for part in ["points of top-1 are lost, and 1 may be", "layer1.0.conv3", "--force"] {
+        assert!(message.contains(part), "{message}");
+    }
+    assert!(!out.exists());
+    let output = calibrate(&images, &out, &[&model[..], &["--force"]].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(out.exists());
 }
