@@ -87,9 +87,9 @@ fn stem(
         for x in 0..output.width {
             let (rows, columns) = (taps(y, input.height, window), taps(x, input.width, window));
             let bias = quantized.stem_bias(filter, rows, columns);
-            for channel in 0..output.channels {
+            for (channel, &bias) in bias.iter().enumerate() {
                 let sum = window_sum(filter, input, image, window, (y, x), channel);
-                values.push(to_u8((sum as f32).mul_add(filter.multiplier[channel], bias[channel])));
+                values.push(to_u8((sum as f32).mul_add(filter.multiplier[channel], bias)));
             }
         }
     }
