@@ -57,14 +57,6 @@ impl ModelOptions {
         Ok(Model::load(&weights, self.config.as_deref())?)
     }
 
-    /// As [`ModelOptions::load`], for what measures GPUs.
-    pub fn load_for_gpu(&self) -> anyhow::Result<Model> {
-        if let Some(precision) = self.precision.filter(|&precision| precision != DType::F16) {
-            return Err(Usage(format!("--precision {precision}: a GPU computes in f16")).into());
-        }
-        self.load()
-    }
-
     /// Its options, and whether they were given.
     pub fn given(&self) -> [Given; 4] {
         [
