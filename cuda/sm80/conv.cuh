@@ -46,7 +46,7 @@ struct ConvShared {
 // Channels of a unit of K.
 constexpr unsigned UNIT_LEN = TWINSTREAM_CHANNEL_STEP;
 
-// Steps of the convolution's own taps, and of the shortcut.
+// Steps of the convolution's own taps, of the shortcut, and of both.
 template <class Tile>
 TWINSTREAM_DEVICE uint32_t input_step_len(const twinstream_conv_params &p) {
     return ceil_divide(p.tap_rows * p.tap_columns * (p.channels / UNIT_LEN),
@@ -55,6 +55,13 @@ TWINSTREAM_DEVICE uint32_t input_step_len(const twinstream_conv_params &p) {
 template <class Tile>
 TWINSTREAM_DEVICE uint32_t shortcut_step_len(const twinstream_conv_params &p) {
     return ceil_divide(p.shortcut_channels / UNIT_LEN, Tile::STEP_LEN / UNIT_LEN);
+}
+template <class Tile>
+TWINSTREAM_DEVICE uint32_t step_len_of(const twinstream_conv_params &p) {
+    if constexpr (Tile::STEP_LEN == UNIT_LEN)
+        return (p.tap_rows * p.tap_columns * p.channels + p.shortcut_channels) / UNIT_LEN;
+    else
+        return input_step_len<Tile>(p) + shortcut_step_len<Tile>(p);
 }
 
 // Where the tile begins in the output.
@@ -133,13 +140,13 @@ class ConvCopier {
         : p(params), table(row_table + threadIdx.x / ROW_CHUNKS),
           to(operand_offset(threadIdx.x / ROW_CHUNKS, threadIdx.x % ROW_CHUNKS)) {
         const uint32_t input_steps = input_step_len<Tile>(p);
-        const uint32_t shortcut_steps = shortcut_step_len<Tile>(p);
-        block_bytes = (input_steps + shortcut_steps) * STEP_BYTES;
+        block_bytes = (input_steps + shortcut_step_len<Tile>(p)) * STEP_BYTES;
         weights = global<const unsigned char>(p.weights) +
                   static_cast<uint64_t>(tile_offset.first_channel / BLOCK_LEN) * block_bytes +
                   begin * STEP_BYTES + tile_offset.first_channel % BLOCK_LEN * ROW_BYTES +
                   threadIdx.x * CHUNK_BYTES;
         if constexpr (IS_INTEGER<Tile>) {
+            const uint32_t shortcut_steps = shortcut_step_len<Tile>(p);
             if (begin < shortcut_steps)
                 enter_shortcut(begin);
             else

@@ -28,8 +28,7 @@ constexpr TWINSTREAM_DEVICE unsigned result_offset(unsigned row, unsigned chunk)
 // The first step of slice `index` of split-K.
 template <class Tile>
 TWINSTREAM_DEVICE uint32_t slice_begin(const twinstream_conv_params &p, uint32_t index) {
-    const uint32_t steps = input_step_len<Tile>(p) + shortcut_step_len<Tile>(p);
-    return steps * index / p.split_k;
+    return step_len_of<Tile>(p) * index / p.split_k;
 }
 
 template <class Tile>
