@@ -1,4 +1,5 @@
-// Mean over all pixels of an image, of 8-bit integers (launch.h: twinstream_average_pool_i8_params).
+// Mean over all pixels of an image of 8-bit integers (launch.h:
+// twinstream_average_pool_i8_params).
 //
 // A block takes 64 channels of one image: a thread adds up four channels, 16 such read the 64 bytes
 // of a pixel, and 16 of these groups take turns at the pixels. Sums are exact.

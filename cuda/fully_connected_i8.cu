@@ -64,8 +64,8 @@ TWINSTREAM_DEVICE void mainloop(Sums &sums, const twinstream_fully_connected_par
         uint4 classes[COLUMN_GROUPS];
         TWINSTREAM_UNROLL
         for (unsigned j = 0; j < COLUMN_GROUPS; ++j)
-            classes[j] = read_row(weights, first_class + j * COLUMNS + row, p.classes, p.channels,
-                                  channel);
+            classes[j] =
+                read_row(weights, first_class + j * COLUMNS + row, p.classes, p.channels, channel);
         TWINSTREAM_UNROLL
         for (unsigned i = 0; i < ROW_GROUPS; ++i) {
             const uint32_t image = first_image + i * ROWS + row;

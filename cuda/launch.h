@@ -3,13 +3,13 @@
  * ABI.
  *
  * Every address is that of device memory, aligned to 16 bytes unless said otherwise; 0 stands for
- * "none" where that is allowed. "f16" is IEEE binary16. Kernels with "i8" in their names compute in
- * integers: activations are u8, weights s8, sums s32, and what turns a sum into a value is f32, where
- * fma(a, b, c) and each other operation are rounded once, to nearest even; to_u8(x) is the nearest
- * integer, of two the even one, that 0 to 255 hold. Dimensions in brackets go from the slowest to the
- * fastest. A grid covers the largest batch that may come, so that one CUDA graph serves many
- * lengths: the length itself is read from twinstream_batch on the device, and what lies beyond it
- * is neither read nor written. This file knows nothing of layers, streams or tile choice.
+ * "none" where that is allowed. "f16" is IEEE binary16. Kernels with "i8" in their names compute
+ * in integers: activations are u8, weights s8, sums s32, and what turns a sum into a value is f32,
+ * where fma(a, b, c) and each other operation are rounded once, to nearest even; to_u8(x) is the
+ * integer from 0 to 255 that is nearest to x, of two the even one. Dimensions in brackets go from
+ * the slowest to the fastest. A grid covers the largest batch that may come, so that one CUDA graph
+ * serves many lengths: the length itself is read from twinstream_batch on the device, and what lies
+ * beyond it is neither read nor written. This file knows nothing of layers, streams or tile choice.
  */
 #ifndef TWINSTREAM_LAUNCH_H
 #define TWINSTREAM_LAUNCH_H
@@ -99,9 +99,9 @@ typedef struct {
      * zero: a kernel row is then 32 values, one step of the matrix instruction. */
     uint64_t weights;
     /* f32 [STEM_I8_BORDERS][STEM_I8_BORDERS][64], then [64] multipliers. The bias depends on the
-     * taps that see the image, which by rows and by columns alike differ at the first two pixels of
-     * the convolution (0 and 1), at its last two (3 and 4), and between them (2). Where a side is so
-     * short that a pixel is several of these, it is the first of 0, 1, 3 and 4. */
+     * taps that see the image, which by rows and by columns alike differ at the first two pixels
+     * of the convolution (0 and 1), at its last two (3 and 4), and between them (2). Where a side
+     * is so short that a pixel is several of these, it is the first of 0, 1, 3 and 4. */
     uint64_t bias;
     /* u8 [image][pooled_height][pooled_width][64]. */
     uint64_t output;
@@ -124,18 +124,20 @@ TWINSTREAM_SIZE_IS(twinstream_stem_i8_params, 72);
  * ReLU, in this order:
  *     sum = conv(input) + round(conv1x1(shortcut) * added)    (s32)
  *     output = to_u8(fma(residual, added, fma(sum, multiplier, bias)))
- * The kernels differ only in the tile of M output pixels by N
- * output channels that a block computes. K is the length of one output's sum: tap_rows *
- * tap_columns * channels + shortcut_channels; of integers each of the two, in values, is rounded up to a multiple of 128 by
- * zeros. Grid: (ceil(pixels of the bucket / M),
- * output_channels / N, split_k), where pixels are images * output_height * output_width. */
+ * where both operations on the shortcut's sum are f32, and the second is to the nearest integer, of
+ * two the even one. The kernels differ only in the tile of M output pixels by N output channels that
+ * a block computes. K is the length of one output's sum: tap_rows * tap_columns * channels +
+ * shortcut_channels; of integers each of the two terms is rounded up to a multiple of 128, by zeros
+ * in the weights. Grid: (ceil(pixels of the bucket / M), output_channels / N, split_k), where pixels
+ * are images * output_height * output_width. */
 typedef struct {
     /* f16 [image][input_height][input_width][channels]. */
     uint64_t input;
     /* f16 [output_channels / 64][K / 64][64 output channels][64 of K]: what a block reads in one
      * step lies together. K runs over blocks of 64 input channels, in each over the taps in use,
      * row by row, in each over the 64 channels; then over the shortcut's channels.
-     * i8: s8 [output_channels / 64][K / 128][64 output channels][128 of K], the shortcut's first. */
+     * i8: s8 [output_channels / 64][K / 128][64 output channels][128 of K], the shortcut's
+     * first. */
     uint64_t weights;
     /* f32 [output_channels]; with a shortcut, the sum of both biases.
      * i8: f32 [3][output_channels]: bias, multiplier, and `added`: with a shortcut its sums'

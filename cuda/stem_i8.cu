@@ -1,9 +1,9 @@
 // The first layer of 8-bit integers in one pass over the image: 7x7 convolution at stride 2 of the
 // pixels as they are, scales, and 3x3 max pool at stride 2 (launch.h: twinstream_stem_i8_params).
 //
-// Blocks and pixels are those of stem.cu. With a fourth, zero channel a kernel row is 32 values: one
-// step of the matrix instruction. Neighbouring output pixels are eight bytes apart, which ldmatrix
-// cannot read, so a lane reads its words of them itself.
+// Blocks and pixels are those of stem.cu. With a fourth, zero channel a kernel row is 32 values:
+// one step of the matrix instruction. Neighbouring output pixels are eight bytes apart, which
+// ldmatrix cannot read, so a lane reads its words of them itself.
 
 #include "common.cuh"
 #include "ptx/ld_st.cuh"
@@ -66,7 +66,8 @@ struct StemI8 {
         TWINSTREAM_UNROLL
         for (unsigned n = 0; n < PIXELS_EACH; ++n) {
             const unsigned i = threadIdx.x + n * THREADS;
-            if (i < PATCH_PIXELS) *reinterpret_cast<uint32_t *>(shared + i * PIXEL_BYTES) = words[n];
+            if (i < PATCH_PIXELS)
+                *reinterpret_cast<uint32_t *>(shared + i * PIXEL_BYTES) = words[n];
         }
     }
 

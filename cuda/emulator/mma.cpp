@@ -85,8 +85,7 @@ struct IntegerFragments {
 };
 
 // As above, with four values of k in the place of each pair.
-inline __attribute__((always_inline)) void
-multiply_integers(void *const operands[warp_lanes]) {
+inline __attribute__((always_inline)) void multiply_integers(void *const operands[warp_lanes]) {
     std::uint8_t a[16][32]; // by row, then k
     Words b[32];            // by k, then column
     Words sums[16];

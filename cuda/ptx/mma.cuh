@@ -1,5 +1,6 @@
-// Matrix instructions of a warp on f16 and on 8-bit integers, and what fills and empties their registers, each as one
-// small function: asm for the device, a call of the same name in twinstream::emulator for the host.
+// Matrix instructions of a warp on f16 and on 8-bit integers, and what fills and empties their
+// registers, each as one small function: asm for the device, a call of the same name in
+// twinstream::emulator for the host.
 //
 // This file knows nothing of tiles or layers.
 #pragma once

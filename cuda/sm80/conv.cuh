@@ -3,12 +3,12 @@
 //
 // A unit of K is one tap and 64 channels. Of f16, a step is one unit, so a row of a stage is 128
 // contiguous bytes of one input pixel; of 8-bit integers it is two, each by threads of its own, and
-// where their number is odd, zeros follow. A table in shared memory gives each row its pixel and which taps see the image; it
-// is made once a block, so that the inner loop has no division and no comparison: it adds a uniform
-// offset and tests a bit. Padding and rows beyond the batch are filled with zeros by the copy
-// itself. The units of K run over channels outside and taps inside, so that the nine reads of a
-// pixel follow one another. The shortcut's come last; of integers first, since its sums are scaled
-// before the convolution's are added to them.
+// where their number is odd, zeros follow. A table in shared memory gives each row its pixel and
+// which taps see the image; it is made once a block, so that the inner loop has no division and no
+// comparison: it adds an offset and tests a bit. Padding and rows beyond the batch are filled with
+// zeros by the copy itself. The units of K run over channels outside and taps inside, so that the
+// nine reads of a pixel follow one another. The shortcut's come last; of integers first, since its
+// sums are scaled before the convolution's are added to them.
 #pragma once
 
 #include "../common.cuh"

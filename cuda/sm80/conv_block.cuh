@@ -158,8 +158,8 @@ class ConvBlock {
     // column of the tile and the next.
     TWINSTREAM_DEVICE float2 added_multiplier(unsigned column) const {
         return *reinterpret_cast<const float2 *>(global<const float>(p.bias) +
-                                                 2 * p.output_channels +
-                                                 tile_offset.first_channel + column);
+                                                 2 * p.output_channels + tile_offset.first_channel +
+                                                 column);
     }
 
     static constexpr unsigned RESULT_CHUNKS = Tile::N / Tile::CHUNK_LEN;

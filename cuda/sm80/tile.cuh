@@ -2,10 +2,10 @@
 // and the multiplication of one stage by tensor cores.
 //
 // A stage holds 128 bytes of K, 64 values of f16 or 128 of 8 bits, for M rows of A and N rows of B,
-// both K-major: a row is all banks of shared memory once. Its eight 16-byte chunks are permuted by chunk ^ (row % 8), so
-// that eight rows at the same chunk (what ldmatrix reads at a time) as well as eight chunks of the
-// same row (what copies write at a time) touch every bank once. Knows nothing of convolutions: who
-// fills the stages is up to the caller.
+// both K-major: a row is all banks of shared memory once. Its eight 16-byte chunks are permuted by
+// chunk ^ (row % 8), so that eight rows at the same chunk (what ldmatrix reads at a time) as well
+// as eight chunks of the same row (what copies write at a time) touch every bank once. Knows
+// nothing of convolutions: who fills the stages is up to the caller.
 #pragma once
 
 #include "../common.cuh"

@@ -1,5 +1,5 @@
-// The convolutions in f16 against a scalar reference in double precision: sizes around every edge of every
-// tile, strides, taps that only see padding, residual, projection shortcut, split-K, short
+// The convolutions in f16 against a scalar reference in double precision: sizes around every edge
+// of every tile, strides, taps that only see padding, residual, projection shortcut, split-K, short
 // batches.
 
 #include <algorithm>

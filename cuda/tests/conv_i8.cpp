@@ -1,5 +1,5 @@
-// The convolutions of 8-bit integers against a scalar reference, bit for bit: what conv.cpp tries of
-// those in f16, as far as these compute it.
+// The convolutions of 8-bit integers against a scalar reference, bit for bit: what conv.cpp tries
+// of those in f16, as far as these compute it.
 
 #include <algorithm>
 #include <vector>
@@ -180,15 +180,14 @@ struct ConvI8 {
     double compare() const {
         Worst worst;
         const unsigned height = c.out(c.height), width = c.out(c.width);
-        const std::size_t step =
-            output_len(c.len) * step_len(c) * STEP_LEN > 20'000'000 ? 101 : 1;
+        const std::size_t step = output_len(c.len) * step_len(c) * STEP_LEN > 20'000'000 ? 101 : 1;
         std::size_t inside_len = 0;
         for (std::size_t index = 0; index < output_len(c.len); index += step) {
             const std::size_t pixel = index / c.outputs;
-            const std::uint8_t expected = reference(static_cast<unsigned>(pixel / width / height),
-                                                    static_cast<unsigned>(pixel / width % height),
-                                                    static_cast<unsigned>(pixel % width),
-                                                    static_cast<unsigned>(index % c.outputs), index);
+            const std::uint8_t expected = reference(
+                static_cast<unsigned>(pixel / width / height),
+                static_cast<unsigned>(pixel / width % height), static_cast<unsigned>(pixel % width),
+                static_cast<unsigned>(index % c.outputs), index);
             worst.compare_exactly(index, output[index], expected);
             inside_len += expected > 0 && expected < 255 ? 1 : 0;
         }

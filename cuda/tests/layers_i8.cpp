@@ -49,9 +49,9 @@ double test_stem(Random &random, unsigned len, unsigned bucket, unsigned height,
     // Slots in any order, not one after the other.
     for (unsigned i = 0; i < len; ++i) batch.host().slots[i] = (i * 5 + 2) % (len + 2);
     const twinstream_stem_i8_params p{
-        images.address(), batch.address(), packed.address(), scales.address(), output.address(),
-        image_bytes,      height,          width,            conv_height,      conv_width,
-        pooled_height,    pooled_width};
+        images.address(), batch.address(), packed.address(), scales.address(),
+        output.address(), image_bytes,     height,           width,
+        conv_height,      conv_width,      pooled_height,    pooled_width};
     launch("stem_i8",
            ((pooled_width - 1) / TWINSTREAM_STEM_POOLED_WIDTH + 1) *
                ((pooled_height - 1) / TWINSTREAM_STEM_POOLED_HEIGHT + 1),
@@ -99,9 +99,8 @@ double test_average_pool(Random &random, unsigned len, unsigned bucket, unsigned
     multiplier[0] = random_between(random, 0.5f, 2.5f) / static_cast<float>(pixels);
     const Buffer<std::uint8_t> output(std::size_t{bucket} * channels);
     const Batch batch(len, 0);
-    const twinstream_average_pool_i8_params p{input.address(),  multiplier.address(),
-                                              output.address(), batch.address(),
-                                              pixels,           channels};
+    const twinstream_average_pool_i8_params p{
+        input.address(), multiplier.address(), output.address(), batch.address(), pixels, channels};
     launch("average_pool_i8", channels / 64, bucket, 1, TWINSTREAM_AVERAGE_POOL_I8_THREADS,
            TWINSTREAM_AVERAGE_POOL_I8_SHARED_BYTES, p, batch, what);
     Worst worst;
@@ -161,9 +160,11 @@ void test_layers_i8(std::uint64_t seed) {
     Random random(seed);
     Subject stem("stem_i8");
     // The smallest image, odd sides, one pixel beyond a tile, and the size of ImageNet.
-    for (const auto &[len, bucket, height, width] :
-         {std::array<unsigned, 4>{3, 5, 32, 32}, {2, 2, 33, 57}, {1, 1, 65, 34}, {9, 9, 35, 40},
-          {1, 1, 224, 224}})
+    for (const auto &[len, bucket, height, width] : {std::array<unsigned, 4>{3, 5, 32, 32},
+                                                     {2, 2, 33, 57},
+                                                     {1, 1, 65, 34},
+                                                     {9, 9, 35, 40},
+                                                     {1, 1, 224, 224}})
         stem.attempt([&, l = len, b = bucket, h = height, w = width] {
             return test_stem(random, l, b, h, w);
         });

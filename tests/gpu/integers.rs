@@ -1,5 +1,5 @@
-//! The network in 8-bit integers on the device: every logit as on the CPU, and as the definition has
-//! it, bit for bit.
+//! The network in 8-bit integers on the device: every logit as on the CPU, and as the definition
+//! has it, bit for bit.
 
 use std::sync::OnceLock;
 
@@ -98,8 +98,8 @@ fn best_classes_of_integers_are_those_of_the_logits() {
     }
 }
 
-/// Goal: whichever tiles were measured to be best, logits stay; and what was measured in integers is
-/// neither taken for f16's nor takes its place. Method: tunes two buckets, profiles one.
+/// Goal: whichever tiles were measured to be best, logits stay; and what was measured in f16 takes
+/// the place of none of these. Method: tunes two buckets, profiles one.
 #[test]
 fn tuning_and_profiles_compute_the_same() {
     if !is_there("tuning in integers on the GPU") {

@@ -1,6 +1,6 @@
 // Which lane holds which element: matrix instructions and shuffles against the formulas of the PTX
-// ISA ("Matrix fragments for mma.m16n8k16", "… mma.m16n8k32", ldmatrix, stmatrix), 16-bit conversions against the
-// compiler's.
+// ISA ("Matrix fragments for mma.m16n8k16" and "mma.m16n8k32", ldmatrix, stmatrix), 16-bit
+// conversions against the compiler's.
 
 #include <algorithm>
 #include <cmath>
@@ -150,8 +150,8 @@ void check_integer_products(std::mt19937_64 &random) {
                 expected[row * 8 + column] = static_cast<std::int32_t>(sum);
             }
         }
-        check_is(
-            run<multiply_integers>(1, 32, 0, IntegerProduct{a.data(), b.data(), d.data()}), "");
+        check_is(run<multiply_integers>(1, 32, 0, IntegerProduct{a.data(), b.data(), d.data()}),
+                 "");
         CHECK(d == expected);
     }
 }

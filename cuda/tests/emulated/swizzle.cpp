@@ -57,7 +57,8 @@ void test_results() {
     for (unsigned i = 0; i < Tile::M * CHUNKS; i += 8)
         require_free("chunks of results", 8, 16, [&](unsigned lane) {
             const unsigned offset = result_offset<Tile>((i + lane) / CHUNKS, (i + lane) % CHUNKS);
-            if (offset >= Tile::M * Tile::N * sizeof(typename Tile::Value) || !all.insert(offset).second)
+            if (offset >= Tile::M * Tile::N * sizeof(typename Tile::Value) ||
+                !all.insert(offset).second)
                 fail("two chunks of results share a place");
             return offset;
         });

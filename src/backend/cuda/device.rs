@@ -113,8 +113,8 @@ impl CudaDevice {
     /// `is_device` where there is no driver, or it fails; `is_argument` for a device that is not
     /// there, an input size that the network cannot take, an answer that it cannot give or a
     /// precision that the model's weights are not for; `is_memory` when the weights do not fit;
-    /// `is_weights` when one exceeds f16, when they are to be f16 and are integers, or when the file
-    /// was changed since it was opened.
+    /// `is_weights` when one exceeds f16, when they are to be f16 and are integers, or when the
+    /// file was changed since it was opened.
     pub fn new(model: &Model, options: &CudaOptions) -> Result<Self> {
         let network = model.network(options.height, options.width)?;
         let result_len = options.answer.value_len(network.class_count())?;

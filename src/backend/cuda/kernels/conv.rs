@@ -1,5 +1,5 @@
-//! Convolutions by `mma.sync` on f16 and on 8-bit integers, for every device from compute capability
-//! 8.0 on.
+//! Convolutions by `mma.sync` on f16 and on 8-bit integers, for every device from compute
+//! capability 8.0 on.
 //!
 //! Invariant: any choice computes the same; only time differs.
 

@@ -320,7 +320,7 @@ fn bound_ns(step: &Step, batch_len: usize, device: &DeviceInfo) -> f64 {
         }
     };
     let bytes = batch_len * (read_bytes + write_bytes) + weight_len * value_bytes;
-    // The tensor cores take half as many bytes of f16 a value as of integers: as many bytes a clock.
+    // The tensor cores take as many bytes of values a clock, whatever the type.
     let macs_per_ns = device.macs_per_ns() * DType::F16.size_bytes() as f64 / value_bytes as f64;
     let products_ns = (batch_len * macs) as f64 / macs_per_ns;
     products_ns.max(bytes as f64 / device.memory_bytes_per_ns())
