@@ -122,14 +122,13 @@ TWINSTREAM_SIZE_IS(twinstream_stem_i8_params, 72);
  *     output = relu(round_to_f16(conv(input) + conv1x1(shortcut) + bias + residual))
  * with f16 products summed in f32. `conv_i8_*` do the same with u8 in the place of f16, always with
  * ReLU, in this order:
- *     sum = conv(input) + round(conv1x1(shortcut) * added)    (s32)
+ *     sum = conv(input) + round(f32(conv1x1(shortcut)) * added)    (s32)
  *     output = to_u8(fma(residual, added, fma(sum, multiplier, bias)))
- * where both operations on the shortcut's sum are f32, and the second is to the nearest integer, of
- * two the even one. The kernels differ only in the tile of M output pixels by N output channels that
- * a block computes. K is the length of one output's sum: tap_rows * tap_columns * channels +
- * shortcut_channels; of integers each of the two terms is rounded up to a multiple of 128, by zeros
- * in the weights. Grid: (ceil(pixels of the bucket / M), output_channels / N, split_k), where pixels
- * are images * output_height * output_width. */
+ * where round is to the nearest integer, of two the even one. The kernels differ only in the tile
+ * of M output pixels by N output channels that a block computes. K is the length of one output's
+ * sum: tap_rows * tap_columns * channels + shortcut_channels; of integers each of the two terms is
+ * rounded up to a multiple of 128, by zeros in the weights. Grid: (ceil(pixels of the bucket / M),
+ * output_channels / N, split_k), where pixels are images * output_height * output_width. */
 typedef struct {
     /* f16 [image][input_height][input_width][channels]. */
     uint64_t input;
