@@ -48,6 +48,7 @@ struct ConvI8 {
             scales[o] = random_between(random, -20.0f, 200.0f);
             scales[c.outputs + o] = random_between(random, 20.0f, 80.0f) / deviation;
             scales[2 * c.outputs + o] = random_between(random, 0.1f, 1.5f);
+            if (o % 8 < 4) make_delicate(o);
         }
         pack();
         describe();
@@ -80,6 +81,40 @@ struct ConvI8 {
     std::size_t shortcut_len() const {
         return std::size_t{c.len} * shortcut_side(c.height) * shortcut_side(c.width) *
                c.shortcut_channels;
+    }
+
+    // Has a channel depend on how it is rounded. Of some such channels results are halves, which go
+    // to the even neighbour. Of the others one product is off a half, on the side where
+    // the odd neighbour is, by less than f32 holds of it: by `fma` the sum is off too, while a
+    // product that was rounded before has it at the half.
+    void make_delicate(unsigned o) {
+        const auto one = filter.begin() + std::ptrdiff_t{o} * c.kernel * c.kernel * c.channels;
+        std::fill_n(one, c.kernel * c.kernel * c.channels, std::int8_t{0});
+        std::fill_n(shortcut_filter.begin() + std::ptrdiff_t{o} * c.shortcut_channels,
+                    c.shortcut_channels, std::int8_t{0});
+        // The first output's sum is its first input in channel 0.
+        const unsigned seen = (c.padding() * c.kernel + c.padding()) * c.channels;
+        float &bias = scales[o], &multiplier = scales[c.outputs + o];
+        const float added = scales[2 * c.outputs + o];
+        if (o % 4 < 2) {
+            one[seen] = 1;
+            multiplier = 0.5f;
+            bias = 3.0f;
+        } else if (c.residual) {
+            residual[o] = 63;
+            bias = below_half(63.0, added);
+        } else {
+            one[seen] = 1;
+            multiplier = added;
+            bias = below_half(input[0], added);
+        }
+    }
+    // What a product, as f32 rounds it, is to be added to for a half, whose even neighbour is on the
+    // other side than the product.
+    static float below_half(double factor, float multiplier) {
+        const double product = factor * double{multiplier};
+        const auto rounded = static_cast<float>(product);
+        return (product > double{rounded} ? 10.5f : 11.5f) - rounded;
     }
 
     // Into the order that launch.h prescribes.
