@@ -18,10 +18,9 @@ import subprocess
 import tempfile
 
 import numpy as np
+import peers_cpu as peers
 from PIL import Image
 from safetensors.numpy import load_file, save_file
-
-import peers_cpu as peers
 
 CONFIG = peers.MODEL / "config.json"
 OPTIONS_BYTES = 136
@@ -46,7 +45,9 @@ class Twinstream:
         self.library = ctypes.CDLL(library)
         options = ctypes.create_string_buffer(OPTIONS_BYTES)
         self.check(
-            self.library.twinstream_options_init(options, ctypes.c_size_t(OPTIONS_BYTES), self.abi_version())
+            self.library.twinstream_options_init(
+                options, ctypes.c_size_t(OPTIONS_BYTES), self.abi_version()
+            )
         )
         # As ffi/twinstream.h lays twinstream_options out.
         texts = {16: str(weights), 24: str(CONFIG), 128: precision}
@@ -91,7 +92,10 @@ def build():
     """The command and the C library."""
     command = ["cargo", "build", "--release", "--bin", "twinstream", "--package", "twinstream-cli"]
     subprocess.run([*command, "--package", "twinstream-capi"], cwd=peers.ROOT, check=True)
-    return peers.ROOT / "target/release/twinstream", peers.ROOT / "target/release/libtwinstream_capi.so"
+    return (
+        peers.ROOT / "target/release/twinstream",
+        peers.ROOT / "target/release/libtwinstream_capi.so",
+    )
 
 
 def read(folder, every):

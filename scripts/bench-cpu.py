@@ -17,9 +17,8 @@ import tempfile
 import time
 
 import numpy as np
-from PIL import Image
-
 import peers_cpu as peers
+from PIL import Image
 
 CONFIGURATIONS = [
     (threads, side, batch) for side in (224, 32) for batch in (1, 16) for threads in (1, 2)
@@ -93,7 +92,9 @@ def measure(bench, weights, models, precision, configuration, rounds):
             elapsed_ms, logits_sum = best_ms(run, images)
             theirs[name] = min(theirs[name], elapsed_ms)
             if precision == "f32" and abs(logits_sum - result["logits_sum"]) > 1e-3 * batch:
-                raise SystemExit(f"sums of logits: ours {result['logits_sum']}, {name} {logits_sum}")
+                raise SystemExit(
+                    f"sums of logits: ours {result['logits_sum']}, {name} {logits_sum}"
+                )
     row = dict(precision=precision, threads=threads, side=side, batch=batch, twinstream_ms=ours)
     row.update({name: round(elapsed_ms, 3) for name, elapsed_ms in theirs.items()})
     row.update(ratio=round(min(theirs.values()) / ours, 3), peak_bytes=peak)
@@ -112,7 +113,9 @@ def main():
         onnx_f32 = peers.onnx_model()
         openvino_f32 = peers.openvino_model(onnx_f32, [-1, 3, -1, -1])
         models = onnx_f32, openvino_f32, onnx_i8, openvino_i8
-        print("precision  threads  size  batch  twinstream ms  ONNX Runtime  OpenVINO  ratio  peak MB")
+        print(
+            "precision  threads  size  batch  twinstream ms  ONNX Runtime  OpenVINO  ratio  peak MB"
+        )
         for precision in arguments.precisions.split(","):
             weights = ours_i8 if precision == "i8" else peers.WEIGHTS
             for configuration in CONFIGURATIONS:

@@ -37,7 +37,9 @@ class Graph:
 
     def node(self, op, inputs, **attributes):
         output = f"t{len(self.nodes)}"
-        self.nodes.append(helper.make_node(op, inputs, [output], f"n{len(self.nodes)}", **attributes))
+        self.nodes.append(
+            helper.make_node(op, inputs, [output], f"n{len(self.nodes)}", **attributes)
+        )
         return output
 
     def conv(self, x, name, norm, stride, relu=True):

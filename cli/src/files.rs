@@ -23,8 +23,12 @@ pub(crate) fn write(path: &Path, content: impl AsRef<[u8]>) -> anyhow::Result<()
     fs::write(path, content).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Writes a file that is whole at any moment: the old one until the new one takes its place.
+/// Writes a file that is whole at any moment: the old one until the new one takes its place. A
+/// device or a pipe is written to, not replaced.
 pub(crate) fn replace(path: &Path, content: impl AsRef<[u8]>) -> anyhow::Result<()> {
+    if path.exists() && !path.is_file() {
+        return write(path, content);
+    }
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".part");
     let part = path.with_file_name(name);
@@ -38,9 +42,7 @@ pub(crate) const TRACE_LEN: usize = 1 << 16;
 /// Writes the traces of runs, each with its name, to one file.
 pub(crate) fn write_trace(path: &Path, traces: &[(String, &Trace)]) -> anyhow::Result<()> {
     let traces: Vec<_> = traces.iter().map(|(name, trace)| (name.as_str(), *trace)).collect();
-    let text = chrome_json(&traces);
-    // A device or a pipe is written to, not replaced.
-    if path.exists() && !path.is_file() { write(path, &text) } else { replace(path, &text) }
+    replace(path, chrome_json(&traces))
 }
 
 /// Every point that is drawn, one a line.

@@ -130,6 +130,14 @@ fn what_must_not_be_written_is_not() {
         assert!(stderr(&output).contains(reason), "{reason}: {}", stderr(&output));
     }
     assert!(!out.exists());
+
+    // A device is written to, not replaced.
+    let device = folder.join("full");
+    std::os::unix::fs::symlink("/dev/full", &device).unwrap();
+    let output = calibrate(&images, &device, &[]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).contains("cannot write"), "{}", stderr(&output));
+    assert!(device.is_symlink());
 }
 
 /// The repository's weights with a channel that is as large as nobody needs it: what would read it
