@@ -151,6 +151,8 @@ fn precisions_that_do_not_fit_are_refused() {
     let device = DeviceInfo::h100();
     let plans = plan_summaries(&network, DType::I8, &device, &Tuning::default()).unwrap();
     let halved = plan_summaries(&network, DType::F16, &device, &Tuning::default()).unwrap();
+    let error = plan_summaries(&network, DType::F32, &device, &Tuning::default()).unwrap_err();
+    assert!(error.is_device() && error.to_string().contains("in f32"), "{error}");
     for (integers, halves) in plans.iter().zip(&halved) {
         assert_eq!(2 * integers.activation_bytes, halves.activation_bytes);
         assert!(integers.convs.iter().all(|conv| conv.kernel.starts_with("conv_i8_")));

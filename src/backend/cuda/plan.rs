@@ -57,9 +57,10 @@ impl Plan {
             chooser.choose(step, batch_len).ok_or_else(|| {
                 let (major, minor) = chooser.device().capability;
                 let message = format!(
-                    "{}: no kernel for {} runs at compute capability {major}.{minor}",
+                    "{}: no kernel for {} in {} runs at compute capability {major}.{minor}",
                     chooser.device().name,
-                    step.name
+                    step.name,
+                    step.dtype
                 );
                 Error::new(Kind::Device, message)
             })
