@@ -50,10 +50,20 @@ struct f16 {
     uint16_t bits;
 };
 
+// An integer of 8 bits in memory: activations are unsigned, weights signed.
+struct i8 {
+    uint8_t bits;
+};
+
 // A device address of launch.h as a pointer.
 template <class T>
 TWINSTREAM_DEVICE T *global(uint64_t address) {
     return reinterpret_cast<T *>(address);
+}
+
+// To the nearest of 0 to 255, of two the even one; |value| is below 2^31.
+TWINSTREAM_DEVICE uint32_t round_to_u8(float value) {
+    return static_cast<uint32_t>(min(max(__float2int_rn(value), 0), 255));
 }
 
 constexpr TWINSTREAM_DEVICE unsigned ceil_divide(unsigned value, unsigned divisor) {

@@ -3,10 +3,13 @@
  * ABI.
  *
  * Every address is that of device memory, aligned to 16 bytes unless said otherwise; 0 stands for
- * "none" where that is allowed. "f16" is IEEE binary16. Dimensions in brackets go from the slowest
- * to the fastest. A grid covers the largest batch that may come, so that one CUDA graph serves many
- * lengths: the length itself is read from twinstream_batch on the device, and what lies beyond it
- * is neither read nor written. This file knows nothing of layers, streams or tile choice.
+ * "none" where that is allowed. "f16" is IEEE binary16. Kernels with "i8" in their names compute
+ * in integers: activations are u8, weights s8, sums s32, and what turns a sum into a value is f32,
+ * where fma(a, b, c) and each other operation are rounded once, to nearest even; to_u8(x) is the
+ * integer from 0 to 255 that is nearest to x, of two the even one. Dimensions in brackets go from
+ * the slowest to the fastest. A grid covers the largest batch that may come, so that one CUDA graph
+ * serves many lengths: the length itself is read from twinstream_batch on the device, and what lies
+ * beyond it is neither read nor written. This file knows nothing of layers, streams or tile choice.
  */
 #ifndef TWINSTREAM_LAUNCH_H
 #define TWINSTREAM_LAUNCH_H
@@ -84,21 +87,60 @@ typedef struct {
 } twinstream_stem_params;
 TWINSTREAM_SIZE_IS(twinstream_stem_params, 96);
 
+/* Kernel `stem_i8`: the same of integers, from the pixels as they are. Taps in the padding add
+ * nothing; each pixel of the convolution becomes to_u8(fma(sum, multiplier, bias)), then the pool.
+ * Grid: as for `stem`. */
+typedef struct {
+    /* u8 [slot][height][width][3], any alignment; slot i begins at i * image_bytes. */
+    uint64_t images;
+    /* twinstream_batch. */
+    uint64_t batch;
+    /* s8 [64 output channels][7 rows][8 columns][4 input channels]; column 7 and channel 3 are
+     * zero: a kernel row is then 32 values, one step of the matrix instruction. */
+    uint64_t weights;
+    /* f32 [STEM_I8_BORDERS][STEM_I8_BORDERS][64], then [64] multipliers. The bias depends on the
+     * taps that see the image, which by rows and by columns alike differ at the first two pixels
+     * of the convolution (0 and 1), at its last two (3 and 4), and between them (2). Where a side
+     * is so short that a pixel is several of these, it is the first of 0, 1, 3 and 4. */
+    uint64_t bias;
+    /* u8 [image][pooled_height][pooled_width][64]. */
+    uint64_t output;
+    /* Distance between images of the ring. */
+    uint64_t image_bytes;
+    /* Sizes as for `stem`. */
+    uint32_t height;
+    uint32_t width;
+    uint32_t conv_height;
+    uint32_t conv_width;
+    uint32_t pooled_height;
+    uint32_t pooled_width;
+} twinstream_stem_i8_params;
+TWINSTREAM_SIZE_IS(twinstream_stem_i8_params, 72);
+
 /* Kernels `conv_*`, one a TWINSTREAM_CONV_TILE of tiles.inc: convolution with bias, and as wanted
  * with residual addition, the block's projection shortcut and ReLU, in this order:
  *     output = relu(round_to_f16(conv(input) + conv1x1(shortcut) + bias + residual))
- * with f16 products summed in f32. The kernels differ only in the tile of M output pixels by N
- * output channels that a block computes. K is the length of one output's sum: tap_rows *
- * tap_columns * channels + shortcut_channels. Grid: (ceil(pixels of the bucket / M),
+ * with f16 products summed in f32. `conv_i8_*` do the same with u8 in the place of f16, always with
+ * ReLU, in this order:
+ *     sum = conv(input) + round(f32(conv1x1(shortcut)) * added)    (s32)
+ *     output = to_u8(fma(residual, added, fma(sum, multiplier, bias)))
+ * where round is to the nearest integer, of two the even one. The kernels differ only in the tile
+ * of M output pixels by N output channels that a block computes. K is the length of one output's
+ * sum: tap_rows * tap_columns * channels + shortcut_channels; of integers each of the two terms is
+ * rounded up to a multiple of 128, by zeros in the weights. Grid: (ceil(pixels of the bucket / M),
  * output_channels / N, split_k), where pixels are images * output_height * output_width. */
 typedef struct {
     /* f16 [image][input_height][input_width][channels]. */
     uint64_t input;
     /* f16 [output_channels / 64][K / 64][64 output channels][64 of K]: what a block reads in one
      * step lies together. K runs over blocks of 64 input channels, in each over the taps in use,
-     * row by row, in each over the 64 channels; then over the shortcut's channels. */
+     * row by row, in each over the 64 channels; then over the shortcut's channels.
+     * i8: s8 [output_channels / 64][K / 128][64 output channels][128 of K], the shortcut's
+     * first. */
     uint64_t weights;
-    /* f32 [output_channels]; with a shortcut, the sum of both biases. */
+    /* f32 [output_channels]; with a shortcut, the sum of both biases.
+     * i8: f32 [3][output_channels]: bias, multiplier, and `added`: with a shortcut its sums'
+     * multiplier, with a residual that of its values, else nothing. */
     uint64_t bias;
     /* f16, of the output's shape; may be the output itself. 0: none. */
     uint64_t residual;
@@ -109,7 +151,7 @@ typedef struct {
     uint64_t output;
     /* twinstream_batch. */
     uint64_t batch;
-    /* f32 [grid.x * grid.y][split_k][M * N]: workspace for split_k above 1, else 0. */
+    /* f32 or s32 [grid.x * grid.y][split_k][M * N]: workspace for split_k above 1, else 0. */
     uint64_t partials;
     /* u32 [grid.x * grid.y], all zero before the launch and again after it; 0 where partials is. */
     uint64_t semaphores;
@@ -141,7 +183,7 @@ typedef struct {
     /* 1: negative outputs become 0. */
     uint32_t relu;
     /* Blocks that share a tile, split-K: each sums one slice, and the last to finish adds them in
-     * order. 1 to K / 64. */
+     * order. 1 to K / 64; of integers 1 to K / 128, and 1 with a shortcut. */
     uint32_t split_k;
 } twinstream_conv_params;
 TWINSTREAM_SIZE_IS(twinstream_conv_params, 144);
@@ -162,7 +204,27 @@ typedef struct {
 } twinstream_average_pool_params;
 TWINSTREAM_SIZE_IS(twinstream_average_pool_params, 32);
 
+/* Kernel `average_pool_i8`: to_u8(sum over all pixels * multiplier).
+ * Grid: as for `average_pool`. */
+typedef struct {
+    /* u8 [image][pixels][channels]. */
+    uint64_t input;
+    /* f32. Aligned to 4 bytes. */
+    uint64_t multiplier;
+    /* u8 [image][channels]. */
+    uint64_t output;
+    /* twinstream_batch. */
+    uint64_t batch;
+    /* Pixels of an image, fewer than 2^24. */
+    uint32_t pixels;
+    /* A multiple of 64. */
+    uint32_t channels;
+} twinstream_average_pool_i8_params;
+TWINSTREAM_SIZE_IS(twinstream_average_pool_i8_params, 40);
+
 /* Kernel `fully_connected`: logits = input * weights^T + bias, f16 products summed in f32.
+ * Kernel `fully_connected_i8`: logits = fma(input * weights^T, multiplier, bias), with u8 in the
+ * place of the input's f16, s8 in that of the weights', and f32 [2][class]: bias, multiplier.
  * Grid: (ceil(classes / FULLY_CONNECTED_CLASSES), ceil(images of the bucket /
  * FULLY_CONNECTED_IMAGES), 1). */
 typedef struct {
@@ -227,13 +289,23 @@ enum {
     TWINSTREAM_STEM_THREADS = 256,
     TWINSTREAM_STEM_SHARED_BYTES = 40928,
 
+    TWINSTREAM_STEM_I8_BORDERS = 5,
+    TWINSTREAM_STEM_I8_THREADS = 256,
+    TWINSTREAM_STEM_I8_SHARED_BYTES = 20976,
+
     TWINSTREAM_AVERAGE_POOL_THREADS = 256,
     TWINSTREAM_AVERAGE_POOL_SHARED_BYTES = 2048,
+
+    TWINSTREAM_AVERAGE_POOL_I8_THREADS = 256,
+    TWINSTREAM_AVERAGE_POOL_I8_SHARED_BYTES = 4096,
 
     TWINSTREAM_FULLY_CONNECTED_CLASSES = 16,
     TWINSTREAM_FULLY_CONNECTED_IMAGES = 32,
     TWINSTREAM_FULLY_CONNECTED_THREADS = 256,
     TWINSTREAM_FULLY_CONNECTED_SHARED_BYTES = 16384,
+
+    TWINSTREAM_FULLY_CONNECTED_I8_THREADS = 256,
+    TWINSTREAM_FULLY_CONNECTED_I8_SHARED_BYTES = 16384,
 
     TWINSTREAM_TOP_K_THREADS = 256,
     TWINSTREAM_TOP_K_SHARED_BYTES = 64

@@ -214,8 +214,8 @@ typedef struct twinstream_options {
     uint64_t stall_timeout_ns; /* a device that ends no work for so long is lost; not 0 */
     /* A caller whose struct ends above gets the default of what is below. */
     uint64_t trace_len; /* latest events of twinstream_engine_trace, to 16,777,216; 0: none */
-    /* What is computed in: "f32", "bf16" or "i8" on the CPU, "f16" on a GPU. NULL: "i8" with
-     * weights that `twinstream calibrate` wrote, else "f32" on the CPU and "f16" on a GPU. */
+    /* What is computed in: "f32", "bf16" or "i8" on the CPU, "f16" or "i8" on a GPU. NULL: "i8"
+     * with weights that `twinstream calibrate` wrote, else "f32" on the CPU and "f16" on a GPU. */
     const char *precision;
 } twinstream_options;
 

@@ -59,7 +59,7 @@ $1 == "Function" { kernel = $3; order[++len] = target SUBSEP kernel }
     ++code[target, kernel]
     for (i = 2; i < NF; ++i) {
         split($i, part, "."); opcode = part[1]
-        if (opcode == "HMMA" || opcode == "LDSM" || opcode == "LDGSTS") ++count[target, kernel, opcode]
+        if (opcode ~ /^(HMMA|IMMA|LDSM|LDGSTS)$/) ++count[target, kernel, opcode]
     }
 }
 function fail(what) { print what >"/dev/stderr"; failed = 1 }
@@ -67,8 +67,8 @@ function smaller(a, b) { return a < b ? a : b }
 END {
     shared_of["80"] = 167936; shared_of["86"] = shared_of["89"] = 102400; shared_of["90a"] = 233472
     threads_of["80"] = threads_of["90a"] = 2048; threads_of["86"] = threads_of["89"] = 1536
-    print "| target | kernel | registers | shared bytes | code bytes | HMMA | LDSM | LDGSTS | blocks |"
-    print "|---|---|---|---|---|---|---|---|---|"
+    print "| target | kernel | registers | shared bytes | code bytes | HMMA | IMMA | LDSM | LDGSTS | blocks |"
+    print "|---|---|---|---|---|---|---|---|---|---|"
     for (n = 1; n <= len; ++n) {
         split(order[n], part, SUBSEP); target = part[1]; kernel = part[2]
         if (!(kernel in threads)) fail(kernel ": in neither launch.h nor tiles.inc")
@@ -79,8 +79,10 @@ END {
         if (blocks < 1) fail(kernel " for sm_" target ": not even one block fits")
         print "| sm_" target " | `" kernel "` | " registers[target, kernel] " | " shared[kernel] " | " \
             code[target, kernel] * 16 " | " count[target, kernel, "HMMA"] + 0 " | " \
+            count[target, kernel, "IMMA"] + 0 " | " \
             count[target, kernel, "LDSM"] + 0 " | " count[target, kernel, "LDGSTS"] + 0 " | " blocks " |"
-        wanted = kernel ~ /^(conv|stem)/ ? "HMMA LDSM LDGSTS" : kernel == "fully_connected" ? "HMMA" : ""
+        mma = kernel ~ /_i8/ ? "IMMA" : "HMMA"
+        wanted = kernel ~ /^(conv|stem)/ ? mma " LDSM LDGSTS" : kernel ~ /^fully_connected/ ? mma : ""
         wanted_len = split(wanted, part, " ")
         for (i = 1; i <= wanted_len; ++i)
             if (!count[target, kernel, part[i]]) fail(kernel " for sm_" target ": has no " part[i])

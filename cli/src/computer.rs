@@ -101,10 +101,17 @@ impl GpuOptions {
 
 #[cfg(feature = "cuda")]
 impl GpuOptions {
-    /// As the library takes them, for images of this size.
-    pub fn options(&self, model: &Model, size: Size) -> anyhow::Result<CudaOptions> {
+    /// As the library takes them, for images of this size, in the model's own precision unless told
+    /// otherwise.
+    pub fn options(
+        &self,
+        model: &Model,
+        (size, precision): (Size, Option<DType>),
+    ) -> anyhow::Result<CudaOptions> {
         let (device, tuning) = self.device_and_tuning()?;
         let options = CudaOptions::for_model(model).height(size.height).width(size.width);
+        let precision = precision.unwrap_or(options.precision);
+        let options = options.precision(precision);
         Ok(options.device(device).tuning(tuning).graphs(!self.no_graphs))
     }
 

@@ -45,7 +45,7 @@ pub fn write(
     let found = devices().ok().and_then(|devices| devices.into_iter().find(is_asked));
     let is_there = found.is_some();
     let device = found.unwrap_or_else(DeviceInfo::h100);
-    let plans = plan_summaries(network, &device, &options.tuning)?;
+    let plans = plan_summaries(network, options.precision, &device, &options.tuning)?;
     if json {
         return plans.iter().try_for_each(|plan| write_line(output, &row(&device, plan)));
     }

@@ -78,7 +78,7 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     if options.plan {
         anyhow::bail!("inspect --plan: {}", crate::options::NO_GPU);
     }
-    let model = if options.plan { options.model.load_for_gpu()? } else { options.model.load()? };
+    let model = options.model.load()?;
     let Size { height, width } = options.model.size(&model);
     let network = model.network(height, width)?;
     let own = CpuOptions::for_model(&model).precision;
@@ -87,7 +87,7 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     #[cfg(feature = "cuda")]
     if options.plan {
         let size = Size { height, width };
-        let cuda = options.gpu.options(&model, size)?;
+        let cuda = options.gpu.options(&model, (size, options.model.precision))?;
         crate::gpu_plan::write(&mut output, options.json, &network, &cuda)?;
         output.flush()?;
         return Ok(Outcome::AllAnswered);

@@ -33,8 +33,8 @@ pub struct ModelOptions {
     /// Input size, height x width, such as 224x224 [default: the configuration's]
     #[arg(long, value_name = "HxW")]
     size: Option<Size>,
-    /// What is computed in: f32, bf16 or i8 on the CPU, f16 on a GPU [default: i8 with weights that
-    /// `twinstream calibrate` wrote, else f32 on the CPU and f16 on a GPU]
+    /// What is computed in: f32, bf16 or i8 on the CPU, f16 or i8 on a GPU [default: i8 with
+    /// weights that `twinstream calibrate` wrote, else f32 on the CPU and f16 on a GPU]
     #[arg(long, value_name = "PRECISION")]
     pub precision: Option<DType>,
 }
@@ -55,14 +55,6 @@ impl ModelOptions {
             }
         }
         Ok(Model::load(&weights, self.config.as_deref())?)
-    }
-
-    /// As [`ModelOptions::load`], for what measures GPUs.
-    pub fn load_for_gpu(&self) -> anyhow::Result<Model> {
-        if let Some(precision) = self.precision.filter(|&precision| precision != DType::F16) {
-            return Err(Usage(format!("--precision {precision}: a GPU computes in f16")).into());
-        }
-        self.load()
     }
 
     /// Its options, and whether they were given.

@@ -8,6 +8,7 @@ use clap::Args;
 use serde::Serialize;
 use twinstream::backend::cpu::{Cpu, CpuOptions};
 use twinstream::backend::cuda::{BatchProfile, LaunchProfile, ProfileOptions, profile};
+use twinstream::lower::DType;
 
 use crate::classify::write_line;
 use crate::computer::GpuOptions;
@@ -16,8 +17,10 @@ use crate::outcome::Outcome;
 use crate::output::stdout;
 
 /// How far a logit may be from the CPU's, as a share of the largest of its image: weights and
-/// activations are rounded to f16 some fifty times.
-const TOLERANCE: f64 = 0.01;
+/// activations are rounded to f16 some fifty times. Integers are the same everywhere.
+fn tolerance(precision: DType) -> f64 {
+    if precision == DType::I8 { 0.0 } else { 0.01 }
+}
 
 /// Measure layers, whole batches and the overlap of copies on a GPU
 ///
@@ -68,21 +71,21 @@ struct Layer<'a> {
 }
 
 pub fn run(options: &Options) -> anyhow::Result<Outcome> {
-    let model = options.model.load_for_gpu()?;
+    let model = options.model.load()?;
     let size = options.model.size(&model);
-    let cuda = options.gpu.options(&model, size)?;
+    let cuda = options.gpu.options(&model, (size, options.model.precision))?;
     let Size { height, width } = size;
     let cpu = CpuOptions::for_model(&model).height(height).width(width);
     let mut oracle = Oracle { cpu: Cpu::new(&model, &cpu)?, logits: Vec::new() };
     let profile_options =
         ProfileOptions::default().batch_lens(options.batches.clone()).repeat_len(options.repeats);
-    let mut output = stdout();
+    let (mut output, tolerance) = (stdout(), tolerance(cuda.precision));
     let (mut written, mut wrong) = (Ok(()), Vec::new());
     profile(&model, &cuda, &profile_options, &mut |batch| {
         if written.is_ok() {
             written = oracle.worst_relative(batch).and_then(|worst_relative| {
                 // What is no number is not right.
-                let is_right = worst_relative <= TOLERANCE;
+                let is_right = worst_relative <= tolerance;
                 if !is_right {
                     wrong.push(format!("{} ({worst_relative:.4})", batch.batch_len));
                 }
@@ -94,7 +97,7 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     if !wrong.is_empty() {
         bail!(
             "logits are not the CPU's, off by this share of their image's largest, in batches of \
-             {}; allowed is {TOLERANCE}",
+             {}; allowed is {tolerance}",
             wrong.join(", ")
         );
     }

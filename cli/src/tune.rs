@@ -47,8 +47,9 @@ struct Row<'a> {
 }
 
 pub fn run(options: &Options) -> anyhow::Result<Outcome> {
-    let model = options.model.load_for_gpu()?;
-    let cuda = options.gpu.options(&model, options.model.size(&model))?;
+    let model = options.model.load()?;
+    let size = options.model.size(&model);
+    let cuda = options.gpu.options(&model, (size, options.model.precision))?;
     let path = options.gpu.tuning_path()?;
     let mut tuning = cuda.tuning.clone();
     let mut tune_options =

@@ -172,3 +172,14 @@ inline std::uint32_t __umulhi(std::uint32_t a, std::uint32_t b) {
 inline float __expf(float value) { return std::exp(value); }
 inline float __fdividef(float a, float b) { return a / b; }
 inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
+// To the nearest integer, of two the even one; what int cannot hold, to its nearest end.
+inline int __float2int_rn(float value) {
+    if (!(value < 0x1p31f)) return value != value ? 0 : INT32_MAX;
+    return value < -0x1p31f ? INT32_MIN : static_cast<int>(std::nearbyint(value));
+}
+// The larger of each pair of bytes.
+inline std::uint32_t __vmaxu4(std::uint32_t a, std::uint32_t b) {
+    std::uint32_t larger = 0;
+    for (std::uint32_t byte = 0xff; byte != 0; byte <<= 8) larger |= max(a & byte, b & byte);
+    return larger;
+}

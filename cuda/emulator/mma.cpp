@@ -2,7 +2,7 @@
 //
 // Compiled twice on x86-64, the better one chosen where the processor has it. Both give the same
 // bits: products of two 16-bit values are exact in 32 bits, so fusing them with the sum changes
-// nothing.
+// nothing; integers wrap around.
 
 #include <cstdint>
 #include <cstring>
@@ -76,12 +76,64 @@ inline __attribute__((always_inline)) void multiply(void *const operands[warp_la
     }
 }
 
+// What a lane gives to the product of integers: fragments as in mma.m16n8k32.
+struct IntegerFragments {
+    std::int32_t *sum;
+    const std::uint32_t *a;
+    std::uint32_t b_low;
+    std::uint32_t b_high;
+};
+
+// As above, with four values of k in the place of each pair.
+inline __attribute__((always_inline)) void multiply_integers(void *const operands[warp_lanes]) {
+    std::uint8_t a[16][32]; // by row, then k
+    Words b[32];            // by k, then column
+    Words sums[16];
+    for (std::uint32_t lane = 0; lane < warp_lanes; ++lane) {
+        const auto &given = *static_cast<const IntegerFragments *>(operands[lane]);
+        const std::uint32_t row = lane / 4, quad = lane % 4;
+        std::memcpy(&a[row][quad * 4], &given.a[0], 4);
+        std::memcpy(&a[row + 8][quad * 4], &given.a[1], 4);
+        std::memcpy(&a[row][quad * 4 + 16], &given.a[2], 4);
+        std::memcpy(&a[row + 8][quad * 4 + 16], &given.a[3], 4);
+        std::int8_t weights[8];
+        std::memcpy(weights, &given.b_low, 4);
+        std::memcpy(weights + 4, &given.b_high, 4);
+        for (std::uint32_t i = 0; i < 8; ++i) {
+            const std::int32_t weight = weights[i];
+            b[quad * 4 + i % 4 + i / 4 * 16][row] = static_cast<std::uint32_t>(weight);
+        }
+        std::memcpy(reinterpret_cast<std::int32_t *>(&sums[row]) + quad * 2, given.sum, 8);
+        std::memcpy(reinterpret_cast<std::int32_t *>(&sums[row + 8]) + quad * 2, given.sum + 2, 8);
+    }
+    for (std::uint32_t row = 0; row < 16; ++row) {
+        Words sum = sums[row];
+        for (std::uint32_t k = 0; k < 32; ++k) {
+            sum += a[row][k] * b[k];
+        }
+        sums[row] = sum;
+    }
+    for (std::uint32_t lane = 0; lane < warp_lanes; ++lane) {
+        std::int32_t *const sum = static_cast<const IntegerFragments *>(operands[lane])->sum;
+        const std::uint32_t row = lane / 4, quad = lane % 4;
+        std::memcpy(sum, reinterpret_cast<const std::int32_t *>(&sums[row]) + quad * 2, 8);
+        std::memcpy(sum + 2, reinterpret_cast<const std::int32_t *>(&sums[row + 8]) + quad * 2, 8);
+    }
+}
+
 void multiply_portable(void *const operands[warp_lanes], std::uint32_t) { multiply(operands); }
+void multiply_integers_portable(void *const operands[warp_lanes], std::uint32_t) {
+    multiply_integers(operands);
+}
 
 #if defined(__x86_64__)
 __attribute__((target("avx2,fma"))) void multiply_avx2(void *const operands[warp_lanes],
                                                        std::uint32_t) {
     multiply(operands);
+}
+__attribute__((target("avx2"))) void multiply_integers_avx2(void *const operands[warp_lanes],
+                                                            std::uint32_t) {
+    multiply_integers(operands);
 }
 #endif
 
@@ -94,7 +146,17 @@ MultiplyWarp choose() {
     return multiply_portable;
 }
 
+MultiplyWarp choose_integers() {
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx2")) {
+        return multiply_integers_avx2;
+    }
+#endif
+    return multiply_integers_portable;
+}
+
 const WarpInstruction instruction{"mma.m16n8k16", choose()};
+const WarpInstruction integer_instruction{"mma.m16n8k32", choose_integers()};
 
 } // namespace
 
@@ -104,6 +166,12 @@ void mma_m16n8k16(float (&sum)[4], const std::uint32_t (&a)[4], std::uint32_t b_
                   std::uint32_t b_high) {
     Fragments operands{sum, a, b_low, b_high};
     current_block->execute(instruction, 0xffffffffu, &operands);
+}
+
+void mma_m16n8k32(std::int32_t (&sum)[4], const std::uint32_t (&a)[4], std::uint32_t b_low,
+                  std::uint32_t b_high) {
+    IntegerFragments operands{sum, a, b_low, b_high};
+    current_block->execute(integer_instruction, 0xffffffffu, &operands);
 }
 
 } // namespace twinstream::emulator

@@ -49,6 +49,10 @@ void store_matrix_x4(std::uint32_t shared, const std::uint32_t (&from)[4]);
 void mma_m16n8k16(float (&sum)[4], const std::uint32_t (&a)[4], std::uint32_t b_low,
                   std::uint32_t b_high);
 
+// mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32: sum += a * b, modulo 2^32.
+void mma_m16n8k32(std::int32_t (&sum)[4], const std::uint32_t (&a)[4], std::uint32_t b_low,
+                  std::uint32_t b_high);
+
 // shfl.sync: `mode` is 'i'ndex, 'x'or, 'u'p or 'd'own. Reading a lane outside the mask is an error.
 std::uint32_t shuffle_bits(std::uint32_t mask, std::uint32_t bits, std::int32_t lanes,
                            std::int32_t width, char mode);

@@ -65,6 +65,19 @@ TWINSTREAM_DEVICE float4 ld_global_cg(const float4 *source) {
 #endif
 }
 
+TWINSTREAM_DEVICE int4 ld_global_cg(const int4 *source) {
+#if defined(__CUDACC__)
+    int4 value;
+    asm volatile("ld.global.cg.v4.s32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+                 : "l"(__cvta_generic_to_global(source))
+                 : "memory");
+    return value;
+#else
+    return emulator::ld_global_cg(source);
+#endif
+}
+
 // Reads a word past the L1 cache: of the host's memory, or one that work before this kernel wrote
 // and that is wanted ahead of the wait, when L1 may still hold what it was for an earlier batch.
 TWINSTREAM_DEVICE uint32_t load_past_l1(const uint32_t *source) {

@@ -1,5 +1,6 @@
-// Matrix instructions of a warp on f16, and what fills and empties their registers, each as one
-// small function: asm for the device, a call of the same name in twinstream::emulator for the host.
+// Matrix instructions of a warp on f16 and on 8-bit integers, and what fills and empties their
+// registers, each as one small function: asm for the device, a call of the same name in
+// twinstream::emulator for the host.
 //
 // This file knows nothing of tiles or layers.
 #pragma once
@@ -35,6 +36,22 @@ TWINSTREAM_DEVICE void mma_m16n8k16(float (&sum)[4], const uint32_t (&a)[4], uin
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b_low), "r"(b_high));
 #else
     emulator::mma_m16n8k16(sum, a, b_low, b_high);
+#endif
+}
+
+// sum += a * b for a 16x32 (u8), b 32x8 (s8) and sum 16x8 (s32), which wraps around. Four values of
+// K stand in the place of two of f16: with g = lane / 4 and t = lane % 4, a holds rows g, g + 8, g,
+// g + 8 at columns 4t, 4t, 4t + 16, 4t + 16 (each and the next three); b column g at rows 4t and
+// 4t + 16 (alike); sum as above. The whole warp.
+TWINSTREAM_DEVICE void mma_m16n8k32(int32_t (&sum)[4], const uint32_t (&a)[4], uint32_t b_low,
+                                    uint32_t b_high) {
+#if defined(__CUDACC__)
+    asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 "
+                 "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                 : "+r"(sum[0]), "+r"(sum[1]), "+r"(sum[2]), "+r"(sum[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b_low), "r"(b_high));
+#else
+    emulator::mma_m16n8k32(sum, a, b_low, b_high);
 #endif
 }
 

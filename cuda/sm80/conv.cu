@@ -7,8 +7,8 @@ namespace twinstream::kernels {
 
 #define TWINSTREAM_CONV_TILE(NAME, ARCH, DTYPE, M, N, WARPS_M, WARPS_N, STAGES, BLOCKS_MIN,        \
                              SHARED_BYTES)                                                         \
-    using Tile_##NAME = Tile<M, N, WARPS_M, WARPS_N, STAGES>;                                      \
-    static_assert(ARCH == 80 && sizeof(DTYPE) == 2, #NAME ": not of this family");                 \
+    using Tile_##NAME = Tile<DTYPE, M, N, WARPS_M, WARPS_N, STAGES>;                               \
+    static_assert(ARCH == 80, #NAME ": not of this family");                                       \
     static_assert(ConvShared<Tile_##NAME>::BYTES == SHARED_BYTES, #NAME ": see tiles.inc");        \
     TWINSTREAM_KERNEL(NAME, twinstream_conv_params, Tile_##NAME::THREADS, BLOCKS_MIN) {            \
         TWINSTREAM_SHARED(shared);                                                                 \

@@ -1,12 +1,14 @@
 // Convolution as a matrix product that never forms its A: rows are output pixels, columns output
 // channels, K the taps times the input channels (launch.h: twinstream_conv_params).
 //
-// Every step of K is one tap and 64 channels, so a row of a stage is 128 contiguous bytes of one
-// input pixel. A table in shared memory gives each row its pixel and which taps see the image; it
-// is made once a block, so that the inner loop has no division and no comparison: it adds a uniform
-// offset and tests a bit. Padding and rows beyond the batch are filled with zeros by the copy
-// itself. The blocks of K run over channels outside and taps inside, so that the nine reads of a
-// pixel follow one another.
+// A unit of K is one tap and 64 channels. Of f16, a step is one unit, so a row of a stage is 128
+// contiguous bytes of one input pixel; of 8-bit integers it is two, each by threads of its own, and
+// where their number is odd, zeros follow. A table in shared memory gives each row its pixel and
+// which taps see the image; it is made once a block, so that the inner loop has no division and no
+// comparison: it adds an offset and tests a bit. Padding and rows beyond the batch are filled with
+// zeros by the copy itself. The units of K run over channels outside and taps inside, so that the
+// nine reads of a pixel follow one another. The shortcut's come last; of integers first, since its
+// sums are scaled before the convolution's are added to them.
 #pragma once
 
 #include "../common.cuh"
@@ -24,15 +26,43 @@ struct ConvRow {
     uint32_t valid;
 };
 
+template <class Tile>
+constexpr bool IS_INTEGER = sizeof(typename Tile::Value) == 1;
+
 // Shared memory of a block: the stages, the rows' entries for the input and for the shortcut's, the
-// bias, and a flag: whether this block is the last of its tile.
+// bias, and a flag: whether this block is the last of its tile. Integers have multipliers behind
+// their bias, and the flag in the place of the rows, which are no longer read then: so the largest
+// tile fits 99 KiB.
 template <class Tile>
 struct ConvShared {
     static constexpr unsigned ROWS = Tile::STAGES * Tile::STAGE_BYTES;
     static constexpr unsigned BIAS = ROWS + 2 * Tile::M * sizeof(ConvRow);
-    static constexpr unsigned FLAG = BIAS + Tile::N * sizeof(float);
-    static constexpr unsigned BYTES = FLAG + CHUNK_BYTES;
+    static constexpr unsigned BIAS_END = BIAS + Tile::N * sizeof(float);
+    static constexpr unsigned FLAG = IS_INTEGER<Tile> ? ROWS : BIAS_END;
+    static constexpr unsigned BYTES =
+        BIAS_END + (IS_INTEGER<Tile> ? Tile::N * sizeof(float) : CHUNK_BYTES);
 };
+
+// Channels of a unit of K.
+constexpr unsigned UNIT_LEN = TWINSTREAM_CHANNEL_STEP;
+
+// Steps of the convolution's own taps, of the shortcut, and of both.
+template <class Tile>
+TWINSTREAM_DEVICE uint32_t input_step_len(const twinstream_conv_params &p) {
+    return ceil_divide(p.tap_rows * p.tap_columns * (p.channels / UNIT_LEN),
+                       Tile::STEP_LEN / UNIT_LEN);
+}
+template <class Tile>
+TWINSTREAM_DEVICE uint32_t shortcut_step_len(const twinstream_conv_params &p) {
+    return ceil_divide(p.shortcut_channels / UNIT_LEN, Tile::STEP_LEN / UNIT_LEN);
+}
+template <class Tile>
+TWINSTREAM_DEVICE uint32_t step_len_of(const twinstream_conv_params &p) {
+    if constexpr (Tile::STEP_LEN == UNIT_LEN)
+        return (p.tap_rows * p.tap_columns * p.channels + p.shortcut_channels) / UNIT_LEN;
+    else
+        return input_step_len<Tile>(p) + shortcut_step_len<Tile>(p);
+}
 
 // Where the tile begins in the output.
 struct TileOffset {
@@ -52,6 +82,7 @@ struct TileOffset {
     }
 };
 
+template <class Tile>
 TWINSTREAM_DEVICE ConvRow locate_in_input(const twinstream_conv_params &p, uint32_t image,
                                           uint32_t output_y, uint32_t output_x) {
     const int32_t y = static_cast<int32_t>(output_y * p.stride) - static_cast<int32_t>(p.padding);
@@ -67,15 +98,16 @@ TWINSTREAM_DEVICE ConvRow locate_in_input(const twinstream_conv_params &p, uint3
     const int32_t pixel =
         (static_cast<int32_t>(image * p.input_height) + y) * static_cast<int32_t>(p.input_width) +
         x;
-    return {pixel * static_cast<int32_t>(p.channels / CHUNK_LEN), valid};
+    return {pixel * static_cast<int32_t>(p.channels / Tile::CHUNK_LEN), valid};
 }
 
+template <class Tile>
 TWINSTREAM_DEVICE ConvRow locate_in_shortcut(const twinstream_conv_params &p, uint32_t image,
                                              uint32_t output_y, uint32_t output_x) {
     const uint32_t pixel =
         (image * p.shortcut_height + output_y * p.shortcut_stride) * p.shortcut_width +
         output_x * p.shortcut_stride;
-    return {static_cast<int32_t>(pixel * (p.shortcut_channels / CHUNK_LEN)), 1};
+    return {static_cast<int32_t>(pixel * (p.shortcut_channels / Tile::CHUNK_LEN)), 1};
 }
 
 // Fills both tables of rows; the second one only where there is a shortcut.
@@ -88,8 +120,8 @@ TWINSTREAM_DEVICE void locate_rows(ConvRow *rows, const twinstream_conv_params &
         if (pixel < tile_offset.pixels) {
             const uint32_t line = pixel / p.output_width, x = pixel % p.output_width;
             const uint32_t image = line / p.output_height, y = line % p.output_height;
-            in_input = locate_in_input(p, image, y, x);
-            if (p.shortcut_channels != 0) in_shortcut = locate_in_shortcut(p, image, y, x);
+            in_input = locate_in_input<Tile>(p, image, y, x);
+            if (p.shortcut_channels != 0) in_shortcut = locate_in_shortcut<Tile>(p, image, y, x);
         }
         rows[row] = in_input;
         rows[Tile::M + row] = in_shortcut;
@@ -107,16 +139,24 @@ class ConvCopier {
                                  uint32_t begin)
         : p(params), table(row_table + threadIdx.x / ROW_CHUNKS),
           to(operand_offset(threadIdx.x / ROW_CHUNKS, threadIdx.x % ROW_CHUNKS)) {
-        const uint32_t input_steps = p.tap_rows * p.tap_columns * (p.channels / STEP_LEN);
-        block_bytes = (input_steps + p.shortcut_channels / STEP_LEN) * STEP_BYTES;
+        const uint32_t input_steps = input_step_len<Tile>(p);
+        block_bytes = (input_steps + shortcut_step_len<Tile>(p)) * STEP_BYTES;
         weights = global<const unsigned char>(p.weights) +
                   static_cast<uint64_t>(tile_offset.first_channel / BLOCK_LEN) * block_bytes +
                   begin * STEP_BYTES + tile_offset.first_channel % BLOCK_LEN * ROW_BYTES +
                   threadIdx.x * CHUNK_BYTES;
-        if (begin < input_steps)
-            enter_input(begin, input_steps);
-        else
-            enter_shortcut(begin - input_steps);
+        if constexpr (IS_INTEGER<Tile>) {
+            const uint32_t shortcut_steps = shortcut_step_len<Tile>(p);
+            if (begin < shortcut_steps)
+                enter_shortcut(begin);
+            else
+                enter_input(begin - shortcut_steps, input_steps);
+        } else {
+            if (begin < input_steps)
+                enter_input(begin, input_steps);
+            else
+                enter_shortcut(begin - input_steps);
+        }
     }
 
     // The weights of the next step; each step is copied by one call of either function.
@@ -149,24 +189,34 @@ class ConvCopier {
     // Output channels whose weights lie together, and the bytes of a step of them.
     static constexpr unsigned BLOCK_LEN = 64;
     static constexpr unsigned STEP_BYTES = BLOCK_LEN * ROW_BYTES;
+    // Units of a step, and how much of a row each of them is.
+    static constexpr unsigned UNITS = Tile::STEP_LEN / UNIT_LEN;
+    static constexpr unsigned UNIT_BYTES = ROW_BYTES / UNITS;
+    static constexpr unsigned UNIT_CHUNKS = ROW_CHUNKS / UNITS;
+
+    // Which unit of a step this thread copies from.
+    static TWINSTREAM_DEVICE uint32_t unit_of(uint32_t step) {
+        return step * UNITS + threadIdx.x % ROW_CHUNKS / UNIT_CHUNKS;
+    }
 
     TWINSTREAM_DEVICE void enter_input(uint32_t step, uint32_t step_len) {
-        const uint32_t taps = p.tap_rows * p.tap_columns;
+        const uint32_t taps = p.tap_rows * p.tap_columns, unit = unit_of(step);
         const int32_t width = static_cast<int32_t>(p.input_width);
-        const int32_t pixel_bytes = static_cast<int32_t>(p.channels * sizeof(f16));
+        const int32_t pixel_bytes = static_cast<int32_t>(p.channels * sizeof(typename Tile::Value));
         rows = table;
         tap_rows = p.tap_rows;
         tap_columns = p.tap_columns;
-        tap = 1u << step % taps;
-        tap_row = step % taps / tap_columns;
-        tap_column = step % taps % tap_columns;
+        tap = 1u << unit % taps;
+        tap_row = unit % taps / tap_columns;
+        tap_column = unit % taps % tap_columns;
         to_column = pixel_bytes;
         to_row = (width - static_cast<int32_t>(tap_columns)) * pixel_bytes;
-        to_block = ROW_BYTES - static_cast<int32_t>(tap_rows) * width * pixel_bytes;
-        input = global<const unsigned char>(p.input) + threadIdx.x % ROW_CHUNKS * CHUNK_BYTES +
+        to_block = UNIT_BYTES - static_cast<int32_t>(tap_rows) * width * pixel_bytes;
+        input = global<const unsigned char>(p.input) + threadIdx.x % UNIT_CHUNKS * CHUNK_BYTES +
                 (p.tap_row_first + tap_row) * p.input_width * pixel_bytes +
-                (p.tap_column_first + tap_column) * pixel_bytes + step / taps * ROW_BYTES;
+                (p.tap_column_first + tap_column) * pixel_bytes + unit / taps * UNIT_BYTES;
         steps_left = step_len - step;
+        begin_units(unit, taps * (p.channels / UNIT_LEN));
     }
 
     TWINSTREAM_DEVICE void enter_shortcut(uint32_t step) {
@@ -174,15 +224,39 @@ class ConvCopier {
         tap_rows = tap_columns = 1;
         tap = 1;
         tap_row = tap_column = 0;
-        to_column = ROW_BYTES;
+        to_column = UNIT_BYTES;
         to_row = to_block = 0;
-        input = global<const unsigned char>(p.shortcut) + threadIdx.x % ROW_CHUNKS * CHUNK_BYTES +
-                step * ROW_BYTES;
-        steps_left = p.shortcut_channels / STEP_LEN - step;
+        input = global<const unsigned char>(p.shortcut) + threadIdx.x % UNIT_CHUNKS * CHUNK_BYTES +
+                unit_of(step) * UNIT_BYTES;
+        steps_left = shortcut_step_len<Tile>(p) - step;
+        begin_units(unit_of(step), p.shortcut_channels / UNIT_LEN);
     }
 
-    // To the next tap, behind the last one to the next 64 channels, behind these to the shortcut.
+    // Where a step has several units, there may be none for this thread in the last one.
+    TWINSTREAM_DEVICE void begin_units(uint32_t unit, uint32_t unit_len) {
+        if constexpr (UNITS > 1) {
+            units_left = static_cast<int32_t>(unit_len - unit);
+            if (units_left <= 0) tap = 0;
+        }
+    }
+
+    // To the next step; behind the last one to the shortcut, or from there to the input.
     TWINSTREAM_DEVICE void advance() {
+        TWINSTREAM_UNROLL
+        for (unsigned i = 0; i < UNITS; ++i) advance_unit();
+        if constexpr (UNITS > 1) {
+            units_left -= static_cast<int32_t>(UNITS);
+            if (units_left <= 0) tap = 0;
+        }
+        if (--steps_left != 0) return;
+        if constexpr (IS_INTEGER<Tile>)
+            enter_input(0, input_step_len<Tile>(p));
+        else
+            enter_shortcut(0);
+    }
+
+    // To the next tap, behind the last one to the next 64 channels.
+    TWINSTREAM_DEVICE void advance_unit() {
         input += to_column;
         tap <<= 1;
         if (++tap_column == tap_columns) {
@@ -194,7 +268,6 @@ class ConvCopier {
                 input += to_block;
             }
         }
-        if (--steps_left == 0) enter_shortcut(0);
     }
 
     const twinstream_conv_params &p;
@@ -214,6 +287,8 @@ class ConvCopier {
     int32_t to_row;
     int32_t to_block;
     uint32_t steps_left;
+    // Where a step has several units: those from this thread's on.
+    int32_t units_left;
     // The bit of the tap in ConvRow::valid.
     uint32_t tap;
     uint32_t tap_row;

@@ -1,11 +1,11 @@
 // A block's share of a matrix product: the tile's sizes, where its operands lie in shared memory,
 // and the multiplication of one stage by tensor cores.
 //
-// A stage holds 64 values of K for M rows of A and N rows of B, both K-major: a row is 128 bytes,
-// all banks of shared memory once. Its eight 16-byte chunks are permuted by chunk ^ (row % 8), so
-// that eight rows at the same chunk (what ldmatrix reads at a time) as well as eight chunks of the
-// same row (what copies write at a time) touch every bank once. Knows nothing of convolutions: who
-// fills the stages is up to the caller.
+// A stage holds 128 bytes of K, 64 values of f16 or 128 of 8 bits, for M rows of A and N rows of B,
+// both K-major: a row is all banks of shared memory once. Its eight 16-byte chunks are permuted by
+// chunk ^ (row % 8), so that eight rows at the same chunk (what ldmatrix reads at a time) as well
+// as eight chunks of the same row (what copies write at a time) touch every bank once. Knows
+// nothing of convolutions: who fills the stages is up to the caller.
 #pragma once
 
 #include "../common.cuh"
@@ -13,29 +13,59 @@
 
 namespace twinstream {
 
-// Values of K in a stage and bytes of a row of it.
-constexpr unsigned STEP_LEN = 64;
+// Bytes of K in a stage, and so of a row of it.
 constexpr unsigned ROW_BYTES = 128;
 constexpr unsigned ROW_CHUNKS = ROW_BYTES / CHUNK_BYTES;
-// Values of K that one matrix instruction takes.
-constexpr unsigned MMA_K = 16;
+// One matrix instruction takes two chunks of K, whatever the type: so many parts has a stage.
+constexpr unsigned PART_LEN = ROW_CHUNKS / 2;
 
 // Byte offset of a chunk within operand rows of ROW_BYTES.
 constexpr TWINSTREAM_DEVICE unsigned operand_offset(unsigned row, unsigned chunk) {
     return row * ROW_BYTES + (chunk ^ row % ROW_CHUNKS) * CHUNK_BYTES;
 }
 
+// How values of a type are multiplied: what they are added up in, and four of these.
+template <class Value>
+struct Product;
+
+template <>
+struct Product<f16> {
+    using Sum = float;
+    using Quad = float4;
+    static TWINSTREAM_DEVICE void mma(float (&sum)[4], const uint32_t (&a)[4], uint32_t b_low,
+                                      uint32_t b_high) {
+        ptx::mma_m16n8k16(sum, a, b_low, b_high);
+    }
+};
+
+template <>
+struct Product<i8> {
+    using Sum = int32_t;
+    using Quad = int4;
+    static TWINSTREAM_DEVICE void mma(int32_t (&sum)[4], const uint32_t (&a)[4], uint32_t b_low,
+                                      uint32_t b_high) {
+        ptx::mma_m16n8k32(sum, a, b_low, b_high);
+    }
+};
+
 // M x N outputs of a block, computed by WARPS_M x WARPS_N warps out of STAGES stages.
-template <unsigned M_, unsigned N_, unsigned WARPS_M_, unsigned WARPS_N_, unsigned STAGES_>
+template <class Value_, unsigned M_, unsigned N_, unsigned WARPS_M_, unsigned WARPS_N_,
+          unsigned STAGES_>
 struct Tile {
+    using Value = Value_;
+    using Sum = typename Product<Value>::Sum;
+    using Quad = typename Product<Value>::Quad;
     static constexpr unsigned M = M_;
     static constexpr unsigned N = N_;
     static constexpr unsigned WARPS_M = WARPS_M_;
     static constexpr unsigned STAGES = STAGES_;
     static constexpr unsigned THREADS = WARPS_M_ * WARPS_N_ * WARP_LEN;
+    // Values in a chunk, and values of K in a stage.
+    static constexpr unsigned CHUNK_LEN = CHUNK_BYTES / sizeof(Value);
+    static constexpr unsigned STEP_LEN = ROW_BYTES / sizeof(Value);
     static constexpr unsigned WARP_M = M / WARPS_M_;
     static constexpr unsigned WARP_N = N / WARPS_N_;
-    // Matrix instructions a warp and 16 of K: each 16 rows by 8 columns.
+    // Matrix instructions a warp and part of a stage: each 16 rows by 8 columns.
     static constexpr unsigned MMAS_M = WARP_M / 16;
     static constexpr unsigned MMAS_N = WARP_N / 8;
     static constexpr unsigned A_BYTES = M * ROW_BYTES;
@@ -57,7 +87,7 @@ struct Fragments {
 // sum[i][j] is the warp's 16 x 8 outputs at row 16 i and column 8 j, laid out as ptx/mma.cuh says.
 template <class Tile>
 struct Accumulators {
-    float values[Tile::MMAS_M][Tile::MMAS_N][4];
+    typename Tile::Sum values[Tile::MMAS_M][Tile::MMAS_N][4];
 };
 
 // Where a lane reads its rows of a stage, and what of the tile its warp computes.
@@ -73,14 +103,14 @@ struct WarpMma {
         const unsigned lane = threadIdx.x % WARP_LEN, warp = threadIdx.x / WARP_LEN;
         row = warp % Tile::WARPS_M * Tile::WARP_M;
         column = warp / Tile::WARPS_M * Tile::WARP_N;
-        // Lanes 0-15 name the 16 rows at the first 8 of K, lanes 16-31 the same at the next 8.
+        // Lanes 0-15 name the 16 rows at the first chunk of K, lanes 16-31 the same at the next.
         a_offset = operand_offset(row + lane % 16, lane / 16);
-        // Lanes 0-7 name 8 columns at the first 8 of K, 8-15 at the next 8, 16-31 the next 8
+        // Lanes 0-7 name 8 columns at the first chunk of K, 8-15 at the next, 16-31 the next 8
         // columns.
         b_offset = Tile::A_BYTES + operand_offset(column + lane % 8 + lane / 16 * 8, lane / 8 % 2);
     }
 
-    // Loads the operands of 16 of the stage's values of K, the part_index-th.
+    // Loads the operands of the stage's part_index-th part.
     TWINSTREAM_DEVICE void load(Fragments<Tile> &to, uint32_t stage, unsigned part_index) const {
         // The chunk's number is even at part 0, so stepping to another part flips bits 5 and 6
         // alone: it commutes with the permutation.
@@ -102,7 +132,8 @@ TWINSTREAM_DEVICE void mma(Accumulators<Tile> &accumulators, const Fragments<Til
         TWINSTREAM_UNROLL
         for (unsigned j = 0; j < Tile::MMAS_N; ++j) {
             const uint32_t (&b)[4] = of.b[j / 2];
-            ptx::mma_m16n8k16(accumulators.values[i][j], of.a[i], b[j % 2 * 2], b[j % 2 * 2 + 1]);
+            Product<typename Tile::Value>::mma(accumulators.values[i][j], of.a[i], b[j % 2 * 2],
+                                               b[j % 2 * 2 + 1]);
         }
     }
 }

@@ -16,6 +16,7 @@
 #include <random>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "../emulator/f16.hpp"
 #include "../launch.h"
@@ -81,6 +82,30 @@ inline Buffer<float> random_f32(Random &random, std::size_t len, Data data, floa
     Buffer<float> buffer(len);
     for (std::size_t i = 0; i < len; ++i) buffer[i] = random.value(data, scale);
     return buffer;
+}
+
+// Any byte: u8 or s8, which is none below -127.
+inline Buffer<std::uint8_t> random_u8(Random &random, std::size_t len) {
+    Buffer<std::uint8_t> buffer(len);
+    for (std::size_t i = 0; i < len; ++i) buffer[i] = static_cast<std::uint8_t>(random.below(256));
+    return buffer;
+}
+
+inline std::vector<std::int8_t> random_s8(Random &random, std::size_t len) {
+    std::vector<std::int8_t> values(len);
+    for (std::int8_t &value : values)
+        value = static_cast<std::int8_t>(static_cast<int>(random.below(255)) - 127);
+    return values;
+}
+
+// From low to high.
+inline float random_between(Random &random, float low, float high) {
+    return low + (high - low) * static_cast<float>(random.below(1 << 20)) / (1 << 20);
+}
+
+// What launch.h calls to_u8.
+inline std::uint8_t to_u8(float value) {
+    return static_cast<std::uint8_t>(std::clamp(std::nearbyint(value), 0.0f, 255.0f));
 }
 
 // A case that did not hold; the next one is tried.

@@ -1,68 +1,16 @@
-// The convolutions against a scalar reference in double precision: sizes around every edge of every
-// tile, strides, taps that only see padding, residual, projection shortcut, split-K, short
+// The convolutions in f16 against a scalar reference in double precision: sizes around every edge
+// of every tile, strides, taps that only see padding, residual, projection shortcut, split-K, short
 // batches.
 
 #include <algorithm>
-#include <array>
-#include <cstdio>
-#include <iterator>
 #include <vector>
 
-#include "../sm80/tile.cuh"
-#include "check.hpp"
+#include "conv_cases.hpp"
 #include "tests.hpp"
 
 namespace twinstream::tests {
 
 namespace {
-
-struct Entry {
-    const char *name;
-    unsigned m, n, threads, shared_bytes;
-};
-
-constexpr Entry entries[] = {
-#define TWINSTREAM_CONV_TILE(NAME, ARCH, DTYPE, M, N, WARPS_M, WARPS_N, STAGES, BLOCKS_MIN,        \
-                             SHARED_BYTES)                                                         \
-    {#NAME, M, N, Tile<M, N, WARPS_M, WARPS_N, STAGES>::THREADS, SHARED_BYTES},
-#include "../tiles.inc"
-};
-
-struct Case {
-    Entry entry;
-    unsigned len, bucket, height, width, channels, outputs, kernel, stride;
-    bool residual, relu;
-    // 0: no shortcut.
-    unsigned shortcut_channels, shortcut_stride;
-    unsigned split_k;
-    Data data;
-
-    unsigned padding() const { return kernel / 2; }
-    unsigned out(unsigned side) const { return (side + 2 * padding() - kernel) / stride + 1; }
-    std::string text() const {
-        char line[200];
-        std::snprintf(line, sizeof line,
-                      "%s %s: %u of %u images %ux%ux%u to %u, kernel %u stride %u%s%s, shortcut %u "
-                      "stride %u, split %u",
-                      entry.name, data == Data::integers ? "integers" : "reals", len, bucket,
-                      height, width, channels, outputs, kernel, stride,
-                      residual ? ", residual" : "", relu ? ", relu" : "", shortcut_channels,
-                      shortcut_stride, split_k);
-        return line;
-    }
-};
-
-// The taps on one axis that see a pixel from some output: the first one and how many follow.
-std::array<unsigned, 2> taps_in_use(const Case &c, unsigned side) {
-    unsigned first = c.kernel, end = 0;
-    for (unsigned tap = 0; tap < c.kernel; ++tap)
-        for (unsigned output = 0; output < c.out(side); ++output)
-            if (output * c.stride + tap - c.padding() < side) {
-                first = std::min(first, tap);
-                end = std::max(end, tap + 1);
-            }
-    return {first, end - first};
-}
 
 struct Conv {
     Case c;
@@ -238,73 +186,6 @@ struct Conv {
     }
 };
 
-// Shapes of the network and of its edges.
-std::vector<Case> cases_of(const Entry &e) {
-    const Data i = Data::integers, r = Data::reals;
-    const unsigned wide = std::max(e.n, 64u);
-    // len bucket height width channels outputs kernel stride residual relu shortcut split data
-    return {
-        // One pixel, as layer 4 at 32x32: eight of nine taps see padding alone.
-        {e, 1, 1, 1, 1, 512, wide, 3, 1, false, true, 0, 1, 1, i},
-        {e, 9, 9, 1, 1, 128, wide, 1, 1, true, true, 0, 1, 2, i},
-        {e, 3, 4, 2, 2, 64, wide, 3, 2, false, true, 0, 1, 1, i},
-        // A step of K fewer than stages, and each number of steps from there.
-        {e, 1, 1, 5, 3, 64, wide, 1, 1, true, true, 0, 1, 1, i},
-        {e, 1, 2, 5, 3, 128, wide, 1, 1, true, false, 0, 1, 1, i},
-        {e, 1, 1, 5, 3, 192, wide, 1, 1, false, true, 0, 1, 1, i},
-        {e, 1, 1, 5, 3, 256, wide, 1, 1, true, true, 0, 1, 4, i},
-        {e, 1, 1, 5, 3, 320, wide, 1, 1, true, true, 0, 1, 1, i},
-        // Blocks' first convolutions and shortcuts at stride 1 and 2.
-        {e, 2, 2, 7, 7, 64, wide * 2, 1, 1, false, true, 64, 1, 1, i},
-        {e, 2, 4, 4, 5, 128, wide, 1, 1, false, true, 256, 2, 1, i},
-        {e, 2, 2, 4, 5, 128, wide, 1, 1, false, true, 256, 2, 3, i},
-        {e, 1, 1, 9, 8, 64, wide, 3, 2, false, true, 0, 1, 2, i},
-        // Tile edges: one pixel fewer, as many, one more.
-        {e, 1, 1, 1, e.m - 1, 64, wide, 1, 1, true, true, 0, 1, 1, i},
-        {e, 1, 1, 1, e.m, 64, wide, 1, 1, true, true, 0, 1, 1, i},
-        {e, 1, 1, 1, e.m + 1, 64, wide, 1, 1, true, true, 0, 1, 1, i},
-        // Real numbers through all of it.
-        {e, 2, 2, 7, 7, 192, wide, 3, 1, true, true, 0, 1, 1, r},
-        {e, 2, 2, 7, 7, 192, wide, 3, 1, true, false, 64, 1, 5, r},
-        // The deepest sum of the network, whole and in slices.
-        {e, 1, 1, 3, 3, 512, wide, 3, 1, false, true, 0, 1, 1, r},
-        {e, 1, 1, 3, 3, 512, wide, 3, 1, false, true, 0, 1, 7, i},
-        {e, 1, 1, 2, 2, 2048, wide, 1, 1, false, true, 0, 1, 32, i},
-        // Rows as long as at 224x224.
-    };
-}
-
-std::vector<Case> long_cases() {
-    const Data i = Data::integers;
-    return {
-        {entries[1], 1, 1, 56, 56, 64, 64, 3, 1, false, true, 0, 1, 1, i},
-        {entries[0], 1, 2, 28, 28, 128, 128, 3, 2, false, true, 0, 1, 1, i},
-        {entries[2], 1, 1, 56, 56, 64, 256, 1, 1, false, true, 64, 1, 1, i},
-    };
-}
-
-Case random_case(Random &random) {
-    Case c{};
-    c.entry = entries[random.below(std::size(entries))];
-    c.len = random.below(9) + 1;
-    c.bucket = c.len + random.below(4);
-    c.kernel = random.below(2) * 2 + 1;
-    c.stride = random.below(2) + 1;
-    c.height = random.below(11) + 1;
-    c.width = random.below(11) + 1;
-    c.channels = (random.below(3) + 1) * 64;
-    c.outputs = (random.below(2) + 1) * std::max(c.entry.n, 64u);
-    c.residual = random.below(2) != 0;
-    c.relu = random.below(2) != 0;
-    c.shortcut_channels = random.below(3) * 64;
-    c.shortcut_stride = random.below(2) + 1;
-    const unsigned taps = taps_in_use(c, c.height)[1] * taps_in_use(c, c.width)[1];
-    c.split_k =
-        random.below(2) ? 1 : random.below((taps * c.channels + c.shortcut_channels) / 64) + 1;
-    c.data = random.below(2) ? Data::integers : Data::reals;
-    return c;
-}
-
 } // namespace
 
 void test_conv(std::uint64_t seed, unsigned random_len) {
@@ -312,16 +193,17 @@ void test_conv(std::uint64_t seed, unsigned random_len) {
     const auto attempt = [&](Subject &subject, const Case &c) {
         subject.attempt([&] { return Conv(c, random).run(); });
     };
-    for (const Entry &entry : entries) {
+    const std::vector<Entry> tiles = entries_of(false);
+    for (const Entry &entry : tiles) {
         Subject subject(entry.name);
         for (const Case &c : cases_of(entry)) attempt(subject, c);
         subject.report();
     }
     Subject long_rows("conv, rows as long as at 224x224");
-    for (const Case &c : long_cases()) attempt(long_rows, c);
+    for (const Case &c : long_cases(tiles)) attempt(long_rows, c);
     long_rows.report();
     Subject any("conv, random cases");
-    for (unsigned i = 0; i < random_len; ++i) attempt(any, random_case(random));
+    for (unsigned i = 0; i < random_len; ++i) attempt(any, random_case(random, tiles));
     any.report();
 }
 

@@ -20,7 +20,9 @@ int main(int argument_len, char **arguments) {
     test_beyond_devices();
     test_pool_and_classes(seed);
     test_stem(seed);
+    test_layers_i8(seed);
     test_conv(seed, random_len);
+    test_conv_i8(seed, random_len);
     close_device();
     if (all_failed_len == 0) return 0;
     std::printf("%u cases failed\n", all_failed_len);

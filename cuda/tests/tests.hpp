@@ -6,6 +6,8 @@
 namespace twinstream::tests {
 
 void test_conv(std::uint64_t seed, unsigned random_len);
+void test_conv_i8(std::uint64_t seed, unsigned random_len);
+void test_layers_i8(std::uint64_t seed);
 void test_stem(std::uint64_t seed);
 void test_pool_and_classes(std::uint64_t seed);
 // What no device shows: the program for GPUs says that it leaves it out.

@@ -196,14 +196,13 @@ fn open_cpu(model: &Model, options: &OpenOptions) -> Result<CpuDevice> {
 #[cfg(feature = "cuda")]
 fn open_cuda(model: &Model, index: Option<u32>, options: &OpenOptions) -> Result<CudaDevice> {
     let OpenOptions { device, tuning, graphs, answer, size, precision, .. } = options.clone();
-    if let Some(precision) = precision.filter(|&precision| precision != DType::F16) {
-        let message = format!("precision {precision}: a GPU computes in f16");
-        return Err(Error::new(Kind::Argument, message));
-    }
     let device = index.map_or(device, DeviceId::Index);
     let mut cuda = CudaOptions { device, tuning, graphs, answer, ..CudaOptions::for_model(model) };
     if let Some((height, width)) = size {
         (cuda.height, cuda.width) = (height, width);
+    }
+    if let Some(precision) = precision {
+        cuda.precision = precision;
     }
     CudaDevice::new(model, &cuda)
 }

@@ -12,4 +12,5 @@ mod device;
 mod emulated;
 mod failures;
 mod golden;
+mod integers;
 mod live;

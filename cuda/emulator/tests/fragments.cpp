@@ -1,6 +1,6 @@
 // Which lane holds which element: matrix instructions and shuffles against the formulas of the PTX
-// ISA ("Matrix fragments for mma.m16n8k16", ldmatrix, stmatrix), 16-bit conversions against the
-// compiler's.
+// ISA ("Matrix fragments for mma.m16n8k16" and "mma.m16n8k32", ldmatrix, stmatrix), 16-bit
+// conversions against the compiler's.
 
 #include <algorithm>
 #include <cmath>
@@ -87,6 +87,72 @@ void check_products(std::mt19937_64 &random) {
         } else {
             CHECK(d[i] == (i / 8 == 9 ? 15.0f - 0x1p-24f : 16.0f));
         }
+    }
+}
+
+struct IntegerProduct {
+    const std::uint8_t *a; // [16][32]
+    const std::int8_t *b;  // [32][8]
+    std::int32_t *d;       // [16][8]
+};
+
+// Elements a0 … a15, b0 … b7 and c0 … c3 of the ISA.
+void multiply_integers(const IntegerProduct &p) {
+    const unsigned group = threadIdx.x >> 2, member = threadIdx.x % 4;
+    std::uint8_t a[16];
+    std::int8_t b[8];
+    for (unsigned i = 0; i < 16; ++i) {
+        const bool is_upper = i < 4 || (8 <= i && i < 12);
+        const unsigned row = is_upper ? group : group + 8;
+        const unsigned column = member * 4 + (i & 3) + (i < 8 ? 0 : 16);
+        a[i] = p.a[row * 32 + column];
+    }
+    for (unsigned i = 0; i < 8; ++i) {
+        const unsigned row = member * 4 + (i & 3) + (i < 4 ? 0 : 16);
+        b[i] = p.b[row * 8 + group];
+    }
+    std::uint32_t a_words[4], b_words[2];
+    std::memcpy(a_words, a, sizeof a);
+    std::memcpy(b_words, b, sizeof b);
+    std::int32_t sum[4];
+    const auto place = [&](unsigned i) {
+        return (i < 2 ? group : group + 8) * 8 + member * 2 + (i & 1);
+    };
+    for (unsigned i = 0; i < 4; ++i) {
+        sum[i] = p.d[place(i)];
+    }
+    emulator::mma_m16n8k32(sum, a_words, b_words[0], b_words[1]);
+    for (unsigned i = 0; i < 4; ++i) {
+        p.d[place(i)] = sum[i];
+    }
+}
+
+void check_integer_products(std::mt19937_64 &random) {
+    for (int round = 0; round < 200; ++round) {
+        std::vector<std::uint8_t> a(512);
+        std::vector<std::int8_t> b(256);
+        std::vector<std::int32_t> d(128), expected(128);
+        for (auto &value : a) {
+            value = static_cast<std::uint8_t>(random());
+        }
+        for (auto &value : b) {
+            value = static_cast<std::int8_t>(random());
+        }
+        for (auto &value : d) {
+            value = static_cast<std::int32_t>(random());
+        }
+        for (unsigned row = 0; row < 16; ++row) {
+            for (unsigned column = 0; column < 8; ++column) {
+                std::int64_t sum = d[row * 8 + column];
+                for (unsigned k = 0; k < 32; ++k) {
+                    sum += std::int64_t{a[row * 32 + k]} * b[k * 8 + column];
+                }
+                expected[row * 8 + column] = static_cast<std::int32_t>(sum);
+            }
+        }
+        check_is(run<multiply_integers>(1, 32, 0, IntegerProduct{a.data(), b.data(), d.data()}),
+                 "");
+        CHECK(d == expected);
     }
 }
 
@@ -267,6 +333,7 @@ void check_halves(std::mt19937_64 &random) {
 void check_fragments(std::uint64_t seed) {
     std::mt19937_64 random(seed);
     check_products(random);
+    check_integer_products(random);
     check_loads();
     check_stores();
     check_shuffles();

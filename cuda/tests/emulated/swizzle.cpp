@@ -3,9 +3,11 @@
 // are 32; of a 16-byte access eight lanes are served at a time, of a 4-byte access all 32.
 
 #include <set>
+#include <vector>
 
 #include "../../sm80/conv_block.cuh"
 #include "../../stem.cuh"
+#include "../../stem_i8.cuh"
 #include "../check.hpp"
 #include "../tests.hpp"
 
@@ -35,7 +37,7 @@ void test_operands() {
     // What WarpMma::load assumes: a step along K flips bits of the offset, whatever the row.
     for (unsigned row = 0; row < 256; ++row)
         for (unsigned half = 0; half < 2; ++half)
-            for (unsigned part = 0; part < STEP_LEN / MMA_K; ++part)
+            for (unsigned part = 0; part < PART_LEN; ++part)
                 if (operand_offset(row, 2 * part + half) !=
                     (operand_offset(row, half) ^ part * 2 * CHUNK_BYTES))
                     fail("a step along K does not commute with the permutation");
@@ -43,17 +45,20 @@ void test_operands() {
 
 template <class Tile>
 void test_results() {
-    constexpr unsigned CHUNKS = Tile::N / CHUNK_LEN;
+    constexpr unsigned CHUNKS = Tile::N / Tile::CHUNK_LEN;
+    // Words of a row that four lanes access, each two values.
+    constexpr unsigned WORDS = 2 * sizeof(typename Tile::Value);
     for (unsigned row = 0; row < Tile::M; row += 8)
         for (unsigned chunk = 0; chunk < CHUNKS; ++chunk)
-            require_free("sums of a warp", 32, 4, [&](unsigned lane) {
-                return result_offset<Tile>(row + lane / 4, chunk) + lane % 4 * 4;
+            require_free("sums of a warp", 8 * WORDS, 4, [&](unsigned i) {
+                return result_offset<Tile>(row + i / WORDS, chunk) + i % WORDS * 4;
             });
     std::set<unsigned> all;
     for (unsigned i = 0; i < Tile::M * CHUNKS; i += 8)
         require_free("chunks of results", 8, 16, [&](unsigned lane) {
             const unsigned offset = result_offset<Tile>((i + lane) / CHUNKS, (i + lane) % CHUNKS);
-            if (offset >= Tile::M * Tile::N * sizeof(f16) || !all.insert(offset).second)
+            if (offset >= Tile::M * Tile::N * sizeof(typename Tile::Value) ||
+                !all.insert(offset).second)
                 fail("two chunks of results share a place");
             return offset;
         });
@@ -62,7 +67,7 @@ void test_results() {
 void test_all() {
     test_operands();
 #define TWINSTREAM_CONV_TILE(NAME, ARCH, DTYPE, M, N, WARPS_M, WARPS_N, STAGES, ...)               \
-    test_results<Tile<M, N, WARPS_M, WARPS_N, STAGES>>();
+    test_results<Tile<DTYPE, M, N, WARPS_M, WARPS_N, STAGES>>();
 #include "../../tiles.inc"
     // The stem; of its pixels, groups of eight that go on in the next row do share banks.
     using namespace stem_layout;
@@ -73,6 +78,19 @@ void test_all() {
     require_free("weights of the stem", 8, 16, [](unsigned i) { return i * FILTER_STRIDE; });
     require_free("sums of the stem", 32, 4,
                  [](unsigned i) { return i / 4 * RESULT_STRIDE + i % 4 * 4; });
+    // That of integers, whose lanes read one word of a pixel, and write two to a word.
+    for (unsigned column = 0; column + 8 <= CONV_WIDTH; ++column) {
+        std::set<unsigned> words;
+        for (unsigned lane = 0; lane < 32; ++lane)
+            words.insert(stem_i8_layout::pixel_offset(column + lane / 4) / 4 + lane % 4);
+        const std::vector<unsigned> list(words.begin(), words.end());
+        require_free("pixels of the stem of integers", static_cast<unsigned>(list.size()), 4,
+                     [&](unsigned i) { return list[i] * 4; });
+    }
+    require_free("weights of the stem of integers", 8, 16,
+                 [](unsigned i) { return i * stem_i8_layout::FILTER_STRIDE; });
+    require_free("sums of the stem of integers", 16, 4,
+                 [](unsigned i) { return i / 2 * stem_i8_layout::RESULT_STRIDE + i % 2 * 4; });
 }
 
 } // namespace

@@ -7,23 +7,24 @@
 use super::kernels::choices;
 use super::kernels::family::Choice;
 use super::sys::info::DeviceInfo;
-use super::tuning::Tuning;
+use super::tuning::{Tuning, input_key};
 use crate::lower::Step;
 
 /// Chooses for one device and input size.
 pub(super) struct Chooser<'a> {
     device: &'a DeviceInfo,
-    size: String,
+    /// Height and width.
+    size: (usize, usize),
     tuning: Option<&'a Tuning>,
 }
 
 impl<'a> Chooser<'a> {
     pub(super) fn new(
         device: &'a DeviceInfo,
-        (height, width): (usize, usize),
+        size: (usize, usize),
         tuning: Option<&'a Tuning>,
     ) -> Self {
-        Self { device, size: format!("{height}x{width}"), tuning }
+        Self { device, size, tuning }
     }
 
     pub(super) fn device(&self) -> &DeviceInfo {
@@ -33,7 +34,8 @@ impl<'a> Chooser<'a> {
     /// What was measured to be best, as far as the kernels still allow it; else what costs least by
     /// its family's model. None where no kernel of the device computes the step.
     pub(super) fn choose(&self, step: &Step, batch_len: usize) -> Option<Choice> {
-        let of_device = (self.device, self.size.as_str());
+        let input = input_key(self.size, step.dtype);
+        let of_device = (self.device, input.as_str());
         let tuned = self.tuning.and_then(|tuning| tuning.find(of_device, &step.name, batch_len));
         let choices = choices(step, batch_len, self.device);
         let is_tuned = |choice: &Choice| tuned == Some((choice.kernel().name, choice.split_k));

@@ -26,7 +26,7 @@ use super::weights::Weights;
 use crate::backend::{Attachment, Backend, Completion, Fault, Geometry, Images, ResultSlot};
 use crate::error::{Error, Kind, Result};
 use crate::lower::{DType, Steps};
-use crate::model::{Answer, Model, ModelConfig};
+use crate::model::{Answer, Model, ModelConfig, Network};
 use crate::ring::Slot;
 use crate::setters::setters;
 
@@ -48,6 +48,8 @@ pub struct CudaOptions {
     pub tuning: Tuning,
     /// What images are answered with.
     pub answer: Answer,
+    /// What is computed in: `F16`, or `I8` with a model that was calibrated for it.
+    pub precision: DType,
 }
 
 setters!(CudaOptions {
@@ -57,10 +59,11 @@ setters!(CudaOptions {
     graphs: bool,
     tuning: Tuning,
     answer: Answer,
+    precision: DType,
 });
 
 impl CudaOptions {
-    /// The first device, and the model's own input size.
+    /// The first device, and the model's own input size and precision.
     pub fn for_model(model: &Model) -> Self {
         let config = model.config();
         Self {
@@ -70,6 +73,25 @@ impl CudaOptions {
             graphs: true,
             tuning: Tuning::default(),
             answer: Answer::Logits,
+            precision: if model.quantized().is_some() { DType::I8 } else { DType::F16 },
+        }
+    }
+
+    /// The steps of the model's network in the precision that is asked for.
+    pub(super) fn steps(&self, model: &Model, network: &Network) -> Result<Steps> {
+        let problem = match self.precision {
+            DType::F16 => None,
+            DType::I8 if model.quantized().is_some() => None,
+            DType::I8 => Some(format!(
+                "precision i8: {} holds weights in floating point: calibrate them with `twinstream \
+                 calibrate`",
+                model.path().display()
+            )),
+            other => Some(format!("precision {other}: a GPU computes in f16 or i8")),
+        };
+        match problem {
+            None => Ok(Steps::new(network, self.precision)),
+            Some(problem) => Err(Error::new(Kind::Argument, problem)),
         }
     }
 }
@@ -89,15 +111,16 @@ impl CudaDevice {
     ///
     /// # Errors
     /// `is_device` where there is no driver, or it fails; `is_argument` for a device that is not
-    /// there, an input size that the network cannot take or an answer that it cannot give;
-    /// `is_memory` when the weights do not fit; `is_weights` when one exceeds f16, or the file was
-    /// changed since it was opened.
+    /// there, an input size that the network cannot take, an answer that it cannot give or a
+    /// precision that the model's weights are not for; `is_memory` when the weights do not fit;
+    /// `is_weights` when one exceeds f16, when they are to be f16 and are integers, or when the
+    /// file was changed since it was opened.
     pub fn new(model: &Model, options: &CudaOptions) -> Result<Self> {
         let network = model.network(options.height, options.width)?;
         let result_len = options.answer.value_len(network.class_count())?;
+        let steps = options.steps(model, &network)?;
         let context = Context::new(options.device)?;
         let _pushed = context.push_current();
-        let steps = Steps::new(&network, DType::F16);
         let geometry = Geometry {
             image_bytes: network.input_shape().value_len(),
             result_len,

@@ -1,5 +1,5 @@
-//! What `twinstream tune` measured to be best, in a file: kernels and splits by device, input size,
-//! layer and batch bucket.
+//! What `twinstream tune` measured to be best, in a file: kernels and splits by device, input size
+//! and precision, layer and batch bucket.
 //!
 //! Invariant: what is written can be read again. Knows kernels by their names alone, and not
 //! whether there are such.
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::sys::info::DeviceInfo;
 use crate::error::{Error, Kind, Result};
+use crate::lower::DType;
 
 /// The file in which `twinstream tune` stores what it measured, for any number of devices.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,7 +20,7 @@ pub struct Tuning {
     devices: BTreeMap<String, TunedDevice>,
 }
 
-/// By the input's size, `HEIGHTxWIDTH`, and then by layer.
+/// By [`input_key`], and then by layer.
 type TunedDevice = BTreeMap<String, BTreeMap<String, Vec<Tuned>>>;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,13 +79,13 @@ impl Tuning {
     /// Notes what was best, in place of what was noted before.
     pub(super) fn set(
         &mut self,
-        (device, size): (&DeviceInfo, &str),
+        (device, input): (&DeviceInfo, &str),
         layer: &str,
         batch_len: usize,
         (kernel, split_k): (&str, u32),
     ) {
-        let sizes = self.devices.entry(device_key(device)).or_default();
-        let layers = sizes.entry(size.to_owned()).or_default();
+        let inputs = self.devices.entry(device_key(device)).or_default();
+        let layers = inputs.entry(input.to_owned()).or_default();
         let choices = layers.entry(layer.to_owned()).or_default();
         choices.retain(|tuned| tuned.batch_len != batch_len);
         choices.push(Tuned { batch_len, kernel: kernel.to_owned(), split_k });
@@ -94,13 +95,21 @@ impl Tuning {
     /// The kernel that was noted, and its `split_k`.
     pub(super) fn find(
         &self,
-        (device, size): (&DeviceInfo, &str),
+        (device, input): (&DeviceInfo, &str),
         layer: &str,
         batch_len: usize,
     ) -> Option<(&str, u32)> {
-        let choices = self.devices.get(&device_key(device))?.get(size)?.get(layer)?;
+        let choices = self.devices.get(&device_key(device))?.get(input)?.get(layer)?;
         let tuned = choices.iter().find(|tuned| tuned.batch_len == batch_len)?;
         Some((&tuned.kernel, tuned.split_k))
+    }
+}
+
+/// The input's size, `HEIGHTxWIDTH`, with the precision behind it unless that is f16.
+pub(super) fn input_key((height, width): (usize, usize), precision: DType) -> String {
+    match precision {
+        DType::F16 => format!("{height}x{width}"),
+        other => format!("{height}x{width} {other}"),
     }
 }
 

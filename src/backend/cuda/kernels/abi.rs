@@ -123,6 +123,67 @@ const _: () = {
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
+pub struct twinstream_stem_i8_params {
+    pub images: u64,
+    pub batch: u64,
+    pub weights: u64,
+    pub bias: u64,
+    pub output: u64,
+    pub image_bytes: u64,
+    pub height: u32,
+    pub width: u32,
+    pub conv_height: u32,
+    pub conv_width: u32,
+    pub pooled_height: u32,
+    pub pooled_width: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    [
+        "Size of twinstream_stem_i8_params",
+    ][::std::mem::size_of::<twinstream_stem_i8_params>() - 72usize];
+    [
+        "Alignment of twinstream_stem_i8_params",
+    ][::std::mem::align_of::<twinstream_stem_i8_params>() - 8usize];
+    [
+        "Offset of field: twinstream_stem_i8_params::images",
+    ][::std::mem::offset_of!(twinstream_stem_i8_params, images) - 0usize];
+    [
+        "Offset of field: twinstream_stem_i8_params::batch",
+    ][::std::mem::offset_of!(twinstream_stem_i8_params, batch) - 8usize];
+    [
+        "Offset of field: twinstream_stem_i8_params::weights",
+    ][::std::mem::offset_of!(twinstream_stem_i8_params, weights) - 16usize];
+    [
+        "Offset of field: twinstream_stem_i8_params::bias",
+    ][::std::mem::offset_of!(twinstream_stem_i8_params, bias) - 24usize];
+    [
+        "Offset of field: twinstream_stem_i8_params::output",
+    ][::std::mem::offset_of!(twinstream_stem_i8_params, output) - 32usize];
+    [
+        "Offset of field: twinstream_stem_i8_params::image_bytes",
+    ][::std::mem::offset_of!(twinstream_stem_i8_params, image_bytes) - 40usize];
+    [
+        "Offset of field: twinstream_stem_i8_params::height",
+    ][::std::mem::offset_of!(twinstream_stem_i8_params, height) - 48usize];
+    [
+        "Offset of field: twinstream_stem_i8_params::width",
+    ][::std::mem::offset_of!(twinstream_stem_i8_params, width) - 52usize];
+    [
+        "Offset of field: twinstream_stem_i8_params::conv_height",
+    ][::std::mem::offset_of!(twinstream_stem_i8_params, conv_height) - 56usize];
+    [
+        "Offset of field: twinstream_stem_i8_params::conv_width",
+    ][::std::mem::offset_of!(twinstream_stem_i8_params, conv_width) - 60usize];
+    [
+        "Offset of field: twinstream_stem_i8_params::pooled_height",
+    ][::std::mem::offset_of!(twinstream_stem_i8_params, pooled_height) - 64usize];
+    [
+        "Offset of field: twinstream_stem_i8_params::pooled_width",
+    ][::std::mem::offset_of!(twinstream_stem_i8_params, pooled_width) - 68usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
 pub struct twinstream_conv_params {
     pub input: u64,
     pub weights: u64,
@@ -277,6 +338,43 @@ const _: () = {
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
+pub struct twinstream_average_pool_i8_params {
+    pub input: u64,
+    pub multiplier: u64,
+    pub output: u64,
+    pub batch: u64,
+    pub pixels: u32,
+    pub channels: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    [
+        "Size of twinstream_average_pool_i8_params",
+    ][::std::mem::size_of::<twinstream_average_pool_i8_params>() - 40usize];
+    [
+        "Alignment of twinstream_average_pool_i8_params",
+    ][::std::mem::align_of::<twinstream_average_pool_i8_params>() - 8usize];
+    [
+        "Offset of field: twinstream_average_pool_i8_params::input",
+    ][::std::mem::offset_of!(twinstream_average_pool_i8_params, input) - 0usize];
+    [
+        "Offset of field: twinstream_average_pool_i8_params::multiplier",
+    ][::std::mem::offset_of!(twinstream_average_pool_i8_params, multiplier) - 8usize];
+    [
+        "Offset of field: twinstream_average_pool_i8_params::output",
+    ][::std::mem::offset_of!(twinstream_average_pool_i8_params, output) - 16usize];
+    [
+        "Offset of field: twinstream_average_pool_i8_params::batch",
+    ][::std::mem::offset_of!(twinstream_average_pool_i8_params, batch) - 24usize];
+    [
+        "Offset of field: twinstream_average_pool_i8_params::pixels",
+    ][::std::mem::offset_of!(twinstream_average_pool_i8_params, pixels) - 32usize];
+    [
+        "Offset of field: twinstream_average_pool_i8_params::channels",
+    ][::std::mem::offset_of!(twinstream_average_pool_i8_params, channels) - 36usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
 pub struct twinstream_fully_connected_params {
     pub input: u64,
     pub weights: u64,
@@ -386,12 +484,19 @@ pub const TWINSTREAM_STEM_POOLED_HEIGHT: _bindgen_ty_2 = 8;
 pub const TWINSTREAM_STEM_POOLED_WIDTH: _bindgen_ty_2 = 7;
 pub const TWINSTREAM_STEM_THREADS: _bindgen_ty_2 = 256;
 pub const TWINSTREAM_STEM_SHARED_BYTES: _bindgen_ty_2 = 40928;
+pub const TWINSTREAM_STEM_I8_BORDERS: _bindgen_ty_2 = 5;
+pub const TWINSTREAM_STEM_I8_THREADS: _bindgen_ty_2 = 256;
+pub const TWINSTREAM_STEM_I8_SHARED_BYTES: _bindgen_ty_2 = 20976;
 pub const TWINSTREAM_AVERAGE_POOL_THREADS: _bindgen_ty_2 = 256;
 pub const TWINSTREAM_AVERAGE_POOL_SHARED_BYTES: _bindgen_ty_2 = 2048;
+pub const TWINSTREAM_AVERAGE_POOL_I8_THREADS: _bindgen_ty_2 = 256;
+pub const TWINSTREAM_AVERAGE_POOL_I8_SHARED_BYTES: _bindgen_ty_2 = 4096;
 pub const TWINSTREAM_FULLY_CONNECTED_CLASSES: _bindgen_ty_2 = 16;
 pub const TWINSTREAM_FULLY_CONNECTED_IMAGES: _bindgen_ty_2 = 32;
 pub const TWINSTREAM_FULLY_CONNECTED_THREADS: _bindgen_ty_2 = 256;
 pub const TWINSTREAM_FULLY_CONNECTED_SHARED_BYTES: _bindgen_ty_2 = 16384;
+pub const TWINSTREAM_FULLY_CONNECTED_I8_THREADS: _bindgen_ty_2 = 256;
+pub const TWINSTREAM_FULLY_CONNECTED_I8_SHARED_BYTES: _bindgen_ty_2 = 16384;
 pub const TWINSTREAM_TOP_K_THREADS: _bindgen_ty_2 = 256;
 pub const TWINSTREAM_TOP_K_SHARED_BYTES: _bindgen_ty_2 = 64;
 pub type _bindgen_ty_2 = ::std::os::raw::c_uint;

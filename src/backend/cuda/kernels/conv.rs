@@ -1,4 +1,5 @@
-//! Convolutions by `mma.sync` on f16, for every device from compute capability 8.0 on.
+//! Convolutions by `mma.sync` on f16 and on 8-bit integers, for every device from compute
+//! capability 8.0 on.
 //!
 //! Invariant: any choice computes the same; only time differs.
 
@@ -9,17 +10,19 @@ use half::f16;
 use super::abi;
 use super::family::{Arguments, Choice, Family, Workspace};
 use super::launch::{Kernel, Launch};
-use super::packed::{Packed, round};
+use super::packed::{Packed, quantized, round};
 use super::tile::Tile;
 use crate::backend::cuda::sys::info::DeviceInfo;
 use crate::error::Result;
-use crate::lower::{ConvStep, Step, Work};
-use crate::model::{Filter, Model};
+use crate::lower::{ConvStep, DType, Step, Work};
+use crate::model::{Filter, Model, QuantizedFilter};
 
 static TILES: LazyLock<Vec<Tile>> = LazyLock::new(|| Tile::of_module("conv"));
 
-/// Values of K that a kernel takes at a step.
-const STEP_LEN: usize = abi::TWINSTREAM_CHANNEL_STEP as usize;
+/// Channels of one tap that lie together along K, and output channels whose weights do.
+const UNIT_LEN: usize = abi::TWINSTREAM_CHANNEL_STEP as usize;
+/// Bytes of K that a kernel takes at a step: one unit of f16, two of integers.
+const STEP_BYTES: usize = 128;
 /// Splits of K that are tried.
 const SPLITS: [u32; 8] = [1, 2, 3, 4, 6, 8, 12, 16];
 /// Partial sums of one launch at most: beyond the level-2 cache they cost more than they gain.
@@ -27,8 +30,9 @@ const PARTIALS_BYTES_MAX: usize = 32 << 20;
 
 // What the model takes a multiprocessor to do at a clock; measurements (`twinstream tune`) replace
 // its choices, so only their order matters.
-/// Multiply-accumulates of f16 by the tensor cores.
-const MACS_PER_CLOCK: f64 = 1024.0;
+/// Bytes of either operand that the tensor cores multiply and add up: so many products of f16, and
+/// twice as many of integers.
+const MAC_BYTES_PER_CLOCK: f64 = 2048.0;
 /// Bytes that reach shared memory from the level-2 cache.
 const LOAD_BYTES_PER_CLOCK: f64 = 40.0;
 /// What a block waits for before its first product: the launch, and the first loads.
@@ -51,6 +55,53 @@ fn conv_of(step: &Step) -> &ConvStep {
     }
 }
 
+/// Values of K that a kernel takes at a step.
+fn step_len(dtype: DType) -> usize {
+    STEP_BYTES / dtype.size_bytes()
+}
+
+/// Terms of the projection's sum.
+fn shortcut_len(conv: &ConvStep) -> usize {
+    conv.shortcut.map_or(0, |shortcut| shortcut.input_shape.channels)
+}
+
+/// Steps of the convolution's own sum, and of the projection's: whole ones each.
+fn k_steps(conv: &ConvStep, dtype: DType) -> (usize, usize) {
+    let shortcut_len = shortcut_len(conv);
+    let steps = |len: usize| len.div_ceil(step_len(dtype));
+    (steps(conv.sum_len() - shortcut_len), steps(shortcut_len))
+}
+
+fn k_step_len(conv: &ConvStep, dtype: DType) -> usize {
+    let (own, shortcut) = k_steps(conv, dtype);
+    own + shortcut
+}
+
+/// The weights `[output][row][column][input]` that one output's own sum takes, in the order of K:
+/// units of input channels, in each the taps in use.
+fn own_terms<T: Copy>(conv: &ConvStep, weights: &[T], output: usize, to: &mut Vec<T>) {
+    let (inputs, side) = (conv.input_shape.channels, conv.conv.kernel);
+    for inputs_first in (0..inputs).step_by(UNIT_LEN) {
+        for row in conv.rows.first..conv.rows.first + conv.rows.len {
+            for column in conv.columns.first..conv.columns.first + conv.columns.len {
+                let tap = (output * side + row) * side + column;
+                to.extend_from_slice(&weights[tap * inputs + inputs_first..][..UNIT_LEN]);
+            }
+        }
+    }
+}
+
+/// Puts the terms of one output where the kernels read them: blocks of outputs, in each the steps,
+/// in each the outputs.
+fn put_terms<T: Copy>(terms: &[T], dtype: DType, output: usize, packed: &mut [T]) {
+    let step_len = step_len(dtype);
+    let first_step = output / UNIT_LEN * (terms.len() / step_len);
+    for (step, terms) in terms.chunks_exact(step_len).enumerate() {
+        let first = ((first_step + step) * UNIT_LEN + output % UNIT_LEN) * step_len;
+        packed[first..first + step_len].copy_from_slice(terms);
+    }
+}
+
 impl Conv {
     /// Bytes of the partial sums of a launch.
     fn partials_bytes(&self, choice: Choice, step: &Step, batch_len: usize) -> usize {
@@ -66,13 +117,19 @@ impl Family for Conv {
 
     fn choices(&self, step: &Step, batch_len: usize) -> Vec<Choice> {
         let Work::Conv(conv) = &step.work else { return Vec::new() };
-        let step_len = conv.sum_len() / STEP_LEN;
+        // Of integers, a projection's sum is scaled before others are added to it: it is not split.
+        let splits = match (step.dtype, conv.shortcut) {
+            (DType::I8, Some(_)) => &SPLITS[..1],
+            _ => &SPLITS[..],
+        };
+        let step_len = k_step_len(conv, step.dtype);
         let computes = |tile: &Tile| {
             tile.dtype == step.dtype && conv.output_shape.channels.is_multiple_of(tile.n)
         };
         let tiles = TILES.iter().enumerate().filter(|(_, tile)| computes(tile));
-        let choices = tiles
-            .flat_map(|(index, _)| SPLITS.map(|split_k| Choice { family: &Conv, index, split_k }));
+        let choices = tiles.flat_map(|(index, _)| {
+            splits.iter().map(move |&split_k| Choice { family: &Conv, index, split_k })
+        });
         let fits = |choice: &Choice| {
             choice.split_k == 1
                 || choice.split_k as usize <= step_len
@@ -137,15 +194,17 @@ impl Family for Conv {
         let block_len = choice.block_len(step, batch_len);
         let block_bytes = tile.kernel.shared_bytes + SHARED_BYTES_OF_BLOCK;
         let per_processor = (device.shared_bytes / block_bytes).clamp(1, tile.blocks_max);
-        let steps = conv_of(step).sum_len() / STEP_LEN;
+        let steps = k_step_len(conv_of(step), tile.dtype);
         let steps = steps.div_ceil(choice.split_k as usize) as f64;
-        let macs = (tile.m * tile.n * STEP_LEN) as f64;
-        let load_bytes = ((tile.m + tile.n) * STEP_LEN * tile.dtype.size_bytes()) as f64;
+        let mac_bytes = (tile.m * tile.n * STEP_BYTES) as f64;
+        let load_bytes = ((tile.m + tile.n) * STEP_BYTES) as f64;
         // Blocks that share a multiprocessor share its rates, and hide each other's waits.
         let processor_len = f64::from(device.multiprocessor_len);
         let rounds = (f64::from(block_len) / processor_len).ceil();
         let waves = (rounds / f64::from(per_processor)).ceil();
-        let busy = rounds * steps * (macs / MACS_PER_CLOCK).max(load_bytes / LOAD_BYTES_PER_CLOCK);
+        let (multiplying, loading) =
+            (mac_bytes / MAC_BYTES_PER_CLOCK, load_bytes / LOAD_BYTES_PER_CLOCK);
+        let busy = rounds * steps * multiplying.max(loading);
         let waiting = waves * (BLOCK_CLOCKS + steps * STEP_CLOCKS);
         let joining = if choice.split_k > 1 {
             // Written, and read again.
@@ -169,47 +228,73 @@ impl Family for Conv {
     }
 
     fn packed_bytes(&self, step: &Step) -> (usize, usize) {
-        let outputs = step.output_shape.channels;
-        let value_len = outputs * conv_of(step).sum_len();
-        (value_len * size_of::<f16>(), outputs * size_of::<f32>())
+        let (outputs, conv) = (step.output_shape.channels, conv_of(step));
+        let bias_len = if step.dtype == DType::I8 { 3 * outputs } else { outputs };
+        (outputs * k_step_len(conv, step.dtype) * STEP_BYTES, bias_len * size_of::<f32>())
     }
 
-    /// `[output][row][column][input]`, and a projection's `[output][input]` behind it, to tiles of
-    /// 64 outputs by 64 terms of the sum.
     fn pack(&self, model: &Model, step: &Step) -> Result<Packed> {
-        let conv = conv_of(step);
-        let Filter { weights, mut bias } = model.filter(conv.conv.filter)?;
-        let shortcut = conv.shortcut.map(|shortcut| model.filter(shortcut.filter)).transpose()?;
-        let inputs = conv.input_shape.channels;
-        let (outputs, sum_len) = (conv.output_shape.channels, conv.sum_len());
-        let mut packed = vec![f16::ZERO; outputs * sum_len];
-        let mut sum: Vec<f32> = Vec::with_capacity(sum_len);
-        for output in 0..outputs {
-            sum.clear();
-            let side = conv.conv.kernel;
-            for inputs_first in (0..inputs).step_by(STEP_LEN) {
-                for row in conv.rows.first..conv.rows.first + conv.rows.len {
-                    for column in conv.columns.first..conv.columns.first + conv.columns.len {
-                        let tap = (output * side + row) * side + column;
-                        sum.extend_from_slice(&weights[tap * inputs + inputs_first..][..STEP_LEN]);
-                    }
-                }
-            }
-            if let (Some(filter), Some(shortcut)) = (&shortcut, conv.shortcut) {
-                let inputs = shortcut.input_shape.channels;
-                sum.extend_from_slice(&filter.weights[output * inputs..][..inputs]);
-            }
-            let tiles = output / STEP_LEN * (sum_len / STEP_LEN);
-            for (tile, terms) in sum.chunks_exact(STEP_LEN).enumerate() {
-                let first = ((tiles + tile) * STEP_LEN + output % STEP_LEN) * STEP_LEN;
-                for (to, from) in packed[first..first + STEP_LEN].iter_mut().zip(terms) {
-                    *to = round(&step.name, *from)?;
-                }
-            }
+        match step.dtype {
+            DType::I8 => pack_i8(model, step),
+            _ => pack_f16(model, step),
         }
-        if let Some(filter) = shortcut {
-            bias.iter_mut().zip(filter.bias).for_each(|(sum, bias)| *sum += bias);
-        }
-        Ok(Packed::f16(&packed, bias))
     }
+}
+
+/// The convolution's terms, and a projection's `[output][input]` behind them.
+fn pack_f16(model: &Model, step: &Step) -> Result<Packed> {
+    let conv = conv_of(step);
+    let rounded = |filter: usize| -> Result<(Vec<f16>, Vec<f32>)> {
+        let Filter { weights, bias } = model.filter(filter)?;
+        let weights = weights.into_iter().map(|value| round(&step.name, value));
+        Ok((weights.collect::<Result<_>>()?, bias))
+    };
+    let (weights, mut bias) = rounded(conv.conv.filter)?;
+    let shortcut = conv.shortcut.map(|shortcut| rounded(shortcut.filter)).transpose()?;
+    let (outputs, inputs) = (conv.output_shape.channels, shortcut_len(conv));
+    let mut packed = vec![f16::ZERO; outputs * conv.sum_len()];
+    let mut terms = Vec::with_capacity(conv.sum_len());
+    for output in 0..outputs {
+        terms.clear();
+        own_terms(conv, &weights, output, &mut terms);
+        if let Some((weights, _)) = &shortcut {
+            terms.extend_from_slice(&weights[output * inputs..][..inputs]);
+        }
+        put_terms(&terms, step.dtype, output, &mut packed);
+    }
+    if let Some((_, added)) = shortcut {
+        bias.iter_mut().zip(added).for_each(|(sum, bias)| *sum += bias);
+    }
+    Ok(Packed::f16(&packed, bias))
+}
+
+/// A projection's terms, then the convolution's, each filled up to whole steps; bias, multipliers,
+/// and what multiplies what is added.
+fn pack_i8(model: &Model, step: &Step) -> Result<Packed> {
+    let (conv, quantized) = (conv_of(step), quantized(model));
+    let QuantizedFilter { weights, multiplier, mut bias } = quantized.filter(conv.conv.filter)?;
+    let shortcut = conv.shortcut.map(|shortcut| quantized.filter(shortcut.filter)).transpose()?;
+    let (outputs, inputs) = (conv.output_shape.channels, shortcut_len(conv));
+    let (own_steps, shortcut_steps) = k_steps(conv, step.dtype);
+    let step_len = step_len(step.dtype);
+    let terms_len = (own_steps + shortcut_steps) * step_len;
+    let mut packed = vec![0; outputs * terms_len];
+    let mut terms = Vec::with_capacity(terms_len);
+    for output in 0..outputs {
+        terms.clear();
+        if let Some(QuantizedFilter { weights, .. }) = &shortcut {
+            terms.extend_from_slice(&weights[output * inputs..][..inputs]);
+            terms.resize(shortcut_steps * step_len, 0);
+        }
+        own_terms(conv, &weights, output, &mut terms);
+        terms.resize(terms_len, 0);
+        put_terms(&terms, step.dtype, output, &mut packed);
+    }
+    bias.extend(multiplier);
+    bias.extend(match (shortcut, conv.residual) {
+        (Some(QuantizedFilter { multiplier, .. }), _) => multiplier,
+        (None, Some(_)) => vec![quantized.residual_multiplier(conv.conv.filter); outputs],
+        (None, None) => vec![0.0; outputs],
+    });
+    Ok(Packed::i8(&packed, bias))
 }

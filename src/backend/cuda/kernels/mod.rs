@@ -7,13 +7,16 @@
 #[rustfmt::skip]
 pub(super) mod abi;
 mod average_pool;
+mod average_pool_i8;
 mod conv;
 pub(super) mod describe;
 pub(super) mod family;
 mod fully_connected;
+mod fully_connected_i8;
 pub(super) mod launch;
 mod packed;
 mod stem;
+mod stem_i8;
 mod tile;
 pub(super) mod top_k;
 
@@ -23,8 +26,15 @@ use family::{Choice, Family};
 use super::sys::info::DeviceInfo;
 
 /// Every family that computes a step.
-static FAMILIES: [&dyn Family; 4] =
-    [&stem::Stem, &conv::Conv, &average_pool::AveragePool, &fully_connected::FullyConnected];
+static FAMILIES: [&dyn Family; 7] = [
+    &stem::Stem,
+    &stem_i8::StemI8,
+    &conv::Conv,
+    &average_pool::AveragePool,
+    &average_pool_i8::AveragePoolI8,
+    &fully_connected::FullyConnected,
+    &fully_connected_i8::FullyConnectedI8,
+];
 
 /// Every way to launch a step for batches up to a length that the device can run.
 pub(super) fn choices(step: &Step, batch_len: usize, device: &DeviceInfo) -> Vec<Choice> {
@@ -37,11 +47,16 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::lower::{DType, Steps};
+    use crate::lower::{DType, Step, Steps};
     use crate::model::Network;
 
-    fn steps() -> Steps {
-        Steps::new(&Network::resnet50(1000, 224, 224).unwrap(), DType::F16)
+    /// Of all types that there are kernels for.
+    fn steps() -> Vec<Step> {
+        let network = Network::resnet50(1000, 224, 224).unwrap();
+        [DType::F16, DType::I8]
+            .into_iter()
+            .flat_map(|dtype| Steps::new(&network, dtype).list)
+            .collect()
     }
 
     /// Goal: no tile is listed in vain, and each launches the kernel that the list means. Method:
@@ -49,7 +64,7 @@ mod tests {
     #[test]
     fn every_tile_is_some_family_s() {
         let device = DeviceInfo::h100();
-        let choices = steps().list.iter().flat_map(|step| choices(step, 8, &device)).collect();
+        let choices = steps().iter().flat_map(|step| choices(step, 8, &device)).collect();
         let choices: Vec<Choice> = choices;
         for row in tile::tests::rows() {
             let choice = choices.iter().find(|choice| choice.kernel().name == row[0]);
@@ -59,7 +74,15 @@ mod tests {
             });
         }
         let modules: BTreeSet<_> = choices.iter().map(|choice| choice.kernel().module).collect();
-        let expected = ["average_pool", "conv", "fully_connected", "stem"];
+        let expected = [
+            "average_pool",
+            "average_pool_i8",
+            "conv",
+            "fully_connected",
+            "fully_connected_i8",
+            "stem",
+            "stem_i8",
+        ];
         assert!(modules.into_iter().eq(expected));
     }
 
@@ -75,7 +98,7 @@ mod tests {
     #[test]
     fn a_device_runs_what_its_architecture_has() {
         let h100 = DeviceInfo::h100();
-        for step in &steps().list {
+        for step in &steps() {
             for choice in choices(step, 1, &h100) {
                 let kernel = choice.kernel();
                 let is_offered = |arch: u32| {

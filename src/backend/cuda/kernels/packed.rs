@@ -1,15 +1,18 @@
-//! Filters as the device gets them: bytes of weights, and a bias in f32.
+//! Filters as the device gets them: bytes of weights, and in f32 a bias, and of integers what sums
+//! are multiplied with.
 //!
 //! Invariant: a rounded weight is finite; what a type cannot hold is refused by name.
 
 use half::f16;
 
 use crate::error::{Error, Kind, Result};
+use crate::model::{Model, Quantized};
 
 /// Weights and bias of a step, in the layout of its family.
 #[derive(Default)]
 pub(crate) struct Packed {
     pub(crate) weights: Vec<u8>,
+    /// Behind the bias, a kernel of integers finds multipliers.
     pub(crate) bias: Vec<f32>,
 }
 
@@ -18,6 +21,15 @@ impl Packed {
         let weights = weights.iter().flat_map(|value| value.to_bits().to_ne_bytes()).collect();
         Self { weights, bias }
     }
+
+    pub(super) fn i8(weights: &[i8], bias: Vec<f32>) -> Self {
+        Self { weights: bytemuck::cast_slice(weights).to_vec(), bias }
+    }
+}
+
+/// The integers of a model, which steps of this type are made for alone.
+pub(super) fn quantized(model: &Model) -> &Quantized {
+    model.quantized().expect("steps in i8 are those of a calibrated model")
 }
 
 /// A weight of layer `name` as f16.

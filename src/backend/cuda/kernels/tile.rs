@@ -44,6 +44,7 @@ impl Tile {
         let arch = number(fields.next());
         let dtype = match fields.next() {
             Some("f16") => DType::F16,
+            Some("i8") => DType::I8,
             _ => panic!("cuda/tiles.inc: not a type of values: {row}"),
         };
         let mut number = || number(fields.next());

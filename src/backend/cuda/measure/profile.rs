@@ -16,7 +16,7 @@ use crate::backend::cuda::sys::info::DeviceInfo;
 use crate::backend::cuda::sys::memory::PinnedMemory;
 use crate::backend::cuda::sys::stream::{Event, Graph, Priority, Stream};
 use crate::error::Result;
-use crate::lower::{DType, Step, Steps, Work};
+use crate::lower::{DType, Step, Work};
 use crate::model::Model;
 use crate::setters::setters;
 
@@ -97,12 +97,12 @@ pub fn profile(
     report: &mut dyn FnMut(&BatchProfile),
 ) -> Result<()> {
     let network = model.network(options.height, options.width)?;
+    let steps = options.steps(model, &network)?;
     let buckets = buckets(&profile_options.batch_lens)?;
     let context = Context::new(options.device)?;
     let _pushed = context.push_current();
     let size = (options.height, options.width);
     let chooser = Chooser::new(context.info(), size, Some(&options.tuning));
-    let steps = Steps::new(&network, DType::F16);
     let plans = buckets.iter().map(|&batch_len| Plan::new(&steps, batch_len, &chooser));
     let plans = plans.collect::<Result<_>>()?;
     let mut fixture = Fixture::new(&context, model, (steps, plans))?;
@@ -320,7 +320,9 @@ fn bound_ns(step: &Step, batch_len: usize, device: &DeviceInfo) -> f64 {
         }
     };
     let bytes = batch_len * (read_bytes + write_bytes) + weight_len * value_bytes;
-    let products_ns = (batch_len * macs) as f64 / device.macs_per_ns();
+    // The tensor cores take as many bytes of values a clock, whatever the type.
+    let macs_per_ns = device.macs_per_ns() * DType::F16.size_bytes() as f64 / value_bytes as f64;
+    let products_ns = (batch_len * macs) as f64 / macs_per_ns;
     products_ns.max(bytes as f64 / device.memory_bytes_per_ns())
 }
 

@@ -14,7 +14,7 @@ use crate::backend::cuda::sizes::{Buffers, Sizes};
 use crate::backend::cuda::sys::context::Context;
 use crate::backend::cuda::sys::driver::Code;
 use crate::backend::cuda::sys::info::DeviceInfo;
-use crate::backend::cuda::tuning::Tuning;
+use crate::backend::cuda::tuning::{Tuning, input_key};
 use crate::backend::cuda::weights::Layout;
 use crate::error::Result;
 use crate::lower::{DType, Step, Steps, Work};
@@ -65,13 +65,14 @@ pub struct PlanSummary {
 /// The plan of each batch bucket on a device, which need not be there.
 ///
 /// # Errors
-/// `is_device` where it runs no kernel for a step.
+/// `is_device` where it runs no kernel for a step, as for each in a precision that it lacks.
 pub fn plan_summaries(
     network: &Network,
+    precision: DType,
     device: &DeviceInfo,
     tuning: &Tuning,
 ) -> Result<Vec<PlanSummary>> {
-    let steps = Steps::new(network, DType::F16);
+    let steps = Steps::new(network, precision);
     let shape = network.input_shape();
     let chooser = Chooser::new(device, (shape.height, shape.width), Some(tuning));
     let summary = |plan: Plan| {
@@ -148,12 +149,12 @@ pub fn tune(
     report: &mut dyn FnMut(&[Measured], &Tuning),
 ) -> Result<()> {
     let network = model.network(options.height, options.width)?;
+    let steps = options.steps(model, &network)?;
     let buckets = buckets(&tune_options.batch_lens)?;
     let context = Context::new(options.device)?;
     let _pushed = context.push_current();
-    let size = format!("{}x{}", options.height, options.width);
+    let size = input_key((options.height, options.width), options.precision);
     let chooser = Chooser::new(context.info(), (options.height, options.width), None);
-    let steps = Steps::new(&network, DType::F16);
     let plans = buckets.iter().map(|&batch_len| roomy_plan(&steps, batch_len, &chooser));
     let plans = plans.collect::<Result<_>>()?;
     let mut fixture = Fixture::new(&context, model, (steps, plans))?;
