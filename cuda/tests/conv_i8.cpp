@@ -109,8 +109,8 @@ struct ConvI8 {
             bias = below_half(input[0], added);
         }
     }
-    // What a product, as f32 rounds it, is to be added to for a half, whose even neighbour is on the
-    // other side than the product.
+    // What a product, as f32 rounds it, is to be added to for a half, whose even neighbour is on
+    // the other side than the product.
     static float below_half(double factor, float multiplier) {
         const double product = factor * double{multiplier};
         const auto rounded = static_cast<float>(product);
