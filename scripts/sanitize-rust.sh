@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs ring and engine, Rust and C++ together, under a sanitizer: scripts/sanitize-rust.sh [address|thread]
+# Runs ring, engine and the CPU's own kernels, Rust and C++ together, under a sanitizer: scripts/sanitize-rust.sh [address|thread]
 #
 # `address` needs a stable Rust alone. `thread` needs the standard library's source (`rustup component
 # add rust-src`): one that is not instrumented hides its locks, and every use of them looks like a race.
@@ -24,7 +24,10 @@ export RUSTC_BOOTSTRAP=1
 export RUSTFLAGS="-Zsanitizer=$sanitizer" CXXFLAGS="-fsanitize=$sanitizer" ASAN_OPTIONS=detect_leaks=0
 # Named, the target keeps the flags from build scripts and procedural macros. What decodes JPEG for other
 # tests is compiled, but not run.
-exec cargo test --locked $build_std --package twinstream --no-default-features \
-    --config profile.dev.package.libjpeg-turbo-rs.opt-level=0 \
-    --target "$(rustc -vV | sed -n 's/^host: //p')" --target-dir "target/sanitize-$sanitizer" \
-    --test ring --test engine -- --skip stress::
+sanitized() {
+    cargo test --locked $build_std --package twinstream --no-default-features \
+        --config profile.dev.package.libjpeg-turbo-rs.opt-level=0 \
+        --target "$(rustc -vV | sed -n 's/^host: //p')" --target-dir "target/sanitize-$sanitizer" "$@"
+}
+sanitized --test ring --test engine -- --skip stress::
+sanitized --lib -- cpu::dot

@@ -140,8 +140,8 @@ impl<'a> Calibrator<'a> {
     /// in all.
     ///
     /// # Errors
-    /// `is_argument` when no image was observed; `is_weights` when a tensor had values that are not
-    /// finite, when 8-bit integers cannot express the network, or when the weights' file was
+    /// `is_argument` when no image was observed; `is_weights` when a tensor had values beyond 1e18,
+    /// when 8-bit integers cannot express the network, or when the weights' file was
     /// changed.
     pub fn finish(self, progress: &mut dyn FnMut(usize, usize)) -> Result<Calibration> {
         self.choose(progress)?.opened()
@@ -206,7 +206,7 @@ impl<'a> Calibrator<'a> {
             None => Ok(()),
             Some(step) => {
                 let name = written_by(&self.steps.list[step]);
-                let message = format!("layer {name}: writes values that are no finite numbers");
+                let message = format!("layer {name}: writes values beyond {VALUE_MAX:e}");
                 Err(Error::new(Kind::Weights, message).in_file(self.model.path()))
             }
         }
