@@ -195,12 +195,14 @@ fn the_build_is_told() {
         let text = String::from_utf8(twinstream(words).stdout).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], concat!("twinstream ", env!("CARGO_PKG_VERSION")));
-        for (line, start) in
-            lines[1..].iter().zip(["commit: ", "target: ", "features: image", "vector"])
-        {
+        let instructions = ["f32", "bf16", "i8"]
+            .map(|precision| format!("vector instructions on this machine, {precision}: "));
+        let starts = ["commit: ", "target: ", "features: image"].map(str::to_owned);
+        let starts: Vec<_> = starts.into_iter().chain(instructions).collect();
+        assert_eq!(lines.len(), 1 + starts.len(), "{text}");
+        for (line, start) in lines[1..].iter().zip(&starts) {
             assert!(line.starts_with(start), "{text}");
         }
-        assert_eq!(lines.len(), 5);
     }
     let short = twinstream("-V").stdout;
     assert_eq!(short, concat!("twinstream ", env!("CARGO_PKG_VERSION"), "\n").as_bytes());
@@ -219,7 +221,8 @@ fn the_build_is_told() {
 
 #[test]
 fn shells_and_man_know_every_command() {
-    let commands = ["bench", "classify", "evaluate", "experiment", "inspect", "plan", "simulate"];
+    let commands =
+        ["bench", "calibrate", "classify", "evaluate", "experiment", "inspect", "plan", "simulate"];
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = String::from_utf8(twinstream(&format!("completions {shell}")).stdout).unwrap();
         let lacks = commands.iter().find(|command| !script.contains(**command));
