@@ -1,6 +1,7 @@
 //! Files that the command reads and writes by itself: the repository's own, figures as CSV, traces.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -29,11 +30,16 @@ pub(crate) fn replace(path: &Path, content: impl AsRef<[u8]>) -> anyhow::Result<
     if path.exists() && !path.is_file() {
         return write(path, content);
     }
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".part");
-    let part = path.with_file_name(name);
-    write(&part, content)?;
-    fs::rename(&part, path).with_context(|| format!("cannot write {}", path.display()))
+    // A name that nobody else has: what lies there already is not written to.
+    let part = path.with_file_name(format!(".twinstream-{}.part", std::process::id()));
+    let failed = || format!("cannot write {}", path.display());
+    let mut file = File::create_new(&part).with_context(failed)?;
+    let outcome = file.write_all(content.as_ref()).and_then(|()| fs::rename(&part, path));
+    if outcome.is_err() {
+        // What remains would be no more than a part.
+        let _ = fs::remove_file(&part);
+    }
+    outcome.with_context(failed)
 }
 
 /// Events that a run's trace holds.

@@ -44,8 +44,12 @@ impl Seen {
         Self { maxima, squares, pixel_len: 0, is_finite: true }
     }
 
-    fn add(&mut self, values: &[f32]) {
+    /// Looks at values of any image, whether or not ranges follow from it.
+    fn check(&mut self, values: &[f32]) {
         self.is_finite &= values.iter().all(|value| value.abs() < VALUE_MAX);
+    }
+
+    fn add(&mut self, values: &[f32]) {
         for pixel in values.chunks_exact(self.maxima.len()) {
             let channels = self.maxima.iter_mut().zip(&mut self.squares);
             for ((max, sum), &value) in channels.zip(pixel) {
@@ -124,6 +128,7 @@ impl<'a> Calibrator<'a> {
             let pixels = &images[start * image_bytes..end * image_bytes];
             let logits = &mut logits[start * class_count..end * class_count];
             self.cpu.infer_observed(pixels, logits, &mut |step, values| {
+                seen[step].check(values);
                 if run[0] {
                     seen[step].add(values);
                 }
