@@ -99,6 +99,11 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     let mut calibration = finish(calibrator)?;
     let found = job.compute(calibration.model())?;
     let summary = Summary::new(&job, &model, &expected, &found);
+    let allowed = check_loss(options, &summary, calibration.report());
+    // Before the tables: who reads them may stop.
+    if allowed.is_ok() {
+        replace(&options.out, calibration.to_bytes(origin(&model, &summary)?))?;
+    }
     let mut output = stdout();
     if options.json {
         for layer in &calibration.report().layers {
@@ -108,9 +113,7 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     } else {
         write_tables(&mut output, calibration.report(), &summary)?;
     }
-    check_loss(options, &summary, calibration.report())?;
-    let origin = origin(&model, &summary)?;
-    replace(&options.out, calibration.to_bytes(origin))?;
+    allowed?;
     Ok(outcome)
 }
 
