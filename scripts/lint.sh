@@ -21,17 +21,18 @@ PATH=$PWD/$folder/bin:$PATH
 # Git knows which files are the repository's; none of their names has a blank.
 c_files=$(git ls-files '*.c' '*.h' '*.cpp' '*.hpp' '*.cu' '*.cuh')
 shell_files="$(git ls-files '*.sh') .ci/run"
+python_folders='scripts ffi/python'
 # shellcheck disable=SC2086
 if [ "${1:-}" = write ]; then
     clang-format -i $c_files
     shfmt -i 4 -ci -w $shell_files
-    ruff format --quiet scripts
-    ruff check --quiet --fix scripts
+    ruff format --quiet $python_folders
+    ruff check --quiet --fix $python_folders
 else
     clang-format --dry-run -Werror $c_files
     shfmt -i 4 -ci -d $shell_files
     shellcheck $shell_files
-    ruff format --quiet --check --diff scripts
-    ruff check --quiet scripts
-    cargo-deny check bans licenses sources
+    ruff format --quiet --check --diff $python_folders
+    ruff check --quiet $python_folders
+    cargo-deny --workspace check bans licenses sources
 fi

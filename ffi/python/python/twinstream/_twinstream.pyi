@@ -1,0 +1,126 @@
+# What the extension module has; `Engine` is completed in `_engine.py`.
+import asyncio
+import os
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeAlias, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._types import Class, Stats, Timing
+
+class _Pillow(Protocol):
+    """An image of Pillow, by what it can do."""
+
+    @property
+    def size(self) -> tuple[int, int]: ...
+    def convert(self, mode: str, /) -> Any: ...
+    def tobytes(self) -> bytes: ...
+
+AnyImage: TypeAlias = (
+    NDArray[np.uint8] | str | os.PathLike[str] | bytes | memoryview | bytearray | _Pillow | Pixels
+)
+
+class Answer:
+    @property
+    def logits(self) -> NDArray[np.float32]: ...
+    def top(self, k: int = 1) -> list[Class]: ...
+    @property
+    def timing(self) -> Timing: ...
+
+class Ticket:
+    def wait(self, timeout: float | None = None) -> Answer: ...
+    def done(self) -> bool: ...
+    def cancel(self) -> None: ...
+
+class Lease:
+    @property
+    def array(self) -> NDArray[np.uint8]: ...
+    def commit(self, *, deadline: float | None = None, priority: int = 0) -> Ticket: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+class Pixels: ...
+
+class Inbox:
+    def fileno(self) -> int: ...
+    def drain(self) -> None: ...
+    def cancel(self, number: int, future: asyncio.Future[Answer]) -> None: ...
+
+class Engine:
+    def __new__(
+        cls,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        config: str | os.PathLike[str] | None = None,
+        size: tuple[int, int] | None = None,
+        backend: str = "cpu",
+        precision: str | None = None,
+        threads: int | None = None,
+        top_k: int | None = None,
+        policy: str | None = None,
+        slot_len: int | None = None,
+        batch_len_max: int | None = None,
+        latency_bound: float | None = None,
+    ) -> Self: ...
+    @overload
+    def __call__(self, images: AnyImage) -> Answer: ...
+    @overload
+    def __call__(self, images: Iterable[AnyImage]) -> list[Answer]: ...
+    def submit_nowait(
+        self, image: AnyImage | Lease, *, deadline: float | None = None, priority: int = 0
+    ) -> Ticket: ...
+    def lease(self) -> Lease: ...
+    def drain(self, timeout: float | None = None) -> bool: ...
+    def close(self) -> None: ...
+    @property
+    def closed(self) -> bool: ...
+    @property
+    def labels(self) -> tuple[str, ...]: ...
+    @property
+    def image_shape(self) -> tuple[int, int, int]: ...
+    @property
+    def class_count(self) -> int: ...
+    @property
+    def precision(self) -> str | None: ...
+    def stats(self) -> Stats: ...
+    def prometheus(self) -> str: ...
+    def _inbox(self) -> Inbox: ...
+    def _hand_in(
+        self,
+        inbox: Inbox,
+        future: asyncio.Future[Answer],
+        image: AnyImage | Lease,
+        deadline: float | None,
+        priority: int,
+    ) -> int | None: ...
+    def _prepare(self, image: AnyImage | Lease) -> Pixels: ...
+
+def simulate(
+    device: str,
+    arrivals: str,
+    policies: str,
+    *,
+    duration: float | str,
+    latency_bound: float | str | None,
+    batch_len_max: int,
+    slot_len: int,
+    first_fit: float,
+    announced: float | str,
+    seed: int,
+) -> list[str]: ...
+def plan_rates(
+    device: str,
+    latency_bound: float | str,
+    policies: str,
+    *,
+    batch_len_max: int,
+    seed: int,
+) -> list[str]: ...
