@@ -18,6 +18,7 @@ use crate::errors;
 use crate::images::{Image, Pixels, is_one};
 use crate::inbox::Inbox;
 use crate::lease::Lease;
+use crate::logging;
 use crate::many;
 use crate::opening::{self, Arguments, Info, Live};
 use crate::stats;
@@ -86,6 +87,7 @@ impl Engine {
                 latency_bound,
             },
         )?;
+        logging::flush(py)?;
         Ok(Self { live: Mutex::new(Some(Arc::new(live))), info: Arc::new(info) })
     }
 
@@ -166,13 +168,14 @@ impl Engine {
     }
 
     /// Ends every request that is left as `ShutDown`, and the engine with it.
-    fn close(&self, py: Python<'_>) {
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
         let live = self.lock().take();
         py.detach(|| {
             if let Some(live) = live {
                 live.engine.drain(Duration::ZERO);
             }
         });
+        logging::flush(py)
     }
 
     /// Whether `close` was called.
@@ -207,6 +210,7 @@ impl Engine {
 
     /// What it has done so far, as `Stats`.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        logging::flush(py)?;
         stats::new(py, &self.live()?.engine.stats())
     }
 
@@ -224,7 +228,7 @@ impl Engine {
 
     /// Room for the answers of an event loop.
     fn _inbox(&self) -> PyResult<Inbox> {
-        Inbox::new(&self.info)
+        Inbox::new(&self.live()?, &self.info)
     }
 
     /// Hands an image in whose answer `future` is to get: the request's number. None where the

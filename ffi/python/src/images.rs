@@ -10,7 +10,7 @@ use std::thread;
 use pyo3::buffer::{PyBuffer, PyUntypedBuffer};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyString};
+use pyo3::types::{PyBytes, PyString, PyTuple};
 use twinstream::Error;
 use twinstream::image::{self, Rgb8};
 
@@ -47,15 +47,14 @@ pub(crate) fn name(place: Option<usize>) -> String {
 
 /// Whether a caller's argument is one image, where it could be several.
 pub(crate) fn is_one(argument: &Bound<'_, PyAny>) -> bool {
-    if argument.is_instance_of::<PyString>()
-        || argument.is_instance_of::<PyBytes>()
-        || is_path(argument)
-        || is_pillow(argument)
-    {
+    if argument.is_instance_of::<PyString>() {
         return true;
     }
-    // Four axes are several images, one a row.
-    PyUntypedBuffer::get(argument).is_ok_and(|buffer| buffer.dimensions() != 4)
+    match PyUntypedBuffer::get(argument) {
+        // Four axes are several images, one a row.
+        Ok(buffer) => buffer.dimensions() != 4,
+        Err(_) => is_path(argument) || is_pillow(argument),
+    }
 }
 
 fn has(object: &Bound<'_, PyAny>, names: &[&str]) -> bool {
@@ -109,7 +108,7 @@ impl<'py> Image<'py> {
         place: Option<usize>,
         info: &Info,
     ) -> PyResult<Self> {
-        if buffer.item_size() != 1 || buffer.format() != c"B" {
+        if buffer.as_typed::<u8>().is_err() {
             let dtype = match object.getattr_opt("dtype")? {
                 Some(dtype) => dtype.to_string(),
                 None => format!("format {:?}", buffer.format()),
@@ -120,8 +119,7 @@ impl<'py> Image<'py> {
         let (height, width) = match *buffer.shape() {
             [height, width, 3] => (height, width),
             _ => {
-                let axes: Vec<String> = buffer.shape().iter().map(usize::to_string).collect();
-                let got = format!("({})", axes.join(", "));
+                let got = PyTuple::new(object.py(), buffer.shape())?.repr()?;
                 return Err(errors::value(&name(place), "shape (height, width, 3)", got));
             }
         };

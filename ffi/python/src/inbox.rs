@@ -6,9 +6,10 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::mem;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Wake, Waker};
 
 use crossbeam_queue::ArrayQueue;
@@ -19,7 +20,8 @@ use twinstream::engine::{Lease, RequestOptions, Ticket};
 
 use crate::answer::Answer;
 use crate::errors;
-use crate::opening::Info;
+use crate::logging;
+use crate::opening::{Info, Live};
 
 /// Numbers of requests that have ended.
 struct Ended {
@@ -76,11 +78,12 @@ pub(crate) struct Inbox {
     /// By number of the request.
     wakers: Box<[Waker]>,
     pending: Mutex<Box<[Option<Pending>]>>,
+    live: Weak<Live>,
     info: Arc<Info>,
 }
 
 impl Inbox {
-    pub(crate) fn new(info: &Arc<Info>) -> PyResult<Self> {
+    pub(crate) fn new(live: &Arc<Live>, info: &Arc<Info>) -> PyResult<Self> {
         // As many as there are numbers.
         let len = 2 * info.slot_len;
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
@@ -93,7 +96,8 @@ impl Inbox {
         let waker = |number| Waker::from(Arc::new(Tell { ended: Arc::clone(&ended), number }));
         let wakers = (0..len as u32).map(waker).collect();
         let pending = Mutex::new((0..len).map(|_| None).collect());
-        Ok(Self { ended, wakers, pending, info: Arc::clone(info) })
+        let (live, info) = (Arc::downgrade(live), Arc::clone(info));
+        Ok(Self { ended, wakers, pending, live, info })
     }
 
     /// Hands a lease in whose answer the future is to get; its number.
@@ -147,13 +151,15 @@ impl Inbox {
     /// Gives every answer that came to its future.
     fn drain(&self, py: Python<'_>) -> PyResult<()> {
         self.ended.hear();
+        let mut outcome = logging::flush(py);
         while let Some(number) = self.ended.numbers.pop() {
             let pending = self.lock()[number as usize].take();
-            if let Some(pending) = pending {
-                self.answer(py, pending)?;
+            // One that fails keeps no other from its answer.
+            if let Some(Err(error)) = pending.map(|pending| self.answer(py, pending)) {
+                outcome = Err(error);
             }
         }
-        Ok(())
+        outcome
     }
 
     /// Cancels the request that this future is of, unless it has ended.
@@ -162,6 +168,16 @@ impl Inbox {
             && pending.future.is(future)
         {
             pending.ticket.cancel();
+        }
+    }
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        if self.live.upgrade().is_some_and(|live| live.is_forked()) {
+            // They are the other process's to cancel.
+            let pending = self.pending.get_mut().unwrap_or_else(PoisonError::into_inner);
+            mem::forget(mem::take(pending));
         }
     }
 }

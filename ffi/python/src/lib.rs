@@ -11,6 +11,7 @@ mod errors;
 mod images;
 mod inbox;
 mod lease;
+mod logging;
 mod many;
 mod opening;
 mod simulation;
@@ -34,4 +35,9 @@ mod _twinstream {
     use crate::simulation::{plan_rates, simulate};
     #[pymodule_export]
     use crate::ticket::Ticket;
+
+    #[pymodule_init]
+    fn init() {
+        crate::logging::start();
+    }
 }

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from . import _twinstream
 
 if TYPE_CHECKING:
-    from ._twinstream import Answer, AnyImage, Inbox, Lease
+    from ._twinstream import Answer, Inbox, Lease, _AnyImage
 
 _get_running_loop = asyncio.get_running_loop
 
@@ -29,21 +29,23 @@ class Engine(_twinstream.Engine):
     """
 
     # The loop that submitted last, with its inbox; read and replaced as one.
-    _current: tuple[asyncio.AbstractEventLoop | None, Inbox | None] = (None, None)
+    _current: tuple[asyncio.AbstractEventLoop, Inbox] | None = None
     _inboxes: dict[asyncio.AbstractEventLoop, Inbox] | None = None
 
     async def submit(
-        self, image: AnyImage | Lease, *, deadline: float | None = None, priority: int = 0
+        self, image: _AnyImage | Lease, *, deadline: float | None = None, priority: int = 0
     ) -> Answer:
         """The answer to one image, or to a lease that was filled. Cancelling the task cancels the request.
 
         `deadline`: seconds from now; what misses it is `Expired`. `priority`: 1 before 0 before -1. Where no slot is free, `Full`.
         """
         loop = _get_running_loop()
-        current, inbox = self._current
-        if current is not loop:
+        current = self._current
+        if current is not None and current[0] is loop:
+            inbox = current[1]
+        else:
             inbox = self._inbox_of(loop)
-        future = loop.create_future()
+        future: asyncio.Future[Answer] = loop.create_future()
         number = self._hand_in(inbox, future, image, deadline, priority)
         if number is None:
             # To be decoded or resized first, by another thread.
@@ -52,6 +54,7 @@ class Engine(_twinstream.Engine):
             if deadline is not None:
                 deadline = max(0.0, deadline - (loop.time() - start))
             number = self._hand_in(inbox, future, pixels, deadline, priority)
+            assert number is not None, "pixels need no more work"
         try:
             return await future
         except BaseException:
@@ -75,7 +78,7 @@ class Engine(_twinstream.Engine):
     def close(self) -> None:
         """Ends every request that is left as `ShutDown`, and the engine with it."""
         super().close()
-        inboxes, self._inboxes, self._current = self._inboxes, None, (None, None)
+        inboxes, self._inboxes, self._current = self._inboxes, None, None
         for loop, inbox in (inboxes or {}).items():
             try:
                 loop.call_soon_threadsafe(_end, loop, inbox)

@@ -1,14 +1,26 @@
 # What the extension module has; `Engine` is completed in `_engine.py`.
 import asyncio
 import os
+import sys
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeAlias, overload
+from typing import Any, Protocol, Self, TypeAlias, final, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ._types import Class, Stats, Timing
+
+__all__ = [
+    "Answer",
+    "Engine",
+    "Inbox",
+    "Lease",
+    "Pixels",
+    "Ticket",
+    "plan_rates",
+    "simulate",
+]
 
 class _Pillow(Protocol):
     """An image of Pillow, by what it can do."""
@@ -18,10 +30,11 @@ class _Pillow(Protocol):
     def convert(self, mode: str, /) -> Any: ...
     def tobytes(self) -> bytes: ...
 
-AnyImage: TypeAlias = (
+_AnyImage: TypeAlias = (
     NDArray[np.uint8] | str | os.PathLike[str] | bytes | memoryview | bytearray | _Pillow | Pixels
 )
 
+@final
 class Answer:
     @property
     def logits(self) -> NDArray[np.float32]: ...
@@ -29,11 +42,13 @@ class Answer:
     @property
     def timing(self) -> Timing: ...
 
+@final
 class Ticket:
     def wait(self, timeout: float | None = None) -> Answer: ...
     def done(self) -> bool: ...
     def cancel(self) -> None: ...
 
+@final
 class Lease:
     @property
     def array(self) -> NDArray[np.uint8]: ...
@@ -45,10 +60,13 @@ class Lease:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None: ...
-    def __buffer__(self, flags: int, /) -> memoryview: ...
+    if sys.version_info >= (3, 12):
+        def __buffer__(self, flags: int, /) -> memoryview: ...
 
+@final
 class Pixels: ...
 
+@final
 class Inbox:
     def fileno(self) -> int: ...
     def drain(self) -> None: ...
@@ -71,11 +89,11 @@ class Engine:
         latency_bound: float | None = None,
     ) -> Self: ...
     @overload
-    def __call__(self, images: AnyImage) -> Answer: ...
+    def __call__(self, images: _AnyImage) -> Answer: ...  # type: ignore[overload-overlap]
     @overload
-    def __call__(self, images: Iterable[AnyImage]) -> list[Answer]: ...
+    def __call__(self, images: Iterable[_AnyImage]) -> list[Answer]: ...
     def submit_nowait(
-        self, image: AnyImage | Lease, *, deadline: float | None = None, priority: int = 0
+        self, image: _AnyImage | Lease, *, deadline: float | None = None, priority: int = 0
     ) -> Ticket: ...
     def lease(self) -> Lease: ...
     def drain(self, timeout: float | None = None) -> bool: ...
@@ -97,11 +115,11 @@ class Engine:
         self,
         inbox: Inbox,
         future: asyncio.Future[Answer],
-        image: AnyImage | Lease,
+        image: _AnyImage | Lease,
         deadline: float | None,
         priority: int,
     ) -> int | None: ...
-    def _prepare(self, image: AnyImage | Lease) -> Pixels: ...
+    def _prepare(self, image: _AnyImage | Lease) -> Pixels: ...
 
 def simulate(
     device: str,
