@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 import twinstream
-from conftest import settled
+from conftest import SLOW, settled
 
 
 @pytest.fixture
@@ -49,6 +49,12 @@ def test_a_deadline_that_cannot_be_met(slow, image):
         slow.submit_nowait(image, deadline=0.001).wait()
     assert slow.submit_nowait(image, deadline=30).wait()
     settled(slow, lambda stats: stats.rejected + stats.expired == 1)
+
+
+def test_a_latency_bound_holds_for_every_request(image):
+    with twinstream.Engine(backend=SLOW, latency_bound=0.001) as engine:
+        with pytest.raises(twinstream.Expired):
+            engine(image)
 
 
 def test_cancelling(slow, image):
@@ -118,7 +124,7 @@ def test_leases_give_their_slots_back(null):
         gc.collect()
         return null.stats().slots_in_use
 
-    with null.lease():
+    with null.lease() as lease:
         assert in_use() == 1
     assert in_use() == 0
     lease = null.lease()
