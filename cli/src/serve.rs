@@ -1,0 +1,99 @@
+//! `twinstream serve`: an engine for clients of the Open Inference Protocol.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::bail;
+use clap::Args;
+use twinstream::backend::BackendSpec;
+use twinstream::engine::{Engine, EngineOptions};
+use twinstream::image::{DecodeOptions, Preprocess};
+use twinstream::model::ModelConfig;
+use twinstream::sim::words;
+use twinstream_server::{Served, Server, ServerOptions, ended_by_signal};
+
+use crate::backend::{BackendOptions, Prepared};
+use crate::options::{parse_count, parse_pixels};
+use crate::output::print;
+
+/// Side of the images where nothing is computed.
+const NO_NETWORK_SIDE: usize = 32;
+
+/// Answer clients over gRPC and HTTP, by the Open Inference Protocol (KServe v2, Triton's)
+#[derive(Args)]
+pub struct Options {
+    /// What computes: cpu, cuda, cuda:INDEX, or without a network null or sim:DEVICE
+    #[arg(long, value_name = "BACKEND", default_value = "cpu")]
+    backend: BackendSpec,
+    #[command(flatten)]
+    open: BackendOptions,
+    /// The model's name in requests
+    #[arg(long, value_name = "NAME", default_value = "resnet50")]
+    name: String,
+    /// Address and port for gRPC, HTTP and metrics; port 0 takes one that is free
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8000")]
+    listen: SocketAddr,
+    /// Longest request body, in MiB
+    #[arg(long, value_name = "MIB", value_parser = parse_count, default_value_t = 64)]
+    body_max: usize,
+    /// Connections at a time
+    #[arg(long, value_name = "COUNT", value_parser = parse_count, default_value_t = 16_384)]
+    connections_max: usize,
+    /// Largest image file that is decoded, in megapixels (millions of pixels) [default: 178.96]
+    #[arg(long, value_name = "MEGAPIXELS", value_parser = parse_pixels)]
+    pixels_max: Option<usize>,
+    /// Longest time of a request, its body's way here included
+    #[arg(long, default_value = "30s", value_parser = words::duration_ns)]
+    request_timeout: f64,
+    /// After SIGTERM it is not ready, and goes on answering for so long
+    #[arg(long, default_value = "0s", value_parser = words::duration_ns)]
+    linger: f64,
+    /// What was read by then may take so long
+    #[arg(long, default_value = "30s", value_parser = words::duration_ns)]
+    drain_timeout: f64,
+}
+
+pub fn run(options: &Options) -> anyhow::Result<()> {
+    options.open.check(Some(&options.backend), ("--pixels-max", options.pixels_max.is_some()))?;
+    let Prepared { model, options: open } = options.open.prepare(&options.backend)?;
+    let backend = options.backend.open(model.as_ref(), &open)?;
+    let engine = Engine::start(backend, &EngineOptions::default().core(options.open.core))?;
+    let mut served = match (&model, open.size) {
+        (Some(model), Some((height, width))) => {
+            Served::of_model(&options.name, model, height, width)
+        }
+        _ => Served::of_size(&options.name, no_network()),
+    };
+    if let Some(pixels_max) = options.pixels_max {
+        served.decode = DecodeOptions::default().pixels_max(pixels_max);
+    }
+    let server = Server::bind(engine, served, server_options(options))?;
+    print(&format!(
+        "{} at http://{}/v2 and, over gRPC, {}",
+        options.name,
+        server.address()?,
+        server.address()?
+    ))?;
+    match server.run(ended_by_signal())? {
+        true => Ok(()),
+        false => bail!("some requests were not answered within --drain-timeout"),
+    }
+}
+
+/// Files become images of the size that backends without a network take.
+fn no_network() -> Preprocess {
+    let preprocess = Preprocess::for_model(&ModelConfig::default());
+    Preprocess { height: NO_NETWORK_SIDE, width: NO_NETWORK_SIDE, ..preprocess }
+}
+
+fn server_options(options: &Options) -> ServerOptions {
+    let mut server = ServerOptions::default();
+    let duration = |ns: f64| Duration::from_nanos(ns as u64);
+    server.listen = options.listen;
+    server.body_bytes_max = options.body_max << 20;
+    server.connection_len_max = options.connections_max;
+    server.request_timeout = duration(options.request_timeout);
+    server.linger = duration(options.linger);
+    server.drain_timeout = duration(options.drain_timeout);
+    server
+}

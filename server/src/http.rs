@@ -1,0 +1,256 @@
+//! The protocol over HTTP, and the pages beside it.
+//!
+//! Knows addresses, headers and bodies; what is done with images it refuses to know.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use crate::app::{Answered, App, VERSION};
+use crate::grpc::raw;
+use crate::images::join;
+use crate::json::{BinarySize, InferRequest, InferResponse, OutputData, OutputTensor, object};
+use crate::metadata;
+use crate::metrics::Metrics;
+use crate::problem::{Cause, Problem};
+use crate::protocol::{TYPE_UINT8, TensorMetadata};
+use crate::wishes::{OUTPUT, Wishes};
+
+/// The binary extension: where in the body the JSON ends.
+const JSON_BYTES: HeaderName = HeaderName::from_static("inference-header-content-length");
+
+/// What the handlers share.
+#[derive(Clone)]
+pub struct Http {
+    pub app: Arc<App>,
+    pub metrics: Arc<Metrics>,
+    pub body_bytes_max: usize,
+}
+
+/// The pages.
+pub fn router(http: Http) -> Router {
+    let model = Router::new()
+        .route("/", get(model))
+        .route("/ready", get(model_ready))
+        .route("/config", get(config))
+        .route("/infer", post(infer));
+    Router::new()
+        .route("/v2", get(server))
+        .route("/v2/health/live", get(live))
+        .route("/v2/health/ready", get(ready))
+        .nest("/v2/models/{model}", model.clone())
+        .nest("/v2/models/{model}/versions/{version}", model)
+        .route("/metrics", get(metrics))
+        .fallback(absent)
+        .with_state(http)
+}
+
+async fn server() -> Response {
+    let server = metadata::server();
+    json_response(&json!({
+        "name": server.name,
+        "version": server.version,
+        "extensions": server.extensions,
+    }))
+}
+
+async fn live() -> Response {
+    json_response(&json!({ "live": true }))
+}
+
+async fn ready(State(http): State<Http>) -> Response {
+    readiness(http.app.is_ready(), json!({ "ready": http.app.is_ready() }))
+}
+
+fn readiness(is_ready: bool, body: Value) -> Response {
+    let mut response = json_response(&body);
+    if !is_ready {
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    }
+    response
+}
+
+/// The model's name and version in an address.
+type Names = Path<Vec<(String, String)>>;
+
+fn check_model(app: &App, Path(names): &Names) -> Result<(), Problem> {
+    let name = |key| names.iter().find(|(found, _)| found == key).map_or("", |(_, name)| name);
+    app.check_model(name("model"), name("version"))
+}
+
+async fn model(State(http): State<Http>, names: Names) -> Result<Response, Problem> {
+    check_model(&http.app, &names)?;
+    let model = metadata::model(&http.app);
+    let tensors = |tensors: &[TensorMetadata]| -> Vec<Value> {
+        let tensor = |t: &TensorMetadata| json!({ "name": t.name, "datatype": t.datatype, "shape": t.shape });
+        tensors.iter().map(tensor).collect()
+    };
+    Ok(json_response(&json!({
+        "name": model.name,
+        "versions": model.versions,
+        "platform": model.platform,
+        "inputs": tensors(&model.inputs),
+        "outputs": tensors(&model.outputs),
+    })))
+}
+
+async fn model_ready(State(http): State<Http>, names: Names) -> Result<Response, Problem> {
+    check_model(&http.app, &names)?;
+    let is_ready = http.app.is_ready();
+    Ok(readiness(is_ready, json!({ "name": http.app.name, "ready": is_ready })))
+}
+
+async fn config(State(http): State<Http>, names: Names) -> Result<Response, Problem> {
+    check_model(&http.app, &names)?;
+    let config = metadata::config(&http.app);
+    let tensor = |name: &str, data_type: i32, dims: &[i64]| {
+        let data_type = if data_type == TYPE_UINT8 { "TYPE_UINT8" } else { "TYPE_FP32" };
+        json!({ "name": name, "data_type": data_type, "dims": dims })
+    };
+    let inputs: Vec<_> =
+        config.input.iter().map(|i| tensor(&i.name, i.data_type, &i.dims)).collect();
+    let outputs: Vec<_> =
+        config.output.iter().map(|o| tensor(&o.name, o.data_type, &o.dims)).collect();
+    Ok(json_response(&json!({
+        "name": config.name,
+        "platform": config.platform,
+        "backend": config.backend,
+        "max_batch_size": config.max_batch_size,
+        "input": inputs,
+        "output": outputs,
+    })))
+}
+
+async fn metrics(State(http): State<Http>) -> Response {
+    let content_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
+    (content_type, http.metrics.page(&http.app)).into_response()
+}
+
+async fn absent(request: Request) -> Problem {
+    Problem::new(Cause::NotFound, format!("nothing at {}", request.uri().path()))
+}
+
+async fn infer(
+    State(http): State<Http>,
+    names: Names,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let answered = http.infer(&names, &headers, body).await;
+    http.metrics.http.count(answered.as_ref().err().map(|problem| problem.cause));
+    answered
+}
+
+impl Http {
+    async fn infer(
+        &self,
+        names: &Names,
+        headers: &HeaderMap,
+        body: Body,
+    ) -> Result<Response, Problem> {
+        let arrival = Instant::now();
+        check_model(&self.app, names)?;
+        let json_bytes = self.check_headers(headers)?;
+        let too_large = |_| self.too_large();
+        let body = to_bytes(body, self.body_bytes_max).await.map_err(too_large)?;
+        let (request, binary) = InferRequest::read(&body, json_bytes)?;
+        let InferRequest { id, parameters, inputs, outputs } = request;
+        let outputs = outputs.iter().map(|output| (&*output.name, &output.parameters));
+        let wishes = Wishes::new(&parameters, outputs, arrival, None)?;
+        let images = InferRequest::images(inputs, self.app.limits, binary)?;
+        let answered = self.app.infer(images, wishes.options).await?;
+        Ok(self.response(&id, &answered, &wishes))
+    }
+
+    /// Refuses what is not read, before it is; else, where the body's JSON ends.
+    fn check_headers(&self, headers: &HeaderMap) -> Result<Option<usize>, Problem> {
+        let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or(""));
+        if let Some(encoding) = text(header::CONTENT_ENCODING).filter(|name| *name != "identity") {
+            let text = format!("Content-Encoding {encoding}: send the body as it is");
+            return Err(Problem::new(Cause::Unsupported, text));
+        }
+        let length = text(header::CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
+        if length.is_some_and(|length| length > self.body_bytes_max as u64) {
+            return Err(self.too_large());
+        }
+        let Some(json_bytes) = text(JSON_BYTES) else { return Ok(None) };
+        let parsed = json_bytes.parse();
+        let refused = |_| Problem::argument(format!("{JSON_BYTES}: no length: `{json_bytes}`"));
+        Ok(Some(parsed.map_err(refused)?))
+    }
+
+    fn too_large(&self) -> Problem {
+        let text =
+            format!("the body did not arrive whole, or has above {} bytes", self.body_bytes_max);
+        Problem::new(Cause::TooLarge, text)
+    }
+
+    fn response(&self, id: &str, answered: &Answered, wishes: &Wishes) -> Response {
+        let classes = wishes.class_len.map(|len| self.app.classes(answered, len));
+        let datatype = if classes.is_some() { "BYTES" } else { "FP32" };
+        let value_len = classes.as_ref().map_or(answered.logits.len(), Vec::len);
+        let binary = wishes.is_binary.then(|| match &classes {
+            None => raw(&answered.logits),
+            Some(classes) => join(classes),
+        });
+        let data = match &classes {
+            _ if binary.is_some() => None,
+            None => Some(OutputData::Logits(&answered.logits)),
+            Some(classes) => Some(OutputData::Classes(classes)),
+        };
+        let output = OutputTensor {
+            name: OUTPUT,
+            datatype,
+            shape: [answered.len, value_len / answered.len],
+            parameters: binary.as_ref().map(|raw| BinarySize { binary_data_size: raw.len() }),
+            data,
+        };
+        let timing = wishes.has_timing.then(|| metadata::timing(&answered.timing));
+        let response = InferResponse {
+            model_name: &self.app.name,
+            model_version: VERSION,
+            id,
+            parameters: timing.map(|timing| object(&timing)).unwrap_or_default(),
+            outputs: [output],
+        };
+        match binary {
+            None => json_response(&response),
+            Some(binary) => binary_response(&response, &binary),
+        }
+    }
+}
+
+fn json_response(body: &impl serde::Serialize) -> Response {
+    let body = serde_json::to_vec(body).expect("these have texts as keys");
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// JSON with raw bytes behind it.
+fn binary_response(json: &InferResponse<'_>, binary: &Bytes) -> Response {
+    let mut body = serde_json::to_vec(json).expect("these have texts as keys");
+    let json_bytes = HeaderValue::from(body.len());
+    body.extend_from_slice(binary);
+    let content_type = HeaderValue::from_static("application/octet-stream");
+    ([(header::CONTENT_TYPE, content_type), (JSON_BYTES, json_bytes)], body).into_response()
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = json_response(&json!({ "error": self.text }));
+        *response.status_mut() = self.http_status();
+        if let Cause::Overload { retry_after } = self.cause {
+            // Whole seconds, as HTTP has no others.
+            let seconds = retry_after.max(Duration::from_secs(1)).as_secs();
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
