@@ -1,5 +1,5 @@
-//! Makes the gRPC service's dispatch out of its methods, without protoc: the messages are written by
-//! hand in `src/protocol.rs`.
+//! Makes the gRPC service's dispatch out of its methods, without protoc: the messages are written
+//! by hand in `src/protocol.rs`.
 
 use tonic_build::manual::{Builder, Method, Service};
 

@@ -21,7 +21,7 @@ use crate::json::{BinarySize, InferRequest, InferResponse, OutputData, OutputTen
 use crate::metadata;
 use crate::metrics::Metrics;
 use crate::problem::{Cause, Problem};
-use crate::protocol::{TYPE_UINT8, TensorMetadata};
+use crate::protocol::TYPE_UINT8;
 use crate::wishes::{OUTPUT, Wishes};
 
 /// The binary extension: where in the body the JSON ends.
@@ -54,12 +54,7 @@ pub fn router(http: Http) -> Router {
 }
 
 async fn server() -> Response {
-    let server = metadata::server();
-    json_response(&json!({
-        "name": server.name,
-        "version": server.version,
-        "extensions": server.extensions,
-    }))
+    json_response(&metadata::server())
 }
 
 async fn live() -> Response {
@@ -88,18 +83,7 @@ fn check_model(app: &App, Path(names): &Names) -> Result<(), Problem> {
 
 async fn model(State(http): State<Http>, names: Names) -> Result<Response, Problem> {
     check_model(&http.app, &names)?;
-    let model = metadata::model(&http.app);
-    let tensors = |tensors: &[TensorMetadata]| -> Vec<Value> {
-        let tensor = |t: &TensorMetadata| json!({ "name": t.name, "datatype": t.datatype, "shape": t.shape });
-        tensors.iter().map(tensor).collect()
-    };
-    Ok(json_response(&json!({
-        "name": model.name,
-        "versions": model.versions,
-        "platform": model.platform,
-        "inputs": tensors(&model.inputs),
-        "outputs": tensors(&model.outputs),
-    })))
+    Ok(json_response(&metadata::model(&http.app)))
 }
 
 async fn model_ready(State(http): State<Http>, names: Names) -> Result<Response, Problem> {

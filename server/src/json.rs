@@ -82,7 +82,7 @@ impl InferRequest {
             (Some(size_bytes), None) if size_bytes == binary.len() as u64 => Values::Raw(binary),
             (Some(size_bytes), None) => {
                 return Err(Problem::argument(format!(
-                    "`{INPUT}` has a binary_data_size of {size_bytes}, and {} bytes follow the JSON",
+                    "`{INPUT}` has {size_bytes} as binary_data_size, and {} bytes follow the JSON",
                     binary.len()
                 )));
             }
@@ -298,9 +298,8 @@ mod tests {
     #[test]
     fn files_are_base64() {
         let json = |data| {
-            format!(
-                r#"{{"inputs":[{{"name":"image","datatype":"BYTES","shape":[1],"data":[{data}]}}]}}"#
-            )
+            let tensor = r#""name":"image","datatype":"BYTES","shape":[1]"#;
+            format!(r#"{{"inputs":[{{{tensor},"data":[{data}]}}]}}"#)
         };
         assert_eq!(images(&json(r#""YWI=""#), b"").unwrap(), Images::Files(vec!["ab".into()]));
         assert!(images(&json(r#""??""#), b"").unwrap_err().contains("text 0 is no base64"));

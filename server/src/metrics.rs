@@ -1,6 +1,5 @@
 //! What the server counts beside the engine, and the page that shows both.
 
-use std::fmt::Write;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use crate::app::App;
@@ -51,43 +50,41 @@ impl Requests {
         };
         self.0[outcome].fetch_add(1, Ordering::Relaxed);
     }
+
+    /// Labels and values.
+    fn samples(&self, protocol: &str) -> Vec<(String, f64)> {
+        let labels = |outcome| format!("{{protocol=\"{protocol}\",outcome=\"{outcome}\"}}");
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed) as f64;
+        OUTCOMES.iter().zip(&self.0).map(|(name, of)| (labels(name), count(of))).collect()
+    }
 }
 
 impl Metrics {
     /// Prometheus' text format.
     pub fn page(&self, app: &App) -> String {
         let mut page = app.engine.stats().prometheus();
-        let mut line = |text: std::fmt::Arguments<'_>| {
-            writeln!(page, "{text}").expect("a string takes everything");
-        };
-        line(format_args!(
-            "# HELP twinstream_server_requests_total Inference requests by protocol and outcome.\n\
-             # TYPE twinstream_server_requests_total counter"
-        ));
-        for (protocol, requests) in [("grpc", &self.grpc), ("http", &self.http)] {
-            for (outcome, count) in OUTCOMES.iter().zip(&requests.0) {
-                let count = count.load(Ordering::Relaxed);
-                line(format_args!(
-                    "twinstream_server_requests_total{{protocol=\"{protocol}\",\
-                     outcome=\"{outcome}\"}} {count}"
-                ));
+        let mut metric = |name: &str, kind: &str, help: &str, samples: &[(String, f64)]| {
+            let name = format!("twinstream_server_{name}");
+            page += &format!("# HELP {name} {help}\n# TYPE {name} {kind}\n");
+            for (labels, value) in samples {
+                page += &format!("{name}{labels} {value}\n");
             }
-        }
-        line(format_args!(
-            "# HELP twinstream_server_connections Open connections.\n\
-             # TYPE twinstream_server_connections gauge\n\
-             twinstream_server_connections {}\n\
-             # HELP twinstream_server_connections_refused_total Connections closed at once, as there \
-             were as many as may be.\n\
-             # TYPE twinstream_server_connections_refused_total counter\n\
-             twinstream_server_connections_refused_total {}\n\
-             # HELP twinstream_server_predicted_wait_seconds How long what was accepted will take.\n\
-             # TYPE twinstream_server_predicted_wait_seconds gauge\n\
-             twinstream_server_predicted_wait_seconds {}",
-            self.connections.load(Ordering::Relaxed),
-            self.connections_refused.load(Ordering::Relaxed),
-            app.predicted_wait().as_secs_f64(),
-        ));
+        };
+        let one = |value| [(String::new(), value)];
+        let samples: Vec<_> = [("grpc", &self.grpc), ("http", &self.http)]
+            .into_iter()
+            .flat_map(|(protocol, requests)| requests.samples(protocol))
+            .collect();
+        let help = "Inference requests, by protocol and how they ended.";
+        metric("requests_total", "counter", help, &samples);
+        let connection_len = self.connections.load(Ordering::Relaxed) as f64;
+        metric("connections", "gauge", "Open connections.", &one(connection_len));
+        let refused_len = self.connections_refused.load(Ordering::Relaxed) as f64;
+        let help = "Connections closed at once, as there were as many as may be.";
+        metric("connections_refused_total", "counter", help, &one(refused_len));
+        let help = "How long what was accepted will take.";
+        let wait = app.predicted_wait().as_secs_f64();
+        metric("predicted_wait_seconds", "gauge", help, &one(wait));
         page
     }
 }

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use prost::{Message, Oneof};
+use serde::Serialize;
 
 /// Is the process there?
 #[derive(Clone, PartialEq, Message)]
@@ -50,7 +51,7 @@ pub struct ModelReadyResponse {
 pub struct ServerMetadataRequest {}
 
 /// See [`ServerMetadataRequest`].
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Serialize)]
 pub struct ServerMetadataResponse {
     #[prost(string, tag = "1")]
     pub name: String,
@@ -70,7 +71,7 @@ pub struct ModelMetadataRequest {
 }
 
 /// See [`ModelMetadataRequest`].
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Serialize)]
 pub struct ModelMetadataResponse {
     #[prost(string, tag = "1")]
     pub name: String,
@@ -85,7 +86,7 @@ pub struct ModelMetadataResponse {
 }
 
 /// A tensor's name, type and shape; -1 stands for a length that the client chooses.
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Serialize)]
 pub struct TensorMetadata {
     #[prost(string, tag = "1")]
     pub name: String,

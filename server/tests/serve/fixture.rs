@@ -246,9 +246,8 @@ pub fn tensor(datatype: &str, shape: Vec<i64>) -> InferInputTensor {
 /// The same as JSON.
 pub fn json_request(pixels: &[u8]) -> String {
     let len = pixels.len() / IMAGE_BYTES;
-    format!(
-        r#"{{"inputs":[{{"name":"image","datatype":"UINT8","shape":[{len},32,32,3],"data":{pixels:?}}}]}}"#
-    )
+    let tensor = format!(r#""name":"image","datatype":"UINT8","shape":[{len},32,32,3]"#);
+    format!(r#"{{"inputs":[{{{tensor},"data":{pixels:?}}}]}}"#)
 }
 
 /// Raw contents as values.

@@ -83,7 +83,7 @@ async fn server_and_model_describe_themselves() {
     assert_eq!(model.outputs[0].shape, [-1, 10]);
     let asked = ModelConfigRequest { name, version };
     let config = client.model_config(asked).await.unwrap().into_inner().config.unwrap();
-    assert_eq!((config.input[0].data_type, config.output[0].data_type), (2, 11));
+    assert_eq!((config.input[0].data_type, config.output[0].data_type), (TYPE_UINT8, TYPE_FP32));
     assert_eq!(config.output[0].dims, [10]);
     assert!(config.max_batch_size > 1);
 }

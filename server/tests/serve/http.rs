@@ -1,6 +1,9 @@
 //! HTTP: answers, and refusals that name the culprit.
 
-use super::common::repository;
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use super::common::{repository, skip};
 use super::fixture::*;
 
 const INFER: &str = "/v2/models/resnet50/infer";
@@ -99,6 +102,26 @@ fn what_cannot_be_is_refused_in_words() {
     };
     assert_eq!((outcome("ok"), outcome("unsupported")), (1.0, 1.0));
     assert!(outcome("argument") >= 5.0);
+}
+
+#[test]
+fn promtool_accepts_the_metrics() {
+    if Command::new("promtool").arg("--version").output().is_err() {
+        let reason = "no promtool (Debian's package prometheus has it)";
+        return skip("promtool", "the server's metrics by Prometheus' own reader", reason);
+    }
+    let running = Running::null(Default::default());
+    let page = running.get("/metrics").text();
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    promtool.stdin.take().unwrap().write_all(page.as_bytes()).unwrap();
+    let output = promtool.wait_with_output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && told.is_empty(), "{told}\n{page}");
 }
 
 /// Goal: whatever a body holds, there is an answer, and the server goes on. Method: a good request
