@@ -100,7 +100,30 @@ def triton(address, images, expected):
                 answer = client.infer(MODEL, [tensor], outputs=[output])
                 found.append(answer.as_numpy("logits"))
             check(f"{name} {form or ''}", numpy.concatenate(found), expected)
+        shared_memory(name, package, client, images, expected)
         classes(name, package, client)
+
+
+def shared_memory(name, package, client, images, expected):
+    """Images and logits in one region of system shared memory."""
+    import tritonclient.utils.shared_memory as memory
+
+    images, expected = images[:8], expected[:8]
+    total_bytes = images.nbytes + expected.nbytes
+    region = memory.create_shared_memory_region("images", "/twinstream-clients", total_bytes)
+    try:
+        memory.set_shared_memory_region(region, [images])
+        client.register_system_shared_memory("images", "/twinstream-clients", total_bytes)
+        tensor = package.InferInput("image", list(images.shape), "UINT8")
+        tensor.set_shared_memory("images", images.nbytes)
+        output = package.InferRequestedOutput("logits")
+        output.set_shared_memory("images", expected.nbytes, images.nbytes)
+        client.infer(MODEL, [tensor], outputs=[output])
+        found = memory.get_contents_as_numpy(region, expected.dtype, expected.shape, images.nbytes)
+        check(f"{name}, shared memory", found, expected)
+        client.unregister_system_shared_memory("images")
+    finally:
+        memory.destroy_shared_memory_region(region)
 
 
 def classes(name, package, client):
@@ -225,7 +248,7 @@ def main():
     if clients == "perf":
         return measure(command)
     images, expected = reference()
-    with Server(command) as server:
+    with Server(command, "--shared-memory") as server:
         if clients == "kserve":
             asyncio.run(kserve_clients(server.address, images, expected))
         else:

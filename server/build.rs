@@ -4,7 +4,7 @@
 use tonic_build::manual::{Builder, Method, Service};
 
 /// Each method of the protocol that is served, and its name in Rust.
-const METHODS: [(&str, &str); 7] = [
+const METHODS: [(&str, &str); 10] = [
     ("ServerLive", "server_live"),
     ("ServerReady", "server_ready"),
     ("ModelReady", "model_ready"),
@@ -12,6 +12,9 @@ const METHODS: [(&str, &str); 7] = [
     ("ModelMetadata", "model_metadata"),
     ("ModelConfig", "model_config"),
     ("ModelInfer", "model_infer"),
+    ("SystemSharedMemoryStatus", "system_shared_memory_status"),
+    ("SystemSharedMemoryRegister", "system_shared_memory_register"),
+    ("SystemSharedMemoryUnregister", "system_shared_memory_unregister"),
 ];
 
 fn main() {

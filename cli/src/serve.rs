@@ -45,6 +45,10 @@ pub struct Options {
     /// Longest time of a request, its body's way here included
     #[arg(long, default_value = "30s", value_parser = words::duration_ns)]
     request_timeout: f64,
+    /// Let clients register system shared memory, for images and results: whoever reaches the server
+    /// then reaches all shared memory that it may read and write
+    #[arg(long)]
+    shared_memory: bool,
     /// After SIGTERM it is not ready, and goes on answering for so long
     #[arg(long, default_value = "0s", value_parser = words::duration_ns)]
     linger: f64,
@@ -93,6 +97,7 @@ fn server_options(options: &Options) -> ServerOptions {
     server.body_bytes_max = options.body_max << 20;
     server.connection_len_max = options.connections_max;
     server.request_timeout = duration(options.request_timeout);
+    server.shared_memory = options.shared_memory;
     server.linger = duration(options.linger);
     server.drain_timeout = duration(options.drain_timeout);
     server

@@ -16,6 +16,7 @@ use twinstream::sched::Timing;
 use crate::decode::{Decoder, Decoding};
 use crate::images::{Images, Limits};
 use crate::problem::{Cause, Problem};
+use crate::shared_memory::Regions;
 
 /// How long a prediction of the wait is used before the engine is asked again.
 const PREDICTION_AGE: Duration = Duration::from_millis(10);
@@ -56,6 +57,8 @@ pub struct App {
     pub engine: Engine,
     pub name: String,
     pub limits: Limits,
+    /// Where clients may have images and results.
+    pub regions: Regions,
     labels: Vec<String>,
     decoder: Decoder,
     is_ending: AtomicBool,
@@ -73,7 +76,7 @@ pub struct Answered {
 }
 
 impl App {
-    pub fn new(engine: Engine, served: Served, threads: usize) -> Self {
+    pub fn new(engine: Engine, served: Served, regions: Regions, threads: usize) -> Self {
         let Served { name, preprocess, decode, labels } = served;
         let len_max = engine.geometry().batch_len_max;
         let limits = Limits { height: preprocess.height, width: preprocess.width, len_max };
@@ -81,6 +84,7 @@ impl App {
             engine,
             name,
             limits,
+            regions,
             labels,
             decoder: Decoder::new(preprocess, decode, threads),
             is_ending: AtomicBool::new(false),

@@ -16,6 +16,7 @@ use crate::metadata;
 use crate::metrics::Metrics;
 use crate::problem::{Cause, Problem};
 use crate::protocol::*;
+use crate::shared_memory::Place;
 use crate::wishes::{OUTPUT, Wishes};
 
 /// What `tonic_build` made of `build.rs`.
@@ -59,7 +60,7 @@ impl GRPCInferenceService for Grpc {
         &self,
         _: Request<ServerMetadataRequest>,
     ) -> Answer<ServerMetadataResponse> {
-        Ok(Response::new(metadata::server()))
+        Ok(Response::new(metadata::server(&self.app)))
     }
 
     async fn model_metadata(
@@ -87,6 +88,31 @@ impl GRPCInferenceService for Grpc {
         self.metrics.grpc.count(answered.as_ref().err().map(|problem| problem.cause));
         answered.map(Response::new).map_err(status)
     }
+
+    async fn system_shared_memory_status(
+        &self,
+        request: Request<SystemSharedMemoryStatusRequest>,
+    ) -> Answer<SystemSharedMemoryStatusResponse> {
+        let regions = self.app.regions.status(&request.into_inner().name).map_err(status)?;
+        let regions = regions.into_iter().map(|region| (region.name.clone(), region)).collect();
+        Ok(Response::new(SystemSharedMemoryStatusResponse { regions }))
+    }
+
+    async fn system_shared_memory_register(
+        &self,
+        request: Request<SystemSharedMemoryRegisterRequest>,
+    ) -> Answer<SystemSharedMemoryRegisterResponse> {
+        self.app.regions.register(request.into_inner()).map_err(status)?;
+        Ok(Response::new(SystemSharedMemoryRegisterResponse {}))
+    }
+
+    async fn system_shared_memory_unregister(
+        &self,
+        request: Request<SystemSharedMemoryUnregisterRequest>,
+    ) -> Answer<SystemSharedMemoryUnregisterResponse> {
+        self.app.regions.unregister(&request.into_inner().name).map_err(status)?;
+        Ok(Response::new(SystemSharedMemoryUnregisterResponse {}))
+    }
 }
 
 impl Grpc {
@@ -101,33 +127,35 @@ impl Grpc {
         let wishes = Wishes::new(&request.parameters, outputs, arrival, timeout)?;
         let images = self.images(request.inputs, request.raw_input_contents)?;
         let answered = self.app.infer(images, wishes.options).await?;
-        Ok(self.response(request.id, &answered, &wishes))
+        self.response(request.id, &answered, &wishes)
     }
 
     fn images(&self, inputs: Vec<InferInputTensor>, raw: Vec<Bytes>) -> Result<Images, Problem> {
-        let (input, values) = match (<[_; 1]>::try_from(inputs), <[_; 1]>::try_from(raw)) {
-            (Ok([input]), Ok([raw])) if input.contents.is_none() => (input, Values::Raw(raw)),
-            (Ok([mut input]), Err(raw)) if raw.is_empty() => {
-                let contents = input.contents.take().unwrap_or_default();
-                let values = typed(contents)?;
-                (input, values)
-            }
-            (Ok(_), _) => {
-                let text = format!(
-                    "`{INPUT}` has its values either in its contents or in raw_input_contents, once"
-                );
-                return Err(Problem::argument(text));
-            }
-            (Err(inputs), _) => {
-                let text = format!("{} inputs: there is one, `{INPUT}`", inputs.len());
-                return Err(Problem::argument(text));
+        let [mut input] = <[_; 1]>::try_from(inputs).map_err(|inputs: Vec<_>| {
+            Problem::argument(format!("{} inputs: there is one, `{INPUT}`", inputs.len()))
+        })?;
+        let contents = input.contents.take();
+        let values = match (Place::of(&input.parameters)?, contents, &*raw) {
+            (Some(place), None, []) => Values::Raw(self.app.regions.read(&place)?),
+            (None, None, [raw]) => Values::Raw(raw.clone()),
+            (None, contents, []) => typed(contents.unwrap_or_default())?,
+            _ => {
+                return Err(Problem::argument(format!(
+                    "`{INPUT}` has its values once: in its contents, in raw_input_contents or in \
+                     shared memory"
+                )));
             }
         };
         let InferInputTensor { name, datatype, shape, .. } = &input;
         self.app.limits.images(&Tensor { name, datatype, shape }, values)
     }
 
-    fn response(&self, id: String, answered: &Answered, wishes: &Wishes) -> ModelInferResponse {
+    fn response(
+        &self,
+        id: String,
+        answered: &Answered,
+        wishes: &Wishes,
+    ) -> Result<ModelInferResponse, Problem> {
         let (datatype, value_len, raw) = match wishes.class_len {
             None => ("FP32", self.app.class_count(), raw(&answered.logits)),
             Some(len) => {
@@ -135,23 +163,33 @@ impl Grpc {
                 ("BYTES", classes.len() / answered.len, join(&classes))
             }
         };
+        let mut parameters = Parameters::new();
+        let mut raw_output_contents = Vec::new();
+        match &wishes.place {
+            Some(place) => {
+                self.app.regions.write(place, &raw)?;
+                parameters = metadata::place(place, raw.len());
+            }
+            None => raw_output_contents.push(raw),
+        }
         let output = InferOutputTensor {
             name: OUTPUT.to_owned(),
             datatype: datatype.to_owned(),
             shape: vec![answered.len as i64, value_len as i64],
+            parameters,
         };
         let parameters = match wishes.has_timing {
             true => metadata::timing(&answered.timing),
             false => Parameters::new(),
         };
-        ModelInferResponse {
+        Ok(ModelInferResponse {
             model_name: self.app.name.clone(),
             model_version: VERSION.to_owned(),
             id,
             parameters,
             outputs: vec![output],
-            raw_output_contents: vec![raw],
-        }
+            raw_output_contents,
+        })
     }
 }
 

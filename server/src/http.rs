@@ -12,16 +12,16 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::app::{Answered, App, VERSION};
 use crate::grpc::raw;
 use crate::images::join;
-use crate::json::{BinarySize, InferRequest, InferResponse, OutputData, OutputTensor, object};
+use crate::json::{InferRequest, InferResponse, OutputData, OutputTensor, object};
 use crate::metadata;
 use crate::metrics::Metrics;
 use crate::problem::{Cause, Problem};
-use crate::protocol::TYPE_UINT8;
+use crate::protocol::{SystemSharedMemoryRegisterRequest, TYPE_UINT8};
 use crate::wishes::{OUTPUT, Wishes};
 
 /// The binary extension: where in the body the JSON ends.
@@ -48,13 +48,18 @@ pub fn router(http: Http) -> Router {
         .route("/v2/health/ready", get(ready))
         .nest("/v2/models/{model}", model.clone())
         .nest("/v2/models/{model}/versions/{version}", model)
+        .route("/v2/systemsharedmemory/status", get(regions))
+        .route("/v2/systemsharedmemory/unregister", post(unregister))
+        .route("/v2/systemsharedmemory/region/{region}/status", get(regions))
+        .route("/v2/systemsharedmemory/region/{region}/register", post(register))
+        .route("/v2/systemsharedmemory/region/{region}/unregister", post(unregister))
         .route("/metrics", get(metrics))
         .fallback(absent)
         .with_state(http)
 }
 
-async fn server() -> Response {
-    json_response(&metadata::server())
+async fn server(State(http): State<Http>) -> Response {
+    json_response(&metadata::server(&http.app))
 }
 
 async fn live() -> Response {
@@ -73,12 +78,16 @@ fn readiness(is_ready: bool, body: Value) -> Response {
     response
 }
 
-/// The model's name and version in an address.
+/// The names in an address.
 type Names = Path<Vec<(String, String)>>;
 
-fn check_model(app: &App, Path(names): &Names) -> Result<(), Problem> {
-    let name = |key| names.iter().find(|(found, _)| found == key).map_or("", |(_, name)| name);
-    app.check_model(name("model"), name("version"))
+/// One of them, or nothing.
+fn name<'a>(Path(names): &'a Names, key: &str) -> &'a str {
+    names.iter().find(|(found, _)| found == key).map_or("", |(_, name)| name)
+}
+
+fn check_model(app: &App, names: &Names) -> Result<(), Problem> {
+    app.check_model(name(names, "model"), name(names, "version"))
 }
 
 async fn model(State(http): State<Http>, names: Names) -> Result<Response, Problem> {
@@ -149,9 +158,9 @@ impl Http {
         let InferRequest { id, parameters, inputs, outputs } = request;
         let outputs = outputs.iter().map(|output| (&*output.name, &output.parameters));
         let wishes = Wishes::new(&parameters, outputs, arrival, None)?;
-        let images = InferRequest::images(inputs, self.app.limits, binary)?;
+        let images = InferRequest::images(inputs, (self.app.limits, &self.app.regions), binary)?;
         let answered = self.app.infer(images, wishes.options).await?;
-        Ok(self.response(&id, &answered, &wishes))
+        self.response(&id, &answered, &wishes)
     }
 
     /// Refuses what is not read, before it is; else, where the body's JSON ends.
@@ -177,39 +186,69 @@ impl Http {
         Problem::new(Cause::TooLarge, text)
     }
 
-    fn response(&self, id: &str, answered: &Answered, wishes: &Wishes) -> Response {
+    fn response(
+        &self,
+        id: &str,
+        answered: &Answered,
+        wishes: &Wishes,
+    ) -> Result<Response, Problem> {
         let classes = wishes.class_len.map(|len| self.app.classes(answered, len));
         let datatype = if classes.is_some() { "BYTES" } else { "FP32" };
         let value_len = classes.as_ref().map_or(answered.logits.len(), Vec::len);
-        let binary = wishes.is_binary.then(|| match &classes {
+        let to_raw = || match &classes {
             None => raw(&answered.logits),
             Some(classes) => join(classes),
-        });
-        let data = match &classes {
-            _ if binary.is_some() => None,
-            None => Some(OutputData::Logits(&answered.logits)),
-            Some(classes) => Some(OutputData::Classes(classes)),
         };
-        let output = OutputTensor {
-            name: OUTPUT,
-            datatype,
-            shape: [answered.len, value_len / answered.len],
-            parameters: binary.as_ref().map(|raw| BinarySize { binary_data_size: raw.len() }),
-            data,
-        };
+        let (mut parameters, mut binary, mut data) = (Map::new(), None, None);
+        if let Some(place) = &wishes.place {
+            let raw = to_raw();
+            self.app.regions.write(place, &raw)?;
+            parameters = object(&metadata::place(place, raw.len()));
+        } else if wishes.is_binary {
+            let raw = to_raw();
+            parameters.insert("binary_data_size".to_owned(), raw.len().into());
+            binary = Some(raw);
+        } else {
+            data = Some(match &classes {
+                None => OutputData::Logits(&answered.logits),
+                Some(classes) => OutputData::Classes(classes),
+            });
+        }
+        let shape = [answered.len, value_len / answered.len];
         let timing = wishes.has_timing.then(|| metadata::timing(&answered.timing));
         let response = InferResponse {
             model_name: &self.app.name,
             model_version: VERSION,
             id,
             parameters: timing.map(|timing| object(&timing)).unwrap_or_default(),
-            outputs: [output],
+            outputs: [OutputTensor { name: OUTPUT, datatype, shape, parameters, data }],
         };
-        match binary {
+        Ok(match binary {
             None => json_response(&response),
             Some(binary) => binary_response(&response, &binary),
-        }
+        })
     }
+}
+
+async fn regions(State(http): State<Http>, names: Names) -> Result<Response, Problem> {
+    Ok(json_response(&http.app.regions.status(name(&names, "region"))?))
+}
+
+async fn register(
+    State(http): State<Http>,
+    names: Names,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let asked: SystemSharedMemoryRegisterRequest = serde_json::from_slice(&body)
+        .map_err(|error| Problem::argument(format!("the request's JSON: {error}")))?;
+    let name = name(&names, "region").to_owned();
+    http.app.regions.register(SystemSharedMemoryRegisterRequest { name, ..asked })?;
+    Ok(StatusCode::OK.into_response())
+}
+
+async fn unregister(State(http): State<Http>, names: Names) -> Result<Response, Problem> {
+    http.app.regions.unregister(name(&names, "region"))?;
+    Ok(StatusCode::OK.into_response())
 }
 
 fn json_response(body: &impl serde::Serialize) -> Response {

@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 use crate::images::{INPUT, Images, Limits, Tensor, Values};
 use crate::problem::Problem;
 use crate::protocol::{InferParameter, Parameter, Parameters};
+use crate::shared_memory::{Place, Regions};
 use crate::wishes::whole;
 
 /// The body of an inference request, or its JSON part.
@@ -72,11 +73,19 @@ impl InferRequest {
     }
 
     /// The images; `binary` is what followed the JSON.
-    pub fn images(inputs: Vec<Input>, limits: Limits, binary: Bytes) -> Result<Images, Problem> {
+    pub fn images(
+        inputs: Vec<Input>,
+        (limits, regions): (Limits, &Regions),
+        binary: Bytes,
+    ) -> Result<Images, Problem> {
         let [input] = <[_; 1]>::try_from(inputs).map_err(|inputs: Vec<Input>| {
             Problem::argument(format!("{} inputs: there is one, `{INPUT}`", inputs.len()))
         })?;
         let Input { name, datatype, shape, parameters, data } = input;
+        let tensor = Tensor { name: &name, datatype: &datatype, shape: &shape };
+        if let Some(place) = Place::of(&parameters)? {
+            return limits.images(&tensor, Values::Raw(regions.read(&place)?));
+        }
         let values = match (whole(&parameters, "binary_data_size")?, data) {
             (None, Some(data)) if binary.is_empty() => data.values()?,
             (Some(size_bytes), None) if size_bytes == binary.len() as u64 => Values::Raw(binary),
@@ -94,11 +103,12 @@ impl InferRequest {
             }
             (None, None) | (Some(_), Some(_)) => {
                 return Err(Problem::argument(format!(
-                    "`{INPUT}` has either `data` or a binary_data_size"
+                    "`{INPUT}` has its values once: as `data`, behind the JSON with a \
+                     binary_data_size, or in shared memory"
                 )));
             }
         };
-        limits.images(&Tensor { name: &name, datatype: &datatype, shape: &shape }, values)
+        limits.images(&tensor, values)
     }
 }
 
@@ -229,16 +239,10 @@ pub struct OutputTensor<'a> {
     pub name: &'a str,
     pub datatype: &'a str,
     pub shape: [usize; 2],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub parameters: Option<BinarySize>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub parameters: Map<String, Value>,
     #[serde(flatten)]
     pub data: Option<OutputData<'a>>,
-}
-
-/// How many bytes follow the JSON.
-#[derive(Serialize)]
-pub struct BinarySize {
-    pub binary_data_size: usize,
 }
 
 /// Values in JSON.
@@ -260,8 +264,10 @@ mod tests {
     fn images(json: &str, binary: &[u8]) -> Result<Images, String> {
         let body = [json.as_bytes(), binary].concat().into();
         let read = InferRequest::read(&body, Some(json.len()));
-        read.and_then(|(request, binary)| InferRequest::images(request.inputs, LIMITS, binary))
-            .map_err(|problem| problem.text)
+        read.and_then(|(request, binary)| {
+            InferRequest::images(request.inputs, (LIMITS, &Regions::new(false, 0)), binary)
+        })
+        .map_err(|problem| problem.text)
     }
 
     fn input(rest: &str) -> String {

@@ -17,6 +17,7 @@ mod metrics;
 mod problem;
 #[allow(missing_docs)]
 mod protocol;
+mod shared_memory;
 mod wishes;
 
 pub use app::Served;

@@ -34,6 +34,7 @@ use crate::grpc::{GRPCInferenceServiceServer, Grpc};
 use crate::http::{Http, router};
 use crate::metrics::Metrics;
 use crate::problem::{Cause, Problem};
+use crate::shared_memory::Regions;
 
 /// Longest head of a request over HTTP/1.1, and longest list of headers over HTTP/2.
 const HEAD_BYTES_MAX: usize = 1 << 15;
@@ -61,6 +62,9 @@ pub struct ServerOptions {
     pub connection_len_max: usize,
     /// From a request's head until it is answered; and what a client has for the head.
     pub request_timeout: Duration,
+    /// Clients may register system shared memory, for images and results: whoever reaches the server
+    /// then reaches all shared memory that this process may read and write.
+    pub shared_memory: bool,
     /// How long it still takes requests after the signal to end, and says that it is not ready.
     pub linger: Duration,
     /// How long those that were read may take from then on.
@@ -75,6 +79,7 @@ impl Default for ServerOptions {
             body_bytes_max: 64 << 20,
             connection_len_max: 16_384,
             request_timeout: Duration::from_secs(30),
+            shared_memory: false,
             linger: Duration::ZERO,
             drain_timeout: Duration::from_secs(30),
         }
@@ -106,7 +111,8 @@ impl Server {
             .thread_name("twinstream-serve")
             .enable_all()
             .build()?;
-        let app = Arc::new(App::new(engine, served, options.threads));
+        let regions = Regions::new(options.shared_memory, options.body_bytes_max);
+        let app = Arc::new(App::new(engine, served, regions, options.threads));
         Ok(Self { runtime, listener, app, options })
     }
 

@@ -5,22 +5,26 @@ use twinstream::sched::Timing;
 use crate::app::{App, VERSION};
 use crate::images::INPUT;
 use crate::protocol::*;
+use crate::shared_memory::Place;
 use crate::wishes::OUTPUT;
 
 /// The server's name in its metadata.
 const SERVER: &str = "twinstream";
 /// Extensions of the protocol that are served.
 const EXTENSIONS: [&str; 3] = ["binary_tensor_data", "classification", "model_configuration"];
+/// One that has to be allowed.
+const SHARED_MEMORY: &str = "system_shared_memory";
 /// Of the model's metadata.
 const PLATFORM: &str = "twinstream_resnet50";
 /// A length that the client chooses.
 const ANY: i64 = -1;
 
-pub fn server() -> ServerMetadataResponse {
+pub fn server(app: &App) -> ServerMetadataResponse {
+    let shared_memory = app.regions.is_on().then_some(SHARED_MEMORY);
     ServerMetadataResponse {
         name: SERVER.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        extensions: EXTENSIONS.map(str::to_owned).into(),
+        extensions: EXTENSIONS.into_iter().chain(shared_memory).map(str::to_owned).collect(),
     }
 }
 
@@ -77,5 +81,16 @@ pub fn timing(timing: &Timing) -> Parameters {
         let value = Parameter::Int64(i64::try_from(value).unwrap_or(i64::MAX));
         (name.to_owned(), InferParameter { parameter_choice: Some(value) })
     })
+    .into()
+}
+
+/// Where an output of so many bytes was written to, as parameters of it.
+pub fn place(place: &Place, len_bytes: usize) -> Parameters {
+    [
+        ("shared_memory_region", Parameter::String(place.region.clone())),
+        ("shared_memory_offset", Parameter::Int64(place.offset as i64)),
+        ("shared_memory_byte_size", Parameter::Int64(len_bytes as i64)),
+    ]
+    .map(|(name, value)| (name.to_owned(), InferParameter { parameter_choice: Some(value) }))
     .into()
 }

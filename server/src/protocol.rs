@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use prost::{Message, Oneof};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Is the process there?
 #[derive(Clone, PartialEq, Message)]
@@ -249,7 +249,7 @@ pub struct ModelInferResponse {
     pub raw_output_contents: Vec<Bytes>,
 }
 
-/// An output of a [`ModelInferResponse`]; its values are raw bytes.
+/// An output of a [`ModelInferResponse`]; its values are raw bytes, or in shared memory.
 #[derive(Clone, PartialEq, Message)]
 pub struct InferOutputTensor {
     #[prost(string, tag = "1")]
@@ -258,4 +258,63 @@ pub struct InferOutputTensor {
     pub datatype: String,
     #[prost(int64, repeated, tag = "3")]
     pub shape: Vec<i64>,
+    #[prost(map = "string, message", tag = "4")]
+    pub parameters: Parameters,
 }
+
+/// Which regions of shared memory are registered? One, or without a name all.
+#[derive(Clone, PartialEq, Message)]
+pub struct SystemSharedMemoryStatusRequest {
+    #[prost(string, tag = "1")]
+    pub name: String,
+}
+
+/// See [`SystemSharedMemoryStatusRequest`].
+#[derive(Clone, PartialEq, Message)]
+pub struct SystemSharedMemoryStatusResponse {
+    #[prost(map = "string, message", tag = "1")]
+    pub regions: HashMap<String, RegionStatus>,
+}
+
+/// A region of shared memory.
+#[derive(Clone, PartialEq, Message, Serialize)]
+pub struct RegionStatus {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(string, tag = "2")]
+    pub key: String,
+    #[prost(uint64, tag = "3")]
+    pub offset: u64,
+    #[prost(uint64, tag = "4")]
+    pub byte_size: u64,
+}
+
+/// A region under a name, from then on.
+#[derive(Clone, PartialEq, Message, Deserialize)]
+pub struct SystemSharedMemoryRegisterRequest {
+    #[prost(string, tag = "1")]
+    #[serde(default)]
+    pub name: String,
+    #[prost(string, tag = "2")]
+    pub key: String,
+    #[prost(uint64, tag = "3")]
+    #[serde(default)]
+    pub offset: u64,
+    #[prost(uint64, tag = "4")]
+    pub byte_size: u64,
+}
+
+/// See [`SystemSharedMemoryRegisterRequest`].
+#[derive(Clone, PartialEq, Message)]
+pub struct SystemSharedMemoryRegisterResponse {}
+
+/// One region no more, or without a name all.
+#[derive(Clone, PartialEq, Message)]
+pub struct SystemSharedMemoryUnregisterRequest {
+    #[prost(string, tag = "1")]
+    pub name: String,
+}
+
+/// See [`SystemSharedMemoryUnregisterRequest`].
+#[derive(Clone, PartialEq, Message)]
+pub struct SystemSharedMemoryUnregisterResponse {}

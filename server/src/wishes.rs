@@ -9,18 +9,21 @@ use twinstream::sched::Priority;
 
 use crate::problem::Problem;
 use crate::protocol::{Parameter, Parameters};
+use crate::shared_memory::Place;
 
 /// The one output.
 pub const OUTPUT: &str = "logits";
 
 /// See the module.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Wishes {
     pub options: RequestOptions,
     /// So many of the best classes as texts in place of the logits.
     pub class_len: Option<usize>,
     /// The answer says when which stage was passed.
     pub has_timing: bool,
+    /// Where the output is written to in place of the response.
+    pub place: Option<Place>,
     /// HTTP: the output follows the JSON as raw bytes.
     pub is_binary: bool,
 }
@@ -62,6 +65,7 @@ impl Wishes {
         Ok(Self {
             options,
             class_len: class_len.map(|len| usize::try_from(len).unwrap_or(usize::MAX)),
+            place: Place::of(output)?,
             has_timing: flag(parameters, "timing")?.unwrap_or(false),
             is_binary: is_binary.or(flag(parameters, "binary_data_output")?).unwrap_or(false),
         })

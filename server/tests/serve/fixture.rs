@@ -56,11 +56,15 @@ impl Running {
 
     /// The network of the repository.
     pub fn network() -> Self {
+        Self::network_with(ServerOptions::default())
+    }
+
+    pub fn network_with(options: ServerOptions) -> Self {
         let model = cifar_model();
         let cpu = Cpu::new(&model, &CpuOptions::for_model(&model).threads(1)).unwrap();
         let engine = Engine::start(CpuDevice::new(cpu), &EngineOptions::default()).unwrap();
         let served = Served::of_model(NAME, &model, 32, 32);
-        Self::start(engine, served, ServerOptions::default())
+        Self::start(engine, served, options)
     }
 
     /// A backend that computes nothing, at once.

@@ -108,7 +108,7 @@ async fn what_cannot_be_is_refused_in_words() {
         (
             |r| r.inputs[0].contents = Some(Default::default()),
             Code::InvalidArgument,
-            "either in its contents or in raw_input_contents",
+            "has its values once",
         ),
     ];
     for (change, code, text) in cases {

@@ -10,3 +10,4 @@ mod limits;
 #[allow(missing_docs)]
 #[path = "../../src/protocol.rs"]
 mod protocol;
+mod shared_memory;
