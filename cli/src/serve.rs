@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use clap::Args;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use twinstream::backend::BackendSpec;
 use twinstream::engine::{Engine, EngineOptions};
 use twinstream::image::{DecodeOptions, Preprocess};
@@ -45,8 +46,8 @@ pub struct Options {
     /// Longest time of a request, its body's way here included
     #[arg(long, default_value = "30s", value_parser = words::duration_ns)]
     request_timeout: f64,
-    /// Let clients register system shared memory, for images and results: whoever reaches the server
-    /// then reaches all shared memory that it may read and write
+    /// Let clients register system shared memory, for images and results: whoever reaches the
+    /// server then reaches all shared memory that it may read and write
     #[arg(long)]
     shared_memory: bool,
     /// After SIGTERM it is not ready, and goes on answering for so long
@@ -58,6 +59,7 @@ pub struct Options {
 }
 
 pub fn run(options: &Options) -> anyhow::Result<()> {
+    allow_descriptors(options.connections_max as u64);
     options.open.check(Some(&options.backend), ("--pixels-max", options.pixels_max.is_some()))?;
     let Prepared { model, options: open } = options.open.prepare(&options.backend)?;
     let backend = options.backend.open(model.as_ref(), &open)?;
@@ -81,6 +83,26 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     match server.run(ended_by_signal())? {
         true => Ok(()),
         false => bail!("some requests were not answered within --drain-timeout"),
+    }
+}
+
+/// Beyond those of connections: files, the runtime, the engine.
+const OTHER_DESCRIPTORS: u64 = 128;
+
+/// Each connection is a descriptor, and few are allowed unless a process asks for more.
+fn allow_descriptors(connection_len: u64) {
+    let wanted = connection_len + OTHER_DESCRIPTORS;
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= wanted) {
+        return;
+    }
+    limit.current = Some(limit.maximum.map_or(wanted, |maximum| maximum.min(wanted)));
+    let is_allowed = setrlimit(Resource::Nofile, limit).is_ok();
+    if !is_allowed || limit.current < Some(wanted) {
+        log::warn!(
+            "the system allows this process fewer descriptors than --connections-max \
+             {connection_len} takes: raise its limit (ulimit -n), or allow fewer connections"
+        );
     }
 }
 

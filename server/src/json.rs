@@ -13,10 +13,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use crate::images::{INPUT, Images, Limits, Tensor, Values};
+use crate::parameters::whole;
 use crate::problem::Problem;
 use crate::protocol::{InferParameter, Parameter, Parameters};
 use crate::shared_memory::{Place, Regions};
-use crate::wishes::whole;
 
 /// The body of an inference request, or its JSON part.
 #[derive(Deserialize)]

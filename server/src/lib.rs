@@ -14,6 +14,7 @@ mod json;
 mod listen;
 mod metadata;
 mod metrics;
+mod parameters;
 mod problem;
 #[allow(missing_docs)]
 mod protocol;

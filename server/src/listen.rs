@@ -62,8 +62,8 @@ pub struct ServerOptions {
     pub connection_len_max: usize,
     /// From a request's head until it is answered; and what a client has for the head.
     pub request_timeout: Duration,
-    /// Clients may register system shared memory, for images and results: whoever reaches the server
-    /// then reaches all shared memory that this process may read and write.
+    /// Clients may register system shared memory, for images and results: whoever reaches the
+    /// server then reaches all shared memory that this process may read and write.
     pub shared_memory: bool,
     /// How long it still takes requests after the signal to end, and says that it is not ready.
     pub linger: Duration,

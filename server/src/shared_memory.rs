@@ -12,11 +12,11 @@ use bytes::Bytes;
 use rustix::fs::Mode;
 use rustix::shm::{self, OFlags};
 
+use crate::parameters::whole;
 use crate::problem::{Cause, Problem};
 use crate::protocol::{
     Parameter, Parameters, RegionStatus, SystemSharedMemoryRegisterRequest as Register,
 };
-use crate::wishes::whole;
 
 /// Regions at a time.
 const REGION_LEN_MAX: usize = 1024;

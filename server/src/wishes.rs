@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use twinstream::engine::RequestOptions;
 use twinstream::sched::Priority;
 
+use crate::parameters::{flag, whole};
 use crate::problem::Problem;
-use crate::protocol::{Parameter, Parameters};
+use crate::protocol::Parameters;
 use crate::shared_memory::Place;
 
 /// The one output.
@@ -72,34 +73,10 @@ impl Wishes {
     }
 }
 
-/// A number from 0, if the parameter is there.
-pub fn whole(parameters: &Parameters, name: &str) -> Result<Option<u64>, Problem> {
-    let Some(parameter) = parameters.get(name) else { return Ok(None) };
-    let value = match parameter.parameter_choice {
-        Some(Parameter::Int64(value)) => u64::try_from(value).ok(),
-        Some(Parameter::Uint64(value)) => Some(value),
-        _ => None,
-    };
-    match value {
-        Some(value) => Ok(Some(value)),
-        None => {
-            Err(Problem::argument(format!("parameter {name}: a whole number from 0 is wanted")))
-        }
-    }
-}
-
-fn flag(parameters: &Parameters, name: &str) -> Result<Option<bool>, Problem> {
-    let Some(parameter) = parameters.get(name) else { return Ok(None) };
-    match parameter.parameter_choice {
-        Some(Parameter::Bool(value)) => Ok(Some(value)),
-        _ => Err(Problem::argument(format!("parameter {name}: true or false is wanted"))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::InferParameter;
+    use crate::protocol::{InferParameter, Parameter};
 
     fn parameters<const N: usize>(given: [(&str, Parameter); N]) -> Parameters {
         let parameter = |value| InferParameter { parameter_choice: Some(value) };
