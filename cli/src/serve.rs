@@ -1,9 +1,11 @@
 //! `twinstream serve`: an engine for clients of the Open Inference Protocol.
 
+use std::fs;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context, bail, ensure};
 use clap::Args;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use twinstream::backend::BackendSpec;
@@ -11,7 +13,7 @@ use twinstream::engine::{Engine, EngineOptions};
 use twinstream::image::{DecodeOptions, Preprocess};
 use twinstream::model::ModelConfig;
 use twinstream::sim::words;
-use twinstream_server::{Served, Server, ServerOptions, ended_by_signal};
+use twinstream_server::{Served, Server, ServerOptions, TlsOptions, ended_by_signal};
 
 use crate::backend::{BackendOptions, Prepared};
 use crate::options::{parse_count, parse_pixels};
@@ -34,6 +36,19 @@ pub struct Options {
     /// Address and port for gRPC, HTTP and metrics; port 0 takes one that is free
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8000")]
     listen: SocketAddr,
+    /// The server's certificate and those that it was signed by, in PEM: connections are encrypted
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_certificates: Option<PathBuf>,
+    /// The key of the first certificate, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_certificates")]
+    tls_key: Option<PathBuf>,
+    /// Those who sign the certificates of clients, in PEM: clients must show one
+    #[arg(long, value_name = "FILE", requires = "tls_certificates")]
+    tls_client_authorities: Option<PathBuf>,
+    /// File with the token that clients show as `authorization: Bearer TOKEN`, but to ask for the
+    /// server's health
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
     /// Longest request body, in MiB
     #[arg(long, value_name = "MIB", value_parser = parse_count, default_value_t = 64)]
     body_max: usize,
@@ -73,7 +88,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     if let Some(pixels_max) = options.pixels_max {
         served.decode = DecodeOptions::default().pixels_max(pixels_max);
     }
-    let server = Server::bind(engine, served, server_options(options))?;
+    let server = Server::bind(engine, served, server_options(options)?)?;
     print(&format!(
         "{} at http://{}/v2 and, over gRPC, {}",
         options.name,
@@ -84,6 +99,14 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         true => Ok(()),
         false => bail!("some requests were not answered within --drain-timeout"),
     }
+}
+
+/// Without the line's end.
+fn read_token(path: &Path) -> anyhow::Result<String> {
+    let name = || path.display().to_string();
+    let token = fs::read_to_string(path).with_context(name)?.trim_end().to_owned();
+    ensure!(!token.is_empty(), "{}: has no token", name());
+    Ok(token)
 }
 
 /// Beyond those of connections: files, the runtime, the engine.
@@ -112,15 +135,31 @@ fn no_network() -> Preprocess {
     Preprocess { height: NO_NETWORK_SIDE, width: NO_NETWORK_SIDE, ..preprocess }
 }
 
-fn server_options(options: &Options) -> ServerOptions {
+fn server_options(options: &Options) -> anyhow::Result<ServerOptions> {
     let mut server = ServerOptions::default();
     let duration = |ns: f64| Duration::from_nanos(ns as u64);
     server.listen = options.listen;
+    server.tls = options.tls_certificates.as_ref().zip(options.tls_key.as_ref()).map(
+        |(certificates, key)| TlsOptions {
+            certificates: certificates.clone(),
+            key: key.clone(),
+            client_authorities: options.tls_client_authorities.clone(),
+        },
+    );
+    server.token = options.token_file.as_deref().map(read_token).transpose()?;
+    let is_guarded = server.token.is_some() || options.tls_client_authorities.is_some();
+    if !is_guarded && !server.listen.ip().is_loopback() {
+        log::warn!(
+            "whoever reaches {} may use it: --token-file or --tls-client-authorities would limit \
+             that",
+            server.listen
+        );
+    }
     server.body_bytes_max = options.body_max << 20;
     server.connection_len_max = options.connections_max;
     server.request_timeout = duration(options.request_timeout);
     server.shared_memory = options.shared_memory;
     server.linger = duration(options.linger);
     server.drain_timeout = duration(options.drain_timeout);
-    server
+    Ok(server)
 }

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 use crate::app::{Answered, App, VERSION};
 use crate::images::{INPUT, Images, Tensor, Values, join};
 use crate::metadata;
 use crate::metrics::Metrics;
-use crate::problem::{Cause, Problem};
+use crate::problem::Problem;
 use crate::protocol::*;
 use crate::shared_memory::Place;
 use crate::wishes::{OUTPUT, Wishes};
@@ -28,9 +28,6 @@ pub mod generated {
 pub use generated::g_r_p_c_inference_service_server::{
     GRPCInferenceService, GRPCInferenceServiceServer,
 };
-
-/// When clients ask when to come again: the gRPC retry design's key, in milliseconds.
-const RETRY_PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 /// See the module.
 pub struct Grpc {
@@ -52,7 +49,7 @@ impl GRPCInferenceService for Grpc {
 
     async fn model_ready(&self, request: Request<ModelReadyRequest>) -> Answer<ModelReadyResponse> {
         let ModelReadyRequest { name, version } = request.into_inner();
-        self.app.check_model(&name, &version).map_err(status)?;
+        self.app.check_model(&name, &version).map_err(Status::from)?;
         Ok(Response::new(ModelReadyResponse { ready: self.app.is_ready() }))
     }
 
@@ -68,7 +65,7 @@ impl GRPCInferenceService for Grpc {
         request: Request<ModelMetadataRequest>,
     ) -> Answer<ModelMetadataResponse> {
         let ModelMetadataRequest { name, version } = request.into_inner();
-        self.app.check_model(&name, &version).map_err(status)?;
+        self.app.check_model(&name, &version).map_err(Status::from)?;
         Ok(Response::new(metadata::model(&self.app)))
     }
 
@@ -77,7 +74,7 @@ impl GRPCInferenceService for Grpc {
         request: Request<ModelConfigRequest>,
     ) -> Answer<ModelConfigResponse> {
         let ModelConfigRequest { name, version } = request.into_inner();
-        self.app.check_model(&name, &version).map_err(status)?;
+        self.app.check_model(&name, &version).map_err(Status::from)?;
         Ok(Response::new(ModelConfigResponse { config: Some(metadata::config(&self.app)) }))
     }
 
@@ -86,14 +83,14 @@ impl GRPCInferenceService for Grpc {
         let timeout = timeout(request.metadata());
         let answered = self.infer(request.into_inner(), arrival, timeout).await;
         self.metrics.grpc.count(answered.as_ref().err().map(|problem| problem.cause));
-        answered.map(Response::new).map_err(status)
+        answered.map(Response::new).map_err(Status::from)
     }
 
     async fn system_shared_memory_status(
         &self,
         request: Request<SystemSharedMemoryStatusRequest>,
     ) -> Answer<SystemSharedMemoryStatusResponse> {
-        let regions = self.app.regions.status(&request.into_inner().name).map_err(status)?;
+        let regions = self.app.regions.status(&request.into_inner().name).map_err(Status::from)?;
         let regions = regions.into_iter().map(|region| (region.name.clone(), region)).collect();
         Ok(Response::new(SystemSharedMemoryStatusResponse { regions }))
     }
@@ -102,7 +99,7 @@ impl GRPCInferenceService for Grpc {
         &self,
         request: Request<SystemSharedMemoryRegisterRequest>,
     ) -> Answer<SystemSharedMemoryRegisterResponse> {
-        self.app.regions.register(request.into_inner()).map_err(status)?;
+        self.app.regions.register(request.into_inner()).map_err(Status::from)?;
         Ok(Response::new(SystemSharedMemoryRegisterResponse {}))
     }
 
@@ -110,7 +107,7 @@ impl GRPCInferenceService for Grpc {
         &self,
         request: Request<SystemSharedMemoryUnregisterRequest>,
     ) -> Answer<SystemSharedMemoryUnregisterResponse> {
-        self.app.regions.unregister(&request.into_inner().name).map_err(status)?;
+        self.app.regions.unregister(&request.into_inner().name).map_err(Status::from)?;
         Ok(Response::new(SystemSharedMemoryUnregisterResponse {}))
     }
 }
@@ -224,15 +221,6 @@ fn timeout(metadata: &MetadataMap) -> Option<Duration> {
         "n" => Some(Duration::from_nanos(count)),
         _ => None,
     }
-}
-
-fn status(problem: Problem) -> Status {
-    let mut status = Status::new(problem.grpc_code(), problem.text);
-    if let Cause::Overload { retry_after } = problem.cause {
-        let ms = retry_after.as_millis().max(1) as u64;
-        status.metadata_mut().insert(RETRY_PUSHBACK, MetadataValue::from(ms));
-    }
-    status
 }
 
 #[cfg(test)]

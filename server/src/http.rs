@@ -3,7 +3,7 @@
 //! Knows addresses, headers and bodies; what is done with images it refuses to know.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -263,17 +263,4 @@ fn binary_response(json: &InferResponse<'_>, binary: &Bytes) -> Response {
     body.extend_from_slice(binary);
     let content_type = HeaderValue::from_static("application/octet-stream");
     ([(header::CONTENT_TYPE, content_type), (JSON_BYTES, json_bytes)], body).into_response()
-}
-
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let mut response = json_response(&json!({ "error": self.text }));
-        *response.status_mut() = self.http_status();
-        if let Cause::Overload { retry_after } = self.cause {
-            // Whole seconds, as HTTP has no others.
-            let seconds = retry_after.max(Duration::from_secs(1)).as_secs();
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        response
-    }
 }

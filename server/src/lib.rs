@@ -5,6 +5,7 @@
 //! whatever waits has a limit. How batches are chosen it refuses to know: that is the engine's.
 //! `docs/SERVING.md` is for those who use it.
 
+mod access;
 mod app;
 mod decode;
 mod grpc;
@@ -21,5 +22,6 @@ mod protocol;
 mod shared_memory;
 mod wishes;
 
+pub use access::TlsOptions;
 pub use app::Served;
 pub use listen::{Server, ServerOptions, ended_by_signal};

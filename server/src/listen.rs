@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, header};
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
 use axum::middleware::{Next, from_fn_with_state};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -24,11 +25,14 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
-use tonic::Status;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::either::Either;
 use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, health_reporter};
 use twinstream::engine::Engine;
 
+use crate::access::{HTTP2, TlsOptions, acceptor, check_token};
 use crate::app::{App, Served};
 use crate::grpc::{GRPCInferenceServiceServer, Grpc};
 use crate::http::{Http, router};
@@ -49,13 +53,18 @@ const PREFACE_PAUSE: Duration = Duration::from_millis(5);
 const STREAM_LEN_MAX: u32 = 1024;
 
 /// How it serves.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ServerOptions {
     /// Address and port for gRPC and HTTP; port 0 takes one that is free.
     pub listen: SocketAddr,
     /// Threads that read and write, and as many that decode images.
     pub threads: usize,
+    /// Connections are encrypted; none: they are not.
+    pub tls: Option<TlsOptions>,
+    /// What clients show as `authorization: Bearer TOKEN`, but to ask for the server's health;
+    /// none: they show nothing.
+    pub token: Option<String>,
     /// Longest body of a request.
     pub body_bytes_max: usize,
     /// Connections at a time.
@@ -76,6 +85,8 @@ impl Default for ServerOptions {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
             threads: std::thread::available_parallelism().map_or(1, usize::from),
+            tls: None,
+            token: None,
             body_bytes_max: 64 << 20,
             connection_len_max: 16_384,
             request_timeout: Duration::from_secs(30),
@@ -91,6 +102,7 @@ pub struct Server {
     runtime: Runtime,
     listener: TcpListener,
     app: Arc<App>,
+    tls: Option<TlsAcceptor>,
     options: ServerOptions,
 }
 
@@ -98,8 +110,10 @@ impl Server {
     /// Listens.
     ///
     /// # Errors
-    /// When the address cannot be listened at, or threads cannot be made.
+    /// When the address cannot be listened at, certificates or key cannot be used, or threads
+    /// cannot be made.
     pub fn bind(engine: Engine, served: Served, options: ServerOptions) -> io::Result<Self> {
+        let tls = options.tls.as_ref().map(acceptor).transpose()?;
         let listener = TcpListener::bind(options.listen).map_err(|error| {
             io::Error::new(error.kind(), format!("{}: {error}", options.listen))
         })?;
@@ -113,7 +127,7 @@ impl Server {
             .build()?;
         let regions = Regions::new(options.shared_memory, options.body_bytes_max);
         let app = Arc::new(App::new(engine, served, regions, options.threads));
-        Ok(Self { runtime, listener, app, options })
+        Ok(Self { runtime, listener, app, tls, options })
     }
 
     /// Where it listens.
@@ -130,8 +144,8 @@ impl Server {
     /// # Errors
     /// When the system takes the listener away.
     pub fn run(self, end: impl Future<Output = ()>) -> io::Result<bool> {
-        let Self { runtime, listener, app, options } = self;
-        let are_answered = runtime.block_on(serve(listener, &app, options, end))?;
+        let Self { runtime, listener, app, tls, options } = self;
+        let are_answered = runtime.block_on(serve((listener, tls), &app, options, end))?;
         // Threads that still decode for nobody are left to themselves.
         runtime.shutdown_background();
         Ok(app.engine.drain(Duration::ZERO) && are_answered)
@@ -152,7 +166,7 @@ pub async fn ended_by_signal() {
 }
 
 async fn serve(
-    listener: TcpListener,
+    (listener, tls): (TcpListener, Option<TlsAcceptor>),
     app: &Arc<App>,
     options: ServerOptions,
     end: impl Future<Output = ()>,
@@ -168,12 +182,14 @@ async fn serve(
     let pages = router(http)
         .route_service("/inference.GRPCInferenceService/{method}", grpc)
         .route_service("/grpc.health.v1.Health/{method}", health_service)
+        .layer(from_fn_with_state(options.token.map(Arc::from), check_token))
         .layer(from_fn_with_state(options.request_timeout, in_time));
     let connections = Connections {
         places: Arc::new(Semaphore::new(options.connection_len_max)),
         builder: builder(options.request_timeout),
         ended: GracefulShutdown::new(),
         pages,
+        tls,
         metrics,
         head_timeout: options.request_timeout,
     };
@@ -199,6 +215,7 @@ struct Connections {
     builder: Builder<TokioExecutor>,
     ended: GracefulShutdown,
     pages: Router,
+    tls: Option<TlsAcceptor>,
     metrics: Arc<Metrics>,
     head_timeout: Duration,
 }
@@ -225,22 +242,46 @@ impl Connections {
         if let Err(error) = stream.set_nodelay(true) {
             log::debug!("a connection without TCP_NODELAY: {error}");
         }
-        let (builder, head_timeout) = (self.builder.clone(), self.head_timeout);
         let service = TowerToHyperService::new(self.pages.clone());
-        let (watcher, metrics) = (self.ended.watcher(), Arc::clone(&self.metrics));
+        let (builder, watcher) = (self.builder.clone(), self.ended.watcher());
+        let (tls, head_timeout) = (self.tls.clone(), self.head_timeout);
+        let metrics = Arc::clone(&self.metrics);
         tokio::spawn(async move {
             let _place = place;
             metrics.connections.fetch_add(1, Ordering::Relaxed);
             // Which protocol it is shows in what comes first, for which there is no limit below.
-            if let Ok(Ok(is_http2)) = timeout(head_timeout, is_http2(&stream)).await {
-                let builder = if is_http2 { builder.http2_only() } else { builder.http1_only() };
-                let connection = builder.serve_connection(TokioIo::new(stream), service);
-                if let Err(error) = watcher.watch(connection.into_owned()).await {
-                    log::debug!("a connection ended: {error}");
+            match timeout(head_timeout, begin(stream, tls)).await {
+                Ok(Ok((stream, is_http2))) => {
+                    let builder =
+                        if is_http2 { builder.http2_only() } else { builder.http1_only() };
+                    let connection = builder.serve_connection(TokioIo::new(stream), service);
+                    if let Err(error) = watcher.watch(connection.into_owned()).await {
+                        log::debug!("a connection ended: {error}");
+                    }
                 }
+                Ok(Err(error)) => log::debug!("a connection did not begin: {error}"),
+                Err(_) => log::debug!("a connection did not begin in time"),
             }
             metrics.connections.fetch_sub(1, Ordering::Relaxed);
         });
+    }
+}
+
+/// A connection, encrypted or not.
+type Stream = Either<TcpStream, TlsStream<TcpStream>>;
+
+/// A connection whose protocol is known: true for HTTP/2.
+async fn begin(stream: TcpStream, tls: Option<TlsAcceptor>) -> io::Result<(Stream, bool)> {
+    match tls {
+        None => {
+            let is_http2 = is_http2(&stream).await?;
+            Ok((Either::Left(stream), is_http2))
+        }
+        Some(tls) => {
+            let stream = tls.accept(stream).await?;
+            let is_http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
+            Ok((Either::Right(stream), is_http2))
+        }
     }
 }
 
@@ -279,22 +320,15 @@ fn builder(head_timeout: Duration) -> Builder<TokioExecutor> {
 
 /// Answers that a request took too long: its body came slowly, say.
 async fn in_time(State(limit): State<Duration>, request: Request, next: Next) -> Response {
-    let is_grpc = is_grpc(request.headers());
+    let mut headers = HeaderMap::new();
+    headers.extend(request.headers().get(CONTENT_TYPE).map(|kind| (CONTENT_TYPE, kind.clone())));
     match timeout(limit, next.run(request)).await {
         Ok(response) => response,
         Err(_) => {
             let text = format!("the request took longer than {limit:?}");
-            match is_grpc {
-                true => Status::deadline_exceeded(text).into_http(),
-                false => Problem::new(Cause::Deadline, text).into_response(),
-            }
+            Problem::new(Cause::Deadline, text).response_to(&headers)
         }
     }
-}
-
-fn is_grpc(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(header::CONTENT_TYPE);
-    content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// Tells who watches by gRPC whether requests are taken, for ever.

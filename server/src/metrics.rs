@@ -21,7 +21,7 @@ pub struct Metrics {
 pub struct Requests([AtomicU64; OUTCOMES.len()]);
 
 /// As labels name them.
-const OUTCOMES: [&str; 10] = [
+const OUTCOMES: [&str; 11] = [
     "ok",
     "argument",
     "not_found",
@@ -32,6 +32,7 @@ const OUTCOMES: [&str; 10] = [
     "cancelled",
     "failed",
     "unavailable",
+    "unauthenticated",
 ];
 
 impl Requests {
@@ -47,6 +48,7 @@ impl Requests {
             Some(Cause::Cancelled) => 7,
             Some(Cause::Failed) => 8,
             Some(Cause::Unavailable) => 9,
+            Some(Cause::Unauthenticated) => 10,
         };
         self.0[outcome].fetch_add(1, Ordering::Relaxed);
     }

@@ -4,9 +4,15 @@
 
 use std::time::Duration;
 
-use axum::http::StatusCode;
-use tonic::Code;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+use tonic::metadata::MetadataValue;
+use tonic::{Code, Status};
 use twinstream::engine::{Failure, Refused};
+
+/// When clients are told to come again over gRPC: the retry design's key, in milliseconds.
+const RETRY_PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 /// A request that is not answered with a result.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +27,8 @@ pub struct Problem {
 pub enum Cause {
     /// The client asked for what cannot be.
     Argument,
+    /// The client has not shown that it may ask.
+    Unauthenticated,
     /// There is no such model or address.
     NotFound,
     /// The body is longer than is read.
@@ -61,6 +69,7 @@ impl Problem {
     pub fn http_status(&self) -> StatusCode {
         match self.cause {
             Cause::Argument => StatusCode::BAD_REQUEST,
+            Cause::Unauthenticated => StatusCode::UNAUTHORIZED,
             Cause::NotFound => StatusCode::NOT_FOUND,
             Cause::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Cause::Unsupported => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -74,12 +83,26 @@ impl Problem {
     pub fn grpc_code(&self) -> Code {
         match self.cause {
             Cause::Argument | Cause::Unsupported => Code::InvalidArgument,
+            Cause::Unauthenticated => Code::Unauthenticated,
             Cause::NotFound => Code::NotFound,
             Cause::TooLarge | Cause::Overload { .. } => Code::ResourceExhausted,
             Cause::Deadline => Code::DeadlineExceeded,
             Cause::Cancelled => Code::Cancelled,
             Cause::Failed => Code::Internal,
             Cause::Unavailable => Code::Unavailable,
+        }
+    }
+}
+
+impl Problem {
+    /// As the protocol of a request with these headers has it.
+    pub fn response_to(self, headers: &HeaderMap) -> Response {
+        let content_type = headers.get(header::CONTENT_TYPE);
+        match content_type {
+            Some(kind) if kind.as_bytes().starts_with(b"application/grpc") => {
+                Status::from(self).into_http()
+            }
+            _ => self.into_response(),
         }
     }
 }
@@ -93,5 +116,38 @@ impl From<Failure> for Problem {
             _ => Cause::Failed,
         };
         Self::new(cause, failure.to_string())
+    }
+}
+
+impl From<Problem> for Status {
+    fn from(problem: Problem) -> Self {
+        let mut status = Self::new(problem.grpc_code(), problem.text);
+        if let Cause::Overload { retry_after } = problem.cause {
+            let ms = retry_after.as_millis().max(1) as u64;
+            status.metadata_mut().insert(RETRY_PUSHBACK, MetadataValue::from(ms));
+        }
+        status
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut headers = HeaderMap::new();
+        let json = HeaderValue::from_static("application/json");
+        headers.insert(header::CONTENT_TYPE, json);
+        match self.cause {
+            Cause::Overload { retry_after } => {
+                // Whole seconds, as HTTP has no others.
+                let seconds = retry_after.max(Duration::from_secs(1)).as_secs();
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            }
+            Cause::Unauthenticated => {
+                let bearer = HeaderValue::from_static("Bearer");
+                headers.insert(header::WWW_AUTHENTICATE, bearer);
+            }
+            _ => {}
+        }
+        let status = self.http_status();
+        (status, headers, json!({ "error": self.text }).to_string()).into_response()
     }
 }

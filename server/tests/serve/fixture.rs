@@ -140,7 +140,7 @@ fn null() -> Null {
     Null::new(Geometry { image_bytes: IMAGE_BYTES, result_len: 10, batch_len_max: 16 })
 }
 
-fn no_network() -> Served {
+pub fn no_network() -> Served {
     let preprocess = Preprocess::for_model(&ModelConfig::default());
     Served::of_size(NAME, Preprocess { height: 32, width: 32, ..preprocess })
 }

@@ -1,5 +1,6 @@
 //! A real server on a real port, and clients of both protocols.
 
+mod access;
 #[path = "../../../tests/common/mod.rs"]
 mod common;
 mod endings;
