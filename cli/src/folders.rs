@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
+use crate::outcome::Usage;
+use crate::reader::is_stdin;
+
 /// Endings of an image's name, whatever their case: torchvision's.
 pub const EXTENSIONS: [&str; 9] =
     ["jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp"];
@@ -29,6 +32,7 @@ impl LeftOut {
 
 /// The folders in `folder`, by name. Files beside them and what is hidden go to `left_out`.
 pub fn folders(folder: &Path, left_out: &mut LeftOut) -> anyhow::Result<Vec<PathBuf>> {
+    check_folder(folder)?;
     let mut folders = entries(folder)?;
     folders.retain(|path| {
         let is_class = path.is_dir() && !is_hidden(path);
@@ -38,6 +42,18 @@ pub fn folders(folder: &Path, left_out: &mut LeftOut) -> anyhow::Result<Vec<Path
         is_class
     });
     Ok(folders)
+}
+
+/// Refuses what is there, but no folder.
+pub fn check_folder(folder: &Path) -> Result<(), Usage> {
+    let problem = if is_stdin(folder) {
+        "images are not read from stdin: name a folder of them, such as ./- if it has this name"
+    } else if folder.exists() && !folder.is_dir() {
+        "not a folder: name the folder that its images are in"
+    } else {
+        return Ok(());
+    };
+    Err(Usage(format!("{}: {problem}", folder.display())))
 }
 
 /// The images in `folder` and in the folders below it, links followed, by path. Other files, what
