@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 
 use crate::outcome::Usage;
 use crate::reader::is_stdin;
@@ -45,15 +45,16 @@ pub fn folders(folder: &Path, left_out: &mut LeftOut) -> anyhow::Result<Vec<Path
 }
 
 /// Refuses what is there, but no folder.
-pub fn check_folder(folder: &Path) -> Result<(), Usage> {
-    let problem = if is_stdin(folder) {
-        "images are not read from stdin: name a folder of them, such as ./- if it has this name"
-    } else if folder.exists() && !folder.is_dir() {
-        "not a folder: name the folder that its images are in"
-    } else {
-        return Ok(());
-    };
-    Err(Usage(format!("{}: {problem}", folder.display())))
+pub fn check_folder(folder: &Path) -> anyhow::Result<()> {
+    let path = folder.display();
+    if is_stdin(folder) {
+        let problem =
+            "images are not read from stdin: name a folder, such as ./- if it has this name";
+        return Err(Usage(format!("{path}: {problem}")).into());
+    }
+    let is_other = folder.exists() && !folder.is_dir();
+    ensure!(!is_other, "{path}: not a folder: name the folder that its images are in");
+    Ok(())
 }
 
 /// The images in `folder` and in the folders below it, links followed, by path. Other files, what

@@ -153,7 +153,8 @@ impl<'a> Calibrator<'a> {
     }
 
     /// Chooses all scales and measures what they cost. Calls `progress` with trials made and trials
-    /// in all.
+    /// in all. The same images judge the result: of fewer than some dozen different ones it says
+    /// nothing of others, whose values leave the ranges that were seen.
     ///
     /// # Errors
     /// `is_argument` when no image was observed; `is_weights` when a tensor had values beyond 1e18,

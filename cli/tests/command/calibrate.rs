@@ -190,7 +190,7 @@ fn what_cannot_be_done_is_told_at_once() {
         (empty.to_str().unwrap(), &out, &[], 1, "has no images"),
         ("absent", &out, &[], 1, "absent"),
         ("-", &out, &[], 2, "name a folder"),
-        ("examples/images/cifar-cat.png", &out, &[], 2, "not a folder: name the folder"),
+        ("examples/images/cifar-cat.png", &out, &[], 1, "not a folder: name the folder"),
     ] {
         // By force, so that the single image is not what is refused.
         let output = calibrate(images, out, &[more, &["--force"]].concat());
