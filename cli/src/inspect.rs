@@ -19,7 +19,8 @@ use crate::output::stdout;
 pub struct Options {
     #[command(flatten)]
     model: ModelOptions,
-    /// One JSON object a layer, then one with the totals; sizes in bytes, for one image
+    /// One JSON object a layer, then one with the precision and the totals; sizes in bytes, for one
+    /// image
     #[arg(long)]
     json: bool,
     /// Print the GPU's plan instead: memory and tiles for each batch size
