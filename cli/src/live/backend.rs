@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use twinstream::backend::{self, BackendSpec, Geometry};
 use twinstream::engine::{Engine, EngineOptions};
 use twinstream::image::Preprocess;
+use twinstream::lower::DType;
 use twinstream::model::Model;
 use twinstream::sim::device::DeviceSpec;
 
@@ -75,6 +76,11 @@ impl Opened {
     /// As its words name it.
     pub(crate) fn name(&self) -> String {
         self.spec.to_string()
+    }
+
+    /// What the network is computed in, if one is.
+    pub(crate) fn precision(&self) -> Option<DType> {
+        self.spec.precision(self.model.as_ref()?, &self.options)
     }
 
     /// The device that is simulated, if one is.
