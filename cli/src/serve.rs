@@ -52,6 +52,9 @@ pub struct Options {
     /// Longest request body, in MiB
     #[arg(long, value_name = "MIB", value_parser = parse_count, default_value_t = 64)]
     body_max: usize,
+    /// Bodies of all requests together, in MiB
+    #[arg(long, value_name = "MIB", value_parser = parse_count, default_value_t = 1024)]
+    bodies_max: usize,
     /// Connections at a time
     #[arg(long, value_name = "COUNT", value_parser = parse_count, default_value_t = 16_384)]
     connections_max: usize,
@@ -99,6 +102,11 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         true => Ok(()),
         false => bail!("some requests were not answered within --drain-timeout"),
     }
+}
+
+/// In bytes; more than any machine has where the number is absurd.
+fn mebibytes(count: usize) -> usize {
+    count.saturating_mul(1 << 20)
 }
 
 /// Without the line's end.
@@ -155,7 +163,8 @@ fn server_options(options: &Options) -> anyhow::Result<ServerOptions> {
             server.listen
         );
     }
-    server.body_bytes_max = options.body_max << 20;
+    server.body_bytes_max = mebibytes(options.body_max);
+    server.bodies_bytes_max = mebibytes(options.bodies_max);
     server.connection_len_max = options.connections_max;
     server.request_timeout = duration(options.request_timeout);
     server.shared_memory = options.shared_memory;

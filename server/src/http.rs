@@ -15,6 +15,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use crate::app::{Answered, App, VERSION};
+use crate::bodies;
 use crate::grpc::raw;
 use crate::images::join;
 use crate::json::{InferRequest, InferResponse, OutputData, OutputTensor, object};
@@ -152,8 +153,9 @@ impl Http {
         let arrival = Instant::now();
         check_model(&self.app, names)?;
         let json_bytes = self.check_headers(headers)?;
-        let too_large = |_| self.too_large();
-        let body = to_bytes(body, self.body_bytes_max).await.map_err(too_large)?;
+        let body = to_bytes(body, self.body_bytes_max)
+            .await
+            .map_err(|error| bodies::refusal(&error).unwrap_or_else(|| self.too_large()))?;
         let (request, binary) = InferRequest::read(&body, json_bytes)?;
         let InferRequest { id, parameters, inputs, outputs } = request;
         let outputs = outputs.iter().map(|output| (&*output.name, &output.parameters));

@@ -7,6 +7,7 @@
 
 mod access;
 mod app;
+mod bodies;
 mod decode;
 mod grpc;
 mod http;

@@ -34,6 +34,7 @@ use twinstream::engine::Engine;
 
 use crate::access::{HTTP2, TlsOptions, acceptor, check_token};
 use crate::app::{App, Served};
+use crate::bodies::{Budget, count};
 use crate::grpc::{GRPCInferenceServiceServer, Grpc};
 use crate::http::{Http, router};
 use crate::metrics::Metrics;
@@ -67,6 +68,8 @@ pub struct ServerOptions {
     pub token: Option<String>,
     /// Longest body of a request.
     pub body_bytes_max: usize,
+    /// Bodies of all requests together, in bytes.
+    pub bodies_bytes_max: usize,
     /// Connections at a time.
     pub connection_len_max: usize,
     /// From a request's head until it is answered; and what a client has for the head.
@@ -88,6 +91,7 @@ impl Default for ServerOptions {
             tls: None,
             token: None,
             body_bytes_max: 64 << 20,
+            bodies_bytes_max: 1 << 30,
             connection_len_max: 16_384,
             request_timeout: Duration::from_secs(30),
             shared_memory: false,
@@ -182,6 +186,7 @@ async fn serve(
     let pages = router(http)
         .route_service("/inference.GRPCInferenceService/{method}", grpc)
         .route_service("/grpc.health.v1.Health/{method}", health_service)
+        .layer(from_fn_with_state(Arc::new(Budget::new(options.bodies_bytes_max)), count))
         .layer(from_fn_with_state(options.token.map(Arc::from), check_token))
         .layer(from_fn_with_state(options.request_timeout, in_time));
     let connections = Connections {

@@ -107,3 +107,37 @@ fn too_many_connections_are_closed_and_counted() {
     }
     panic!("places never came back");
 }
+
+/// Goal: however many clients send bodies at once, they take no more memory than they may. Method:
+/// a server with room for one body and a half; the second that comes in beside the first is
+/// refused, over either protocol, and the first is answered.
+#[tokio::test]
+async fn bodies_share_their_memory() {
+    let mut options = ServerOptions::default();
+    options.bodies_bytes_max = 3 * IMAGE_BYTES / 2;
+    let running = Running::null(options);
+    let mut first = TcpStream::connect(running.address).unwrap();
+    first.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let json = r#"{"inputs":[{"name":"image","datatype":"UINT8","shape":[1,32,32,3],
+        "parameters":{"binary_data_size":3072}}]}"#;
+    let body = [json.as_bytes(), &[7; IMAGE_BYTES]].concat();
+    let headers = format!("Inference-Header-Content-Length: {}\r\n", json.len());
+    let whole = post("/v2/models/resnet50/infer", &headers, &body);
+    let (part, rest) = whole.split_at(whole.len() - 9);
+    first.write_all(part).unwrap();
+    let mut client = running.client().await;
+    let until = Instant::now() + Duration::from_secs(20);
+    let status = loop {
+        match client.model_infer(request(&[0; IMAGE_BYTES])).await {
+            Err(status) => break status,
+            // The first was not read yet.
+            Ok(_) => assert!(Instant::now() < until),
+        }
+    };
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    let reply = running.post("/v2/models/resnet50/infer", &headers, &body);
+    assert!(reply.error(429).contains("too much memory"));
+    first.write_all(rest).unwrap();
+    assert_eq!(Reply::read(&mut first).status, 200);
+    client.model_infer(request(&[0; IMAGE_BYTES])).await.unwrap();
+}
