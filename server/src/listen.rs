@@ -43,6 +43,10 @@ use crate::shared_memory::Regions;
 
 /// Longest head of a request over HTTP/1.1, and longest list of headers over HTTP/2.
 const HEAD_BYTES_MAX: usize = 1 << 15;
+/// After the end: between two looks whether requests are left, and so many looks without any until
+/// their answers count as sent. Connections that say nothing are then not waited for.
+const DRAIN_PERIOD: Duration = Duration::from_millis(50);
+const DRAIN_LOOKS: usize = 10;
 /// Between two looks whether the engine still takes requests.
 const HEALTH_PERIOD: Duration = Duration::from_millis(100);
 /// After an accept that failed, as the process has no descriptor left, say.
@@ -188,14 +192,14 @@ async fn serve(
         .route_service("/grpc.health.v1.Health/{method}", health_service)
         .layer(from_fn_with_state(Arc::new(Budget::new(options.bodies_bytes_max)), count))
         .layer(from_fn_with_state(options.token.map(Arc::from), check_token))
-        .layer(from_fn_with_state(options.request_timeout, in_time));
+        .layer(from_fn_with_state((metrics.clone(), options.request_timeout), in_time));
     let connections = Connections {
         places: Arc::new(Semaphore::new(options.connection_len_max)),
         builder: builder(options.request_timeout),
         ended: GracefulShutdown::new(),
         pages,
         tls,
-        metrics,
+        metrics: metrics.clone(),
         head_timeout: options.request_timeout,
     };
     let ends = async {
@@ -211,7 +215,25 @@ async fn serve(
     }
     drop(listener);
     set_health(&health, false).await;
-    Ok(timeout(options.drain_timeout, connections.ended.shutdown()).await.is_ok())
+    let drained = async {
+        tokio::select! {
+            () = connections.ended.shutdown() => {}
+            () = answered(&metrics) => {}
+        }
+    };
+    // What is not over by then shows below.
+    let _ = timeout(options.drain_timeout, drained).await;
+    Ok(metrics.requests_in_progress.load(Ordering::Relaxed) == 0)
+}
+
+/// Ready when no request has been in progress for a while.
+async fn answered(metrics: &Metrics) {
+    let mut look_len = 0;
+    while look_len < DRAIN_LOOKS {
+        sleep(DRAIN_PERIOD).await;
+        let is_idle = metrics.requests_in_progress.load(Ordering::Relaxed) == 0;
+        look_len = if is_idle { look_len + 1 } else { 0 };
+    }
 }
 
 /// What new connections are given.
@@ -324,7 +346,12 @@ fn builder(head_timeout: Duration) -> Builder<TokioExecutor> {
 }
 
 /// Answers that a request took too long: its body came slowly, say.
-async fn in_time(State(limit): State<Duration>, request: Request, next: Next) -> Response {
+async fn in_time(
+    State((metrics, limit)): State<(Arc<Metrics>, Duration)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let _in_progress = metrics.begin();
     let mut headers = HeaderMap::new();
     headers.extend(request.headers().get(CONTENT_TYPE).map(|kind| (CONTENT_TYPE, kind.clone())));
     match timeout(limit, next.run(request)).await {

@@ -10,6 +10,8 @@ use crate::problem::Cause;
 pub struct Metrics {
     pub grpc: Requests,
     pub http: Requests,
+    /// Those that were read and are not answered, of every kind.
+    pub requests_in_progress: AtomicI64,
     /// Open now.
     pub connections: AtomicI64,
     /// Closed at once, as there were as many as may be.
@@ -61,7 +63,22 @@ impl Requests {
     }
 }
 
+/// A request in progress, until it is dropped.
+pub struct InProgress<'a>(&'a Metrics);
+
+impl Drop for InProgress<'_> {
+    fn drop(&mut self) {
+        self.0.requests_in_progress.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Metrics {
+    /// Counts a request that begins.
+    pub fn begin(&self) -> InProgress<'_> {
+        self.requests_in_progress.fetch_add(1, Ordering::Relaxed);
+        InProgress(self)
+    }
+
     /// Prometheus' text format.
     pub fn page(&self, app: &App) -> String {
         let mut page = app.engine.stats().prometheus();
@@ -79,6 +96,9 @@ impl Metrics {
             .collect();
         let help = "Inference requests, by protocol and how they ended.";
         metric("requests_total", "counter", help, &samples);
+        let in_progress_len = self.requests_in_progress.load(Ordering::Relaxed) as f64;
+        let help = "Requests that were read and are not answered, of every kind.";
+        metric("requests_in_progress", "gauge", help, &one(in_progress_len));
         let connection_len = self.connections.load(Ordering::Relaxed) as f64;
         metric("connections", "gauge", "Open connections.", &one(connection_len));
         let refused_len = self.connections_refused.load(Ordering::Relaxed) as f64;

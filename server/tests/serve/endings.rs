@@ -85,3 +85,21 @@ fn it_says_so_where_something_was_not_answered_in_time() {
     while running.metric("twinstream_slots_in_use") < 1.0 {}
     assert!(!running.end().join().unwrap());
 }
+
+/// Goal: whoever is connected and says nothing, or not all of it, holds nobody up.
+#[test]
+fn silent_connections_are_not_waited_for() {
+    let running = Running::null(ServerOptions::default());
+    let held: Vec<TcpStream> = ["", "G", "PRI * HTTP/2.0\r\n", "GET /v2 HTTP/1.1\r\nHost:"]
+        .map(|said| {
+            let mut stream = TcpStream::connect(running.address).unwrap();
+            stream.write_all(said.as_bytes()).unwrap();
+            stream
+        })
+        .into();
+    assert_eq!(running.get("/v2/health/live").status, 200);
+    let start = Instant::now();
+    assert!(running.end().join().unwrap());
+    assert!(start.elapsed() < Duration::from_secs(15), "as long as a request may take");
+    drop(held);
+}
