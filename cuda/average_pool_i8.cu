@@ -1,5 +1,4 @@
-// Mean over all pixels of an image of 8-bit integers (launch.h:
-// twinstream_average_pool_i8_params).
+// Mean over all pixels of an image of 8-bit integers (launch.h: twinstream_average_pool_params).
 //
 // A block takes 64 channels of one image: a thread adds up four channels, 16 such read the 64 bytes
 // of a pixel, and 16 of these groups take turns at the pixels. Sums are exact.
@@ -23,7 +22,7 @@ static_assert(TWINSTREAM_AVERAGE_POOL_I8_SHARED_BYTES == GROUPS * CHANNELS * siz
 
 } // namespace
 
-TWINSTREAM_KERNEL(average_pool_i8, twinstream_average_pool_i8_params, THREADS, 4) {
+TWINSTREAM_KERNEL(average_pool_i8, twinstream_average_pool_params, THREADS, 4) {
     TWINSTREAM_SHARED(shared);
     uint32_t *const of_groups = reinterpret_cast<uint32_t *>(shared);
     const uint32_t image = blockIdx.y, word = threadIdx.x % GROUP, group = threadIdx.x / GROUP;

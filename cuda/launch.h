@@ -56,6 +56,8 @@ TWINSTREAM_SIZE_IS(twinstream_describe_params, 16);
 /* Kernel `stem`: u8 pixels to the pooled output of the first layer.
  * Normalisation (u8 * scale + shift in f32, rounded to f16, zero padding after it), convolution 7x7
  * at stride 2 and padding 3, bias, ReLU, rounding to f16, max pool 3x3 at stride 2 and padding 1.
+ * Kernel `stem_i8`: the same of integers, from the pixels as they are. Taps in the padding add
+ * nothing; each pixel of the convolution becomes to_u8(fma(sum, multiplier, bias)), then the pool.
  * Grid: (ceil(pooled_width / STEM_POOLED_WIDTH) * ceil(pooled_height / STEM_POOLED_HEIGHT), images
  * of the bucket, 1). */
 typedef struct {
@@ -63,16 +65,22 @@ typedef struct {
     uint64_t images;
     /* twinstream_batch. */
     uint64_t batch;
-    /* f16 [64 output channels][7 rows][8 columns][4 input channels]; column 7 and channel 3 are
-     * zero: a kernel row is then 32 values, two steps of the matrix instruction. */
+    /* f16, or of integers s8 [64 output channels][7 rows][8 columns][4 input channels]; column 7
+     * and channel 3 are zero: a kernel row is then 32 values, two steps of the matrix instruction
+     * on f16 and one of that on integers. */
     uint64_t weights;
-    /* f32 [64]. */
+    /* f32 [64].
+     * i8: f32 [STEM_I8_BORDERS][STEM_I8_BORDERS][64], then [64] multipliers. The bias depends on
+     * the taps that see the image, which by rows and by columns alike differ at the first two
+     * pixels of the convolution (0 and 1), at its last two (3 and 4), and between them (2). Where a
+     * side is so short that a pixel is several of these, it is the first of 0, 1, 3 and 4. */
     uint64_t bias;
-    /* f16 [image][pooled_height][pooled_width][64]. */
+    /* f16, or of integers u8 [image][pooled_height][pooled_width][64]. */
     uint64_t output;
     /* Distance between images of the ring. */
     uint64_t image_bytes;
-    /* Normalisation of the colour channels: 1 / (255 * std) and -mean / std. */
+    /* Normalisation of the colour channels: 1 / (255 * std) and -mean / std. Integers hold it in
+     * their multipliers and biases. */
     float scale[3];
     float shift[3];
     /* Pixels of an input image. */
@@ -86,36 +94,6 @@ typedef struct {
     uint32_t pooled_width;
 } twinstream_stem_params;
 TWINSTREAM_SIZE_IS(twinstream_stem_params, 96);
-
-/* Kernel `stem_i8`: the same of integers, from the pixels as they are. Taps in the padding add
- * nothing; each pixel of the convolution becomes to_u8(fma(sum, multiplier, bias)), then the pool.
- * Grid: as for `stem`. */
-typedef struct {
-    /* u8 [slot][height][width][3], any alignment; slot i begins at i * image_bytes. */
-    uint64_t images;
-    /* twinstream_batch. */
-    uint64_t batch;
-    /* s8 [64 output channels][7 rows][8 columns][4 input channels]; column 7 and channel 3 are
-     * zero: a kernel row is then 32 values, one step of the matrix instruction. */
-    uint64_t weights;
-    /* f32 [STEM_I8_BORDERS][STEM_I8_BORDERS][64], then [64] multipliers. The bias depends on the
-     * taps that see the image, which by rows and by columns alike differ at the first two pixels
-     * of the convolution (0 and 1), at its last two (3 and 4), and between them (2). Where a side
-     * is so short that a pixel is several of these, it is the first of 0, 1, 3 and 4. */
-    uint64_t bias;
-    /* u8 [image][pooled_height][pooled_width][64]. */
-    uint64_t output;
-    /* Distance between images of the ring. */
-    uint64_t image_bytes;
-    /* Sizes as for `stem`. */
-    uint32_t height;
-    uint32_t width;
-    uint32_t conv_height;
-    uint32_t conv_width;
-    uint32_t pooled_height;
-    uint32_t pooled_width;
-} twinstream_stem_i8_params;
-TWINSTREAM_SIZE_IS(twinstream_stem_i8_params, 72);
 
 /* Kernels `conv_*`, one a TWINSTREAM_CONV_TILE of tiles.inc: convolution with bias, and as wanted
  * with residual addition, the block's projection shortcut and ReLU, in this order:
@@ -189,38 +167,23 @@ typedef struct {
 TWINSTREAM_SIZE_IS(twinstream_conv_params, 144);
 
 /* Kernel `average_pool`: mean over all pixels, summed in f32.
+ * Kernel `average_pool_i8`: to_u8(sum over all pixels * multiplier).
  * Grid: (channels / 64, images of the bucket, 1). */
 typedef struct {
-    /* f16 [image][pixels][channels]. */
+    /* f16, or of integers u8 [image][pixels][channels]. */
     uint64_t input;
-    /* f16 [image][channels]. */
+    /* Of integers, f32 aligned to 4 bytes; else nothing is read. */
+    uint64_t multiplier;
+    /* f16, or of integers u8 [image][channels]. */
     uint64_t output;
     /* twinstream_batch. */
     uint64_t batch;
-    /* Pixels of an image. */
+    /* Pixels of an image; of integers, fewer than 2^24. */
     uint32_t pixels;
     /* A multiple of 64. */
     uint32_t channels;
 } twinstream_average_pool_params;
-TWINSTREAM_SIZE_IS(twinstream_average_pool_params, 32);
-
-/* Kernel `average_pool_i8`: to_u8(sum over all pixels * multiplier).
- * Grid: as for `average_pool`. */
-typedef struct {
-    /* u8 [image][pixels][channels]. */
-    uint64_t input;
-    /* f32. Aligned to 4 bytes. */
-    uint64_t multiplier;
-    /* u8 [image][channels]. */
-    uint64_t output;
-    /* twinstream_batch. */
-    uint64_t batch;
-    /* Pixels of an image, fewer than 2^24. */
-    uint32_t pixels;
-    /* A multiple of 64. */
-    uint32_t channels;
-} twinstream_average_pool_i8_params;
-TWINSTREAM_SIZE_IS(twinstream_average_pool_i8_params, 40);
+TWINSTREAM_SIZE_IS(twinstream_average_pool_params, 40);
 
 /* Kernel `fully_connected`: logits = input * weights^T + bias, f16 products summed in f32.
  * Kernel `fully_connected_i8`: logits = fma(input * weights^T, multiplier, bias), with u8 in the

@@ -6,15 +6,17 @@
 #
 # OUT (default: out/gpu) gets report.md, results.jsonl, tuning.json and logs.tgz, which holds each
 # step's log, also where the script is interrupted. What the machine lacks is reported as skipped.
-# PARTs, in this order unless named in another: kernels numerics profile peer tune load sanitizers
-# probes compile. What matters most comes first; the steps of all parts but the last may take 564 s
-# together.
+# PARTs, in this order unless named in another: kernels numerics profile peer tune integers load
+# sanitizers probes compile. What matters most comes first; the steps of all parts but the last may
+# take 564 s together.
 # Exit status: 0 all that could run succeeded, 1 a step failed or the time was up before it, 2 there is
 # no GPU.
 #   TWINSTREAM   the program, built with feature cuda [target/release/twinstream]
 #   KERNEL_TESTS the program that scripts/kernels.sh gpu made [target/kernel-tests]
 #   PROBES       folder that scripts/cuda-probes.sh filled [target/probes]
 #   WEIGHTS      safetensors file of a network at 224x224 [the repository's, at that size]
+#   WEIGHTS_I8   the same network in 8-bit integers [the repository's, which scripts/gpu-integers.sh
+#                made]
 #   LIMIT_S      seconds for everything [570]
 #   QUICK=1      one repetition of little: to try this script on the emulated device
 set -uo pipefail
@@ -25,21 +27,26 @@ probes=${PROBES:-target/probes}
 out=${1:-out/gpu}
 limit_s=${LIMIT_S:-570}
 parts=("${@:2}")
-[ ${#parts[@]} -gt 0 ] || parts=(kernels numerics profile peer tune load sanitizers probes compile)
+[ ${#parts[@]} -gt 0 ] || parts=(kernels numerics profile peer tune integers load sanitizers probes compile)
 images=(examples/images/cifar-*.png)
-model=(--size 224x224)
-[ -n "${WEIGHTS:-}" ] && model=(--weights "$WEIGHTS")
+size=224x224
 batches=1,2,4,8,16,32,64,128,256
-peer_batches=1,8,32,128,256
+# Those that other measurements are compared at.
+few_batches=1,8,32,128
+peer_batches=$few_batches,256
 convolutions=60 copies=30 repeats=20 choices=16 tune_repeats=10
-rates='poisson:200 poisson:2k poisson:10k poisson:20k' policies=serial,jit,stream load_s=3
+rates='poisson:200 poisson:2k poisson:10k poisson:20k' policies=serial,jit,stream load_s=2
 # How many times as long as stated a step may take.
 patience=1
 if [ -n "${QUICK:-}" ]; then
     images=(examples/images/cifar-cat.png examples/images/cifar-dog.png)
-    model=(--size 32x32) batches=1 convolutions=2 copies=1 repeats=1 choices=2 tune_repeats=1
+    size=32x32 batches=1 few_batches=1 convolutions=2 copies=1 repeats=1 choices=2 tune_repeats=1
     rates=uniform:2 policies=stream load_s=1 patience=10
 fi
+model=(--size "$size") weights_i8=target/integers/model.safetensors
+[ -n "${WEIGHTS:-}" ] && model=(--weights "$WEIGHTS") weights_i8=''
+weights_i8=${WEIGHTS_I8:-$weights_i8}
+integers=(--weights "$weights_i8" --size "$size")
 failed=0
 # The step under way: its name, its process, when it began.
 running='' child='' start_s=0
@@ -106,14 +113,15 @@ part_numerics() {
     step numerics-one-by-one 10 "${numerics[@]}" --no-graphs --batch 1 "${images[@]}"
 }
 
-# profile NAME SECONDS_MAX TUNING: layers against their bounds, batches one by one and behind one
-# another, uploads beside them, and each bucket's logits against the CPU's.
+# profile NAME SECONDS_MAX TUNING BATCHES NETWORK...: layers against their bounds, batches one by one
+# and behind one another, uploads beside them, and each bucket's logits against the CPU's; of integers
+# each layer's bytes, too.
 profile() {
-    step "$1" "$2" "$program" profile "${model[@]}" --batches $batches --repeats $repeats --json \
+    step "$1" "$2" "$program" profile "${@:5}" --batches "$4" --repeats $repeats --json \
         --tuning "$3"
 }
 
-part_profile() { profile profile-model 45 "$none"; }
+part_profile() { profile profile-model 30 "$none" $few_batches "${model[@]}"; }
 
 # peer NAME SECONDS_MAX MODES: a network of as many classes.
 peer() {
@@ -124,28 +132,47 @@ peer() {
         --classes "$classes"
 }
 
-part_peer() { peer peer 70 eager,graph; }
+part_peer() { peer peer 45 graph; }
+
+# tune NAME SECONDS_MAX BATCHES NETWORK...
+tune() {
+    step "$1" "$2" "$program" tune "${@:4}" --batches "$3" --choices $choices \
+        --repeats $tune_repeats --tuning "$tuning" --json
+}
 
 part_tune() {
-    step tune 60 "$program" tune "${model[@]}" --batches $batches --choices $choices \
-        --repeats $tune_repeats --tuning "$tuning" --json
+    tune tune 60 $batches "${model[@]}"
     if [ -f "$tuning" ]; then
-        profile profile-tuned 40 "$tuning"
+        profile profile-tuned 40 "$tuning" $batches "${model[@]}"
     else
         skip profile-tuned 'nothing was tuned'
     fi
 }
 
+has_integers() {
+    [ -f "$weights_i8" ] || {
+        skip "$1" "no ${weights_i8:-WEIGHTS_I8 beside WEIGHTS}: see scripts/gpu-integers.sh"
+        return 1
+    }
+}
+
+# The network in 8-bit integers, behind what it is compared with.
+part_integers() {
+    has_integers integers || return
+    tune tune-i8 28 $few_batches "${integers[@]}"
+    profile profile-i8 30 "$tuning" $few_batches "${integers[@]}"
+}
+
 part_load() {
     local rate
     for rate in $rates; do
-        step "load-${rate/:/-}" 16 "$program" bench --backend cuda "${model[@]}" \
+        step "load-${rate/:/-}" 12 "$program" bench --backend cuda "${model[@]}" \
             --tuning "$tuning" --arrivals "$rate" --duration ${load_s}s --policies $policies --json
     done
 }
 
-# Together these run every kernel that an H100 is given: tiles of all sizes, split and whole, in graphs and one by one;
-# the ranking of classes; the engine's three streams.
+# Together these run every kernel that an H100 is given in f16: tiles of all sizes, split and whole, in graphs and one
+# by one; the ranking of classes; the engine's three streams. Those of integers share most of their code.
 part_sanitizers() {
     local tool
     for tool in memcheck racecheck synccheck initcheck; do
@@ -156,8 +183,16 @@ part_sanitizers() {
         local sanitizer=(compute-sanitizer --tool "$tool" --error-exitcode 9 "$program")
         step "sanitizer-$tool-profile" 18 "${sanitizer[@]}" profile "${model[@]}" \
             --batches 1,32 --repeats 1 --tuning "$none"
-        step "sanitizer-$tool-classify" 10 "${sanitizer[@]}" classify --backend cuda \
-            --tuning "$none" "${images[@]}"
+        case $tool in
+            memcheck | racecheck)
+                step "sanitizer-$tool-classify" 10 "${sanitizer[@]}" classify --backend cuda \
+                    --tuning "$none" "${images[@]}"
+                ;;
+        esac
+        if [ "$tool" = memcheck ] && has_integers "sanitizer-$tool-i8"; then
+            step "sanitizer-$tool-i8" 18 "${sanitizer[@]}" profile "${integers[@]}" \
+                --batches 1,32 --repeats 1 --tuning "$none"
+        fi
     done
 }
 

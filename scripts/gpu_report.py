@@ -57,16 +57,17 @@ def peers(results):
     return best
 
 
+def ratio(times, theirs, ours_us):
+    """How many times as long as ours PyTorch's best takes."""
+    return f"{times[theirs] / ours_us:.2f}" if theirs in times else "-"
+
+
 def batches(results, step, best):
     rows = []
     for result in results:
         if result["step"] != step or "saturated_us" not in result:
             continue
         times = best.get(result["batch_len"], {})
-
-        def ratio(theirs, ours):
-            return f"{times[theirs] / result[ours]:.2f}" if theirs in times else "-"
-
         bound_us = sum(layer["bound_us"] for layer in result["layers"])
         rows.append(
             (
@@ -79,8 +80,8 @@ def batches(results, step, best):
                 f"{result['upload_us']:.1f}",
                 f"{result['saturated_us']:.1f}",
                 f"{100 * result['upload_hidden']:.1f} %",
-                ratio("elapsed_us", "graph_us"),
-                ratio("back_to_back_us", "back_to_back_us"),
+                ratio(times, "elapsed_us", result["graph_us"]),
+                ratio(times, "back_to_back_us", result["back_to_back_us"]),
                 error(result["worst_relative"]),
             )
         )
@@ -101,6 +102,51 @@ def batches(results, step, best):
     table(step, header, rows)
 
 
+def integers(results, step, best):
+    """8-bit integers beside what `step` measured in f16, and beside PyTorch."""
+    of_f16 = {r["batch_len"]: r for r in results if r["step"] == step and "layers" in r}
+    rows = []
+    for result in results:
+        if result["step"] != "profile-i8" or "layers" not in result:
+            continue
+        halves = of_f16.get(result["batch_len"], {})
+        times = best.get(result["batch_len"], {})
+
+        def cells(key):
+            if key not in halves:
+                return ("-", f"{result[key]:.1f}", "-")
+            return (
+                f"{halves[key]:.1f}",
+                f"{result[key]:.1f}",
+                f"{halves[key] / result[key]:.2f}",
+            )
+
+        exact = [layer["exact"] for layer in result["layers"]]
+        rows.append(
+            (
+                result["batch_len"],
+                *cells("graph_us"),
+                *cells("back_to_back_us"),
+                ratio(times, "elapsed_us", result["graph_us"]),
+                ratio(times, "back_to_back_us", result["back_to_back_us"]),
+                f"{sum(exact)} of {len(exact)}",
+            )
+        )
+    header = (
+        "batch",
+        "one, f16 µs",
+        "i8 µs",
+        "f16 / i8",
+        "back to back, f16 µs",
+        "i8 µs",
+        "f16 / i8",
+        "PyTorch's best / i8, one",
+        "back to back",
+        "layers exact",
+    )
+    table("8-bit integers", header, rows)
+
+
 def layers(results, step):
     last = [r for r in results if r["step"] == step and "layers" in r][-1:]
     for result in last:
@@ -117,18 +163,18 @@ def layers(results, step):
         table(f"{step}, batch {result['batch_len']}", header, rows)
 
 
-def tuned(results):
+def tuned(results, step, title):
     """By bucket, what tuning gains by the sum over the convolutions."""
     sums = {}
     for result in results:
-        if result["step"] == "tune" and "best_us" in result:
+        if result["step"] == step and "best_us" in result:
             best, model = sums.get(result["batch_len"], (0, 0))
             sums[result["batch_len"]] = (best + result["best_us"], model + result["model_us"])
     rows = [
         (batch_len, f"{best:.1f}", f"{model:.1f}", f"{model / best:.2f}")
         for batch_len, (best, model) in sums.items()
     ]
-    table("Tiles, all convolutions", ("batch", "measured µs", "model's µs", "gain"), rows)
+    table(title, ("batch", "measured µs", "model's µs", "gain"), rows)
 
 
 def sanitized(results):
@@ -198,7 +244,11 @@ def main():
         batches(results, step, best)
     for step in steps[-1:]:
         layers(results, step)
-    tuned(results)
+    batches(results, "profile-i8", best)
+    integers(results, steps[-1] if steps else None, best)
+    layers(results, "profile-i8")
+    tuned(results, "tune", "Tiles, all convolutions")
+    tuned(results, "tune-i8", "Tiles, all convolutions of integers")
     loads(results)
     sanitized(results)
     answers(results, "wgmma_rows", ("way", "operand", "pitch_rows"), "shift_rows")

@@ -34,5 +34,6 @@ else
     shellcheck $shell_files
     ruff format --quiet --check --diff $python_folders
     ruff check --quiet $python_folders
-    cargo-deny --workspace check bans licenses sources
+    cargo-deny check -A license-exception-not-encountered bans licenses sources
+    cargo-deny --manifest-path ffi/python/Cargo.toml check bans licenses sources
 fi

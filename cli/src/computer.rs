@@ -165,6 +165,8 @@ pub struct Computer {
     announced: Arc<AtomicUsize>,
     /// What it answers an image with.
     answer: Answer,
+    /// What it computes in.
+    pub precision: DType,
 }
 
 impl Computer {
@@ -191,7 +193,9 @@ impl Computer {
             .threads(Some(threads))
             .precision(precision)
             .answer(answer);
-        let backend = spec.open(Some(model), &options.gpu.add(&spec, open)?)?;
+        let open = options.gpu.add(&spec, open)?;
+        let precision = spec.precision(model, &open).expect("a network is computed");
+        let backend = spec.open(Some(model), &open)?;
         let batch_len_max = backend.geometry().batch_len_max;
         let engine_options = EngineOptions::default().batch_len_max(options.batch);
         let announced = Arc::new(AtomicUsize::new(0));
@@ -212,7 +216,7 @@ impl Computer {
                 (engine, slot_len)
             }
         };
-        Ok((Self { engine, slot_len, announced, answer }, threads))
+        Ok((Self { engine, slot_len, announced, answer, precision }, threads))
     }
 
     /// Bytes of an image.

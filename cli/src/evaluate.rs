@@ -33,7 +33,7 @@ pub struct Options {
     model: ModelOptions,
     #[command(flatten)]
     backend: BackendOptions,
-    /// One JSON object: `images`, `left_out` (files), `top1` and `top5` (shares of 1),
+    /// One JSON object: `precision`, `images`, `left_out` (files), `top1` and `top5` (shares of 1),
     /// `images_per_second`; before it one object (`path`, `error`) for each image that failed
     #[arg(long)]
     json: bool,
@@ -42,6 +42,7 @@ pub struct Options {
 /// Of the images that could be read.
 #[derive(Serialize)]
 struct Summary {
+    precision: String,
     images: usize,
     left_out: usize,
     top1: f64,
@@ -99,6 +100,7 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     let outcome = Outcome::of(paths.len() - images_len, paths.len())?;
     let share = |len: usize| len as f64 / images_len as f64;
     let summary = Summary {
+        precision: classifier.computer.precision.to_string(),
         images: images_len,
         left_out: left_out.len,
         top1: share(top1_len),

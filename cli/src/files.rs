@@ -1,7 +1,7 @@
 //! Files that the command reads and writes by itself: the repository's own, figures as CSV, traces.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -27,19 +27,46 @@ pub(crate) fn write(path: &Path, content: impl AsRef<[u8]>) -> anyhow::Result<()
 /// Writes a file that is whole at any moment: the old one until the new one takes its place. A
 /// device or a pipe is written to, not replaced.
 pub(crate) fn replace(path: &Path, content: impl AsRef<[u8]>) -> anyhow::Result<()> {
-    if path.exists() && !path.is_file() {
+    if is_special(path) {
         return write(path, content);
     }
-    // A name that nobody else has: what lies there already is not written to.
-    let part = path.with_file_name(format!(".twinstream-{}.part", std::process::id()));
     let failed = || format!("cannot write {}", path.display());
-    let mut file = File::create_new(&part).with_context(failed)?;
+    let (part, mut file) = create_part(path).with_context(failed)?;
     let outcome = file.write_all(content.as_ref()).and_then(|()| fs::rename(&part, path));
     if outcome.is_err() {
         // What remains would be no more than a part.
         let _ = fs::remove_file(&part);
     }
     outcome.with_context(failed)
+}
+
+/// Refuses what [`replace`] could not write, before work is done for it. Leaves nothing behind, not
+/// even where the work is interrupted.
+pub(crate) fn check_replaceable(path: &Path) -> anyhow::Result<()> {
+    if is_special(path) {
+        return Ok(());
+    }
+    let is_removed = create_part(path).and_then(|(part, _)| fs::remove_file(part));
+    is_removed.with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Whether there is something that is no file, such as a device.
+fn is_special(path: &Path) -> bool {
+    path.exists() && !path.is_file()
+}
+
+/// A new file beside `path`, of a name that nobody else has: what lies there already is not written
+/// to.
+fn create_part(path: &Path) -> io::Result<(PathBuf, File)> {
+    let mut number = 0;
+    loop {
+        let name = format!(".twinstream-{}-{number}.part", std::process::id());
+        let part = path.with_file_name(name);
+        match File::create_new(&part) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
+            outcome => return Ok((part, outcome?)),
+        }
+    }
 }
 
 /// Events that a run's trace holds.
@@ -91,6 +118,50 @@ fn encode(records: impl IntoIterator<Item = impl AsRef<[String]>>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A folder of its own for a test, empty.
+    fn scratch(test: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("twinstream-{}-{test}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
+    /// Goal: who writes to one path at once has each a whole file, and what an interrupted run left
+    /// is in nobody's way. Method: threads, which share even the number of the process.
+    #[test]
+    fn files_replace_one_another_whole() {
+        let folder = scratch("replace");
+        let path = folder.join("out");
+        let left = folder.join(format!(".twinstream-{}-0.part", std::process::id()));
+        fs::write(&left, "left").unwrap();
+        std::thread::scope(|scope| {
+            for byte in [1, 2, 3] {
+                let path = &path;
+                scope.spawn(move || {
+                    for _ in 0..20 {
+                        replace(path, vec![byte; 1 << 20]).unwrap();
+                        let found = fs::read(path).unwrap();
+                        assert_eq!(found.len(), 1 << 20);
+                        assert!(found.iter().all(|byte| *byte == found[0]));
+                    }
+                });
+            }
+        });
+        assert_eq!(fs::read(&left).unwrap(), b"left");
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 2, "nothing is left beside them");
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_told_before() {
+        let folder = scratch("replaceable");
+        check_replaceable(&folder.join("out")).unwrap();
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+        let error = check_replaceable(&folder.join("absent/out")).unwrap_err();
+        assert!(error.to_string().contains("absent/out"), "{error}");
+        fs::remove_dir_all(&folder).unwrap();
+    }
 
     #[test]
     fn fields_are_quoted_where_they_must_be() {

@@ -6,7 +6,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
+
+use crate::outcome::Usage;
+use crate::reader::is_stdin;
 
 /// Endings of an image's name, whatever their case: torchvision's.
 pub const EXTENSIONS: [&str; 9] =
@@ -29,6 +32,7 @@ impl LeftOut {
 
 /// The folders in `folder`, by name. Files beside them and what is hidden go to `left_out`.
 pub fn folders(folder: &Path, left_out: &mut LeftOut) -> anyhow::Result<Vec<PathBuf>> {
+    check_folder(folder)?;
     let mut folders = entries(folder)?;
     folders.retain(|path| {
         let is_class = path.is_dir() && !is_hidden(path);
@@ -38,6 +42,19 @@ pub fn folders(folder: &Path, left_out: &mut LeftOut) -> anyhow::Result<Vec<Path
         is_class
     });
     Ok(folders)
+}
+
+/// Refuses what is there, but no folder.
+pub fn check_folder(folder: &Path) -> anyhow::Result<()> {
+    let path = folder.display();
+    if is_stdin(folder) {
+        let problem =
+            "images are not read from stdin: name a folder, such as ./- if it has this name";
+        return Err(Usage(format!("{path}: {problem}")).into());
+    }
+    let is_other = folder.exists() && !folder.is_dir();
+    ensure!(!is_other, "{path}: not a folder: name the folder that its images are in");
+    Ok(())
 }
 
 /// The images in `folder` and in the folders below it, links followed, by path. Other files, what

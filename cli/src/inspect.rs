@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 use twinstream::backend::cpu::CpuOptions;
 use twinstream::lower::{DType, Steps};
-use twinstream::model::{Conv, Layer, LayerCost, Model, Network, Op, Shape};
+use twinstream::model::{Conv, Layer, LayerCost, Model, Network, Op, Shape, TensorId};
 
 use crate::classify::write_line;
 use crate::computer::GpuOptions;
@@ -19,7 +19,8 @@ use crate::output::stdout;
 pub struct Options {
     #[command(flatten)]
     model: ModelOptions,
-    /// One JSON object a layer, then one with the totals; sizes in bytes, for one image
+    /// One JSON object a layer, then one with the precision and the totals; sizes in bytes, for one
+    /// image
     #[arg(long)]
     json: bool,
     /// Print the GPU's plan instead: memory and tiles for each batch size
@@ -42,6 +43,7 @@ struct Row<'a> {
 
 #[derive(Serialize)]
 struct Total {
+    precision: String,
     layers: usize,
     parameters: u64,
     /// Activations alive at a time.
@@ -50,7 +52,10 @@ struct Total {
     cost: Cost,
 }
 
-#[derive(Serialize)]
+/// Bytes of biases, logits, and what integers are multiplied with: f32 in every precision.
+const EXACT_BYTES: u64 = 4;
+
+#[derive(Default, Serialize)]
 struct Cost {
     macs: u64,
     weight_bytes: u64,
@@ -59,14 +64,41 @@ struct Cost {
 }
 
 impl Cost {
-    fn new(cost: LayerCost, precision: DType) -> Self {
+    fn new(layer: &Layer, precision: DType) -> Self {
+        let LayerCost { macs, weight_len, read_len, write_len } = layer.cost();
         let value_bytes = precision.size_bytes() as u64;
+        let exact_len = match layer.op {
+            Op::Conv(_) | Op::FullyConnected(_) => layer.output_shape.channels as u64,
+            Op::MaxPool | Op::GlobalAveragePool => 0,
+        };
+        let scale_len = if precision == DType::I8 { exact_len } else { 0 };
+        let read_bytes = match layer.input {
+            // Only f32 normalises pixels before it computes.
+            TensorId::Input if precision != DType::F32 => 1,
+            _ => value_bytes,
+        };
+        let write_bytes = match layer.op {
+            Op::FullyConnected(_) => EXACT_BYTES,
+            _ => value_bytes,
+        };
         Self {
-            macs: cost.macs,
-            weight_bytes: cost.weight_len * value_bytes,
-            read_bytes: cost.read_len * value_bytes,
-            write_bytes: cost.write_len * value_bytes,
+            macs,
+            weight_bytes: (weight_len - exact_len) * value_bytes
+                + (exact_len + scale_len) * EXACT_BYTES,
+            read_bytes: read_len * read_bytes,
+            write_bytes: write_len * write_bytes,
         }
+    }
+}
+
+impl std::iter::Sum for Cost {
+    fn sum<I: Iterator<Item = Self>>(costs: I) -> Self {
+        costs.fold(Self::default(), |sum, cost| Self {
+            macs: sum.macs + cost.macs,
+            weight_bytes: sum.weight_bytes + cost.weight_bytes,
+            read_bytes: sum.read_bytes + cost.read_bytes,
+            write_bytes: sum.write_bytes + cost.write_bytes,
+        })
     }
 }
 
@@ -83,6 +115,10 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     let network = model.network(height, width)?;
     let own = CpuOptions::for_model(&model).precision;
     let precision = options.model.precision.unwrap_or(own);
+    if precision != DType::I8 {
+        // Integers have no weights in floating point: the error is that of computing.
+        model.filter(0)?;
+    }
     let mut output = BufWriter::new(stdout());
     #[cfg(feature = "cuda")]
     if options.plan {
@@ -111,17 +147,18 @@ fn row(layer: &Layer, precision: DType) -> Row<'_> {
         kind: kind(layer),
         input: sides(layer.input_shape),
         output: sides(layer.output_shape),
-        cost: Cost::new(layer.cost(), precision),
+        cost: Cost::new(layer, precision),
     }
 }
 
 fn total(network: &Network, precision: DType) -> Total {
-    let cost: LayerCost = network.layers().iter().map(Layer::cost).sum();
+    let LayerCost { weight_len, .. } = network.layers().iter().map(Layer::cost).sum();
     Total {
+        precision: precision.to_string(),
         layers: network.layers().len(),
-        parameters: cost.weight_len,
+        parameters: weight_len,
         arena_bytes: Steps::new(network, precision).arena_bytes() as u64,
-        cost: Cost::new(cost, precision),
+        cost: network.layers().iter().map(|layer| Cost::new(layer, precision)).sum(),
     }
 }
 
@@ -168,7 +205,7 @@ fn write_table(
             short(megabytes(cost.write_bytes)),
         )?;
     }
-    let Total { layers, parameters, arena_bytes, cost } = total(network, precision);
+    let Total { layers, parameters, arena_bytes, cost, .. } = total(network, precision);
     writeln!(
         output,
         "{layers} layers, {:.3} GMAC, {parameters} parameters after folding ({:.1} MB)\n\

@@ -1,5 +1,6 @@
 //! The `twinstream` command: one module a subcommand, on the library's public interface alone.
 
+mod backend;
 mod bench;
 mod calibrate;
 mod charts;
@@ -24,6 +25,8 @@ mod plan;
 #[cfg(feature = "cuda")]
 mod profile;
 mod reader;
+#[cfg(feature = "serve")]
+mod serve;
 mod simulate;
 mod table;
 #[cfg(feature = "cuda")]
@@ -78,6 +81,9 @@ enum Command {
     Man(completions::ManOptions),
     #[command(after_help = EXIT_CODES_HELP)]
     Plan(plan::Args),
+    #[cfg(feature = "serve")]
+    #[command(after_help = EXIT_CODES_HELP)]
+    Serve(serve::Options),
     #[command(after_help = EXIT_CODES_HELP)]
     Simulate(simulate::Args),
     #[cfg(feature = "cuda")]
@@ -92,10 +98,13 @@ enum Command {
     #[cfg(not(feature = "cuda"))]
     #[command(hide = true, disable_help_flag = true)]
     Tune(Absent),
+    #[cfg(not(feature = "serve"))]
+    #[command(hide = true, disable_help_flag = true)]
+    Serve(Absent),
 }
 
 /// Whatever is given to a command that this build does not have.
-#[cfg(not(feature = "cuda"))]
+#[cfg(not(all(feature = "cuda", feature = "serve")))]
 #[derive(clap::Args)]
 struct Absent {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -125,6 +134,12 @@ fn main() -> ExitCode {
             completions::write_man(&options, Cli::command()).map(|()| Outcome::AllAnswered)
         }
         Command::Plan(options) => plan::run(&options).map(|()| Outcome::AllAnswered),
+        #[cfg(feature = "serve")]
+        Command::Serve(options) => serve::run(&options).map(|()| Outcome::AllAnswered),
+        #[cfg(not(feature = "serve"))]
+        Command::Serve(_) => {
+            Err(anyhow::anyhow!("serve: this build has no server: build with --features serve"))
+        }
         Command::Simulate(options) => simulate::run(&options).map(|()| Outcome::AllAnswered),
         #[cfg(feature = "cuda")]
         Command::Profile(options) => profile::run(&options),

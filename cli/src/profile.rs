@@ -6,9 +6,10 @@ use std::io::Write;
 use anyhow::bail;
 use clap::Args;
 use serde::Serialize;
-use twinstream::backend::cpu::{Cpu, CpuOptions};
+use twinstream::backend::cpu::{Cpu, CpuOptions, Outputs, reference};
 use twinstream::backend::cuda::{BatchProfile, LaunchProfile, ProfileOptions, profile};
 use twinstream::lower::DType;
+use twinstream::model::Model;
 
 use crate::classify::write_line;
 use crate::computer::GpuOptions;
@@ -24,7 +25,8 @@ fn tolerance(precision: DType) -> f64 {
 
 /// Measure layers, whole batches and the overlap of copies on a GPU
 ///
-/// Images are noise. Fails where the logits of a batch are not those of the CPU.
+/// Images are noise. Fails where the logits of a batch are not those of the CPU, and of 8-bit
+/// integers where a layer writes another byte for the first image than the definition has.
 #[derive(Args)]
 pub struct Options {
     #[command(flatten)]
@@ -68,6 +70,9 @@ struct Layer<'a> {
     kernel: &'a str,
     elapsed_us: f64,
     bound_us: f64,
+    /// Of integers alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exact: Option<bool>,
 }
 
 pub fn run(options: &Options) -> anyhow::Result<Outcome> {
@@ -76,24 +81,39 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     let cuda = options.gpu.options(&model, (size, options.model.precision))?;
     let Size { height, width } = size;
     let cpu = CpuOptions::for_model(&model).height(height).width(width);
-    let mut oracle = Oracle { cpu: Cpu::new(&model, &cpu)?, logits: Vec::new() };
+    let mut oracle = Oracle {
+        cpu: Cpu::new(&model, &cpu)?,
+        logits: Vec::new(),
+        integers: (cuda.precision == DType::I8).then_some((&model, size)),
+        outputs: None,
+    };
     let profile_options =
         ProfileOptions::default().batch_lens(options.batches.clone()).repeat_len(options.repeats);
     let (mut output, tolerance) = (stdout(), tolerance(cuda.precision));
-    let (mut written, mut wrong) = (Ok(()), Vec::new());
+    let (mut written, mut wrong, mut inexact) = (Ok(()), Vec::new(), Vec::new());
     profile(&model, &cuda, &profile_options, &mut |batch| {
         if written.is_ok() {
-            written = oracle.worst_relative(batch).and_then(|worst_relative| {
+            written = oracle.compare(batch).and_then(|row| {
                 // What is no number is not right.
-                let is_right = worst_relative <= tolerance;
+                let is_right = row.worst_relative <= tolerance;
                 if !is_right {
-                    wrong.push(format!("{} ({worst_relative:.4})", batch.batch_len));
+                    wrong.push(format!("{} ({:.4})", batch.batch_len, row.worst_relative));
                 }
-                write(&mut output, options.json, &row(batch, worst_relative))
+                // Those behind it read what it wrote.
+                let first = row.layers.iter().find(|layer| layer.exact == Some(false));
+                inexact.extend(first.map(|it| format!("{} ({})", batch.batch_len, it.layer)));
+                write(&mut output, options.json, &row)
             });
         }
     })?;
     written?;
+    if !inexact.is_empty() {
+        bail!(
+            "layers write other bytes for the first image than the reference has, in batches of \
+             {}: the first such layer of each is named",
+            inexact.join(", ")
+        );
+    }
     if !wrong.is_empty() {
         bail!(
             "logits are not the CPU's, off by this share of their image's largest, in batches of \
@@ -104,13 +124,38 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     Ok(Outcome::AllAnswered)
 }
 
-/// The CPU's logits of all images so far: longer batches begin with the shorter ones' images.
-struct Oracle {
+/// What is right: longer batches begin with the shorter ones' images.
+struct Oracle<'a> {
     cpu: Cpu,
+    /// The CPU's logits of all images so far.
     logits: Vec<f32>,
+    /// A model in 8-bit integers, with the size of its images.
+    integers: Option<(&'a Model, Size)>,
+    /// What its layers write for the first image, once that was seen.
+    outputs: Option<Outputs>,
 }
 
-impl Oracle {
+impl Oracle<'_> {
+    fn compare<'a>(&mut self, batch: &'a BatchProfile) -> anyhow::Result<Row<'a>> {
+        let worst_relative = self.worst_relative(batch)?;
+        let mut row = row(batch, worst_relative);
+        if let Some((model, Size { height, width })) = self.integers {
+            let outputs = match self.outputs.take() {
+                Some(outputs) => outputs,
+                None => reference(model, height, width, &batch.images[..height * width * 3])?,
+            };
+            let logits = outputs.logits.iter().flat_map(|logit| logit.to_ne_bytes()).collect();
+            let expected = outputs.activations.iter().chain(std::iter::once(&logits));
+            for ((layer, launch), expected) in
+                row.layers.iter_mut().zip(&batch.launches).zip(expected)
+            {
+                layer.exact = Some(launch.output == *expected);
+            }
+            self.outputs = Some(outputs);
+        }
+        Ok(row)
+    }
+
     /// How far a logit of the batch is off at most, as a share of the largest of its image.
     fn worst_relative(&mut self, batch: &BatchProfile) -> anyhow::Result<f64> {
         let class_count = self.cpu.network().class_count();
@@ -157,6 +202,7 @@ fn layer(launch: &LaunchProfile) -> Layer<'_> {
         kernel: &launch.kernel,
         elapsed_us: launch.elapsed_ns / 1e3,
         bound_us: launch.bound_ns / 1e3,
+        exact: None,
     }
 }
 
@@ -179,11 +225,12 @@ fn write(output: &mut impl Write, json: bool, row: &Row) -> anyhow::Result<()> {
         row.saturated_us,
         100.0 * row.upload_hidden,
     )?;
-    for Layer { layer, kernel, elapsed_us, bound_us } in &row.layers {
+    for Layer { layer, kernel, elapsed_us, bound_us, exact } in &row.layers {
         let share = 100.0 * bound_us / elapsed_us;
+        let exact = exact.map_or("", |exact| if exact { ", exact" } else { ", WRONG" });
         writeln!(
             output,
-            "  {layer:21} {kernel:16} {elapsed_us:9.2} µs  {share:5.1} % of the bound"
+            "  {layer:21} {kernel:16} {elapsed_us:9.2} µs  {share:5.1} % of the bound{exact}"
         )?;
     }
     Ok(())

@@ -8,8 +8,7 @@
 // nothing of convolutions: who fills the stages is up to the caller.
 #pragma once
 
-#include "../common.cuh"
-#include "../ptx/mma.cuh"
+#include "../product.cuh"
 
 namespace twinstream {
 
@@ -23,30 +22,6 @@ constexpr unsigned PART_LEN = ROW_CHUNKS / 2;
 constexpr TWINSTREAM_DEVICE unsigned operand_offset(unsigned row, unsigned chunk) {
     return row * ROW_BYTES + (chunk ^ row % ROW_CHUNKS) * CHUNK_BYTES;
 }
-
-// How values of a type are multiplied: what they are added up in, and four of these.
-template <class Value>
-struct Product;
-
-template <>
-struct Product<f16> {
-    using Sum = float;
-    using Quad = float4;
-    static TWINSTREAM_DEVICE void mma(float (&sum)[4], const uint32_t (&a)[4], uint32_t b_low,
-                                      uint32_t b_high) {
-        ptx::mma_m16n8k16(sum, a, b_low, b_high);
-    }
-};
-
-template <>
-struct Product<i8> {
-    using Sum = int32_t;
-    using Quad = int4;
-    static TWINSTREAM_DEVICE void mma(int32_t (&sum)[4], const uint32_t (&a)[4], uint32_t b_low,
-                                      uint32_t b_high) {
-        ptx::mma_m16n8k32(sum, a, b_low, b_high);
-    }
-};
 
 // M x N outputs of a block, computed by WARPS_M x WARPS_N warps out of STAGES stages.
 template <class Value_, unsigned M_, unsigned N_, unsigned WARPS_M_, unsigned WARPS_N_,

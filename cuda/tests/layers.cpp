@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
-#include "check.hpp"
+#include "stem.hpp"
 #include "tests.hpp"
 
 namespace twinstream::tests {
@@ -18,7 +18,7 @@ struct StemCase {
 struct Stem {
     StemCase c;
     std::string what;
-    twinstream_stem_params p{};
+    twinstream_stem_params p;
     // [output][row][column of 8][channel of 4], as launch.h prescribes; also what the reference
     // reads.
     Buffer<std::uint16_t> filter, output;
@@ -29,9 +29,10 @@ struct Stem {
     Stem(const StemCase &of, Random &random)
         : c(of), what("stem: " + std::to_string(c.len) + " of " + std::to_string(c.bucket) +
                       " images " + std::to_string(c.height) + "x" + std::to_string(c.width)),
+          p(stem_sizes(c.height, c.width)),
           filter(random_f16(random, 64 * 7 * 8 * 4, c.data, 0.25f)),
-          output(std::size_t{c.bucket} * pooled(c.height) * pooled(c.width) * 64),
-          bias(random_f32(random, 64, c.data, 1.0f)), images((c.len + 2) * image_bytes()),
+          output(std::size_t{c.bucket} * p.pooled_height * p.pooled_width * 64),
+          bias(random_f32(random, 64, c.data, 1.0f)), images((c.len + 2) * p.image_bytes),
           batch(c.len, 1) {
         for (unsigned i = 0; i < filter.len(); ++i)
             if (i % 4 == 3 || i / 4 % 8 == 7) filter[i] = 0;
@@ -40,31 +41,17 @@ struct Stem {
                                                                            : random.below(256));
         // Slots in any order, not one after the other.
         for (unsigned i = 0; i < c.len; ++i) batch.host().slots[i] = (i * 5 + 2) % (c.len + 2);
-        p = {images.address(),
-             batch.address(),
-             filter.address(),
-             bias.address(),
-             output.address(),
-             image_bytes(),
-             {},
-             {},
-             c.height,
-             c.width,
-             halved(c.height),
-             halved(c.width),
-             pooled(c.height),
-             pooled(c.width)};
+        p.images = images.address();
+        p.batch = batch.address();
+        p.weights = filter.address();
+        p.bias = bias.address();
+        p.output = output.address();
         for (unsigned i = 0; i < 3; ++i) {
             // Integers again: pixels of 0 to 7 become -3 to 4, and so on.
             p.scale[i] = c.data == Data::integers ? 1.0f : 0.017f + 0.001f * static_cast<float>(i);
             p.shift[i] = c.data == Data::integers ? -3.0f : -2.1f + 0.1f * static_cast<float>(i);
         }
     }
-
-    static unsigned halved(unsigned side) { return (side - 1) / 2 + 1; }
-    static unsigned pooled(unsigned side) { return halved(halved(side)); }
-    // With a gap, and not a multiple of the pixel's size.
-    std::size_t image_bytes() const { return std::size_t{c.height} * c.width * 3 + 7; }
 
     Sum conv(unsigned image, unsigned y, unsigned x, unsigned o) const {
         Sum sum;
@@ -73,7 +60,7 @@ struct Stem {
                 const unsigned in_y = 2 * y + row - 3, in_x = 2 * x + column - 3;
                 if (in_y >= c.height || in_x >= c.width) continue;
                 for (unsigned i = 0; i < 3; ++i) {
-                    const std::uint8_t value = images[batch.host().slots[image] * image_bytes() +
+                    const std::uint8_t value = images[batch.host().slots[image] * p.image_bytes +
                                                       (in_y * c.width + in_x) * 3 + i];
                     const double weight = from_f16(filter[((o * 7 + row) * 8 + column) * 4 + i]);
                     // nvcc fuses the two, which rounds once; a host compiler may not.
@@ -107,10 +94,7 @@ struct Stem {
     }
 
     double run() const {
-        const unsigned across = (p.pooled_width - 1) / TWINSTREAM_STEM_POOLED_WIDTH + 1;
-        const unsigned down = (p.pooled_height - 1) / TWINSTREAM_STEM_POOLED_HEIGHT + 1;
-        launch("stem", across * down, c.bucket, 1, TWINSTREAM_STEM_THREADS,
-               TWINSTREAM_STEM_SHARED_BYTES, p, batch, what);
+        launch_stem("stem", c.bucket, TWINSTREAM_STEM_SHARED_BYTES, p, batch, what);
         Worst worst;
         const std::size_t pixels = std::size_t{p.pooled_height} * p.pooled_width;
         // All of small images; of large ones every seventh value, which meets all channels and
@@ -146,8 +130,8 @@ double test_average_pool(Random &random, unsigned len, unsigned bucket, unsigned
     const auto input = random_f16(random, std::size_t{len} * pixels * channels, Data::reals, 2.0f);
     const Buffer<std::uint16_t> output(std::size_t{bucket} * channels);
     const Batch batch(len, 0);
-    const twinstream_average_pool_params p{input.address(), output.address(), batch.address(),
-                                           pixels, channels};
+    const twinstream_average_pool_params p{input.address(), 0,      output.address(),
+                                           batch.address(), pixels, channels};
     launch("average_pool", channels / 64, bucket, 1, TWINSTREAM_AVERAGE_POOL_THREADS,
            TWINSTREAM_AVERAGE_POOL_SHARED_BYTES, p, batch, what);
     Worst worst;

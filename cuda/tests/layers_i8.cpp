@@ -6,7 +6,7 @@
 #include <cmath>
 #include <string>
 
-#include "check.hpp"
+#include "stem.hpp"
 #include "tests.hpp"
 
 namespace twinstream::tests {
@@ -14,8 +14,6 @@ namespace twinstream::tests {
 namespace {
 
 constexpr unsigned BORDERS = TWINSTREAM_STEM_I8_BORDERS;
-
-unsigned halved(unsigned side) { return (side - 1) / 2 + 1; }
 
 // The class of a pixel on one axis, as launch.h has it.
 unsigned border_of(unsigned at, unsigned side) {
@@ -29,9 +27,8 @@ unsigned border_of(unsigned at, unsigned side) {
 double test_stem(Random &random, unsigned len, unsigned bucket, unsigned height, unsigned width) {
     const std::string what = "stem_i8: " + std::to_string(len) + " of " + std::to_string(bucket) +
                              " images " + std::to_string(height) + "x" + std::to_string(width);
-    // With a gap, and not a multiple of the pixel's size.
-    const std::size_t image_bytes = std::size_t{height} * width * 3 + 7;
-    const auto images = random_u8(random, (len + 2) * image_bytes);
+    twinstream_stem_params p = stem_sizes(height, width);
+    const auto images = random_u8(random, (len + 2) * p.image_bytes);
     auto filter = random_s8(random, 64 * 7 * 7 * 3);
     // Results of the first channel are halves, which go to the even neighbour.
     std::fill_n(filter.begin(), 7 * 7 * 3, std::int8_t{0});
@@ -47,32 +44,28 @@ double test_stem(Random &random, unsigned len, unsigned bucket, unsigned height,
     scales[BORDERS * BORDERS * 64] = 0.5f;
     for (unsigned border = 0; border < BORDERS * BORDERS; ++border)
         scales[border * 64] = static_cast<float>(border);
-    const unsigned conv_height = halved(height), conv_width = halved(width);
-    const unsigned pooled_height = halved(conv_height), pooled_width = halved(conv_width);
-    const std::size_t pixels = std::size_t{pooled_height} * pooled_width;
+    const std::size_t pixels = std::size_t{p.pooled_height} * p.pooled_width;
     const Buffer<std::uint8_t> output(bucket * pixels * 64);
     const Batch batch(len, 1);
     // Slots in any order, not one after the other.
     for (unsigned i = 0; i < len; ++i) batch.host().slots[i] = (i * 5 + 2) % (len + 2);
-    const twinstream_stem_i8_params p{
-        images.address(), batch.address(), packed.address(), scales.address(),
-        output.address(), image_bytes,     height,           width,
-        conv_height,      conv_width,      pooled_height,    pooled_width};
-    launch("stem_i8",
-           ((pooled_width - 1) / TWINSTREAM_STEM_POOLED_WIDTH + 1) *
-               ((pooled_height - 1) / TWINSTREAM_STEM_POOLED_HEIGHT + 1),
-           bucket, 1, TWINSTREAM_STEM_I8_THREADS, TWINSTREAM_STEM_I8_SHARED_BYTES, p, batch, what);
+    p.images = images.address();
+    p.batch = batch.address();
+    p.weights = packed.address();
+    p.bias = scales.address();
+    p.output = output.address();
+    launch_stem("stem_i8", bucket, TWINSTREAM_STEM_I8_SHARED_BYTES, p, batch, what);
 
     const auto conv = [&](unsigned image, unsigned y, unsigned x, unsigned o) {
         std::int32_t sum = 0;
         for (unsigned tap = 0; tap < 7 * 7 * 3; ++tap) {
             const unsigned in_y = 2 * y + tap / 21 - 3, in_x = 2 * x + tap % 21 / 3 - 3;
             if (in_y >= height || in_x >= width) continue;
-            sum += images[batch.host().slots[image] * image_bytes + (in_y * width + in_x) * 3 +
+            sum += images[batch.host().slots[image] * p.image_bytes + (in_y * width + in_x) * 3 +
                           tap % 3] *
                    filter[o * 7 * 7 * 3 + tap];
         }
-        const unsigned border = border_of(y, conv_height) * BORDERS + border_of(x, conv_width);
+        const unsigned border = border_of(y, p.conv_height) * BORDERS + border_of(x, p.conv_width);
         return to_u8(std::fma(static_cast<float>(sum), scales[BORDERS * BORDERS * 64 + o],
                               scales[border * 64 + o]));
     };
@@ -80,12 +73,12 @@ double test_stem(Random &random, unsigned len, unsigned bucket, unsigned height,
     // All of small images; of large ones every seventh value, which meets all channels and edges.
     for (std::size_t i = 0; i < len * pixels * 64; i += pixels > 400 ? 7 : 1) {
         const auto image = static_cast<unsigned>(i / 64 / pixels);
-        const auto y = static_cast<unsigned>(i / 64 % pixels / pooled_width);
-        const auto x = static_cast<unsigned>(i / 64 % pooled_width);
+        const auto y = static_cast<unsigned>(i / 64 % pixels / p.pooled_width);
+        const auto x = static_cast<unsigned>(i / 64 % p.pooled_width);
         std::uint8_t largest = 0;
         for (unsigned tap = 0; tap < 9; ++tap) {
             const unsigned conv_y = 2 * y + tap / 3 - 1, conv_x = 2 * x + tap % 3 - 1;
-            if (conv_y >= conv_height || conv_x >= conv_width) continue;
+            if (conv_y >= p.conv_height || conv_x >= p.conv_width) continue;
             largest = std::max(largest, conv(image, conv_y, conv_x, static_cast<unsigned>(i % 64)));
         }
         worst.compare_exactly(i, output[i], largest);
@@ -105,7 +98,7 @@ double test_average_pool(Random &random, unsigned len, unsigned bucket, unsigned
     multiplier[0] = random_between(random, 0.5f, 2.5f) / static_cast<float>(pixels);
     const Buffer<std::uint8_t> output(std::size_t{bucket} * channels);
     const Batch batch(len, 0);
-    const twinstream_average_pool_i8_params p{
+    const twinstream_average_pool_params p{
         input.address(), multiplier.address(), output.address(), batch.address(), pixels, channels};
     launch("average_pool_i8", channels / 64, bucket, 1, TWINSTREAM_AVERAGE_POOL_I8_THREADS,
            TWINSTREAM_AVERAGE_POOL_I8_SHARED_BYTES, p, batch, what);

@@ -160,11 +160,11 @@ fn requests_survive_many_threads() {
 fn the_gpu_answers_as_the_processor_does() {
     let folder = folder("cuda");
     let source = [repository("ffi/tests/programs/cuda.c")];
-    let model = cifar_model();
+    let (model, calibrated) = (cifar_model(), calibrated_file(&folder));
     for (dialect, link) in [(Dialect::C11, Link::Shared), (Dialect::Cpp17, Link::Static)] {
         let program = build(&folder, dialect, link, &source);
-        let output = launch(&folder, &program, &[model.path().to_str().unwrap()]);
-        assert_eq!(output, "cuda: ok\n");
+        let models = [model.path(), &calibrated].map(|path| path.to_str().unwrap());
+        assert_eq!(launch(&folder, &program, &models), "cuda: ok\n");
     }
 }
 
@@ -209,11 +209,24 @@ fn exports_are_those_that_are_listed_and_declared() {
     assert!(output.contains(&soname()), "the library should be called {}:\n{output}", soname());
 }
 
+/// CIFAR images, 32 x 32 pixels each.
+fn cifar_pixels() -> Vec<u8> {
+    let reference = fs::read(repository("tests/data/cifar-reference.safetensors")).unwrap();
+    u8_tensor(&SafeTensors::deserialize(&reference).unwrap(), "cifar_pixels")
+}
+
+/// The repository's model in 8-bit integers, with its configuration beside it.
+fn calibrated_file(folder: &Path) -> PathBuf {
+    let weights = folder.join("i8.safetensors");
+    fs::write(&weights, calibrated(&cifar_pixels()[..20 * 3072])).unwrap();
+    let config = repository("models/resnet50-cifar10/config.json");
+    fs::copy(config, folder.join("config.json")).unwrap();
+    weights
+}
+
 /// A CIFAR image as a PPM file, and its pixels.
 fn ppm(folder: &Path) -> (PathBuf, Vec<u8>) {
-    let reference = fs::read(repository("tests/data/cifar-reference.safetensors")).unwrap();
-    let images = u8_tensor(&SafeTensors::deserialize(&reference).unwrap(), "cifar_pixels");
-    let pixels = images[..32 * 32 * 3].to_vec();
+    let pixels = cifar_pixels()[..32 * 32 * 3].to_vec();
     let path = folder.join("image.ppm");
     fs::write(&path, [b"P6\n32 32\n255\n", &*pixels].concat()).unwrap();
     (path, pixels)
@@ -223,13 +236,7 @@ fn ppm(folder: &Path) -> (PathBuf, Vec<u8>) {
 fn the_classify_example_agrees_with_the_library() {
     let folder = folder("classify");
     let (image, pixels) = ppm(&folder);
-    let weights = folder.join("i8.safetensors");
-    let reference = fs::read(repository("tests/data/cifar-reference.safetensors")).unwrap();
-    let images = u8_tensor(&SafeTensors::deserialize(&reference).unwrap(), "cifar_pixels");
-    fs::write(&weights, calibrated(&images[..20 * 3072])).unwrap();
-    let config = repository("models/resnet50-cifar10/config.json");
-    fs::copy(config, folder.join("config.json")).unwrap();
-    for model in [cifar_model(), Model::load(&weights, None).unwrap()] {
+    for model in [cifar_model(), Model::load(&calibrated_file(&folder), None).unwrap()] {
         classify(&folder, &model, (&image, &pixels));
     }
 }

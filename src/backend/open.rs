@@ -54,6 +54,19 @@ pub enum BackendSpec {
 }
 
 impl BackendSpec {
+    /// What it computes `model` in, as `options` have it; nothing where no network is computed.
+    pub fn precision(&self, model: &Model, options: &OpenOptions) -> Option<DType> {
+        let own = match self {
+            Self::Null => return None,
+            #[cfg(feature = "sim")]
+            Self::Simulated(_) => return None,
+            _ if model.quantized().is_some() => DType::I8,
+            Self::Cpu => DType::F32,
+            Self::Cuda { .. } => DType::F16,
+        };
+        Some(options.precision.unwrap_or(own))
+    }
+
     /// Whether this build can open it.
     pub fn is_built(&self) -> bool {
         cfg!(feature = "cuda") || !matches!(self, Self::Cuda { .. })
@@ -224,6 +237,22 @@ mod tests {
         }
         let text = "cudda".parse::<BackendSpec>().unwrap_err().to_string();
         assert!(text.ends_with("; did you mean `cuda`?"), "{text}");
+    }
+
+    /// Goal: what is told is what computes. Method: the CPU's own default, and what is asked for.
+    #[test]
+    fn the_precision_is_that_of_the_backend() {
+        let weights =
+            concat!(env!("CARGO_MANIFEST_DIR"), "/models/resnet50-cifar10/model.safetensors");
+        let model = Model::load(weights.as_ref(), None).unwrap();
+        let options = OpenOptions::default();
+        let precision = |spec: BackendSpec, options: &OpenOptions| spec.precision(&model, options);
+        let own = CpuOptions::for_model(&model).precision;
+        assert_eq!(precision(BackendSpec::Cpu, &options), Some(own));
+        assert_eq!(precision(BackendSpec::Cuda { index: None }, &options), Some(DType::F16));
+        assert_eq!(precision(BackendSpec::Null, &options), None);
+        let asked = options.precision(Some(DType::BF16));
+        assert_eq!(precision(BackendSpec::Cpu, &asked), Some(DType::BF16));
     }
 
     #[test]

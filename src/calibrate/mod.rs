@@ -27,6 +27,10 @@ use crate::model::{Model, Network, Op, Parts};
 /// Larger values are refused: squares and sums of them would not be finite.
 const VALUE_MAX: f32 = 1e18;
 
+fn are_in_range(values: &[f32]) -> bool {
+    values.iter().all(|value| value.abs() < VALUE_MAX)
+}
+
 /// What was seen of a step's output, by channel.
 struct Seen {
     maxima: Vec<f32>,
@@ -46,7 +50,7 @@ impl Seen {
 
     /// Looks at values of any image, whether or not ranges follow from it.
     fn check(&mut self, values: &[f32]) {
-        self.is_finite &= values.iter().all(|value| value.abs() < VALUE_MAX);
+        self.is_finite &= are_in_range(values);
     }
 
     fn add(&mut self, values: &[f32]) {
@@ -88,6 +92,8 @@ pub struct Calibrator<'a> {
     steps: Steps,
     /// By step, but for the last.
     seen: Vec<Seen>,
+    /// Whether all logits were in range.
+    is_finite: bool,
     kept: Kept,
 }
 
@@ -106,22 +112,27 @@ impl<'a> Calibrator<'a> {
         let network = model.network(options.height, options.width)?;
         let steps = Steps::new(&network, DType::F32);
         let seen = steps.list[..steps.list.len() - 1].iter().map(Seen::new).collect();
-        Ok(Self { model, options, cpu, network, steps, seen, kept: Kept::new() })
+        let kept = Kept::new();
+        Ok(Self { model, options, cpu, network, steps, seen, is_finite: true, kept })
     }
 
     /// Looks at any number of images, as [`Cpu::infer`] takes them, and returns their logits. Of
     /// many images an evenly spread part is kept for [`Calibrator::finish`].
     ///
     /// # Errors
-    /// As [`Cpu::infer`].
+    /// As [`Cpu::infer`]; then none of the images counts.
     pub fn observe(&mut self, images: &[u8]) -> Result<Vec<f32>> {
         let (image_bytes, class_count) = (self.cpu.image_bytes(), self.network.class_count());
         let image_len = images.len() / image_bytes;
         let mut logits = vec![0.0; image_len * class_count];
+        if !images.len().is_multiple_of(image_bytes) {
+            // Tells what is wrong, and computes nothing.
+            self.cpu.infer(images, &mut logits)?;
+        }
         let is_for_ranges: Vec<bool> =
             (0..image_len).map(|image| self.kept.is_for_ranges(image)).collect();
         let seen = &mut self.seen;
-        // Runs of images of one kind at a time; what is left is no whole image, which is told.
+        // Runs of images of one kind at a time.
         let mut start = 0;
         for run in is_for_ranges.chunk_by(|a, b| a == b) {
             let end = start + run.len();
@@ -135,14 +146,15 @@ impl<'a> Calibrator<'a> {
             })?;
             start = end;
         }
-        self.cpu.infer(&images[start * image_bytes..], &mut [])?;
+        self.is_finite &= are_in_range(&logits);
         let images = images.chunks_exact(image_bytes).zip(logits.chunks_exact(class_count));
         images.for_each(|(image, logits)| self.kept.add(image, logits));
         Ok(logits)
     }
 
     /// Chooses all scales and measures what they cost. Calls `progress` with trials made and trials
-    /// in all.
+    /// in all. The same images judge the result: of fewer than some dozen different ones it says
+    /// nothing of others, whose values leave the ranges that were seen.
     ///
     /// # Errors
     /// `is_argument` when no image was observed; `is_weights` when a tensor had values beyond 1e18,
@@ -154,7 +166,7 @@ impl<'a> Calibrator<'a> {
 
     fn choose(self, progress: &mut dyn FnMut(usize, usize)) -> Result<Chosen<'a>> {
         self.check()?;
-        let Self { model, options, cpu, network, steps, seen, kept } = self;
+        let Self { model, options, cpu, network, steps, seen, kept, .. } = self;
         let maxima: Vec<&[f32]> = seen.iter().map(|seen| &seen.maxima[..]).collect();
         let factors = balance::factors(&steps, &maxima);
         let mut trials = Trials::new(cpu, kept, factors.clone());
@@ -206,8 +218,8 @@ impl<'a> Calibrator<'a> {
         if self.kept.seen_len() == 0 {
             return Err(Error::new(Kind::Argument, "no images: scales follow from what they hold"));
         }
-        let bad = self.seen.iter().position(|seen| !seen.is_finite);
-        match bad {
+        let are_finite = self.seen.iter().map(|seen| seen.is_finite).chain([self.is_finite]);
+        match are_finite.into_iter().position(|is_finite| !is_finite) {
             None => Ok(()),
             Some(step) => {
                 let name = written_by(&self.steps.list[step]);
@@ -302,7 +314,7 @@ impl Chosen<'_> {
     /// Opened as a file would be, and computed with.
     fn opened(self) -> Result<Calibration> {
         let Self { source, options, network, parts, layers, kept } = self;
-        let name = source.path().display().to_string();
+        let name = format!("the 8-bit integers made of {}", source.path().display());
         let bytes = parts.to_bytes(&network, source.config());
         let model = Model::from_bytes(&name, bytes, source.config().clone())?;
         let report = Report { layers, ..kept.compare(&model, &options)? };

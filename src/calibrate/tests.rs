@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::sync::OnceLock;
 
+use half::{bf16, f16};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors, serialize};
 
@@ -69,26 +70,42 @@ fn compare(found: &[f32], expected: &[f32]) -> (usize, f64) {
     (same_len, squared_error(found, expected) / squared_error(expected, &mean))
 }
 
-/// The repository's network with some tensors of f32 changed: each value by `change`, which gets
-/// the tensor's name and the value's index.
-fn changed(change: impl Fn(&str, usize, f32) -> f32) -> Model {
+/// A tensor of a file.
+struct Stored {
+    name: String,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+/// The repository's network with its tensors changed.
+fn stored(change: impl Fn(&mut Stored)) -> Model {
     let file = read(&format!("{MODEL}/model.safetensors"));
     let file = SafeTensors::deserialize(&file).unwrap();
     let tensor = |(name, view): (String, TensorView<'_>)| {
-        let mut bytes = view.data().to_vec();
-        if view.dtype() == Dtype::F32 {
-            for (index, word) in bytes.chunks_exact_mut(4).enumerate() {
-                let value = f32::from_le_bytes((&*word).try_into().unwrap());
-                word.copy_from_slice(&change(&name, index, value).to_le_bytes());
-            }
-        }
-        (name, view.dtype(), view.shape().to_vec(), bytes)
+        let (dtype, shape, bytes) = (view.dtype(), view.shape().to_vec(), view.data().to_vec());
+        let mut tensor = Stored { name, dtype, shape, bytes };
+        change(&mut tensor);
+        tensor
     };
     let tensors: Vec<_> = file.tensors().into_iter().map(tensor).collect();
-    let views = tensors.iter().map(|(name, dtype, shape, bytes)| {
+    let views = tensors.iter().map(|Stored { name, dtype, shape, bytes }| {
         (Cow::from(name), TensorView::new(*dtype, shape.clone(), bytes).unwrap())
     });
     Model::from_bytes("changed", serialize(views, None).unwrap(), config()).unwrap()
+}
+
+/// The repository's network with some tensors of f32 changed: each value by `change`, which gets
+/// the tensor's name and the value's index.
+fn changed(change: impl Fn(&str, usize, f32) -> f32) -> Model {
+    stored(|tensor| {
+        if tensor.dtype == Dtype::F32 {
+            for (index, word) in tensor.bytes.chunks_exact_mut(4).enumerate() {
+                let value = f32::from_le_bytes((&*word).try_into().unwrap());
+                word.copy_from_slice(&change(&tensor.name, index, value).to_le_bytes());
+            }
+        }
+    })
 }
 
 /// Goal: images that it was not calibrated with are answered as in f32, and the test would see a
@@ -113,20 +130,41 @@ fn answers_stay_those_of_f32() {
     }
 }
 
-/// The file follows from images and weights, not from threads or time.
+/// The repository's network with its integers in a type that holds them exactly, under names with a
+/// prefix.
+fn stored_as(dtype: Dtype, prefix: &str) -> Model {
+    stored(|tensor| {
+        tensor.name.insert_str(0, prefix);
+        if tensor.dtype == Dtype::I8 {
+            let values = tensor.bytes.iter().map(|&byte| f32::from(byte as i8));
+            tensor.bytes = values
+                .flat_map(|value| match dtype {
+                    Dtype::F16 => f16::from_f32(value).to_le_bytes(),
+                    _ => bf16::from_f32(value).to_le_bytes(),
+                })
+                .collect();
+            tensor.dtype = dtype;
+        }
+    })
+}
+
+/// The file follows from images and weights, not from threads, time, or how weights are stored.
 #[test]
 fn the_result_is_always_the_same() {
     let model = model();
     let images = &images().0[..9 * 3072];
-    let bytes = |threads: usize| {
-        let options = CpuOptions::for_model(&model).threads(threads);
-        let mut calibrator = Calibrator::new(&model, &options).unwrap();
+    let bytes = |model: &Model, threads: usize| {
+        let options = CpuOptions::for_model(model).threads(threads);
+        let mut calibrator = Calibrator::new(model, &options).unwrap();
         calibrator.observe(images).unwrap();
         let mut calibration = calibrator.finish(&mut |_, _| {}).unwrap();
         calibration.to_bytes(vec![("source".to_owned(), "this".to_owned())])
     };
-    let expected = bytes(1);
-    assert!(expected == bytes(2));
+    let expected = bytes(&model, 1);
+    assert!(expected == bytes(&model, 2));
+    for (dtype, prefix) in [(Dtype::F16, "module."), (Dtype::BF16, "")] {
+        assert!(expected == bytes(&stored_as(dtype, prefix), 1), "{dtype:?}");
+    }
     let (_, header) = SafeTensors::read_metadata(&expected).unwrap();
     assert_eq!(header.metadata().as_ref().unwrap()["source"], "this");
 }
@@ -200,6 +238,70 @@ fn what_cannot_be_calibrated_is_told() {
     let error = calibrate(&huge, &images().0).map(|_| ()).unwrap_err();
     let message = error.to_string();
     assert!(error.is_weights() && message.contains("layer2.1.conv1"), "{message}");
+    let huge = changed(|name, _, value| match name {
+        "fc.bias" => value + 1e20,
+        _ => value,
+    });
+    let error = calibrate(&huge, &images().0).map(|_| ()).unwrap_err();
+    let message = error.to_string();
+    assert!(error.is_weights() && message.contains("layer fc: writes values beyond"), "{message}");
+}
+
+/// Goal: values beyond f32 are told in whichever image they are, and nothing waits for a histogram
+/// that holds them. Method: a channel of the first layer that only noise fills, and noise in an
+/// image for trials alone.
+#[test]
+fn values_out_of_range_are_found_in_any_image() {
+    let huge = changed(|name, channel, value| match name {
+        "bn1.weight" if channel == 0 => 1e35,
+        "bn1.running_mean" if channel == 0 => 200.0,
+        "bn1.running_var" if channel == 0 => 1.0,
+        "bn1.bias" if channel == 0 => 0.0,
+        _ => value,
+    });
+    let mean = config().mean.map(|mean| (mean * 255.0).round() as u8);
+    let mut images: Vec<u8> = mean.into_iter().cycle().take(5 * 3072).collect();
+    calibrate(&huge, &images[..4 * 3072]).unwrap();
+    for (index, value) in images[4 * 3072..].iter_mut().enumerate() {
+        *value = if index * index % 7 < 3 { 0 } else { 255 };
+    }
+    let error = calibrate(&huge, &images).map(|_| ()).unwrap_err();
+    let message = error.to_string();
+    assert!(
+        error.is_weights() && message.contains("layer conv1: writes values beyond"),
+        "{message}"
+    );
+}
+
+/// Logits are not rounded: however large they are, integers can express them.
+#[test]
+fn large_logits_are_calibrated() {
+    let large = stored(|tensor| {
+        if tensor.name == "fc.weight" {
+            let value = |pair: &[u8]| f16::from_le_bytes([pair[0], pair[1]]).to_f32() * 1e9;
+            let values = tensor.bytes.chunks_exact(2).map(value);
+            tensor.bytes = values.flat_map(f32::to_le_bytes).collect();
+            tensor.dtype = Dtype::F32;
+        }
+    });
+    let (images, others) = images();
+    let calibration = calibrate(&large, &images).unwrap();
+    let expected = logits(&large, &others);
+    assert!(expected.iter().fold(0.0, |max: f32, logit| max.max(logit.abs())) > 2e9);
+    let (same_len, error) = compare(&logits(calibration.model(), &others), &expected);
+    assert!(same_len >= 170 && error < 1e-2, "{same_len} {error}");
+}
+
+/// What is no whole number of images is refused, and leaves no trace.
+#[test]
+fn a_part_of_an_image_counts_for_nothing() {
+    let model = model();
+    let mut calibrator =
+        Calibrator::new(&model, &CpuOptions::for_model(&model).threads(2)).unwrap();
+    let error = calibrator.observe(&images().0[..3 * 3072 + 1]).unwrap_err();
+    assert!(error.is_argument() && error.to_string().contains("9217 bytes"), "{error}");
+    assert!(calibrator.seen.iter().all(|seen| seen.pixel_len == 0));
+    assert!(calibrator.finish(&mut |_, _| {}).map(|_| ()).unwrap_err().is_argument());
 }
 
 /// Goal: no file that was spoilt is opened. Method: what a faulty writer would make, with its right
@@ -225,6 +327,8 @@ fn spoilt_files_are_refused() {
     assert!(found.contains("-128"), "{found}");
     let found = spoilt(&|parts| *parts.output_scales.get_mut("conv1").unwrap() = 1e-12);
     assert!(found.contains("conv1.weight_scale: at index"), "{found}");
+    let found = spoilt(&|parts| *parts.output_scales.get_mut("avgpool").unwrap() = 1e-12);
+    assert!(found.contains("avgpool.output_scale: averages reach"), "{found}");
 
     let whole = parts.to_bytes(network, &config());
     let found = refusal(whole[..whole.len() - 1].to_vec(), config());
@@ -238,20 +342,32 @@ fn spoilt_files_are_refused() {
 
     let file = SafeTensors::deserialize(&whole).unwrap();
     let (_, header) = SafeTensors::read_metadata(&whole).unwrap();
-    let rewritten = |name_of: &dyn Fn(&str) -> String, more: Option<&str>| {
+    let rewritten = |name_of: &dyn Fn(&str) -> Option<String>, more: Option<&str>| {
         let tensors = file.tensors();
         let twice = tensors.iter().find(|(name, _)| name == "avgpool.output_scale").unwrap();
-        let views = tensors.iter().map(|(name, view)| (name_of(name), view.clone()));
+        let views = tensors.iter().filter_map(|(name, view)| Some((name_of(name)?, view.clone())));
         let more = more.map(|name| (name.to_owned(), twice.1.clone()));
         refusal(serialize(views.chain(more), header.metadata().clone()).unwrap(), config())
     };
     let swapped = |name: &str| match name {
-        "layer1.1.conv1.weight" => "layer1.2.conv1.weight".to_owned(),
-        "layer1.2.conv1.weight" => "layer1.1.conv1.weight".to_owned(),
-        _ => name.to_owned(),
+        "layer1.1.conv1.weight" => Some("layer1.2.conv1.weight".to_owned()),
+        "layer1.2.conv1.weight" => Some("layer1.1.conv1.weight".to_owned()),
+        _ => Some(name.to_owned()),
     };
     let found = rewritten(&swapped, None);
     assert!(found.contains("not those that were written"), "{found}");
-    let found = rewritten(&str::to_owned, Some("maxpool.output_scale"));
+    let found = rewritten(&|name| Some(name.to_owned()), Some("maxpool.output_scale"));
     assert!(found.contains("maxpool.output_scale does not belong"), "{found}");
+    let lacking =
+        |part: &str| rewritten(&|name| (!name.ends_with(part)).then(|| name.into()), None);
+    for (part, first) in [
+        ("conv1.weight_scale", "conv1.weight_scale"),
+        ("fc.weight", "fc.weight"),
+        ("layer2.0.conv2.bias", "layer2.0.conv2.bias"),
+        ("_scale", "avgpool.output_scale"),
+    ] {
+        let found = lacking(part);
+        assert!(found.contains(&format!("tensor {first} is missing")), "{found}");
+        assert!(found.contains("incomplete") && found.contains("twinstream calibrate"), "{found}");
+    }
 }

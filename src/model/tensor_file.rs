@@ -162,11 +162,15 @@ impl TensorFile {
         }
     }
 
+    /// The header's entry `key`, beside the tensors.
+    pub(super) fn header_entry(&self, key: &str) -> Option<String> {
+        let (_, header) = SafeTensors::read_metadata(&self.bytes).ok()?;
+        header.metadata().as_ref()?.get(key).cloned()
+    }
+
     /// Whether the tensors are those of which the entry `key` of the header holds the checksum.
     pub(super) fn check_sum(&self, key: &str) -> Result<()> {
-        let expected = SafeTensors::read_metadata(&self.bytes)
-            .ok()
-            .and_then(|(_, header)| header.metadata().as_ref()?.get(key).cloned());
+        let expected = self.header_entry(key);
         let tensors = self.entries.iter().map(|(name, entry)| {
             (name.as_str(), entry.shape.as_slice(), &self.bytes[entry.start..entry.end])
         });

@@ -80,8 +80,10 @@ impl Model {
 
     fn new(file: TensorFile, config: ModelConfig) -> Result<Self> {
         let is_quantized = Quantized::recognizes(&file);
-        if let Some(problem) = architecture::problem(|| file.names(), |name| file.shape(name).ok())
-        {
+        let problem = || architecture::problem(|| file.names(), |name| file.shape(name).ok());
+        if is_quantized {
+            Quantized::check_names(&file)?;
+        } else if let Some(problem) = problem() {
             return Err(file.error(problem));
         }
         let class_count = match file.shape("fc.weight")? {

@@ -99,7 +99,8 @@ fn best_classes_of_integers_are_those_of_the_logits() {
 }
 
 /// Goal: whichever tiles were measured to be best, logits stay; and what was measured in f16 takes
-/// the place of none of these. Method: tunes two buckets, profiles one.
+/// the place of none of these; a profile has each layer's bytes. Method: tunes two buckets,
+/// profiles one.
 #[test]
 fn tuning_and_profiles_compute_the_same() {
     if !is_there("tuning in integers on the GPU") {
@@ -128,6 +129,10 @@ fn tuning_and_profiles_compute_the_same() {
     let [batch] = &profiled[..] else { panic!("{}", profiled.len()) };
     assert_eq!(bits(&batch.logits), bits(&on_the_cpu(&batch.images, (32, 32))));
     assert_eq!(batch.launches[0].kernel, "stem_i8");
+    let expected = reference(quantized(), 32, 32, &batch.images[..IMAGE_BYTES]).unwrap();
+    let logits = bytemuck::cast_slice(&expected.logits).to_vec();
+    let expected = expected.activations.into_iter().chain([logits]);
+    assert!(batch.launches.iter().map(|launch| &launch.output).eq(&expected.collect::<Vec<_>>()));
 }
 
 /// Goal: what a model or the GPU is not made for is refused with what to do.

@@ -58,6 +58,15 @@ fn missing_tensor() {
     assert_names(&error, &["layer2.0.conv2.weight", "missing"]);
 }
 
+/// Goal: fuzzing gets behind the scales of a network in 8-bit integers. Method: of its seed they
+/// are whole, and so are the first layer's weights; the second's are refused.
+#[test]
+fn the_seed_of_integers_has_all_scales() {
+    let seed = std::fs::read(repository("fuzz/seeds/weights/integers.safetensors")).unwrap();
+    let error = Model::from_bytes(NAME, seed, ModelConfig::default()).unwrap_err();
+    assert_names(&error, &["layer1.0.conv1.weight: expected shape"]);
+}
+
 #[test]
 fn extra_tensor() {
     let mut tensors = tensors();

@@ -9,8 +9,10 @@ pub const C: &[&str] = &["c", "h", "cpp", "hpp", "cu", "cuh", "inc"];
 pub const SCRIPTS: &[&str] = &["sh", "py"];
 
 /// Folders that hold sources, wherever they are there.
-const FOLDERS: &[&str] =
-    &["src", "cli", "ffi", "tests", "benches", "examples", "fuzz", "cuda", "scripts", "docs"];
+const FOLDERS: &[&str] = &[
+    "src", "cli", "ffi", "server", "tests", "benches", "examples", "fuzz", "cuda", "scripts",
+    "docs",
+];
 
 const ROOT_FILES: &[&str] =
     &["build.rs", "CHANGELOG.md", "CONTRIBUTING.md", "README.md", "SECURITY.md"];

@@ -7,7 +7,7 @@ use twinstream::sim::experiment::{Axis, Figure, Panel, Series, Style, Table};
 use super::measure::{Measured, Summary};
 
 /// Columns of the CSV file, named as in the JSON output.
-const COLUMNS: [&str; 36] = [
+const COLUMNS: [&str; 37] = [
     "backend",
     "policy",
     "arrivals",
@@ -44,6 +44,7 @@ const COLUMNS: [&str; 36] = [
     "announced_ms",
     "slots",
     "version",
+    "precision",
 ];
 /// Points of a distribution: enough for a smooth line, and the tail has its own.
 const POINT_LEN: usize = 400;

@@ -36,6 +36,8 @@ pub(super) struct Bench {
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Summary {
     pub(super) backend: String,
+    /// Of a network.
+    pub(super) precision: Option<String>,
     pub(super) policy: String,
     pub(super) arrivals: String,
     pub(super) latency_bound_ms: Option<f64>,
@@ -194,6 +196,7 @@ impl Bench {
         let full = count(End::Full);
         let summary = Summary {
             backend: self.opened.name(),
+            precision: self.opened.precision().map(|precision| precision.to_string()),
             policy: policy.to_string(),
             arrivals: arrivals.words.clone(),
             latency_bound_ms: self.latency_bound_ns.map(|bound_ns| bound_ns as f64 * 1e-6),

@@ -7,89 +7,42 @@ use std::path::PathBuf;
 use twinstream::backend::{self, BackendSpec, Geometry};
 use twinstream::engine::{Engine, EngineOptions};
 use twinstream::image::Preprocess;
+use twinstream::lower::DType;
 use twinstream::model::Model;
 use twinstream::sim::device::DeviceSpec;
 
 use super::images;
 use super::watched::{Batches, Watched};
-use crate::computer::{GpuOptions, refuse_unbuilt};
-use crate::options::{ModelOptions, Size, parse_count, refuse_unused};
+use crate::backend::{BackendOptions, Prepared};
 use crate::outcome::Usage;
 
-/// What a backend is opened with beyond its words.
+/// What a backend is opened with beyond its words, and what it is sent.
 #[derive(clap::Args)]
 pub(crate) struct OpenOptions {
     #[command(flatten)]
-    model: ModelOptions,
-    /// Threads that compute on the CPU [default: one for every processor]
-    #[arg(long, value_name = "COUNT", value_parser = parse_count)]
-    threads: Option<usize>,
+    backend: BackendOptions,
     /// Folder with images to send [default: examples/images; noise where nothing is computed]
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
-    /// Pin the scheduling thread to this core.
-    #[arg(long)]
-    core: Option<usize>,
-    #[command(flatten)]
-    gpu: GpuOptions,
 }
 
 impl OpenOptions {
     /// Refuses options that `backend` does not use; none is virtual time, which opens nothing.
     pub(crate) fn check(&self, backend: Option<&BackendSpec>) -> Result<(), Usage> {
-        let cpu = [("--threads", self.threads.is_some())];
-        let images = [("--images", self.images.is_some())];
-        let network = self.model.given().into_iter().chain(images);
-        let gpu = self.gpu.given();
-        match backend {
-            Some(BackendSpec::Cpu) => refuse_unused("with --backend cpu", gpu),
-            Some(BackendSpec::Cuda { index: None }) => refuse_unused("with --backend cuda", cpu),
-            Some(spec @ BackendSpec::Cuda { .. }) => {
-                let device = [("--device", self.gpu.device.is_some())];
-                refuse_unused(&format!("with --backend {spec}"), cpu.into_iter().chain(device))
-            }
-            Some(BackendSpec::Simulated(_)) => {
-                refuse_unused("with --backend sim:DEVICE", network.chain(cpu).chain(gpu))
-            }
-            Some(spec) => {
-                let choice = format!("with --backend {spec}");
-                refuse_unused(&choice, network.chain(cpu).chain(gpu))
-            }
-            None => {
-                let engine = [("--core", self.core.is_some())];
-                let all = network.chain(cpu).chain(gpu).chain(engine);
-                refuse_unused("without --backend", all)
-            }
-        }
+        self.backend.check(backend, ("--images", self.images.is_some()))
     }
 
     pub(crate) fn open(&self, spec: &BackendSpec) -> anyhow::Result<Opened> {
-        refuse_unbuilt(spec)?;
-        let options = backend::OpenOptions::default();
-        let (model, options, images) = match spec {
-            BackendSpec::Cpu | BackendSpec::Cuda { .. } => {
-                let model = self.model.load()?;
-                let Size { height, width } = self.model.size(&model);
-                let options = options
-                    .size(Some((height, width)))
-                    .threads(self.threads)
-                    .precision(self.model.precision);
-                let options = self.gpu.add(spec, options)?;
-                let images = self.read_images(&model)?;
-                (Some(model), options, images)
+        let Prepared { model, options } = self.backend.prepare(spec)?;
+        let images = match (&model, options.size) {
+            (Some(model), Some((height, width))) => {
+                let preprocess = Preprocess::for_model(model.config());
+                let preprocess = Preprocess { height, width, ..preprocess };
+                images::read(self.images.as_deref(), preprocess)?
             }
-            _ => {
-                let images = images::noise(options.geometry.image_bytes);
-                (None, options, images)
-            }
+            _ => images::noise(options.geometry.image_bytes),
         };
-        Ok(Opened { spec: spec.clone(), model, options, images, core: self.core })
-    }
-
-    fn read_images(&self, model: &Model) -> anyhow::Result<Vec<Vec<u8>>> {
-        let Size { height, width } = self.model.size(model);
-        let preprocess = Preprocess { height, width, ..Preprocess::for_model(model.config()) };
-        images::read(self.images.as_deref(), preprocess)
+        Ok(Opened { spec: spec.clone(), model, options, images, core: self.backend.core })
     }
 }
 
@@ -123,6 +76,11 @@ impl Opened {
     /// As its words name it.
     pub(crate) fn name(&self) -> String {
         self.spec.to_string()
+    }
+
+    /// What the network is computed in, if one is.
+    pub(crate) fn precision(&self) -> Option<DType> {
+        self.spec.precision(self.model.as_ref()?, &self.options)
     }
 
     /// The device that is simulated, if one is.

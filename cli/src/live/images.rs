@@ -7,6 +7,7 @@ use anyhow::{Context, ensure};
 use twinstream::image::{self, Preprocess};
 
 use crate::files::of_repository;
+use crate::folders::check_folder;
 
 /// The images of the repository, sent where no others are named.
 const DEFAULT_FOLDER: &str = "examples/images";
@@ -20,6 +21,7 @@ pub(super) fn read(folder: Option<&Path>, preprocess: Preprocess) -> anyhow::Res
         None => of_repository(DEFAULT_FOLDER)
             .with_context(|| format!("no {DEFAULT_FOLDER} here: name a folder with --images"))?,
     };
+    check_folder(&folder)?;
     let entries =
         fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()));
     let mut paths: Vec<PathBuf> =

@@ -286,7 +286,7 @@ fn what_cannot_be_done_is_explained() {
         (&["classify", "--weights", &fake, "--config", &config, &image], "bad.json"),
         (&["classify", "--weights", &fake, &image], "fake.safetensors"),
         (&["evaluate", "--weights", &fake, folder.to_str().unwrap()], "fake.safetensors"),
-        (&["evaluate", &image], "cifar-ship.png"),
+        (&["evaluate", &image], "cifar-ship.png: not a folder"),
         (&["evaluate", &absent], "absent.safetensors"),
     ] {
         let output = twinstream(arguments);

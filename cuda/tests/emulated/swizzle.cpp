@@ -7,7 +7,6 @@
 
 #include "../../sm80/conv_block.cuh"
 #include "../../stem.cuh"
-#include "../../stem_i8.cuh"
 #include "../check.hpp"
 #include "../tests.hpp"
 
@@ -71,26 +70,29 @@ void test_all() {
 #include "../../tiles.inc"
     // The stem; of its pixels, groups of eight that go on in the next row do share banks.
     using namespace stem_layout;
+    using Stem = Layout<f16>;
+    using StemI8 = Layout<i8>;
     for (unsigned row = 0; row < CONV_HEIGHT; ++row)
         for (unsigned column = 0; column + 8 <= CONV_WIDTH; ++column)
-            require_free("pixels of the stem", 8, 16,
-                         [&](unsigned i) { return pixel_offset(row * CONV_WIDTH + column + i); });
-    require_free("weights of the stem", 8, 16, [](unsigned i) { return i * FILTER_STRIDE; });
+            require_free("pixels of the stem", 8, 16, [&](unsigned i) {
+                return Stem::pixel_offset(row * CONV_WIDTH + column + i);
+            });
+    require_free("weights of the stem", 8, 16, [](unsigned i) { return i * Stem::FILTER_STRIDE; });
     require_free("sums of the stem", 32, 4,
-                 [](unsigned i) { return i / 4 * RESULT_STRIDE + i % 4 * 4; });
+                 [](unsigned i) { return i / 4 * Stem::RESULT_STRIDE + i % 4 * 4; });
     // That of integers, whose lanes read one word of a pixel, and write two to a word.
     for (unsigned column = 0; column + 8 <= CONV_WIDTH; ++column) {
         std::set<unsigned> words;
         for (unsigned lane = 0; lane < 32; ++lane)
-            words.insert(stem_i8_layout::pixel_offset(column + lane / 4) / 4 + lane % 4);
+            words.insert(StemI8::pixel_offset(column + lane / 4) / 4 + lane % 4);
         const std::vector<unsigned> list(words.begin(), words.end());
         require_free("pixels of the stem of integers", static_cast<unsigned>(list.size()), 4,
                      [&](unsigned i) { return list[i] * 4; });
     }
     require_free("weights of the stem of integers", 8, 16,
-                 [](unsigned i) { return i * stem_i8_layout::FILTER_STRIDE; });
+                 [](unsigned i) { return i * StemI8::FILTER_STRIDE; });
     require_free("sums of the stem of integers", 16, 4,
-                 [](unsigned i) { return i / 2 * stem_i8_layout::RESULT_STRIDE + i % 2 * 4; });
+                 [](unsigned i) { return i / 2 * StemI8::RESULT_STRIDE + i % 2 * 4; });
 }
 
 } // namespace

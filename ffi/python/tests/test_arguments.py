@@ -16,7 +16,9 @@ def test_of_an_engine(weights, tmp_path):
     refused(ValueError, "not a backend; backends are cpu", engine, backend="gpu")
     refused(ValueError, "path: expected nothing", engine, weights, backend="null")
     refused(ValueError, "threads: expected nothing", engine, threads=2, backend="null")
-    refused(ValueError, "threads: expected a whole number from 1, got 0", engine, weights, threads=0)
+    refused(
+        ValueError, "threads: expected a whole number from 1, got 0", engine, weights, threads=0
+    )
     refused(ValueError, "slot_len: .* from 1, got 0", engine, backend="null", slot_len=0)
     refused(ValueError, "policy: expected a policy's spec", engine, backend="null", policy="best")
     refused(ValueError, "f17", engine, weights, precision="f17")
@@ -32,7 +34,9 @@ def test_of_an_engine(weights, tmp_path):
 def test_of_an_image(null, send):
     send = getattr(null, send)
     image = np.zeros(null.image_shape, np.uint8)
-    refused(TypeError, "image: expected an array of dtype uint8, got float32", send, image.astype("f4"))
+    refused(
+        TypeError, "image: expected an array of dtype uint8, got float32", send, image.astype("f4")
+    )
     refused(TypeError, "dtype uint8, got bool", send, image.astype(bool))
     refused(TypeError, "dtype uint8, got int8", send, image.astype(np.int8))
     shape = r"image: expected shape \(height, width, 3\), got "
@@ -68,7 +72,13 @@ def test_of_a_request(null):
     refused(ValueError, "deadline: .* from 0, got -1", null.submit_nowait, image, deadline=-1)
     refused(ValueError, "deadline: .*, got NaN", null.submit_nowait, image, deadline=float("nan"))
     refused(TypeError, "deadline", null.submit_nowait, image, deadline="soon")
-    refused(ValueError, r"priority: expected 1 \(high\), 0 or -1 \(low\), got 2", null.submit_nowait, image, priority=2)
+    refused(
+        ValueError,
+        r"priority: expected 1 \(high\), 0 or -1 \(low\), got 2",
+        null.submit_nowait,
+        image,
+        priority=2,
+    )
     refused(ValueError, "timeout: .* from 0, got -0.5", null.submit_nowait(image).wait, -0.5)
     refused(ValueError, "timeout", null.drain, -1)
     for priority in (-1, 0, 1):

@@ -71,7 +71,9 @@ def test_errors_reach_who_awaits(slow):
             await slow.submit("no-such.png")
         requests = [asyncio.ensure_future(slow.submit(image_of(slow))) for _ in range(9)]
         outcomes = await asyncio.gather(*requests, return_exceptions=True)
-        assert [isinstance(outcome, twinstream.Full) for outcome in outcomes] == [False] * 8 + [True]
+        assert [isinstance(outcome, twinstream.Full) for outcome in outcomes] == [False] * 8 + [
+            True
+        ]
 
     asyncio.run(wrong())
 

@@ -24,7 +24,11 @@ def test_policies_beside_their_bounds():
 
 def test_plans():
     (found,) = twinstream.plan(DEVICE, "5ms", "serial")
-    assert found.method == "exact" and found.rate_hz > 1000 and found.p99_ms == pytest.approx(5, rel=1e-3)
+    assert (
+        found.method == "exact"
+        and found.rate_hz > 1000
+        and found.p99_ms == pytest.approx(5, rel=1e-3)
+    )
     (hopeless,) = twinstream.plan(DEVICE, 0.0001, "serial")
     assert hopeless.rate_hz is None
 

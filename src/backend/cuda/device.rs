@@ -342,7 +342,8 @@ impl Attached {
         // SAFETY: this buffer's staging is read after the event behind the copy was seen, and not
         // used again before.
         let copied = unsafe {
-            stream.download(&self.staging, self.executor.results(), offset_bytes, len_bytes)
+            let from = (self.executor.results(), offset_bytes);
+            stream.download((&self.staging, offset_bytes), from, len_bytes)
         };
         ends[result].record(stream).and(copied)
     }

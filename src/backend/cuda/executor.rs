@@ -277,12 +277,24 @@ impl Executor {
 
     /// Where a step's output begins for batches of a length.
     fn output(&self, step: usize, batch_len: usize) -> u64 {
+        let ((memory, offset_bytes), image_bytes) = self.first_output(step, batch_len);
+        memory.range(offset_bytes, image_bytes * batch_len)
+    }
+
+    /// What a step writes for the first image of batches of a length: memory with an offset, and
+    /// length, in bytes. Of logits, those of the first result buffer.
+    pub(super) fn first_output(
+        &self,
+        step: usize,
+        batch_len: usize,
+    ) -> ((&DeviceMemory, usize), usize) {
         let step = &self.steps.list[step];
+        let value_len = step.output_shape.value_len();
         if let Work::FullyConnected { .. } = step.work {
-            return self.logits.address();
+            return ((&self.logits, 0), value_len * size_of::<f32>());
         }
-        let bytes = |value_len: usize| value_len * step.dtype.size_bytes() * batch_len;
-        self.arena.range(bytes(step.offset), bytes(step.output_shape.value_len()))
+        let value_bytes = step.dtype.size_bytes();
+        ((&self.arena, step.offset * batch_len * value_bytes), value_len * value_bytes)
     }
 
     /// Finds a launch's kernel on the device.

@@ -14,12 +14,10 @@ use std::ops::Range;
 pub(crate) use parts::{FilterParts, Parts};
 
 use super::config::ModelConfig;
-use super::network::{Conv, Layer, Network, Op, TensorId};
+use super::network::{Conv, INPUT_SIDE_MAX, INPUT_SIDE_MIN, Layer, Network, Op, TensorId};
 use super::tensor_file::TensorFile;
 use crate::error::{Error, Kind, Result};
 
-/// The tensor by which such a file is told from one of weights in floating point.
-const TOKEN: &str = "conv1.weight_scale";
 /// The file's entry for the checksum of its tensors.
 const CHECKSUM_KEY: &str = "twinstream.sha256";
 /// The largest u8.
@@ -67,12 +65,47 @@ pub struct Quantized {
 }
 
 impl Quantized {
-    /// Whether the file is one.
+    /// Whether the file is one, be it whole or not: weights in floating point have no scales.
     pub(super) fn recognizes(file: &TensorFile) -> bool {
-        file.names().any(|name| name == TOKEN)
+        file.names().any(|name| name.ends_with("_scale"))
+            || file.header_entry(CHECKSUM_KEY).is_some()
     }
 
-    /// Reads all scales and checks all tensors.
+    /// Whether the file has all tensors and no other.
+    pub(super) fn check_names(file: &TensorFile) -> Result<()> {
+        // Names are the same at any size.
+        let network = Network::resnet50(1, INPUT_SIDE_MIN, INPUT_SIDE_MIN)?;
+        let mut expected = BTreeSet::from(["input.mean".to_owned(), "input.std".to_owned()]);
+        for layer in network.layers() {
+            if filter_of(layer).is_some() {
+                let parts = ["weight", "weight_scale", "bias"];
+                expected.extend(parts.map(|part| format!("{}.{part}", layer.name)));
+            }
+            if has_output_scale(layer) {
+                expected.insert(output_scale_name(layer));
+            }
+        }
+        let found: BTreeSet<&str> = file.names().collect();
+        let missing: Vec<&String> =
+            expected.iter().filter(|name| !found.contains(name.as_str())).collect();
+        if let Some(first) = missing.first() {
+            return Err(file.error(format!(
+                "tensor {first} is missing, {} of {} are: the file is incomplete, or not one that \
+                 `twinstream calibrate` wrote: write it anew with that",
+                missing.len(),
+                expected.len()
+            )));
+        }
+        match found.into_iter().find(|&name| !expected.contains(name)) {
+            None => Ok(()),
+            Some(name) => Err(file.error(format!(
+                "tensor {name} does not belong to a calibrated ResNet-50: write the file anew with \
+                 `twinstream calibrate`"
+            ))),
+        }
+    }
+
+    /// Reads all scales and checks all tensors of a file whose names were checked.
     pub(super) fn new(file: TensorFile, config: &ModelConfig, network: &Network) -> Result<Self> {
         let layers = network.layers().to_vec();
         let filter_layers: Vec<usize> =
@@ -97,10 +130,10 @@ impl Quantized {
         check_input(&file, config)?;
         let zero_pixel = config.mean.map(|mean| PIXEL_MAX * f64::from(mean));
         let quantized = Self { file, layers, filter_layers, scales, outputs, zero_pixel };
-        quantized.check_no_extra_tensor()?;
         for filter in 0..quantized.filter_layers.len() {
             quantized.check_range(filter)?;
         }
+        quantized.check_average()?;
         quantized.file.check_sum(CHECKSUM_KEY)?;
         Ok(quantized)
     }
@@ -296,16 +329,21 @@ impl Quantized {
             }
             _ => 0.0,
         };
+        // Logits are not rounded to integers: they need to be finite, no more.
+        let result_max = match layer.op {
+            Op::FullyConnected(_) => f32::MAX.into(),
+            _ => RESULT_MAX,
+        };
         for (channel, &sum) in largest.iter().enumerate() {
             let multiplier = f64::from(multiplier[channel]);
             // The first layer's bias differs at the border by less than its largest sum.
             let result = 2.0 * sum * multiplier + f64::from(bias[channel].abs()) + added;
-            if !(sum < RESULT_MAX && result < RESULT_MAX && multiplier >= f32::MIN_POSITIVE.into())
+            if !(sum < RESULT_MAX && result < result_max && multiplier >= f32::MIN_POSITIVE.into())
             {
                 return Err(self.file.error(format!(
                     "tensor {}.weight_scale: at index {channel}, sums reach {sum:.3e} and results \
-                     {result:.3e}: expected less than {RESULT_MAX:.3e}: the scales are of another \
-                     network, or the file was changed",
+                     {result:.3e}: expected less than {RESULT_MAX:.3e} and {result_max:.3e}: the \
+                     scales are of another network, or the file was changed",
                     layer.name
                 )));
             }
@@ -313,24 +351,19 @@ impl Quantized {
         Ok(())
     }
 
-    fn check_no_extra_tensor(&self) -> Result<()> {
-        let mut expected = BTreeSet::from(["input.mean".to_owned(), "input.std".to_owned()]);
-        for layer in &self.layers {
-            if filter_of(layer).is_some() {
-                let parts = ["weight", "weight_scale", "bias"];
-                expected.extend(parts.map(|part| format!("{}.{part}", layer.name)));
-            }
-            if has_output_scale(layer) {
-                expected.insert(output_scale_name(layer));
-            }
+    /// Whether averages stay in their range, however many pixels an image has.
+    fn check_average(&self) -> Result<()> {
+        let pixel_len_max = (INPUT_SIDE_MAX / INPUT_SIDE_MIN).pow(2);
+        let multiplier = |pixel_len: usize| f64::from(self.average_multiplier(pixel_len));
+        let result = ACTIVATION_MAX * multiplier(1);
+        if result < RESULT_MAX && multiplier(pixel_len_max) >= f32::MIN_POSITIVE.into() {
+            return Ok(());
         }
-        match self.file.names().find(|&name| !expected.contains(name)) {
-            None => Ok(()),
-            Some(name) => Err(self.file.error(format!(
-                "tensor {name} does not belong to a calibrated ResNet-50: write the file anew with \
-                 `twinstream calibrate`"
-            ))),
-        }
+        Err(self.file.error(format!(
+            "tensor avgpool.output_scale: averages reach {result:.3e}: expected some that f32 can \
+             hold, and less than {RESULT_MAX:.3e}: the scale is of another network, or the file \
+             was changed"
+        )))
     }
 }
 

@@ -54,10 +54,39 @@ macro_rules! four {
     };
 }
 
-#[inline(always)]
-unsafe fn load_weights(at: *const u8) -> [__m512i; 4] {
-    // SAFETY: as the caller vouches; panels are aligned to their registers.
-    unsafe { four!(|v| _mm512_load_si512(at.add(v * 64).cast())) }
+/// What any type's [`Lanes`] are: a panel of four registers of weights, which meet the same four
+/// bytes of input in all lanes. Sums are registers of `$sum`, cleared by `$zero`.
+macro_rules! four_registers {
+    ($sum:ty, $zero:ident) => {
+        const PANEL_LEN: usize = 4 * LANE_LEN;
+        type Sums = [$sum; 4];
+        type Weights = [__m512i; 4];
+        type Input = __m512i;
+
+        #[inline(always)]
+        unsafe fn zero() -> Self::Sums {
+            // SAFETY: as the caller vouches.
+            unsafe { [$zero(); 4] }
+        }
+
+        #[inline(always)]
+        unsafe fn weights(at: *const u8) -> Self::Weights {
+            // SAFETY: as the caller vouches; panels are aligned to their registers.
+            unsafe { four!(|v| _mm512_load_si512(at.add(v * 64).cast())) }
+        }
+
+        #[inline(always)]
+        unsafe fn input(at: *const u8) -> Self::Input {
+            // SAFETY: as the caller vouches.
+            unsafe { _mm512_set1_epi32(at.cast::<i32>().read_unaligned()) }
+        }
+
+        #[inline(always)]
+        unsafe fn prefetch(line: *const u8) {
+            // SAFETY: fetching is no access.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) }
+        }
+    };
 }
 
 #[inline(always)]
@@ -95,28 +124,7 @@ unsafe fn widen(values: __m512i) -> [__m512i; 4] {
 }
 
 impl Lanes for Integers {
-    const PANEL_LEN: usize = 4 * LANE_LEN;
-    type Sums = [__m512i; 4];
-    type Weights = [__m512i; 4];
-    type Input = __m512i;
-
-    #[inline(always)]
-    unsafe fn zero() -> Self::Sums {
-        // SAFETY: as the caller vouches.
-        unsafe { [_mm512_setzero_si512(); 4] }
-    }
-
-    #[inline(always)]
-    unsafe fn weights(at: *const u8) -> Self::Weights {
-        // SAFETY: as the caller vouches.
-        unsafe { load_weights(at) }
-    }
-
-    #[inline(always)]
-    unsafe fn input(at: *const u8) -> Self::Input {
-        // SAFETY: as the caller vouches.
-        unsafe { _mm512_set1_epi32(at.cast::<i32>().read_unaligned()) }
-    }
+    four_registers!(__m512i, _mm512_setzero_si512);
 
     #[inline(always)]
     unsafe fn dot(sums: Self::Sums, input: Self::Input, weights: Self::Weights) -> Self::Sums {
@@ -167,12 +175,6 @@ impl Lanes for Integers {
         let (register, lane) = (place / LANE_LEN, place % LANE_LEN);
         lane / 4 * 16 + register * 4 + lane % 4
     }
-
-    #[inline(always)]
-    unsafe fn prefetch(line: *const u8) {
-        // SAFETY: fetching is no access.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) }
-    }
 }
 
 #[inline(always)]
@@ -188,28 +190,7 @@ unsafe fn biased(sums: [__m512; 4], scales: &Scales) -> [__m512; 4] {
 }
 
 impl Lanes for Halves {
-    const PANEL_LEN: usize = 4 * LANE_LEN;
-    type Sums = [__m512; 4];
-    type Weights = [__m512i; 4];
-    type Input = __m512i;
-
-    #[inline(always)]
-    unsafe fn zero() -> Self::Sums {
-        // SAFETY: as the caller vouches.
-        unsafe { [_mm512_setzero_ps(); 4] }
-    }
-
-    #[inline(always)]
-    unsafe fn weights(at: *const u8) -> Self::Weights {
-        // SAFETY: as the caller vouches.
-        unsafe { load_weights(at) }
-    }
-
-    #[inline(always)]
-    unsafe fn input(at: *const u8) -> Self::Input {
-        // SAFETY: as the caller vouches.
-        unsafe { _mm512_set1_epi32(at.cast::<i32>().read_unaligned()) }
-    }
+    four_registers!(__m512, _mm512_setzero_ps);
 
     #[inline(always)]
     unsafe fn dot(sums: Self::Sums, input: Self::Input, weights: Self::Weights) -> Self::Sums {
@@ -256,11 +237,5 @@ impl Lanes for Halves {
     unsafe fn logits(sums: Self::Sums, scales: &Scales, logits: *mut f32) {
         // SAFETY: as the caller vouches.
         unsafe { store_f32(biased(sums, scales), logits) }
-    }
-
-    #[inline(always)]
-    unsafe fn prefetch(line: *const u8) {
-        // SAFETY: fetching is no access.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) }
     }
 }

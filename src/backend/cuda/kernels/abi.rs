@@ -123,67 +123,6 @@ const _: () = {
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
-pub struct twinstream_stem_i8_params {
-    pub images: u64,
-    pub batch: u64,
-    pub weights: u64,
-    pub bias: u64,
-    pub output: u64,
-    pub image_bytes: u64,
-    pub height: u32,
-    pub width: u32,
-    pub conv_height: u32,
-    pub conv_width: u32,
-    pub pooled_height: u32,
-    pub pooled_width: u32,
-}
-#[allow(clippy::unnecessary_operation, clippy::identity_op)]
-const _: () = {
-    [
-        "Size of twinstream_stem_i8_params",
-    ][::std::mem::size_of::<twinstream_stem_i8_params>() - 72usize];
-    [
-        "Alignment of twinstream_stem_i8_params",
-    ][::std::mem::align_of::<twinstream_stem_i8_params>() - 8usize];
-    [
-        "Offset of field: twinstream_stem_i8_params::images",
-    ][::std::mem::offset_of!(twinstream_stem_i8_params, images) - 0usize];
-    [
-        "Offset of field: twinstream_stem_i8_params::batch",
-    ][::std::mem::offset_of!(twinstream_stem_i8_params, batch) - 8usize];
-    [
-        "Offset of field: twinstream_stem_i8_params::weights",
-    ][::std::mem::offset_of!(twinstream_stem_i8_params, weights) - 16usize];
-    [
-        "Offset of field: twinstream_stem_i8_params::bias",
-    ][::std::mem::offset_of!(twinstream_stem_i8_params, bias) - 24usize];
-    [
-        "Offset of field: twinstream_stem_i8_params::output",
-    ][::std::mem::offset_of!(twinstream_stem_i8_params, output) - 32usize];
-    [
-        "Offset of field: twinstream_stem_i8_params::image_bytes",
-    ][::std::mem::offset_of!(twinstream_stem_i8_params, image_bytes) - 40usize];
-    [
-        "Offset of field: twinstream_stem_i8_params::height",
-    ][::std::mem::offset_of!(twinstream_stem_i8_params, height) - 48usize];
-    [
-        "Offset of field: twinstream_stem_i8_params::width",
-    ][::std::mem::offset_of!(twinstream_stem_i8_params, width) - 52usize];
-    [
-        "Offset of field: twinstream_stem_i8_params::conv_height",
-    ][::std::mem::offset_of!(twinstream_stem_i8_params, conv_height) - 56usize];
-    [
-        "Offset of field: twinstream_stem_i8_params::conv_width",
-    ][::std::mem::offset_of!(twinstream_stem_i8_params, conv_width) - 60usize];
-    [
-        "Offset of field: twinstream_stem_i8_params::pooled_height",
-    ][::std::mem::offset_of!(twinstream_stem_i8_params, pooled_height) - 64usize];
-    [
-        "Offset of field: twinstream_stem_i8_params::pooled_width",
-    ][::std::mem::offset_of!(twinstream_stem_i8_params, pooled_width) - 68usize];
-};
-#[repr(C)]
-#[derive(Debug, Copy, Clone)]
 pub struct twinstream_conv_params {
     pub input: u64,
     pub weights: u64,
@@ -307,39 +246,6 @@ const _: () = {
 #[derive(Debug, Copy, Clone)]
 pub struct twinstream_average_pool_params {
     pub input: u64,
-    pub output: u64,
-    pub batch: u64,
-    pub pixels: u32,
-    pub channels: u32,
-}
-#[allow(clippy::unnecessary_operation, clippy::identity_op)]
-const _: () = {
-    [
-        "Size of twinstream_average_pool_params",
-    ][::std::mem::size_of::<twinstream_average_pool_params>() - 32usize];
-    [
-        "Alignment of twinstream_average_pool_params",
-    ][::std::mem::align_of::<twinstream_average_pool_params>() - 8usize];
-    [
-        "Offset of field: twinstream_average_pool_params::input",
-    ][::std::mem::offset_of!(twinstream_average_pool_params, input) - 0usize];
-    [
-        "Offset of field: twinstream_average_pool_params::output",
-    ][::std::mem::offset_of!(twinstream_average_pool_params, output) - 8usize];
-    [
-        "Offset of field: twinstream_average_pool_params::batch",
-    ][::std::mem::offset_of!(twinstream_average_pool_params, batch) - 16usize];
-    [
-        "Offset of field: twinstream_average_pool_params::pixels",
-    ][::std::mem::offset_of!(twinstream_average_pool_params, pixels) - 24usize];
-    [
-        "Offset of field: twinstream_average_pool_params::channels",
-    ][::std::mem::offset_of!(twinstream_average_pool_params, channels) - 28usize];
-};
-#[repr(C)]
-#[derive(Debug, Copy, Clone)]
-pub struct twinstream_average_pool_i8_params {
-    pub input: u64,
     pub multiplier: u64,
     pub output: u64,
     pub batch: u64,
@@ -349,29 +255,29 @@ pub struct twinstream_average_pool_i8_params {
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
     [
-        "Size of twinstream_average_pool_i8_params",
-    ][::std::mem::size_of::<twinstream_average_pool_i8_params>() - 40usize];
+        "Size of twinstream_average_pool_params",
+    ][::std::mem::size_of::<twinstream_average_pool_params>() - 40usize];
     [
-        "Alignment of twinstream_average_pool_i8_params",
-    ][::std::mem::align_of::<twinstream_average_pool_i8_params>() - 8usize];
+        "Alignment of twinstream_average_pool_params",
+    ][::std::mem::align_of::<twinstream_average_pool_params>() - 8usize];
     [
-        "Offset of field: twinstream_average_pool_i8_params::input",
-    ][::std::mem::offset_of!(twinstream_average_pool_i8_params, input) - 0usize];
+        "Offset of field: twinstream_average_pool_params::input",
+    ][::std::mem::offset_of!(twinstream_average_pool_params, input) - 0usize];
     [
-        "Offset of field: twinstream_average_pool_i8_params::multiplier",
-    ][::std::mem::offset_of!(twinstream_average_pool_i8_params, multiplier) - 8usize];
+        "Offset of field: twinstream_average_pool_params::multiplier",
+    ][::std::mem::offset_of!(twinstream_average_pool_params, multiplier) - 8usize];
     [
-        "Offset of field: twinstream_average_pool_i8_params::output",
-    ][::std::mem::offset_of!(twinstream_average_pool_i8_params, output) - 16usize];
+        "Offset of field: twinstream_average_pool_params::output",
+    ][::std::mem::offset_of!(twinstream_average_pool_params, output) - 16usize];
     [
-        "Offset of field: twinstream_average_pool_i8_params::batch",
-    ][::std::mem::offset_of!(twinstream_average_pool_i8_params, batch) - 24usize];
+        "Offset of field: twinstream_average_pool_params::batch",
+    ][::std::mem::offset_of!(twinstream_average_pool_params, batch) - 24usize];
     [
-        "Offset of field: twinstream_average_pool_i8_params::pixels",
-    ][::std::mem::offset_of!(twinstream_average_pool_i8_params, pixels) - 32usize];
+        "Offset of field: twinstream_average_pool_params::pixels",
+    ][::std::mem::offset_of!(twinstream_average_pool_params, pixels) - 32usize];
     [
-        "Offset of field: twinstream_average_pool_i8_params::channels",
-    ][::std::mem::offset_of!(twinstream_average_pool_i8_params, channels) - 36usize];
+        "Offset of field: twinstream_average_pool_params::channels",
+    ][::std::mem::offset_of!(twinstream_average_pool_params, channels) - 36usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]

@@ -1,60 +1,76 @@
 //! The mean over all pixels.
 
 use super::abi;
-use super::family::{Arguments, Choice, Family};
-use super::launch::{Kernel, Launch};
-use crate::backend::cuda::sys::info::DeviceInfo;
+use super::family::Arguments;
+use super::launch::{Kernel, Params};
+use super::packed::{Packed, quantized};
+use super::single::Single;
+use crate::error::Result;
 use crate::lower::{DType, Step, Work};
+use crate::model::{Model, Shape};
 
 /// Channels that a block takes.
 const BLOCK_CHANNEL_LEN: usize = 64;
 
-static KERNEL: Kernel = Kernel::alone(
-    "average_pool",
-    abi::TWINSTREAM_AVERAGE_POOL_THREADS,
-    abi::TWINSTREAM_AVERAGE_POOL_SHARED_BYTES,
-);
+pub(super) static F16: Single = Single {
+    kernel: &Kernel::alone(
+        "average_pool",
+        abi::TWINSTREAM_AVERAGE_POOL_THREADS,
+        abi::TWINSTREAM_AVERAGE_POOL_SHARED_BYTES,
+    ),
+    dtype: DType::F16,
+    computes,
+    grid,
+    params,
+    packed_bytes: |_| (0, 0),
+    pack: |_, _| Ok(Packed::default()),
+};
 
-/// See the module.
-#[derive(Debug)]
-pub(super) struct AveragePool;
+pub(super) static I8: Single = Single {
+    kernel: &Kernel::alone(
+        "average_pool_i8",
+        abi::TWINSTREAM_AVERAGE_POOL_I8_THREADS,
+        abi::TWINSTREAM_AVERAGE_POOL_I8_SHARED_BYTES,
+    ),
+    dtype: DType::I8,
+    computes,
+    grid,
+    params,
+    packed_bytes: |_| (0, size_of::<f32>()),
+    pack: pack_i8,
+};
 
-impl Family for AveragePool {
-    fn kernel(&self, _: usize) -> &'static Kernel {
-        &KERNEL
+fn computes(work: &Work) -> bool {
+    matches!(work, Work::AveragePool { .. })
+}
+
+/// The step whose output it reads, and its shape.
+fn input_of(step: &Step) -> (usize, Shape) {
+    match step.work {
+        Work::AveragePool { input, input_shape } => (input, input_shape),
+        _ => unreachable!("asked for the pool"),
     }
+}
 
-    fn choices(&self, step: &Step, _batch_len: usize) -> Vec<Choice> {
-        let computes = matches!(step.work, Work::AveragePool { .. }) && step.dtype == DType::F16;
-        Choice::only(&AveragePool, computes)
-    }
+fn grid(step: &Step, batch_len: usize) -> [u32; 3] {
+    [(step.output_shape.channels / BLOCK_CHANNEL_LEN) as u32, batch_len as u32, 1]
+}
 
-    fn grid(&self, _: Choice, step: &Step, batch_len: usize) -> [u32; 3] {
-        [(step.output_shape.channels / BLOCK_CHANNEL_LEN) as u32, batch_len as u32, 1]
-    }
+fn params(step: &Step, arguments: &Arguments) -> Box<dyn Params> {
+    let (input, input_shape) = input_of(step);
+    Box::new(abi::twinstream_average_pool_params {
+        input: arguments.outputs[input],
+        multiplier: arguments.bias,
+        output: arguments.output,
+        batch: arguments.batch,
+        pixels: input_shape.pixel_len() as u32,
+        channels: input_shape.channels as u32,
+    })
+}
 
-    /// Nothing to compare it with: no other family computes the step.
-    fn clocks(&self, _: Choice, _: &Step, _batch_len: usize, _: &DeviceInfo) -> f64 {
-        0.0
-    }
-
-    fn launch(
-        &self,
-        choice: Choice,
-        step: &Step,
-        batch_len: usize,
-        arguments: &Arguments,
-    ) -> Launch {
-        let Work::AveragePool { input, input_shape } = step.work else {
-            unreachable!("asked for the pool")
-        };
-        let params = abi::twinstream_average_pool_params {
-            input: arguments.outputs[input],
-            output: arguments.output,
-            batch: arguments.batch,
-            pixels: input_shape.pixel_len() as u32,
-            channels: input_shape.channels as u32,
-        };
-        Launch::new(&KERNEL, self.grid(choice, step, batch_len), params)
-    }
+/// What the sum is multiplied with.
+fn pack_i8(model: &Model, step: &Step) -> Result<Packed> {
+    let (_, input_shape) = input_of(step);
+    let multiplier = quantized(model).average_multiplier(input_shape.pixel_len());
+    Ok(Packed::i8(&[], vec![multiplier]))
 }

@@ -10,12 +10,12 @@ use half::f16;
 use super::abi;
 use super::family::{Arguments, Choice, Family, Workspace};
 use super::launch::{Kernel, Launch};
-use super::packed::{Packed, quantized, round};
+use super::packed::{Packed, quantized, rounded};
 use super::tile::Tile;
 use crate::backend::cuda::sys::info::DeviceInfo;
 use crate::error::Result;
 use crate::lower::{ConvStep, DType, Step, Work};
-use crate::model::{Filter, Model, QuantizedFilter};
+use crate::model::{Model, QuantizedFilter};
 
 static TILES: LazyLock<Vec<Tile>> = LazyLock::new(|| Tile::of_module("conv"));
 
@@ -115,7 +115,7 @@ impl Family for Conv {
         &TILES[index].kernel
     }
 
-    fn choices(&self, step: &Step, batch_len: usize) -> Vec<Choice> {
+    fn choices(&'static self, step: &Step, batch_len: usize) -> Vec<Choice> {
         let Work::Conv(conv) = &step.work else { return Vec::new() };
         // Of integers, a projection's sum is scaled before others are added to it: it is not split.
         let splits = match (step.dtype, conv.shortcut) {
@@ -128,7 +128,7 @@ impl Family for Conv {
         };
         let tiles = TILES.iter().enumerate().filter(|(_, tile)| computes(tile));
         let choices = tiles.flat_map(|(index, _)| {
-            splits.iter().map(move |&split_k| Choice { family: &Conv, index, split_k })
+            splits.iter().map(move |&split_k| Choice { family: self, index, split_k })
         });
         let fits = |choice: &Choice| {
             choice.split_k == 1
@@ -156,7 +156,7 @@ impl Family for Conv {
         let is_split = choice.split_k > 1;
         let output = |step: usize| arguments.outputs[step];
         let shortcut_shape = conv.shortcut.map(|shortcut| shortcut.input_shape);
-        let params = abi::twinstream_conv_params {
+        let params = Box::new(abi::twinstream_conv_params {
             input: output(conv.input),
             weights: arguments.weights,
             bias: arguments.bias,
@@ -184,7 +184,7 @@ impl Family for Conv {
             shortcut_stride: conv.shortcut.map_or(0, |shortcut| shortcut.stride as u32),
             relu: conv.conv.relu.into(),
             split_k: choice.split_k,
-        };
+        });
         Launch::new(choice.kernel(), self.grid(choice, step, batch_len), params)
     }
 
@@ -244,11 +244,7 @@ impl Family for Conv {
 /// The convolution's terms, and a projection's `[output][input]` behind them.
 fn pack_f16(model: &Model, step: &Step) -> Result<Packed> {
     let conv = conv_of(step);
-    let rounded = |filter: usize| -> Result<(Vec<f16>, Vec<f32>)> {
-        let Filter { weights, bias } = model.filter(filter)?;
-        let weights = weights.into_iter().map(|value| round(&step.name, value));
-        Ok((weights.collect::<Result<_>>()?, bias))
-    };
+    let rounded = |filter| rounded(model, &step.name, filter);
     let (weights, mut bias) = rounded(conv.conv.filter)?;
     let shortcut = conv.shortcut.map(|shortcut| rounded(shortcut.filter)).transpose()?;
     let (outputs, inputs) = (conv.output_shape.channels, shortcut_len(conv));

@@ -12,6 +12,6 @@ static KERNEL: Kernel = Kernel::alone(
 /// Copies the description from page-locked memory at `source` to `batch`. It begins when the batch
 /// before has ended, whose description it overwrites.
 pub(crate) fn launch(source: u64, batch: u64) -> Launch {
-    let params = abi::twinstream_describe_params { source, batch };
+    let params = Box::new(abi::twinstream_describe_params { source, batch });
     Launch { may_overlap: false, ..Launch::new(&KERNEL, [1, 1, 1], params) }
 }

@@ -25,7 +25,7 @@ pub(crate) trait Family: fmt::Debug + Sync {
 
     /// Every way to launch a step for batches up to a length, whatever the device; none where the
     /// family does not compute such a step.
-    fn choices(&self, step: &Step, batch_len: usize) -> Vec<Choice>;
+    fn choices(&'static self, step: &Step, batch_len: usize) -> Vec<Choice>;
 
     /// Blocks.
     fn grid(&self, choice: Choice, step: &Step, batch_len: usize) -> [u32; 3];
@@ -49,17 +49,13 @@ pub(crate) trait Family: fmt::Debug + Sync {
     }
 
     /// Bytes of a step's weights and bias as they are packed; 0 where it has none.
-    fn packed_bytes(&self, _: &Step) -> (usize, usize) {
-        (0, 0)
-    }
+    fn packed_bytes(&self, step: &Step) -> (usize, usize);
 
     /// A step's weights and bias for these kernels.
     ///
     /// # Errors
     /// `is_weights` when the type of the weights cannot hold one, or the file was changed.
-    fn pack(&self, _: &Model, _: &Step) -> Result<Packed> {
-        Ok(Packed::default())
-    }
+    fn pack(&self, model: &Model, step: &Step) -> Result<Packed>;
 }
 
 /// How a step is launched.
@@ -81,11 +77,6 @@ impl PartialEq for Choice {
 impl Eq for Choice {}
 
 impl Choice {
-    /// The choice of a family that has one kernel, where it computes the step.
-    pub(super) fn only(family: &'static dyn Family, computes: bool) -> Vec<Self> {
-        computes.then_some(Self { family, index: 0, split_k: 1 }).into_iter().collect()
-    }
-
     pub(crate) fn kernel(self) -> &'static Kernel {
         self.family.kernel(self.index)
     }

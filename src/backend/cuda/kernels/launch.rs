@@ -60,11 +60,7 @@ pub(crate) struct Launch {
 
 impl Launch {
     /// One that may begin early.
-    pub(super) fn new(
-        kernel: &'static Kernel,
-        grid: [u32; 3],
-        params: impl Copy + Send + 'static,
-    ) -> Self {
-        Self { kernel, grid, params: Box::new(params), may_overlap: true }
+    pub(super) fn new(kernel: &'static Kernel, grid: [u32; 3], params: Box<dyn Params>) -> Self {
+        Self { kernel, grid, params, may_overlap: true }
     }
 }

@@ -1,4 +1,4 @@
-//! The kernels as the host launches them: one file a family, and the one list of families.
+//! The kernels as the host launches them: one file a kind of step, and the one list of families.
 //!
 //! Another family of convolutions is: its sources in `cuda/`, its tiles in `cuda/tiles.inc`, a file
 //! here, and its name in [`FAMILIES`]. All that chooses, plans, packs, launches and measures asks
@@ -7,16 +7,14 @@
 #[rustfmt::skip]
 pub(super) mod abi;
 mod average_pool;
-mod average_pool_i8;
 mod conv;
 pub(super) mod describe;
 pub(super) mod family;
 mod fully_connected;
-mod fully_connected_i8;
 pub(super) mod launch;
 mod packed;
+mod single;
 mod stem;
-mod stem_i8;
 mod tile;
 pub(super) mod top_k;
 
@@ -27,13 +25,13 @@ use super::sys::info::DeviceInfo;
 
 /// Every family that computes a step.
 static FAMILIES: [&dyn Family; 7] = [
-    &stem::Stem,
-    &stem_i8::StemI8,
+    &stem::F16,
+    &stem::I8,
     &conv::Conv,
-    &average_pool::AveragePool,
-    &average_pool_i8::AveragePoolI8,
-    &fully_connected::FullyConnected,
-    &fully_connected_i8::FullyConnectedI8,
+    &average_pool::F16,
+    &average_pool::I8,
+    &fully_connected::F16,
+    &fully_connected::I8,
 ];
 
 /// Every way to launch a step for batches up to a length that the device can run.

@@ -6,7 +6,7 @@
 use half::f16;
 
 use crate::error::{Error, Kind, Result};
-use crate::model::{Model, Quantized};
+use crate::model::{Filter, Model, Quantized};
 
 /// Weights and bias of a step, in the layout of its family.
 #[derive(Default)]
@@ -32,8 +32,15 @@ pub(super) fn quantized(model: &Model) -> &Quantized {
     model.quantized().expect("steps in i8 are those of a calibrated model")
 }
 
+/// The weights of layer `name` as f16, and its bias.
+pub(super) fn rounded(model: &Model, name: &str, filter: usize) -> Result<(Vec<f16>, Vec<f32>)> {
+    let Filter { weights, bias } = model.filter(filter)?;
+    let weights = weights.into_iter().map(|value| round(name, value));
+    Ok((weights.collect::<Result<_>>()?, bias))
+}
+
 /// A weight of layer `name` as f16.
-pub(super) fn round(name: &str, value: f32) -> Result<f16> {
+fn round(name: &str, value: f32) -> Result<f16> {
     let rounded = f16::from_f32(value);
     if rounded.is_finite() {
         return Ok(rounded);

@@ -8,5 +8,5 @@ static KERNEL: Kernel =
 
 /// Ranks the logits of batches up to a length.
 pub(crate) fn launch(batch_len: usize, params: abi::twinstream_top_k_params) -> Launch {
-    Launch::new(&KERNEL, [batch_len as u32, 1, 1], params)
+    Launch::new(&KERNEL, [batch_len as u32, 1, 1], Box::new(params))
 }

@@ -52,6 +52,8 @@ pub struct LaunchProfile {
     pub elapsed_ns: f64,
     /// The least that products at the tensor cores' rate, or bytes at the memory's, would take.
     pub bound_ns: f64,
+    /// What it writes for the batch's first image, as it lies in memory.
+    pub output: Vec<u8>,
 }
 
 /// Batches of one length.
@@ -167,7 +169,7 @@ impl<'a> Bench<'a> {
     }
 
     fn profile(&self) -> std::result::Result<BatchProfile, Code> {
-        let logits = self.logits()?;
+        let (logits, outputs) = (self.logits()?, self.outputs()?);
         let single = |enqueue: &dyn Fn() -> std::result::Result<(), Code>| {
             median_of(self.repeat_len, || self.elapsed_ns(enqueue))
         };
@@ -175,8 +177,8 @@ impl<'a> Bench<'a> {
         // SAFETY: as for the capture.
         let launches_ns = single(&|| unsafe { self.executor.enqueue(self.plan, &self.compute) })?;
         let (back_to_back_ns, upload_ns, saturated_ns) = self.series()?;
-        let steps = self.executor.steps().list.iter().enumerate();
-        let launches = steps.map(|(index, step)| self.launch(index, step));
+        let steps = self.executor.steps().list.iter().enumerate().zip(outputs);
+        let launches = steps.map(|((index, step), output)| self.launch(index, step, output));
         Ok(BatchProfile {
             batch_len: self.batch_len,
             graph_ns,
@@ -195,9 +197,30 @@ impl<'a> Bench<'a> {
         self.replay()?;
         let len_bytes = self.answers.len_bytes();
         // SAFETY: the copy is waited for.
-        unsafe { self.compute.download(&self.answers, self.executor.results(), 0, len_bytes)? };
+        unsafe {
+            self.compute.download((&self.answers, 0), (self.executor.results(), 0), len_bytes)?
+        };
         self.compute.synchronize()?;
         Ok(self.answers.words().iter().map(|&word| f32::from_bits(word)).collect())
+    }
+
+    /// Runs the steps one by one, for what each writes for the first image.
+    fn outputs(&self) -> std::result::Result<Vec<Vec<u8>>, Code> {
+        let plan = &self.executor.plans()[self.plan];
+        let outputs = plan.choices.iter().enumerate().map(|(index, &choice)| {
+            let launch = self.executor.launch(index, choice, self.batch_len)?;
+            let (from, len_bytes) = self.executor.first_output(index, self.batch_len);
+            let word_len = len_bytes.div_ceil(size_of::<u32>());
+            let output = PinnedMemory::new(self.fixture.context(), word_len)?;
+            // SAFETY: both are waited for.
+            unsafe {
+                self.executor.enqueue_launch(&launch, &self.compute)?;
+                self.compute.download((&output, 0), from, len_bytes)?;
+            }
+            self.compute.synchronize()?;
+            Ok(bytemuck::cast_slice(output.words())[..len_bytes].to_vec())
+        });
+        outputs.collect()
     }
 
     fn replay(&self) -> std::result::Result<(), Code> {
@@ -250,7 +273,12 @@ impl<'a> Bench<'a> {
         unsafe { stream.upload(self.executor.images(), images.len(), images) }
     }
 
-    fn launch(&self, index: usize, step: &Step) -> std::result::Result<LaunchProfile, Code> {
+    fn launch(
+        &self,
+        index: usize,
+        step: &Step,
+        output: Vec<u8>,
+    ) -> std::result::Result<LaunchProfile, Code> {
         let choice = self.executor.plans()[self.plan].choices[index];
         let launch = self.executor.launch(index, choice, self.batch_len)?;
         let kernel = match &step.work {
@@ -262,6 +290,7 @@ impl<'a> Bench<'a> {
             kernel,
             elapsed_ns: self.launches.launch_ns(index, &launch)?,
             bound_ns: bound_ns(step, self.batch_len, self.fixture.context().info()),
+            output,
         })
     }
 

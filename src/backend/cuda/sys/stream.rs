@@ -89,19 +89,18 @@ impl Stream {
         })
     }
 
-    /// Copies bytes from `from` to the same offset of `to`.
+    /// Copies bytes, from and to an offset.
     ///
     /// # Safety
     /// That part of `to` is not touched until the copy was seen to be over; `to` lives as long.
     pub(crate) unsafe fn download(
         &self,
-        to: &PinnedMemory,
-        from: &DeviceMemory,
-        offset_bytes: usize,
+        (to, to_offset_bytes): (&PinnedMemory, usize),
+        (from, from_offset_bytes): (&DeviceMemory, usize),
         len_bytes: usize,
     ) -> Result<(), Code> {
-        let (first, _) = to.range(offset_bytes, len_bytes);
-        let address = from.range(offset_bytes, len_bytes);
+        let (first, _) = to.range(to_offset_bytes, len_bytes);
+        let address = from.range(from_offset_bytes, len_bytes);
         // SAFETY: both ranges were checked; the caller vouches for the target.
         check(unsafe {
             driver::cuMemcpyDtoHAsync_v2(first.cast::<c_void>(), address, len_bytes, self.handle)
@@ -300,7 +299,7 @@ mod tests {
                 if is_ordered {
                     down.wait(&done).unwrap();
                 }
-                down.download(&to, &device, 0, LEN_BYTES).unwrap();
+                down.download((&to, 0), (&device, 0), LEN_BYTES).unwrap();
             }
         };
         let (mut stale_len, mut early_len) = (0, 0);
@@ -334,7 +333,7 @@ mod tests {
                 done.record(&up).unwrap();
                 down.wait(&done).unwrap();
                 drop(done);
-                down.download(&to, &device, 0, LEN_BYTES).unwrap();
+                down.download((&to, 0), (&device, 0), LEN_BYTES).unwrap();
             }
             down.synchronize().unwrap();
             assert!(to.words().iter().all(|&word| word == value));
@@ -349,7 +348,7 @@ mod tests {
         // SAFETY: the memory outlives the graph's launches, which are waited for.
         let graph = stream.capture(|| unsafe {
             stream.upload(&device, 0, bytemuck::cast_slice(from.words()))?;
-            stream.download(&to, &device, 0, LEN_BYTES)
+            stream.download((&to, 0), (&device, 0), LEN_BYTES)
         });
         let graph = graph.unwrap();
         for value in [3, 5] {

@@ -1,0 +1,228 @@
+// What the tests of the convolutions of both types share: operands in memory, their layout, the
+// launch, and which outputs are looked at. Which values are right, whoever derives from it knows.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "conv_cases.hpp"
+
+namespace twinstream::tests {
+
+// An output, and where it lies in memory.
+struct Output {
+    unsigned image, y, x, channel;
+    std::size_t index;
+};
+
+// `Numbers` says of a type: Value, of activations; Weight, as the reference reads it; Partial, what
+// sums are kept in; SHORTCUT_FIRST, whether its terms come first in K; and it draws values and
+// weights.
+template <class Numbers>
+struct ConvBase {
+    using Value = typename Numbers::Value;
+    // Values of K in a step.
+    static constexpr unsigned STEP_LEN = 128 / sizeof(Value);
+
+    Case c;
+    twinstream_conv_params p{};
+    // For the reference alone: [output][row][column][channel] of the whole kernel, and
+    // [output][channel] of the shortcut.
+    std::vector<typename Numbers::Weight> filter, shortcut_filter;
+    Buffer<Value> residual, input, shortcut, packed, output;
+    // The bias; of integers also the multiplier, and that of what is added.
+    Buffer<float> scales;
+    Buffer<typename Numbers::Partial> partials;
+    Buffer<std::uint32_t> semaphores;
+    Batch batch;
+    unsigned grid_x, grid_y;
+
+    // Without scales; prepare() goes on where these are there.
+    ConvBase(const Case &of, Random &random)
+        : c(of), filter(Numbers::weights(
+                     random, std::size_t{c.outputs} * c.kernel * c.kernel * c.channels, c.data)),
+          shortcut_filter(
+              Numbers::weights(random, std::size_t{c.outputs} * c.shortcut_channels, c.data)),
+          residual(Numbers::values(random, c.residual ? output_len(c.len) : 0, c.data)),
+          input(Numbers::values(random, std::size_t{c.len} * c.height * c.width * c.channels,
+                                c.data)),
+          shortcut(Numbers::values(random, shortcut_len(), c.data)),
+          packed(std::size_t{c.outputs} * step_len(c) * STEP_LEN), output(output_len(c.bucket)),
+          scales(0), partials(0), semaphores(0), batch(c.len, 0) {
+        grid_x = (c.bucket * c.out(c.height) * c.out(c.width) + c.entry.m - 1) / c.entry.m;
+        grid_y = c.outputs / c.entry.n;
+    }
+
+    void prepare() {
+        pack();
+        describe();
+    }
+
+    static unsigned own_len(const Case &c) {
+        return taps_in_use(c, c.height)[1] * taps_in_use(c, c.width)[1] * c.channels;
+    }
+    static unsigned steps_of(unsigned values) { return (values + STEP_LEN - 1) / STEP_LEN; }
+    static unsigned step_len(const Case &c) {
+        return steps_of(own_len(c)) + steps_of(c.shortcut_channels);
+    }
+    std::size_t output_len(unsigned images) const {
+        return std::size_t{images} * c.out(c.height) * c.out(c.width) * c.outputs;
+    }
+    unsigned shortcut_side(unsigned side) const {
+        return (c.out(side) - 1) * c.shortcut_stride + 1;
+    }
+    std::size_t shortcut_len() const {
+        return std::size_t{c.len} * shortcut_side(c.height) * shortcut_side(c.width) *
+               c.shortcut_channels;
+    }
+
+    // Into the order that launch.h prescribes.
+    void pack() {
+        const auto [row_first, row_len] = taps_in_use(c, c.height);
+        const auto [column_first, column_len] = taps_in_use(c, c.width);
+        std::fill_n(packed.values(), packed.len(), Value{0});
+        for (unsigned o = 0; o < c.outputs; ++o) {
+            std::size_t k = 0;
+            const auto put = [&](typename Numbers::Weight value) {
+                const std::size_t step = o / 64 * step_len(c) + k / STEP_LEN;
+                packed[(step * 64 + o % 64) * STEP_LEN + k % STEP_LEN] = static_cast<Value>(value);
+                ++k;
+            };
+            const auto put_shortcut = [&] {
+                for (unsigned i = 0; i < c.shortcut_channels; ++i)
+                    put(shortcut_filter[std::size_t{o} * c.shortcut_channels + i]);
+            };
+            if (Numbers::SHORTCUT_FIRST) {
+                put_shortcut();
+                k = std::size_t{steps_of(c.shortcut_channels)} * STEP_LEN;
+            }
+            for (unsigned block = 0; block < c.channels; block += 64)
+                for (unsigned row = row_first; row < row_first + row_len; ++row)
+                    for (unsigned column = column_first; column < column_first + column_len;
+                         ++column)
+                        for (unsigned i = 0; i < 64; ++i)
+                            put(filter[((std::size_t{o} * c.kernel + row) * c.kernel + column) *
+                                           c.channels +
+                                       block + i]);
+            if (!Numbers::SHORTCUT_FIRST) put_shortcut();
+        }
+    }
+
+    void describe() {
+        p.input = input.address();
+        p.weights = packed.address();
+        p.bias = scales.address();
+        p.output = output.address();
+        p.batch = batch.address();
+        if (c.residual) {
+            // In place, as the arena has it.
+            std::copy_n(residual.values(), residual.len(), output.values());
+            p.residual = output.address();
+        }
+        if (c.shortcut_channels != 0) p.shortcut = shortcut.address();
+        if (c.split_k > 1) {
+            const std::size_t tiles = std::size_t{grid_x} * grid_y;
+            partials = Buffer<typename Numbers::Partial>(tiles * c.split_k * c.entry.m * c.entry.n);
+            semaphores = Buffer<std::uint32_t>(tiles);
+            std::fill_n(semaphores.values(), tiles, 0u);
+            p.partials = partials.address();
+            p.semaphores = semaphores.address();
+        }
+        p.input_height = c.height;
+        p.input_width = c.width;
+        p.channels = c.channels;
+        p.output_height = c.out(c.height);
+        p.output_width = c.out(c.width);
+        p.output_channels = c.outputs;
+        p.stride = c.stride;
+        p.padding = c.padding();
+        p.tap_row_first = taps_in_use(c, c.height)[0];
+        p.tap_rows = taps_in_use(c, c.height)[1];
+        p.tap_column_first = taps_in_use(c, c.width)[0];
+        p.tap_columns = taps_in_use(c, c.width)[1];
+        p.shortcut_height = shortcut_side(c.height);
+        p.shortcut_width = shortcut_side(c.width);
+        p.shortcut_channels = c.shortcut_channels;
+        p.shortcut_stride = c.shortcut_stride;
+        p.relu = c.relu;
+        p.split_k = c.split_k;
+    }
+
+    // Calls add(value, weight) for each product of an output's own sum.
+    template <class Add>
+    void own_products(const Output &at, const Add &add) const {
+        for (unsigned row = 0; row < c.kernel; ++row)
+            for (unsigned column = 0; column < c.kernel; ++column) {
+                const unsigned in_y = at.y * c.stride + row - c.padding();
+                const unsigned in_x = at.x * c.stride + column - c.padding();
+                if (in_y >= c.height || in_x >= c.width) continue;
+                const std::size_t pixel =
+                    (std::size_t{at.image} * c.height + in_y) * c.width + in_x;
+                const std::size_t tap =
+                    (std::size_t{at.channel} * c.kernel + row) * c.kernel + column;
+                for (unsigned i = 0; i < c.channels; ++i)
+                    add(input[pixel * c.channels + i], filter[tap * c.channels + i]);
+            }
+    }
+
+    // The same of the projection's sum.
+    template <class Add>
+    void shortcut_products(const Output &at, const Add &add) const {
+        const std::size_t pixel =
+            (std::size_t{at.image} * shortcut_side(c.height) + at.y * c.shortcut_stride) *
+                shortcut_side(c.width) +
+            at.x * c.shortcut_stride;
+        for (unsigned i = 0; i < c.shortcut_channels; ++i)
+            add(shortcut[pixel * c.shortcut_channels + i],
+                shortcut_filter[std::size_t{at.channel} * c.shortcut_channels + i]);
+    }
+
+    // Launches the kernel and has compare_one(worst, output) look at every output where that is
+    // cheap; else at a stride that is coprime to all sizes.
+    template <class Compare>
+    double run_and_compare(const Compare &compare_one) const {
+        launch(c.entry.name, grid_x, grid_y, c.split_k, c.entry.threads, c.entry.shared_bytes, p,
+               batch, c.text());
+        Worst worst;
+        const unsigned height = c.out(c.height), width = c.out(c.width);
+        for (std::size_t index = 0; index < output_len(c.len); index += stride_of_outputs()) {
+            const std::size_t pixel = index / c.outputs;
+            compare_one(worst, Output{static_cast<unsigned>(pixel / width / height),
+                                      static_cast<unsigned>(pixel / width % height),
+                                      static_cast<unsigned>(pixel % width),
+                                      static_cast<unsigned>(index % c.outputs), index});
+        }
+        worst.require(c.text());
+        if (!output.untouched(output_len(c.len))) fail(c.text() + ": wrote beyond the batch");
+        for (std::size_t i = 0; i < semaphores.len(); ++i)
+            if (semaphores[i] != 0)
+                fail(c.text() + ": counter " + std::to_string(i) + " was not set back");
+        return worst.ratio;
+    }
+    std::size_t stride_of_outputs() const {
+        return output_len(c.len) * step_len(c) * STEP_LEN > 20'000'000 ? 101 : 1;
+    }
+};
+
+// All cases for the tiles of one type; their subjects are called by `name`.
+template <class Conv>
+void test_tiles(const std::string &name, const std::vector<Entry> &tiles, std::uint64_t seed,
+                unsigned random_len) {
+    Random random(seed);
+    const auto attempt = [&](Subject &subject, const Case &c) {
+        subject.attempt([&] { return Conv(c, random).run(); });
+    };
+    for (const Entry &entry : tiles) {
+        Subject subject(entry.name);
+        for (const Case &c : cases_of(entry)) attempt(subject, c);
+        subject.report();
+    }
+    Subject long_rows(name + ", rows as long as at 224x224");
+    for (const Case &c : long_cases(tiles)) attempt(long_rows, c);
+    long_rows.report();
+    Subject any(name + ", random cases");
+    for (unsigned i = 0; i < random_len; ++i) attempt(any, random_case(random, tiles));
+    any.report();
+}
+
+} // namespace twinstream::tests

@@ -1,0 +1,242 @@
+//! An engine and what clients are told of it, and how a request goes through it.
+//!
+//! Invariant: a request holds slots of the engine only once all its bytes are here, and a client
+//! that leaves cancels it. Knows images and wishes, no protocol.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use twinstream::engine::{Engine, Lease, ManyLease, Output, Refused, RequestOptions};
+use twinstream::image::{DecodeOptions, Preprocess};
+use twinstream::model::{Model, top_k};
+use twinstream::sched::Timing;
+
+use crate::decode::{Decoder, Decoding};
+use crate::images::{Images, Limits};
+use crate::problem::{Cause, Problem};
+use crate::shared_memory::Regions;
+
+/// How long a prediction of the wait is used before the engine is asked again.
+const PREDICTION_AGE: Duration = Duration::from_millis(10);
+/// Of a wait that a refusal tells, at least: the engine's counts are this old.
+const RETRY_AFTER_MIN: Duration = Duration::from_millis(1);
+
+/// A network as clients see it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Served {
+    /// The model's name in requests.
+    pub name: String,
+    /// How an image file becomes an input of the engine's size.
+    pub preprocess: Preprocess,
+    /// What is decoded, and what is refused.
+    pub decode: DecodeOptions,
+    /// A name for each class; empty: classes have numbers alone.
+    pub labels: Vec<String>,
+}
+
+impl Served {
+    /// That of a model, at this input size.
+    pub fn of_model(name: &str, model: &Model, height: usize, width: usize) -> Self {
+        let preprocess = Preprocess { height, width, ..Preprocess::for_model(model.config()) };
+        let labels = (0..model.class_count()).map(|index| model.label(index)).collect();
+        Self { name: name.to_owned(), preprocess, decode: DecodeOptions::default(), labels }
+    }
+
+    /// That of a backend which computes no network, with images of this size.
+    pub fn of_size(name: &str, preprocess: Preprocess) -> Self {
+        let decode = DecodeOptions::default();
+        Self { name: name.to_owned(), preprocess, decode, labels: Vec::new() }
+    }
+}
+
+/// See the module.
+pub struct App {
+    pub engine: Engine,
+    pub name: String,
+    pub limits: Limits,
+    /// Where clients may have images and results.
+    pub regions: Regions,
+    labels: Vec<String>,
+    decoder: Decoder,
+    is_ending: AtomicBool,
+    /// The wait that was predicted last, and when.
+    wait: Mutex<(Instant, Duration)>,
+}
+
+/// An answer to a request.
+pub struct Answered {
+    /// Image by image.
+    pub logits: Vec<f32>,
+    pub len: usize,
+    /// That of the first image.
+    pub timing: Timing,
+}
+
+impl App {
+    pub fn new(engine: Engine, served: Served, regions: Regions, threads: usize) -> Self {
+        let Served { name, preprocess, decode, labels } = served;
+        let len_max = engine.geometry().batch_len_max;
+        let limits = Limits { height: preprocess.height, width: preprocess.width, len_max };
+        Self {
+            engine,
+            name,
+            limits,
+            regions,
+            labels,
+            decoder: Decoder::new(preprocess, decode, threads),
+            is_ending: AtomicBool::new(false),
+            wait: Mutex::new((Instant::now(), Duration::ZERO)),
+        }
+    }
+
+    pub fn class_count(&self) -> usize {
+        self.engine.geometry().result_len
+    }
+
+    /// Whether further requests will be answered.
+    pub fn is_ready(&self) -> bool {
+        !self.is_ending.load(Ordering::Relaxed) && self.engine.refusal().is_none()
+    }
+
+    /// From here on it says that it is not ready, and still answers.
+    pub fn end(&self) {
+        self.is_ending.store(true, Ordering::Relaxed);
+    }
+
+    /// Refuses other models.
+    pub fn check_model(&self, name: &str, version: &str) -> Result<(), Problem> {
+        if name != self.name {
+            let text = format!("no model `{name}`: there is `{}`", self.name);
+            return Err(Problem::new(Cause::NotFound, text));
+        }
+        match version {
+            "" | VERSION => Ok(()),
+            _ => {
+                let text = format!("no version `{version}` of `{name}`: there is {VERSION}");
+                Err(Problem::new(Cause::NotFound, text))
+            }
+        }
+    }
+
+    /// Computes the logits of each image.
+    pub async fn infer(
+        &self,
+        images: Images,
+        options: RequestOptions,
+    ) -> Result<Answered, Problem> {
+        match images {
+            Images::Pixels { bytes, len: 1 } => {
+                let mut lease = self.lease()?;
+                lease.copy_from_slice(&bytes);
+                self.answer_one(lease, options).await
+            }
+            Images::Pixels { bytes, len } => {
+                let mut lease = self.lease_many(len)?;
+                let images = bytes.chunks_exact(bytes.len() / len);
+                lease
+                    .images_mut()
+                    .zip(images)
+                    .for_each(|(slot, image)| slot.copy_from_slice(image));
+                self.answer_many(lease, options).await
+            }
+            Images::Files(files) => self.infer_files(files, options).await,
+        }
+    }
+
+    /// Leases come first: what has no room is refused before it is decoded, and the scheduler knows
+    /// what is about to come.
+    async fn infer_files(
+        &self,
+        files: Vec<Bytes>,
+        options: RequestOptions,
+    ) -> Result<Answered, Problem> {
+        if files.len() == 1 {
+            let mut lease = self.lease()?;
+            for decoding in self.decoder.start(files)? {
+                lease.copy_from_slice(&in_time(decoding, options).await?);
+            }
+            return self.answer_one(lease, options).await;
+        }
+        let mut lease = self.lease_many(files.len())?;
+        let decodings = self.decoder.start(files)?;
+        for (slot, decoding) in lease.images_mut().zip(decodings) {
+            slot.copy_from_slice(&in_time(decoding, options).await?);
+        }
+        self.answer_many(lease, options).await
+    }
+
+    fn lease(&self) -> Result<Lease, Problem> {
+        self.engine.lease().map_err(|refused| self.refused(refused))
+    }
+
+    fn lease_many(&self, len: usize) -> Result<ManyLease, Problem> {
+        self.engine.lease_many(len).map_err(|refused| self.refused(refused))
+    }
+
+    fn refused(&self, refused: Refused) -> Problem {
+        Problem::refused(refused, || self.predicted_wait().max(RETRY_AFTER_MIN))
+    }
+
+    async fn answer_one(&self, lease: Lease, options: RequestOptions) -> Result<Answered, Problem> {
+        let ticket = lease.commit(options).map_err(|refused| self.refused(refused))?;
+        let output = ticket.await?;
+        Ok(Answered { logits: output.to_vec(), len: 1, timing: *output.timing() })
+    }
+
+    async fn answer_many(
+        &self,
+        lease: ManyLease,
+        options: RequestOptions,
+    ) -> Result<Answered, Problem> {
+        let ticket = lease.commit(options).map_err(|refused| self.refused(refused))?;
+        let outputs = ticket.await.collect::<Result<Vec<Output>, _>>()?;
+        let logits = outputs.iter().flat_map(|output| output.iter().copied()).collect();
+        Ok(Answered { logits, len: outputs.len(), timing: *outputs[0].timing() })
+    }
+
+    /// How long what has been accepted will take.
+    pub fn predicted_wait(&self) -> Duration {
+        let mut wait = self.wait.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if wait.0.elapsed() > PREDICTION_AGE || wait.1.is_zero() {
+            let (stats, geometry) = (self.engine.stats(), self.engine.geometry());
+            let batch_len = stats.alive_len.div_ceil(geometry.batch_len_max as u64) as f64;
+            let compute = stats.fits.compute;
+            let images_ns = stats.alive_len as f64 * compute.per_image_ns;
+            let wait_ns = batch_len * compute.fixed_ns + images_ns;
+            *wait = (Instant::now(), Duration::from_nanos(wait_ns as u64));
+        }
+        wait.1
+    }
+
+    /// The best classes of each image, as Triton writes them: value, index and, where there is one,
+    /// label.
+    pub fn classes(&self, answered: &Answered, len: usize) -> Vec<String> {
+        let each = answered.logits.chunks_exact(self.class_count());
+        let text = |logits: &[f32], index: usize| match self.labels.get(index) {
+            Some(label) => format!("{:.6}:{index}:{label}", logits[index]),
+            None => format!("{:.6}:{index}", logits[index]),
+        };
+        each.flat_map(|logits| {
+            top_k(logits, len).into_iter().map(move |class| text(logits, class.index))
+        })
+        .collect()
+    }
+}
+
+/// The one version of the model.
+pub const VERSION: &str = "1";
+
+/// The pixels of a file, while its request can still be answered.
+async fn in_time(decoding: Decoding, options: RequestOptions) -> Result<Vec<u8>, Problem> {
+    let Some(deadline) = options.deadline else { return decoding.pixels().await };
+    match tokio::time::timeout_at(deadline.into(), decoding.pixels()).await {
+        Ok(decoded) => decoded,
+        Err(_) => {
+            let text = "the deadline passed while the images were decoded";
+            Err(Problem::new(Cause::Deadline, text))
+        }
+    }
+}
