@@ -42,7 +42,7 @@ impl Engine {
     }
 
     /// A place with the image in it, which must need no more work.
-    fn fill(live: &Live, image: &Image<'_>, py: Python<'_>) -> PyResult<twinstream::engine::Lease> {
+    fn fill(py: Python<'_>, live: &Live, image: &Image<'_>) -> PyResult<twinstream::engine::Lease> {
         let mut lease = live.engine.lease().map_err(errors::refused)?;
         image.copy_to(py, &mut lease)?;
         Ok(lease)
@@ -100,7 +100,7 @@ impl Engine {
         let live = self.live()?;
         if is_one(images) {
             let image = Image::of(images, None, &self.info)?.prepare(py, &self.info)?;
-            let answer = many::infer_one(&live, &self.info, image, py)?;
+            let answer = many::infer_one(py, &live, &self.info, image)?;
             return Ok(answer.into_bound(py).into_any());
         }
         let objects = match images.try_iter() {
@@ -108,7 +108,7 @@ impl Engine {
             // Says what an image is.
             Err(_) => return Err(Image::of(images, None, &self.info).err().expect("not one")),
         };
-        let answers: Vec<Py<Answer>> = many::infer(&live, &self.info, &objects, py)?;
+        let answers: Vec<Py<Answer>> = many::infer(py, &live, &self.info, &objects)?;
         Ok(PyList::new(py, answers)?.into_any())
     }
 
@@ -128,7 +128,7 @@ impl Engine {
             Ok(lease) => lease.get().take_of(&live)?,
             Err(_) => {
                 let image = Image::of(image, None, &self.info)?.prepare(py, &self.info)?;
-                Self::fill(&live, &image, py)?
+                Self::fill(py, &live, &image)?
             }
         };
         Ticket::commit(&live, &self.info, lease, options)
@@ -248,7 +248,7 @@ impl Engine {
             Ok(lease) => lease.get().take_of(&live)?,
             Err(_) => match Image::of(image, None, &self.info)? {
                 Image::Raw(_) => return Ok(None),
-                image => Self::fill(&live, &image, py)?,
+                image => Self::fill(py, &live, &image)?,
             },
         };
         inbox.commit(lease, options, future).map(Some)

@@ -47,7 +47,7 @@ pub(crate) fn name(place: Option<usize>) -> String {
 
 /// Whether a caller's argument is one image, where it could be several.
 pub(crate) fn is_one(argument: &Bound<'_, PyAny>) -> bool {
-    if argument.is_instance_of::<PyString>() {
+    if argument.is_instance_of::<PyString>() || argument.is_instance_of::<Pixels>() {
         return true;
     }
     match PyUntypedBuffer::get(argument) {

@@ -20,10 +20,10 @@ const PIECES: usize = 2;
 
 /// The answers to all images, in order.
 pub(crate) fn infer<'py>(
+    py: Python<'py>,
     live: &Live,
     info: &Arc<Info>,
     objects: &[Bound<'py, PyAny>],
-    py: Python<'py>,
 ) -> PyResult<Vec<Py<Answer>>> {
     let piece_len = match objects.len() <= info.slot_len {
         true => objects.len().max(1),
@@ -47,10 +47,10 @@ pub(crate) fn infer<'py>(
 
 /// The answer to an image that needs no more work.
 pub(crate) fn infer_one(
+    py: Python<'_>,
     live: &Live,
     info: &Arc<Info>,
     image: Image<'_>,
-    py: Python<'_>,
 ) -> PyResult<Py<Answer>> {
     let ticket = hand_in(py, live, &[image])?;
     let mut answers = Vec::with_capacity(1);
