@@ -31,7 +31,7 @@ pub struct Options {
     #[command(flatten)]
     open: BackendOptions,
     /// The model's name in requests
-    #[arg(long, value_name = "NAME", default_value = "resnet50")]
+    #[arg(long, value_name = "NAME", value_parser = parse_name, default_value = "resnet50")]
     name: String,
     /// Address and port for gRPC, HTTP and metrics; port 0 takes one that is free
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8000")]
@@ -62,7 +62,7 @@ pub struct Options {
     #[arg(long, value_name = "MEGAPIXELS", value_parser = parse_pixels)]
     pixels_max: Option<usize>,
     /// Longest time of a request, its body's way here included
-    #[arg(long, default_value = "30s", value_parser = words::duration_ns)]
+    #[arg(long, default_value = "30s", value_parser = parse_timeout)]
     request_timeout: f64,
     /// Let clients register system shared memory, for images and results: whoever reaches the
     /// server then reaches all shared memory that it may read and write
@@ -92,15 +92,33 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         served.decode = DecodeOptions::default().pixels_max(pixels_max);
     }
     let server = Server::bind(engine, served, server_options(options)?)?;
-    print(&format!(
-        "{} at http://{}/v2 and, over gRPC, {}",
-        options.name,
-        server.address()?,
-        server.address()?
-    ))?;
+    let scheme = if options.tls_certificates.is_some() { "https" } else { "http" };
+    let (name, address) = (&options.name, server.address()?);
+    let line = format!("{name} at {scheme}://{address}/v2 and, over gRPC, {address}");
+    // Whoever does not listen to that may send requests all the same.
+    if let Err(error) = print(&line) {
+        log::warn!("{error}; {line}");
+    }
     match server.run(ended_by_signal())? {
         true => Ok(()),
         false => bail!("some requests were not answered within --drain-timeout"),
+    }
+}
+
+/// What an address can have between two slashes.
+fn parse_name(name: &str) -> Result<String, &'static str> {
+    let is_good = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    match !name.is_empty() && name.chars().all(is_good) {
+        true => Ok(name.to_owned()),
+        false => Err("expected letters, digits, `-`, `_` and `.`, such as resnet50"),
+    }
+}
+
+fn parse_timeout(text: &str) -> Result<f64, String> {
+    match words::duration_ns(text) {
+        Ok(ns) if ns >= 1e6 => Ok(ns),
+        Ok(_) => Err("expected at least 1ms".to_owned()),
+        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -113,7 +131,9 @@ fn mebibytes(count: usize) -> usize {
 fn read_token(path: &Path) -> anyhow::Result<String> {
     let name = || path.display().to_string();
     let token = fs::read_to_string(path).with_context(name)?.trim_end().to_owned();
-    ensure!(!token.is_empty(), "{}: has no token", name());
+    // What a header can carry.
+    let is_token = !token.is_empty() && token.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    ensure!(is_token, "{}: a token is one line of printable ASCII", name());
     Ok(token)
 }
 

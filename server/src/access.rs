@@ -21,6 +21,8 @@ use crate::problem::{Cause, Problem};
 
 /// As ALPN names HTTP/2.
 pub const HTTP2: &[u8] = b"h2";
+/// Before the token.
+const BEARER: &[u8] = b"Bearer ";
 /// Answered without a token: who watches over the process has none.
 const OPEN_PATHS: [&str; 2] = ["/v2/health/", "/grpc.health.v1.Health/"];
 
@@ -85,8 +87,9 @@ pub async fn check_token(
     let Some(token) = token else { return next.run(request).await };
     let is_open = OPEN_PATHS.iter().any(|path| request.uri().path().starts_with(path));
     let given = request.headers().get(header::AUTHORIZATION);
-    let given = given.and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
-    if is_open || given.is_some_and(|given| is_equal(given, token.as_bytes())) {
+    let given = given.and_then(|value| value.as_bytes().split_at_checked(BEARER.len()));
+    let given = given.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(BEARER));
+    if is_open || given.is_some_and(|(_, given)| is_equal(given, token.as_bytes())) {
         return next.run(request).await;
     }
     let text = "the request has no `authorization: Bearer TOKEN`, or another token";

@@ -13,7 +13,7 @@ use twinstream::image::{DecodeOptions, Preprocess};
 use twinstream::model::{Model, top_k};
 use twinstream::sched::Timing;
 
-use crate::decode::{Decoder, Decoding};
+use crate::decode::{Decoder, Decodings};
 use crate::images::{Images, Limits};
 use crate::problem::{Cause, Problem};
 use crate::shared_memory::Regions;
@@ -98,7 +98,11 @@ impl App {
 
     /// Whether further requests will be answered.
     pub fn is_ready(&self) -> bool {
-        !self.is_ending.load(Ordering::Relaxed) && self.engine.refusal().is_none()
+        !self.is_ending() && self.engine.refusal().is_none()
+    }
+
+    pub fn is_ending(&self) -> bool {
+        self.is_ending.load(Ordering::Relaxed)
     }
 
     /// From here on it says that it is not ready, and still answers.
@@ -155,15 +159,14 @@ impl App {
     ) -> Result<Answered, Problem> {
         if files.len() == 1 {
             let mut lease = self.lease()?;
-            for decoding in self.decoder.start(files)? {
-                lease.copy_from_slice(&in_time(decoding, options).await?);
-            }
+            let mut decodings = self.decoder.start(files)?;
+            lease.copy_from_slice(&in_time(&mut decodings, options).await?);
             return self.answer_one(lease, options).await;
         }
         let mut lease = self.lease_many(files.len())?;
-        let decodings = self.decoder.start(files)?;
-        for (slot, decoding) in lease.images_mut().zip(decodings) {
-            slot.copy_from_slice(&in_time(decoding, options).await?);
+        let mut decodings = self.decoder.start(files)?;
+        for slot in lease.images_mut() {
+            slot.copy_from_slice(&in_time(&mut decodings, options).await?);
         }
         self.answer_many(lease, options).await
     }
@@ -229,10 +232,13 @@ impl App {
 /// The one version of the model.
 pub const VERSION: &str = "1";
 
-/// The pixels of a file, while its request can still be answered.
-async fn in_time(decoding: Decoding, options: RequestOptions) -> Result<Vec<u8>, Problem> {
-    let Some(deadline) = options.deadline else { return decoding.pixels().await };
-    match tokio::time::timeout_at(deadline.into(), decoding.pixels()).await {
+/// The pixels of the next file, while its request can still be answered.
+async fn in_time(
+    decodings: &mut Decodings<'_>,
+    options: RequestOptions,
+) -> Result<Vec<u8>, Problem> {
+    let Some(deadline) = options.deadline else { return decodings.next().await };
+    match tokio::time::timeout_at(deadline.into(), decodings.next()).await {
         Ok(decoded) => decoded,
         Err(_) => {
             let text = "the deadline passed while the images were decoded";

@@ -2,6 +2,7 @@
 //!
 //! Knows addresses, headers and bodies; what is done with images it refuses to know.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,6 +13,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
+use http_body_util::LengthLimitError;
 use serde_json::{Map, Value, json};
 
 use crate::app::{Answered, App, VERSION};
@@ -153,9 +155,14 @@ impl Http {
         let arrival = Instant::now();
         check_model(&self.app, names)?;
         let json_bytes = self.check_headers(headers)?;
-        let body = to_bytes(body, self.body_bytes_max)
-            .await
-            .map_err(|error| bodies::refusal(&error).unwrap_or_else(|| self.too_large()))?;
+        let body = to_bytes(body, self.body_bytes_max).await.map_err(|error| {
+            let is_long = error.source().is_some_and(|error| error.is::<LengthLimitError>());
+            match bodies::refusal(&error) {
+                Some(problem) => problem,
+                None if is_long => self.too_large(),
+                None => Problem::argument(format!("the body did not arrive whole: {error}")),
+            }
+        })?;
         let (request, binary) = InferRequest::read(&body, json_bytes)?;
         let InferRequest { id, parameters, inputs, outputs } = request;
         let outputs = outputs.iter().map(|output| (&*output.name, &output.parameters));
@@ -183,8 +190,7 @@ impl Http {
     }
 
     fn too_large(&self) -> Problem {
-        let text =
-            format!("the body did not arrive whole, or has above {} bytes", self.body_bytes_max);
+        let text = format!("the body has above {} bytes (--body-max)", self.body_bytes_max);
         Problem::new(Cause::TooLarge, text)
     }
 

@@ -11,6 +11,9 @@ use crate::problem::Problem;
 pub const INPUT: &str = "image";
 /// Colours of a pixel.
 const CHANNEL_LEN: usize = 3;
+/// Of a wrong type and shape, so much is shown.
+const SHOWN_CHARS: usize = 20;
+const SHOWN_DIMS: usize = 8;
 /// The length that stands before each value of type BYTES.
 const LENGTH_BYTES: usize = size_of::<u32>();
 
@@ -105,6 +108,8 @@ impl Limits {
 
     fn wrong_type(self, datatype: &str, shape: &[i64]) -> Problem {
         let Self { height, width, .. } = self;
+        let shape = &shape[..shape.len().min(SHOWN_DIMS)];
+        let datatype: String = datatype.chars().take(SHOWN_CHARS).collect();
         Problem::argument(format!(
             "`{INPUT}` is {datatype} {shape:?}: send UINT8 [n, {height}, {width}, {CHANNEL_LEN}], \
              or BYTES [n] with an image file each"

@@ -4,11 +4,12 @@
 //! skipped. Knows nothing of addresses and headers.
 
 use std::fmt;
+use std::marker::PhantomData;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use serde::de::{Error, SeqAccess, Visitor};
+use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
@@ -18,6 +19,11 @@ use crate::problem::Problem;
 use crate::protocol::{InferParameter, Parameter, Parameters};
 use crate::shared_memory::{Place, Regions};
 
+/// Most inputs, outputs, dimensions and parameters that are read.
+const FEW_LEN: usize = 16;
+/// Most image files that are read, above what any request may have.
+const TEXT_LEN_MAX: usize = 4096;
+
 /// The body of an inference request, or its JSON part.
 #[derive(Deserialize)]
 pub struct InferRequest {
@@ -25,8 +31,9 @@ pub struct InferRequest {
     pub id: String,
     #[serde(default, deserialize_with = "parameters")]
     pub parameters: Parameters,
+    #[serde(deserialize_with = "few")]
     pub inputs: Vec<Input>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "few")]
     pub outputs: Vec<Output>,
 }
 
@@ -35,6 +42,7 @@ pub struct InferRequest {
 pub struct Input {
     name: String,
     datatype: String,
+    #[serde(deserialize_with = "few")]
     shape: Vec<i64>,
     #[serde(default, deserialize_with = "parameters")]
     parameters: Parameters,
@@ -180,6 +188,9 @@ impl<'de> Visitor<'de> for Element<'_> {
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<(), E> {
+        if self.0.texts.len() == TEXT_LEN_MAX {
+            return Err(E::custom(format_args!("more than {TEXT_LEN_MAX} texts")));
+        }
         self.0.texts.push(value.to_owned());
         Ok(())
     }
@@ -189,23 +200,115 @@ impl<'de> Visitor<'de> for Element<'_> {
     }
 }
 
-/// Parameters out of a JSON object; values of other types stand for nothing.
+/// A short list: in memory its elements take many times the room of their text.
+fn few<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    struct Few<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Few<T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "an array of up to {FEW_LEN}")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Vec<T>, A::Error> {
+            let mut found = Vec::new();
+            while let Some(element) = sequence.next_element()? {
+                if found.len() == FEW_LEN {
+                    return Err(A::Error::invalid_length(FEW_LEN + 1, &self));
+                }
+                found.push(element);
+            }
+            Ok(found)
+        }
+    }
+
+    deserializer.deserialize_seq(Few(PhantomData))
+}
+
+/// Parameters out of a JSON object, or null; values of other types stand for nothing.
 fn parameters<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Parameters, D::Error> {
-    let object = Option::<Map<String, Value>>::deserialize(deserializer)?.unwrap_or_default();
-    let parameter = |(name, value): (String, Value)| {
-        let parameter_choice = match value {
-            Value::Bool(value) => Some(Parameter::Bool(value)),
-            Value::String(value) => Some(Parameter::String(value)),
-            Value::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
-                (Some(value), ..) => Some(Parameter::Int64(value)),
-                (_, Some(value), _) => Some(Parameter::Uint64(value)),
-                (.., value) => value.map(Parameter::Double),
-            },
-            _ => None,
-        };
-        (name, InferParameter { parameter_choice })
-    };
-    Ok(object.into_iter().map(parameter).collect())
+    struct Few;
+
+    impl<'de> Visitor<'de> for Few {
+        type Value = Parameters;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "an object of up to {FEW_LEN} parameters")
+        }
+
+        fn visit_unit<E: Error>(self) -> Result<Parameters, E> {
+            Ok(Parameters::new())
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Parameters, A::Error> {
+            let mut found = Parameters::new();
+            while let Some((name, Given(parameter_choice))) = map.next_entry()? {
+                if found.len() == FEW_LEN {
+                    return Err(A::Error::invalid_length(FEW_LEN + 1, &self));
+                }
+                found.insert(name, InferParameter { parameter_choice });
+            }
+            Ok(found)
+        }
+    }
+
+    deserializer.deserialize_any(Few)
+}
+
+/// A parameter's value, none of another type.
+struct Given(Option<Parameter>);
+
+impl<'de> Deserialize<'de> for Given {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AnyValue)
+    }
+}
+
+struct AnyValue;
+
+impl<'de> Visitor<'de> for AnyValue {
+    type Value = Given;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a parameter's value")
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Given, E> {
+        Ok(Given(Some(Parameter::Bool(value))))
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Given, E> {
+        Ok(Given(Some(Parameter::Int64(value))))
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Given, E> {
+        Ok(Given(Some(Parameter::Uint64(value))))
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Given, E> {
+        Ok(Given(Some(Parameter::Double(value))))
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<Given, E> {
+        Ok(Given(Some(Parameter::String(value.to_owned()))))
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Given, E> {
+        Ok(Given(None))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Given, A::Error> {
+        while sequence.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Given(None))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Given, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Given(None))
+    }
 }
 
 /// Parameters as a JSON object.
@@ -310,6 +413,35 @@ mod tests {
         assert_eq!(images(&json(r#""YWI=""#), b"").unwrap(), Images::Files(vec!["ab".into()]));
         assert!(images(&json(r#""??""#), b"").unwrap_err().contains("text 0 is no base64"));
         assert!(images(&json("1"), b"").unwrap_err().contains("image files are wanted"));
+    }
+
+    #[test]
+    fn long_lists_are_refused_as_they_are_read() {
+        let many = |text: &str| [text].repeat(5000).join(",");
+        for (rest, told) in [
+            (format!(r#""data":[{}]"#, many(r#""""#)), "more than 4096 texts"),
+            (
+                format!(
+                    r#""parameters":{{{}}}"#,
+                    (0..17).map(|i| format!(r#""{i}":[0]"#)).collect::<Vec<_>>().join(",")
+                ),
+                "up to 16 parameters",
+            ),
+        ] {
+            let error = images(&input(&rest), b"").unwrap_err();
+            assert!(error.contains(told), "{error}");
+        }
+        let error = images(&format!(r#"{{"inputs":[{}]}}"#, many("{}")), b"").unwrap_err();
+        assert!(error.contains("missing field"), "{error}");
+        let outputs = format!(r#"{{"inputs":[],"outputs":[{}]}}"#, many(r#"{"name":""}"#));
+        assert!(images(&outputs, b"").unwrap_err().contains("up to 16"));
+    }
+
+    #[test]
+    fn parameters_of_other_types_stand_for_nothing() {
+        let rest = r#""parameters":{"a":[1,[2]],"b":{"c":null},"binary_data_size":6}"#;
+        assert!(images(&input(rest), &[9; 6]).is_ok());
+        assert!(images(&input(r#""parameters":null,"data":[1,2,3,4,5,6]"#), b"").is_ok());
     }
 
     #[test]

@@ -6,16 +6,20 @@
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Request, State};
-use axum::http::HeaderMap;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONNECTION, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue, Version};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
+use http_body::{Frame, SizeHint};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -37,7 +41,7 @@ use crate::app::{App, Served};
 use crate::bodies::{Budget, count};
 use crate::grpc::{GRPCInferenceServiceServer, Grpc};
 use crate::http::{Http, router};
-use crate::metrics::Metrics;
+use crate::metrics::{InProgress, Metrics};
 use crate::problem::{Cause, Problem};
 use crate::shared_memory::Regions;
 
@@ -192,7 +196,10 @@ async fn serve(
         .route_service("/grpc.health.v1.Health/{method}", health_service)
         .layer(from_fn_with_state(Arc::new(Budget::new(options.bodies_bytes_max)), count))
         .layer(from_fn_with_state(options.token.map(Arc::from), check_token))
-        .layer(from_fn_with_state((metrics.clone(), options.request_timeout), in_time));
+        .layer(from_fn_with_state(
+            (app.clone(), metrics.clone(), options.request_timeout),
+            in_time,
+        ));
     let connections = Connections {
         places: Arc::new(Semaphore::new(options.connection_len_max)),
         builder: builder(options.request_timeout),
@@ -347,19 +354,57 @@ fn builder(head_timeout: Duration) -> Builder<TokioExecutor> {
 
 /// Answers that a request took too long: its body came slowly, say.
 async fn in_time(
-    State((metrics, limit)): State<(Arc<Metrics>, Duration)>,
+    State((app, metrics, limit)): State<(Arc<App>, Arc<Metrics>, Duration)>,
     request: Request,
     next: Next,
 ) -> Response {
-    let _in_progress = metrics.begin();
+    let in_progress = metrics.begin();
+    let is_http1 = request.version() < Version::HTTP_2;
+    // Who watches it is told of its end, and not waited for.
+    let is_watched = request.uri().path() == "/grpc.health.v1.Health/Watch";
     let mut headers = HeaderMap::new();
     headers.extend(request.headers().get(CONTENT_TYPE).map(|kind| (CONTENT_TYPE, kind.clone())));
-    match timeout(limit, next.run(request)).await {
+    let mut response = match timeout(limit, next.run(request)).await {
         Ok(response) => response,
         Err(_) => {
             let text = format!("the request took longer than {limit:?}");
             Problem::new(Cause::Deadline, text).response_to(&headers)
         }
+    };
+    if is_http1 && app.is_ending() {
+        // Else the client might send the next request just as the connection ends.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    if is_watched {
+        return response;
+    }
+    // It is in progress until its last byte has left.
+    response.map(|body| Body::new(InProgressBody { body, _in_progress: in_progress }))
+}
+
+/// The body of an answer to a request that is in progress as long as this is there.
+struct InProgressBody {
+    body: Body,
+    _in_progress: InProgress,
+}
+
+impl HttpBody for InProgressBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

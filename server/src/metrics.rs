@@ -1,5 +1,6 @@
 //! What the server counts beside the engine, and the page that shows both.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use crate::app::App;
@@ -64,9 +65,9 @@ impl Requests {
 }
 
 /// A request in progress, until it is dropped.
-pub struct InProgress<'a>(&'a Metrics);
+pub struct InProgress(Arc<Metrics>);
 
-impl Drop for InProgress<'_> {
+impl Drop for InProgress {
     fn drop(&mut self) {
         self.0.requests_in_progress.fetch_sub(1, Ordering::Relaxed);
     }
@@ -74,9 +75,9 @@ impl Drop for InProgress<'_> {
 
 impl Metrics {
     /// Counts a request that begins.
-    pub fn begin(&self) -> InProgress<'_> {
+    pub fn begin(self: &Arc<Self>) -> InProgress {
         self.requests_in_progress.fetch_add(1, Ordering::Relaxed);
-        InProgress(self)
+        InProgress(Arc::clone(self))
     }
 
     /// Prometheus' text format.

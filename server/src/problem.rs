@@ -11,6 +11,8 @@ use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 use twinstream::engine::{Failure, Refused};
 
+/// Most bytes of a text: clients' own words are in it, and gRPC carries it in a header.
+const TEXT_BYTES_MAX: usize = 512;
 /// When clients are told to come again over gRPC: the retry design's key, in milliseconds.
 const RETRY_PUSHBACK: &str = "grpc-retry-pushback-ms";
 
@@ -49,7 +51,12 @@ pub enum Cause {
 
 impl Problem {
     pub fn new(cause: Cause, text: impl Into<String>) -> Self {
-        Self { cause, text: text.into() }
+        let mut text = text.into();
+        if text.len() > TEXT_BYTES_MAX {
+            text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
+            text.push('…');
+        }
+        Self { cause, text }
     }
 
     pub fn argument(text: impl Into<String>) -> Self {

@@ -9,8 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
-use rustix::fs::Mode;
-use rustix::shm::{self, OFlags};
+use rustix::fs::{Mode, OFlags, open};
 
 use crate::parameters::whole;
 use crate::problem::{Cause, Problem};
@@ -18,6 +17,8 @@ use crate::protocol::{
     Parameter, Parameters, RegionStatus, SystemSharedMemoryRegisterRequest as Register,
 };
 
+/// Where Linux has shared memory.
+const FOLDER: &str = "/dev/shm/";
 /// Regions at a time.
 const REGION_LEN_MAX: usize = 1024;
 
@@ -75,8 +76,7 @@ impl Regions {
         if name.is_empty() {
             return Err(Problem::argument("a region of shared memory has a name"));
         }
-        let file = shm::open(&*key, OFlags::RDWR, Mode::empty()).map(File::from);
-        let file = file.map_err(|error| {
+        let file = open_memory(&key).map_err(|error| {
             Problem::argument(format!("region `{name}`: shared memory `{key}`: {error}"))
         })?;
         let file_bytes = file.metadata().map_or(0, |metadata| metadata.len());
@@ -174,6 +174,21 @@ impl Regions {
             true => Ok(()),
             false => Err(Problem::argument("shared memory is off: start with --shared-memory")),
         }
+    }
+}
+
+/// As `shm_open` does, and no link to what lies elsewhere is followed.
+fn open_memory(key: &str) -> std::io::Result<File> {
+    let name = key.strip_prefix('/').unwrap_or(key);
+    if name.is_empty() || name.contains('/') || name == "." || name == ".." {
+        return Err(std::io::Error::other("a key is one name behind a slash"));
+    }
+    // Not blocking: it may be a pipe.
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = File::from(open(format!("{FOLDER}{name}"), flags, Mode::empty())?);
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(std::io::Error::other("no shared memory")),
     }
 }
 

@@ -21,6 +21,8 @@ pub(super) fn check_out(out: &Path, weights: &Path, images: &Path) -> anyhow::Re
     let name = out.as_os_str().as_encoded_bytes();
     let is_folder = out.is_dir() || name.ends_with(b"/") || name.ends_with(b"/.");
     ensure!(!is_folder, "{}: a folder: name a file in it", out.display());
+    let is_other = out.exists() && !out.is_file();
+    ensure!(!is_other, "{}: a pipe or device: name a file", out.display());
     let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
     ensure!(folder.is_dir(), "{}: no such folder", folder.display());

@@ -180,8 +180,11 @@ fn what_cannot_be_done_is_told_at_once() {
     let out = folder.join("small.safetensors");
     let empty = scratch("calibrate_empty");
     let sub = folder.join("sub/");
+    let pipe = folder.join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     for (images, out, more, code, reason) in [
         (&*images, &*out, &["--precision", "bf16"][..], 2, "--precision changes nothing"),
+        (&images, &pipe, &[], 1, "a pipe or device"),
         (&images, &out, &["--loss-max", "101"], 2, "from 0 to 100"),
         (&images, &folder, &[], 1, "a folder"),
         (&images, &sub, &[], 1, "sub/: a folder"),

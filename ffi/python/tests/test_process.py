@@ -81,6 +81,8 @@ image = numpy.zeros(engine.image_shape, numpy.uint8)
 def test_a_signal_ends_a_wait(call):
     program = f"""
 import numpy, os, signal, threading, time, twinstream
+# Processes that a shell started in the background ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 engine = twinstream.Engine(backend="sim:up=1us+1us,compute=300ms+0us,down=1us+1ns", batch_len_max=1)
 images = [numpy.zeros(engine.image_shape, numpy.uint8)] * 4
 tickets = [engine.submit_nowait(image) for image in images]

@@ -139,7 +139,9 @@ async fn requests_show_the_token() {
         asked.metadata_mut().insert("authorization", token.parse().unwrap());
         asked
     };
-    client.model_infer(with("Bearer open sesame")).await.unwrap();
+    for token in ["Bearer open sesame", "bearer open sesame"] {
+        client.model_infer(with(token)).await.unwrap();
+    }
     for token in ["Bearer open sesam", "Bearer open sesame!", "open sesame", "Bearer "] {
         let status = client.model_infer(with(token)).await.unwrap_err();
         assert_eq!(status.code(), Code::Unauthenticated, "{status}");

@@ -153,6 +153,7 @@ async fn overload_is_told_at_once_and_when_to_come_again() {
         let mut client = client.clone();
         async move { client.model_infer(request(&[0; IMAGE_BYTES])).await }
     });
+    running.wait_for("twinstream_slots_in_use", 1.0).await;
     let mut client = client;
     for _ in 0..100 {
         let mut timed = request(&[0; IMAGE_BYTES]);

@@ -123,6 +123,14 @@ async fn what_does_not_fit_is_refused() {
         let status = client.system_shared_memory_register(asked).await.unwrap_err();
         assert!(status.message().contains(text), "{status}");
     }
+    // A link to what lies elsewhere.
+    let elsewhere = std::env::temp_dir().join(format!("twinstream-else-{}", std::process::id()));
+    fs::write(&elsewhere, [0; 100]).unwrap();
+    let link = Memory { key: format!("/twinstream-link-{}", std::process::id()) };
+    std::os::unix::fs::symlink(&elsewhere, link.path()).unwrap();
+    let status = client.system_shared_memory_register(link.register("link", 100)).await;
+    assert!(status.unwrap_err().message().contains(&link.key));
+    fs::remove_file(elsewhere).unwrap();
     client.system_shared_memory_register(memory.register("small", 100)).await.unwrap();
     let twice = client.system_shared_memory_register(memory.register("small", 100)).await;
     assert!(twice.unwrap_err().message().contains("already"));
