@@ -14,7 +14,13 @@ def test_of_an_engine(weights, tmp_path):
     engine = twinstream.Engine
     refused(ValueError, "path: expected the weights, .*, got None", engine)
     refused(ValueError, "not a backend; backends are cpu", engine, backend="gpu")
-    refused(ValueError, 'path: changes nothing with backend="null": leave it out', engine, weights, backend="null")
+    refused(
+        ValueError,
+        'path: changes nothing with backend="null": leave it out',
+        engine,
+        weights,
+        backend="null",
+    )
     refused(ValueError, "threads: changes nothing", engine, threads=2, backend="null")
     refused(
         ValueError, "threads: expected a whole number from 1, got 0", engine, weights, threads=0
