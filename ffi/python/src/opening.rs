@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use twinstream::Error;
 use twinstream::backend::cpu::CpuOptions;
@@ -125,8 +126,8 @@ impl Arguments {
         };
         match unused.iter().find(|(_, is_given)| *is_given) {
             Some((name, _)) => {
-                let expected = format!("nothing, as it changes nothing with backend=\"{spec}\"");
-                Err(errors::value(name, &expected, "a value"))
+                let text = format!("{name}: changes nothing with backend=\"{spec}\": leave it out");
+                Err(PyValueError::new_err(text))
             }
             None => Ok(()),
         }

@@ -14,8 +14,14 @@ def test_of_an_engine(weights, tmp_path):
     engine = twinstream.Engine
     refused(ValueError, "path: expected the weights, .*, got None", engine)
     refused(ValueError, "not a backend; backends are cpu", engine, backend="gpu")
-    refused(ValueError, "path: expected nothing", engine, weights, backend="null")
-    refused(ValueError, "threads: expected nothing", engine, threads=2, backend="null")
+    refused(
+        ValueError,
+        'path: changes nothing with backend="null": leave it out',
+        engine,
+        weights,
+        backend="null",
+    )
+    refused(ValueError, "threads: changes nothing", engine, threads=2, backend="null")
     refused(
         ValueError, "threads: expected a whole number from 1, got 0", engine, weights, threads=0
     )
@@ -57,6 +63,7 @@ def test_of_one_among_several(null):
 
 def test_strides_that_are_legal_are_copied(network, golden):
     image = golden[0][0]
+    assert np.abs(network(image).logits - golden[1][0]).max() <= 1e-4
     expected = network(np.ascontiguousarray(image[::-1, ::-1])).logits
     assert np.array_equal(network(image[::-1, ::-1]).logits, expected)
     padded = np.zeros((32, 64, 3), np.uint8)

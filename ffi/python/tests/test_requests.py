@@ -21,6 +21,7 @@ def test_tickets(slow, image):
         ticket.wait(0.001)
     answer = ticket.wait()
     assert ticket.done() and ticket.wait(0) is answer
+    assert slow.submit_nowait(image).wait(30)
 
 
 def test_several_threads_wait_for_one_ticket(slow, image):
@@ -36,11 +37,19 @@ def test_several_threads_wait_for_one_ticket(slow, image):
 
 def test_waiting_lets_other_threads_run(slow, image):
     ticket = slow.submit_nowait(image)
-    count = 0
-    waits = threading.Thread(target=ticket.wait)
+    begins = threading.Event()
+
+    def wait():
+        begins.set()
+        ticket.wait()
+
+    waits = threading.Thread(target=wait)
     waits.start()
-    while waits.is_alive():
+    begins.wait()
+    count = 0
+    while not ticket.done():
         count += 1
+    waits.join()
     assert count > 1000
 
 
@@ -159,12 +168,15 @@ def test_draining_ends_what_takes_too_long(slow, image):
 
 
 def test_closing(slow, image):
-    tickets = [slow.submit_nowait(image) for _ in range(8)]
+    tickets = [slow.submit_nowait(image) for _ in range(7)]
+    lease = slow.lease()
     slow.close()
     slow.close()
     assert slow.closed and "closed" in repr(slow)
     with pytest.raises(twinstream.ShutDown):
-        tickets[-1].wait()
+        tickets[-1].wait(10)
+    with pytest.raises(twinstream.ShutDown):
+        lease.commit()
     for call in (slow.stats, slow.prometheus, slow.lease, lambda: slow(image)):
         with pytest.raises(twinstream.ShutDown, match="closed"):
             call()
