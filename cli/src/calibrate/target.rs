@@ -4,7 +4,7 @@
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use anyhow::{Context, ensure};
@@ -21,8 +21,9 @@ pub(super) fn check_out(out: &Path, weights: &Path, images: &Path) -> anyhow::Re
     let name = out.as_os_str().as_encoded_bytes();
     let is_folder = out.is_dir() || name.ends_with(b"/") || name.ends_with(b"/.");
     ensure!(!is_folder, "{}: a folder: name a file in it", out.display());
-    let is_other = out.exists() && !out.is_file();
-    ensure!(!is_other, "{}: a pipe or device: name a file", out.display());
+    // Whose reader might never come.
+    let is_pipe = fs::metadata(out).is_ok_and(|found| found.file_type().is_fifo());
+    ensure!(!is_pipe, "{}: a pipe: name a file", out.display());
     let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
     ensure!(folder.is_dir(), "{}: no such folder", folder.display());

@@ -184,7 +184,7 @@ fn what_cannot_be_done_is_told_at_once() {
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     for (images, out, more, code, reason) in [
         (&*images, &*out, &["--precision", "bf16"][..], 2, "--precision changes nothing"),
-        (&images, &pipe, &[], 1, "a pipe or device"),
+        (&images, &pipe, &[], 1, "a pipe: name a file"),
         (&images, &out, &["--loss-max", "101"], 2, "from 0 to 100"),
         (&images, &folder, &[], 1, "a folder"),
         (&images, &sub, &[], 1, "sub/: a folder"),
