@@ -95,7 +95,8 @@ except KeyboardInterrupt:
 os._exit(0)
 """
     ended = run(program)
-    assert 0.2 < float(ended.stdout) < 0.6, ended
+    # Without the signal it would be 1.2 s or more.
+    assert 0.2 < float(ended.stdout) < 1, ended
 
 
 def test_warnings_reach_logging(weights, tmp_path, caplog):

@@ -141,7 +141,7 @@ async fn deadlines_end_requests_and_clients_that_leave_cancel_theirs() {
     timed.set_timeout(Duration::from_millis(20));
     client.model_infer(timed).await.unwrap_err();
     let left = client.model_infer(request(&[0; IMAGE_BYTES]));
-    assert!(tokio::time::timeout(Duration::from_millis(100), left).await.is_err());
+    assert!(tokio::time::timeout(Duration::from_secs(1), left).await.is_err());
     running.wait_for(r#"twinstream_requests_ended_total{outcome="cancelled"}"#, 1.0).await;
 }
 

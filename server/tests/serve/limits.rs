@@ -12,7 +12,7 @@ use super::fixture::*;
 /// With a short time for a request.
 fn impatient() -> ServerOptions {
     let mut options = ServerOptions::default();
-    options.request_timeout = Duration::from_millis(300);
+    options.request_timeout = Duration::from_secs(3);
     options.body_bytes_max = 1 << 20;
     options
 }
@@ -22,11 +22,9 @@ fn long_bodies_are_refused_before_they_are_read() {
     let running = Running::null(impatient());
     let head =
         "POST /v2/models/resnet50/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 1073741824\r\n\r\n";
-    let start = Instant::now();
+    // The body that never comes was not waited for: that would be 504.
     let error = running.http(head.as_bytes()).error(413);
     assert!(error.contains("1048576 bytes"), "{error}");
-    // Nothing was waited for.
-    assert!(start.elapsed() < Duration::from_millis(250));
     // Without a length the first bytes too many end it.
     let head =
         "POST /v2/models/resnet50/infer HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -60,17 +58,21 @@ fn slow_bodies_end_in_time_and_hold_nothing() {
     assert_eq!(running.metric("twinstream_slots_in_use"), 0.0);
     assert_eq!(running.infer(&json_request(&[0; IMAGE_BYTES])).status, 200);
     for stream in &mut slow {
-        assert!(Reply::read(stream).error(504).contains("longer than 300ms"));
+        assert!(Reply::read(stream).error(504).contains("longer than 3s"));
     }
 }
 
 #[test]
 fn connections_that_say_nothing_end_in_time() {
     let running = Running::null(impatient());
-    for said in ["", "G", "P", "PRI * HTTP/2.0\r\n", "GET / HTTP/1.1\r\nHost:"] {
+    let said = ["", "G", "P", "PRI * HTTP/2.0\r\n", "GET / HTTP/1.1\r\nHost:"];
+    let streams = said.map(|said| {
         let mut stream = TcpStream::connect(running.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         stream.write_all(said.as_bytes()).unwrap();
+        (said, stream)
+    });
+    for (said, mut stream) in streams {
         let ended = stream.read_to_end(&mut Vec::new());
         let is_late = ended.is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
         assert!(!is_late, "{said:?}");
@@ -126,14 +128,10 @@ async fn bodies_share_their_memory() {
     let (part, rest) = whole.split_at(whole.len() - 9);
     first.write_all(part).unwrap();
     let mut client = running.client().await;
-    let until = Instant::now() + Duration::from_secs(20);
-    let status = loop {
-        match client.model_infer(request(&[0; IMAGE_BYTES])).await {
-            Err(status) => break status,
-            // The first was not read yet.
-            Ok(_) => assert!(Instant::now() < until),
-        }
-    };
+    // It and the metrics' own; its body was sent with its head.
+    running.wait_for("twinstream_server_requests_in_progress", 2.0).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let status = client.model_infer(request(&[0; IMAGE_BYTES])).await.unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
     let reply = running.post("/v2/models/resnet50/infer", &headers, &body);
     assert!(reply.error(429).contains("too much memory"));
