@@ -6,6 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tonic::transport::Channel;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 use twinstream_server::ServerOptions;
 
 use super::fixture::*;
@@ -102,4 +106,21 @@ fn silent_connections_are_not_waited_for() {
     assert!(running.end().join().unwrap());
     assert!(start.elapsed() < Duration::from_secs(15), "as long as a request may take");
     drop(held);
+}
+
+#[tokio::test]
+async fn who_watches_its_health_is_told_and_not_waited_for() {
+    let running = Running::null(ServerOptions::default());
+    let channel = Channel::from_shared(format!("http://{}", running.address)).unwrap();
+    let mut client = HealthClient::new(channel.connect().await.unwrap());
+    let watched = HealthCheckRequest { service: String::new() };
+    let mut watch = client.watch(watched).await.unwrap().into_inner();
+    let told = watch.message().await.unwrap().unwrap().status();
+    assert_eq!(told, ServingStatus::Serving);
+    let start = Instant::now();
+    let ended = running.end();
+    let told = watch.message().await.unwrap().unwrap().status();
+    assert_eq!(told, ServingStatus::NotServing);
+    assert!(tokio::task::spawn_blocking(|| ended.join().unwrap()).await.unwrap());
+    assert!(start.elapsed() < Duration::from_secs(15), "as long as a request may take");
 }
