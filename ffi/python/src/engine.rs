@@ -254,8 +254,9 @@ impl Engine {
         inbox.commit(lease, options, future).map(Some)
     }
 
-    /// Decodes and resizes an image, for any thread.
-    fn _prepare<'py>(
+    /// The network's input of an image: decoded, resized and cropped. To be handed in any number of
+    /// times, each for the price of a copy.
+    fn prepare<'py>(
         &self,
         py: Python<'py>,
         image: &Bound<'py, PyAny>,

@@ -20,9 +20,14 @@ use crate::opening::Info;
 const EXPECTED: &str = "a uint8 array of shape (height, width, 3), a path, the bytes of an image \
                         file, or an image of Pillow";
 
-/// The network's input, ready to be handed in.
-#[pyclass(frozen, module = "twinstream._twinstream")]
-pub(crate) struct Pixels(Vec<u8>);
+/// The network's input: u8 RGB pixels of shape (height, width, 3), that go to an engine of this size
+/// as they are. `Engine.prepare` makes them of an image.
+#[pyclass(frozen, module = "twinstream")]
+pub(crate) struct Pixels {
+    bytes: Py<PyBytes>,
+    height: usize,
+    width: usize,
+}
 
 /// An image, as far as it is known without work.
 pub(crate) enum Image<'py> {
@@ -70,6 +75,53 @@ fn is_pillow(object: &Bound<'_, PyAny>) -> bool {
     has(object, &["convert", "size", "tobytes"])
 }
 
+/// The buffer of a u8 array of shape (height, width, 3), with its height and width.
+fn typed(
+    object: &Bound<'_, PyAny>,
+    buffer: PyUntypedBuffer,
+    place: Option<usize>,
+) -> PyResult<(PyBuffer<u8>, usize, usize)> {
+    if buffer.as_typed::<u8>().is_err() {
+        let dtype = match object.getattr_opt("dtype")? {
+            Some(dtype) => dtype.to_string(),
+            None => format!("format {:?}", buffer.format()),
+        };
+        let text = format!("{}: expected an array of dtype uint8, got {dtype}", name(place));
+        return Err(PyTypeError::new_err(text));
+    }
+    let (height, width) = match *buffer.shape() {
+        [height, width, 3] => (height, width),
+        _ => {
+            let got = PyTuple::new(object.py(), buffer.shape())?.repr()?;
+            return Err(errors::value(&name(place), "shape (height, width, 3)", got));
+        }
+    };
+    Ok((buffer.into_typed()?, height, width))
+}
+
+#[pymethods]
+impl Pixels {
+    #[new]
+    fn of_array(py: Python<'_>, array: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let buffer = PyUntypedBuffer::get(array)?;
+        let (buffer, height, width) = typed(array, buffer, None)?;
+        Ok(Self::new(py, &buffer.to_vec(py)?, (height, width)))
+    }
+
+    /// A read-only numpy array of uint8.
+    #[getter]
+    fn array<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let bytes = py.import("numpy")?.call_method1("frombuffer", (&self.bytes, "u1"))?;
+        bytes.call_method1("reshape", ((self.height, self.width, 3),))
+    }
+}
+
+impl Pixels {
+    fn new(py: Python<'_>, pixels: &[u8], (height, width): (usize, usize)) -> Self {
+        Self { bytes: PyBytes::new(py, pixels).unbind(), height, width }
+    }
+}
+
 impl<'py> Image<'py> {
     pub(crate) fn of(
         object: &Bound<'py, PyAny>,
@@ -77,7 +129,7 @@ impl<'py> Image<'py> {
         info: &Info,
     ) -> PyResult<Self> {
         if let Ok(pixels) = object.cast::<Pixels>() {
-            return Ok(Self::Prepared(pixels.clone()));
+            return Self::of_prepared(pixels.clone(), place, info);
         }
         if object.is_instance_of::<PyString>() {
             return Ok(Self::Raw(Raw::File(object.extract()?)));
@@ -108,27 +160,24 @@ impl<'py> Image<'py> {
         place: Option<usize>,
         info: &Info,
     ) -> PyResult<Self> {
-        if buffer.as_typed::<u8>().is_err() {
-            let dtype = match object.getattr_opt("dtype")? {
-                Some(dtype) => dtype.to_string(),
-                None => format!("format {:?}", buffer.format()),
-            };
-            let text = format!("{}: expected an array of dtype uint8, got {dtype}", name(place));
-            return Err(PyTypeError::new_err(text));
-        }
-        let (height, width) = match *buffer.shape() {
-            [height, width, 3] => (height, width),
-            _ => {
-                let got = PyTuple::new(object.py(), buffer.shape())?.repr()?;
-                return Err(errors::value(&name(place), "shape (height, width, 3)", got));
-            }
-        };
-        let py = object.py();
-        let buffer = buffer.into_typed::<u8>()?;
+        let (buffer, height, width) = typed(object, buffer, place)?;
         if info.passes(height, width) {
             return Ok(Self::Ready(buffer));
         }
-        Self::of_pixels((height, width), buffer.to_vec(py)?, place)
+        Self::of_pixels((height, width), buffer.to_vec(object.py())?, place)
+    }
+
+    fn of_prepared(
+        pixels: Bound<'py, Pixels>,
+        place: Option<usize>,
+        info: &Info,
+    ) -> PyResult<Self> {
+        let Pixels { height, width, .. } = *pixels.get();
+        if (height, width) == info.size() {
+            return Ok(Self::Prepared(pixels));
+        }
+        let text = |(height, width)| format!("pixels of shape ({height}, {width}, 3)");
+        Err(errors::value(&name(place), &text(info.size()), text((height, width))))
     }
 
     fn of_pixels(
@@ -147,7 +196,7 @@ impl<'py> Image<'py> {
         match self {
             Self::Ready(buffer) => buffer.copy_to_slice(py, place),
             Self::Prepared(pixels) => {
-                place.copy_from_slice(&pixels.get().0);
+                place.copy_from_slice(pixels.get().bytes.as_bytes(py));
                 Ok(())
             }
             Self::Raw(_) => unreachable!("raw images are prepared first"),
@@ -163,7 +212,9 @@ impl<'py> Image<'py> {
     pub(crate) fn into_pixels(self, py: Python<'py>, info: &Info) -> PyResult<Bound<'py, Pixels>> {
         match self.prepare(py, info)? {
             Self::Prepared(pixels) => Ok(pixels),
-            Self::Ready(buffer) => Bound::new(py, Pixels(buffer.to_vec(py)?)),
+            Self::Ready(buffer) => {
+                Bound::new(py, Pixels::new(py, &buffer.to_vec(py)?, info.size()))
+            }
             Self::Raw(_) => unreachable!("raw images are prepared first"),
         }
     }
@@ -188,8 +239,12 @@ impl Raw {
 impl Info {
     /// Whether an image of this size is the network's input as it is.
     fn passes(&self, height: usize, width: usize) -> bool {
-        let own = (self.preprocess.height, self.preprocess.width);
-        (height, width) == own && self.preprocess.crop_pct == 1.0
+        (height, width) == self.size() && self.preprocess.crop_pct == 1.0
+    }
+
+    /// Height and width of the network's input.
+    fn size(&self) -> (usize, usize) {
+        (self.preprocess.height, self.preprocess.width)
     }
 }
 
@@ -218,7 +273,7 @@ pub(crate) fn prepare_all<'py>(
             true => errors::of_image(&name(place), &error),
             false => errors::library(&error),
         };
-        pixels.push(Bound::new(py, Pixels(outcome.map_err(named)?))?);
+        pixels.push(Bound::new(py, Pixels::new(py, &outcome.map_err(named)?, info.size()))?);
     }
     let mut pixels = pixels.into_iter();
     let ready = |image| match image {

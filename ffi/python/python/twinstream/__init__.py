@@ -24,7 +24,7 @@ from ._errors import (
     TwinstreamError,
 )
 from ._simulation import plan, simulate
-from ._twinstream import Answer, Lease, Ticket
+from ._twinstream import Answer, Lease, Pixels, Ticket
 from ._types import (
     Class,
     Latencies,
@@ -57,6 +57,7 @@ __all__ = [
     "Line",
     "MemoryRefused",
     "ModelError",
+    "Pixels",
     "Plan",
     "Refusals",
     "Rejected",

@@ -50,7 +50,7 @@ class Engine(_twinstream.Engine):
         if number is None:
             # To be decoded or resized first, by another thread.
             start = loop.time()
-            pixels = await loop.run_in_executor(None, self._prepare, image)
+            pixels = await loop.run_in_executor(None, self.prepare, image)
             if deadline is not None:
                 deadline = max(0.0, deadline - (loop.time() - start))
             number = self._hand_in(inbox, future, pixels, deadline, priority)
