@@ -4,8 +4,8 @@
     loadgen.py dataset-of-tests FILE FOLDER     # FILE: tests/data/cifar-reference.safetensors; tells PyTorch's top-1
     loadgen.py accuracy LOG FOLDER [TOP1]       # TOP1: the reference's, in per cent, of which 99 % are needed
 
-FOLDER is what the systems under test take as `--dataset`: `images.rgb` has the pixels as the network sees them, u8 RGB, one image behind
-the other, and `val_map.txt` a line an image, its name and class, as ImageNet's in MLPerf has. LOG is LoadGen's
+FOLDER is what the systems under test take as `--dataset`: `images.rgb` has the pixels as the network sees them, u8 RGB, one image
+behind the other, and `val_map.txt` a line an image, its name and class, as ImageNet's in MLPerf has. LOG is LoadGen's
 mlperf_log_accuracy.json. `dataset` needs the Python package.
 """
 

@@ -20,8 +20,8 @@ use crate::opening::Info;
 const EXPECTED: &str = "a uint8 array of shape (height, width, 3), a path, the bytes of an image \
                         file, or an image of Pillow";
 
-/// The network's input: u8 RGB pixels of shape (height, width, 3), that go to an engine of this size
-/// as they are. `Engine.prepare` makes them of an image.
+/// The network's input: u8 RGB pixels of shape (height, width, 3), which go to an engine of that
+/// size as they are. `Engine.prepare` makes them of an image.
 #[pyclass(frozen, module = "twinstream")]
 pub(crate) struct Pixels {
     bytes: Py<PyBytes>,

@@ -72,6 +72,25 @@ def test_a_crop_is_that_of_the_configuration(weights, photos, tmp_path):
             assert np.abs(engine(array).logits - whole(array).logits).max() > 0.01
 
 
+def test_pixels_are_handed_in_as_they_are(weights, golden, tmp_path):
+    """Even where the configuration would crop an array of the network's size."""
+    cropping = json.loads((weights.parent / "config.json").read_text())
+    cropping["pretrained_cfg"]["crop_pct"] = 0.875
+    (tmp_path / "config.json").write_text(json.dumps(cropping))
+    images, expected = golden[0][:4], golden[1][:4]
+    pixels = [twinstream.Pixels(image) for image in images]
+    with twinstream.Engine(weights, config=tmp_path / "config.json") as engine:
+        cropped = [engine.prepare(image) for image in images]
+        assert (cropped[0].array != images[0]).any()
+        assert np.abs(logits(engine(cropped)) - logits(engine(images))).max() <= TOLERANCE
+        for _ in range(2):
+            assert np.abs(logits(engine(pixels)) - expected).max() <= TOLERANCE
+        ticket = engine.submit_nowait(engine.prepare(pixels[1]))
+        assert np.abs(ticket.wait().logits - expected[1]).max() <= TOLERANCE
+    assert np.array_equal(pixels[3].array, images[3])
+    assert not pixels[3].array.flags.writeable
+
+
 def test_ranked_classes_of_the_device(network, weights, golden):
     pixels, _ = golden
     with twinstream.Engine(weights, top_k=3) as engine:

@@ -54,6 +54,21 @@ def test_of_an_image(null, send):
     refused(TypeError, "image: expected .*, got NoneType", send, None)
 
 
+def test_of_pixels(null):
+    pixels = twinstream.Pixels
+    refused(TypeError, "dtype uint8, got float32", pixels, np.zeros((32, 32, 3), "f4"))
+    refused(
+        ValueError, r"shape \(height, width, 3\), got \(32, 32\)", pixels, np.zeros((32, 32), "u1")
+    )
+    refused(TypeError, "bytes-like", pixels, "image.png")
+    other = pixels(np.zeros((32, 64, 3), np.uint8))
+    text = r"image: expected pixels of shape \(32, 32, 3\), got pixels of shape \(32, 64, 3\)"
+    refused(ValueError, text, null.submit_nowait, other)
+    refused(ValueError, text, null.prepare, other)
+    same = pixels(np.zeros(null.image_shape, np.uint8))
+    refused(ValueError, r"images\[1\]: expected pixels of shape", null, [same, other])
+
+
 def test_of_one_among_several(null):
     image = np.zeros(null.image_shape, np.uint8)
     refused(TypeError, r"images\[2\]: .* got float64", null, [image, image, np.zeros((32, 32, 3))])
