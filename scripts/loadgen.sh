@@ -159,7 +159,7 @@ EOF
 # interplay, not the speed. LoadGen prepares so many samples as the targets say, so Offline's must be
 # above what is reached, and the latencies below.
 run_short() {
-    local -A offline_qps=([c++]=2000000 [python]=400000)
+    local -A offline_qps=([c++]=2000000 [python]=600000)
     local language network null=(--backend null --min-duration 1000)
     read -ra network <<<"$(on_cpu) --min-duration 1000"
     for language in c++ python; do
@@ -200,11 +200,11 @@ run_full() {
     local language full
     for language in c++ python; do
         read -ra full <<<"$(on_cpu) ${DURATION_MS:+--min-duration $DURATION_MS}"
-        valid $language --scenario Server --target-qps "${SERVER_QPS:-200}" "${full[@]}"
-        valid $language --scenario Offline --target-qps "${OFFLINE_QPS:-1500}" "${full[@]}"
+        valid $language --scenario Server --target-qps "${SERVER_QPS:-300}" "${full[@]}"
+        valid $language --scenario Offline --target-qps "${OFFLINE_QPS:-5000}" "${full[@]}"
         valid $language --scenario SingleStream --target-latency "${SINGLE_MS:-2}" "${full[@]}"
         valid $language --scenario MultiStream --target-latency "${MULTI_MS:-8}" "${full[@]}"
-        exact "$largest" $language --scenario Server --target-qps "${SERVER_QPS:-200}"
+        exact "$largest" $language --scenario Server --target-qps "${SERVER_QPS:-300}"
     done
 }
 
