@@ -164,11 +164,11 @@ run_short() {
     read -ra network <<<"$(on_cpu) --min-duration 1000"
     for language in c++ python; do
         echo "== $language, performance"
-        valid $language --scenario Server --target-qps 5000 --target-latency 500 "${null[@]}"
+        valid $language --scenario Server --target-qps 2000 --target-latency 60000 "${null[@]}"
         valid $language --scenario Offline --target-qps "${offline_qps[$language]}" "${null[@]}"
         valid $language --scenario SingleStream --target-latency 0.002 "${null[@]}"
         valid $language --scenario MultiStream --target-latency 0.004 "${null[@]}"
-        valid $language --scenario Server --target-qps 300 --target-latency 1000 "${network[@]}" \
+        valid $language --scenario Server --target-qps 300 --target-latency 60000 "${network[@]}" \
             --min-query-count 600
         valid $language --scenario Offline --target-qps 20000 "${network[@]}" \
             --min-duration 100 --min-query-count 200
