@@ -185,6 +185,7 @@ run_short() {
             "${network[@]/#"$folder/$largest"/"$folder/cut"}"
         fails 1 "$folder/none" $language --scenario Offline \
             "${network[@]/#"$weights"/"$folder/none"}"
+        fails 2 'a number above 0' $language --scenario Server --target-qps -5 --backend null
         fails 2 --dataset $language --scenario Offline --mode accuracy --backend null
     done
     local failing=(--scenario Server --target-qps 5000 "${null[@]}")

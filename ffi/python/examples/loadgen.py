@@ -122,6 +122,13 @@ class System:
         return lg.QuerySampleResponse(number, address, self._classes.itemsize)
 
 
+def positive(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
+    return value
+
+
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--scenario", choices=SCENARIOS, default="SingleStream")
@@ -130,14 +137,14 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--weights", help="a safetensors file")
     parser.add_argument("--dataset", type=Path, help="a folder with images.rgb")
     parser.add_argument("--out", required=True, help="the folder of LoadGen's logs")
-    parser.add_argument("--target-qps", type=float, help="Server, Offline: samples a second")
+    parser.add_argument("--target-qps", type=positive, help="Server, Offline: samples a second")
     parser.add_argument(
         "--target-latency",
-        type=float,
+        type=positive,
         help="Server: the bound of the 99th percentile; SingleStream, MultiStream: what is expected; in ms",
     )
-    parser.add_argument("--min-duration", type=int, help="in ms")
-    parser.add_argument("--min-query-count", type=int)
+    parser.add_argument("--min-duration", type=positive, help="in ms")
+    parser.add_argument("--min-query-count", type=positive)
     arguments = parser.parse_args()
     if arguments.backend != "null" and arguments.weights is None:
         parser.error(f"--weights: the backend {arguments.backend} needs a safetensors file")
@@ -162,9 +169,9 @@ def settings_of(arguments: argparse.Namespace) -> tuple[lg.TestSettings, lg.Test
         test.single_stream_expected_latency_ns = latency_ns
         test.multi_stream_expected_latency_ns = latency_ns
     if arguments.min_duration is not None:
-        test.min_duration_ms = arguments.min_duration
+        test.min_duration_ms = int(arguments.min_duration)
     if arguments.min_query_count is not None:
-        test.min_query_count = arguments.min_query_count
+        test.min_query_count = int(arguments.min_query_count)
     return rules, test
 
 
