@@ -35,7 +35,7 @@ else
     ruff format --quiet --check --diff $python_folders
     ruff check --quiet $python_folders
     # Each looks at the dependencies of one package, which need not be all that the file names.
-    for package in . server ffi/python; do
+    for package in . server ffi/python ffi/triton; do
         cargo-deny --manifest-path $package/Cargo.toml check \
             -A license-exception-not-encountered -A license-not-encountered \
             -A unmatched-skip -A unnecessary-skip \
