@@ -45,9 +45,9 @@ class Server:
         return self.process.wait(60)
 
 
-def reference():
+def reference(path=REPOSITORY / "tests/data/cifar-reference.safetensors"):
     """Images (u8, n x 32 x 32 x 3) and the logits that PyTorch gives them."""
-    data = (REPOSITORY / "tests/data/cifar-reference.safetensors").read_bytes()
+    data = path.read_bytes()
     header_bytes = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + header_bytes])
 
@@ -73,38 +73,40 @@ def parts(images):
     return [images[begin:end] for begin, end in zip(cuts, cuts[1:])]
 
 
-def triton(address, images, expected):
+def triton(addresses, model, images, expected, classify):
+    """The addresses are those for gRPC and HTTP; `classify` is a check of its own by each client."""
     import tritonclient.grpc
     import tritonclient.http
 
-    for name, package, forms in [
-        ("tritonclient gRPC", tritonclient.grpc, [{}]),
+    for name, package, address, forms in [
+        ("tritonclient gRPC", tritonclient.grpc, addresses[0], [{}]),
         (
             "tritonclient HTTP",
             tritonclient.http,
+            addresses[1],
             [{"binary_data": True}, {"binary_data": False}],
         ),
     ]:
         client = package.InferenceServerClient(address)
-        if not (client.is_server_ready() and client.is_model_ready(MODEL)):
+        if not (client.is_server_ready() and client.is_model_ready(model)):
             sys.exit(f"{name}: not ready")
         client.get_server_metadata()
-        client.get_model_metadata(MODEL)
-        client.get_model_config(MODEL)
+        client.get_model_metadata(model)
+        client.get_model_config(model)
         for form in forms:
             found = []
             for part in parts(images):
                 tensor = package.InferInput("image", list(part.shape), "UINT8")
                 tensor.set_data_from_numpy(part, **form)
                 output = package.InferRequestedOutput("logits", **form)
-                answer = client.infer(MODEL, [tensor], outputs=[output])
+                answer = client.infer(model, [tensor], outputs=[output])
                 found.append(answer.as_numpy("logits"))
             check(f"{name} {form or ''}", numpy.concatenate(found), expected)
-        shared_memory(name, package, client, images, expected)
-        classes(name, package, client)
+        shared_memory(name, package, client, model, images, expected)
+        classify(name, package, client)
 
 
-def shared_memory(name, package, client, images, expected):
+def shared_memory(name, package, client, model, images, expected):
     """Images and logits in one region of system shared memory."""
     import tritonclient.utils.shared_memory as memory
 
@@ -118,7 +120,7 @@ def shared_memory(name, package, client, images, expected):
         tensor.set_shared_memory("images", images.nbytes)
         output = package.InferRequestedOutput("logits")
         output.set_shared_memory("images", expected.nbytes, images.nbytes)
-        client.infer(MODEL, [tensor], outputs=[output])
+        client.infer(model, [tensor], outputs=[output])
         found = memory.get_contents_as_numpy(region, expected.dtype, expected.shape, images.nbytes)
         check(f"{name}, shared memory", found, expected)
         client.unregister_system_shared_memory("images")
@@ -138,20 +140,20 @@ def classes(name, package, client):
         sys.exit(f"{name}: a cat is {best}")
 
 
-async def triton_asynchronous(address, images, expected):
+async def triton_asynchronous(addresses, model, images, expected):
     import tritonclient.grpc.aio
     import tritonclient.http.aio
 
-    for name, package in [
-        ("tritonclient gRPC, asynchronous", tritonclient.grpc.aio),
-        ("tritonclient HTTP, asynchronous", tritonclient.http.aio),
+    for name, package, address in [
+        ("tritonclient gRPC, asynchronous", tritonclient.grpc.aio, addresses[0]),
+        ("tritonclient HTTP, asynchronous", tritonclient.http.aio, addresses[1]),
     ]:
         async with package.InferenceServerClient(address) as client:
 
             async def infer(image, client=client, package=package):
                 tensor = package.InferInput("image", [1, *image.shape], "UINT8")
                 tensor.set_data_from_numpy(image[None])
-                return (await client.infer(MODEL, [tensor])).as_numpy("logits")
+                return (await client.infer(model, [tensor])).as_numpy("logits")
 
             found = await asyncio.gather(*map(infer, images))
         check(name, numpy.concatenate(found), expected)
@@ -252,8 +254,9 @@ def main():
         if clients == "kserve":
             asyncio.run(kserve_clients(server.address, images, expected))
         else:
-            triton(server.address, images, expected)
-            asyncio.run(triton_asynchronous(server.address, images, expected))
+            addresses = [server.address] * 2
+            triton(addresses, MODEL, images, expected, classes)
+            asyncio.run(triton_asynchronous(addresses, MODEL, images, expected))
             asyncio.run(end_under_load(server, images))
 
 
