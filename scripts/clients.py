@@ -219,29 +219,33 @@ async def end_under_load(server, images):
         sys.exit("the server did not end well")
 
 
-def measure(command):
-    """Inferences a second, by perf_analyzer."""
+def analyze(address, model, protocol, client_len):
+    """Inferences a second and median latency, by perf_analyzer."""
     libraries = pathlib.Path(sysconfig.get_path("purelib")) / "nvidia/cuda_runtime/lib"
-    analyzer = pathlib.Path(sys.executable).with_name("perf_analyzer")
+    run = subprocess.run(
+        [
+            *[pathlib.Path(sys.executable).with_name("perf_analyzer"), "-m", model],
+            *["-u", address, "-i", protocol],
+            *["--concurrency-range", str(client_len), "-p", "2000", "-s", "30"],
+        ],
+        env={"LD_LIBRARY_PATH": str(libraries)},
+        capture_output=True,
+        text=True,
+    )
+    found = re.search(r"throughput: (\S+) infer/sec", run.stdout)
+    p50 = re.search(r"p50 latency: (\d+)", run.stdout)
+    if not (found and p50):
+        sys.exit(f"perf_analyzer: {run.stdout}{run.stderr}")
+    return {"inferences_per_s": float(found[1]), "p50_us": int(p50[1])}
+
+
+def measure(command):
     for backend in ["null", "cpu"]:
         with Server(command, "--backend", backend) as server:
             for protocol in ["grpc", "http"]:
-                for client_len in ["1", "16"]:
-                    run = subprocess.run(
-                        [
-                            *[analyzer, "-m", MODEL, "-u", server.address, "-i", protocol],
-                            *["--concurrency-range", client_len, "-p", "2000", "-s", "30"],
-                        ],
-                        env={"LD_LIBRARY_PATH": str(libraries)},
-                        capture_output=True,
-                        text=True,
-                    )
-                    found = re.search(r"throughput: (\S+) infer/sec", run.stdout)
-                    p50 = re.search(r"p50 latency: (\d+)", run.stdout)
-                    if not (found and p50):
-                        sys.exit(f"perf_analyzer: {run.stdout}{run.stderr}")
+                for client_len in [1, 16]:
                     figures = {"backend": backend, "protocol": protocol, "clients": client_len}
-                    figures |= {"inferences_per_s": float(found[1]), "p50_us": int(p50[1])}
+                    figures |= analyze(server.address, MODEL, protocol, client_len)
                     print(json.dumps(figures))
 
 

@@ -10,7 +10,8 @@ folder=$PWD/target/triton
 server='nvidia-pytriton==0.5.14'
 packages='tritonclient[grpc,http]==2.51.0'
 [ "${1:-}" != perf ] ||
-    packages+=' nvidia-cuda-runtime-cu12==12.9.79 onnx==1.19.1 onnxruntime==1.23.2 safetensors==0.6.2'
+    packages+=' nvidia-cuda-runtime-cu12==12.9.79 numpy==1.26.4 onnx==1.22.0
+        onnxruntime==1.32.0 safetensors==0.8.0'
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONDONTWRITEBYTECODE=1
 
 mkdir -p "$folder"
