@@ -14,7 +14,11 @@ mod raw;
 mod request;
 mod server;
 mod service;
+#[cfg(test)]
+mod stand_in;
 mod status;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::sync::Arc;

@@ -111,8 +111,8 @@ impl Request {
         let (mut len, mut raw_input) = (0, ptr::null_mut());
         let (mut name, mut datatype, mut shape) = (ptr::null(), 0, ptr::null());
         let (mut dim_len, mut len_bytes, mut buffer_len) = (0, 0, 0);
-        // SAFETY: the request is alive, and with it its inputs, their names and shapes, which have at
-        // least a batch's dimension.
+        // SAFETY: the request is alive, and with it its inputs, their names and shapes, which have
+        // at least a batch's dimension.
         let (name, shape) = unsafe {
             check(raw::request_input_len(self.raw, &mut len))?;
             if len != 1 {
