@@ -100,3 +100,31 @@ impl Wake for Pending {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::stand_in::request_of;
+    use crate::tests::{IMAGE_BYTES, instance, own};
+
+    #[test]
+    fn the_answer_may_be_there_before_its_ticket() {
+        let fake = request_of(1, IMAGE_BYTES);
+        let mut request = own(&fake, &instance());
+        let (lease, options) = request.prepare().unwrap();
+        let pending = Arc::new(Pending { state: Mutex::new(State::Committing(request)) });
+        let ticket = lease.commit(options).unwrap();
+        while !ticket.is_ended() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        Arc::clone(&pending).wake();
+        assert_eq!(fake.seen().releases, 0);
+        pending.settle(ticket);
+        let seen = fake.seen().clone();
+        assert!(seen.answers.len() == 1 && seen.answers[0].is_ok(), "{seen:?}");
+        assert_eq!(seen.releases, 1);
+    }
+}

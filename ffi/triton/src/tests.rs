@@ -17,12 +17,12 @@ use crate::service::Service;
 use crate::stand_in::{FakeRequest, Seen, request_of};
 use crate::status::{Cause, contain};
 
-const IMAGE_BYTES: usize = 32 * 32 * 3;
+pub(crate) const IMAGE_BYTES: usize = 32 * 32 * 3;
 const CLASS_LEN: usize = 10;
 /// A pinned buffer.
 const MEMORY_PINNED: i32 = 1;
 
-fn instance() -> Arc<Instance> {
+pub(crate) fn instance() -> Arc<Instance> {
     let geometry = Geometry { image_bytes: IMAGE_BYTES, result_len: CLASS_LEN, batch_len_max: 64 };
     let engine = Engine::start(Null::new(geometry), &EngineOptions::default()).unwrap();
     let sizes = Sizes { height: 32, width: 32, class_count: CLASS_LEN };
@@ -31,7 +31,7 @@ fn instance() -> Arc<Instance> {
     Arc::new(Instance::new(handle, Arc::new(Service::new(engine, sizes).unwrap())))
 }
 
-fn own(request: &FakeRequest, instance: &Arc<Instance>) -> Request {
+pub(crate) fn own(request: &FakeRequest, instance: &Arc<Instance>) -> Request {
     // SAFETY: kept until it was answered; the stand-ins don't write to it but under locks.
     unsafe { Request::new(std::ptr::from_ref(request).cast_mut().cast(), Arc::clone(instance)) }
 }
@@ -123,7 +123,6 @@ fn a_panic_answers_its_request() {
     assert_eq!(*fake.seen(), failed(Cause::Internal, text));
 }
 
-/// Goal: the answer may be there before its ticket. Method: a device that takes no time.
 #[test]
 fn each_of_many_is_answered_once() {
     let instance = instance();
