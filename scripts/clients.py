@@ -219,14 +219,15 @@ async def end_under_load(server, images):
         sys.exit("the server did not end well")
 
 
-def analyze(address, model, protocol, client_len):
-    """Inferences a second and median latency, by perf_analyzer."""
+def analyze(address, model, protocol, client_len, spread_percent=30):
+    """Inferences a second and median latency, by perf_analyzer: it goes on until three measurements
+    in a row differ by no more."""
     libraries = pathlib.Path(sysconfig.get_path("purelib")) / "nvidia/cuda_runtime/lib"
     run = subprocess.run(
         [
             *[pathlib.Path(sys.executable).with_name("perf_analyzer"), "-m", model],
             *["-u", address, "-i", protocol],
-            *["--concurrency-range", str(client_len), "-p", "2000", "-s", "30"],
+            *["--concurrency-range", str(client_len), "-p", "2000", "-s", str(spread_percent)],
         ],
         env={"LD_LIBRARY_PATH": str(libraries)},
         capture_output=True,

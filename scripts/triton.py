@@ -69,7 +69,7 @@ def free_ports(count):
 class Triton:
     """A Triton in a process of its own, with the models of a folder that are named."""
 
-    def __init__(self, folder, models, names, environment=None):
+    def __init__(self, folder, models, names):
         grpc, http = free_ports(2)
         self.log = folder / "log"
         self.addresses = [f"127.0.0.1:{port}" for port in (grpc, http)]
@@ -84,7 +84,7 @@ class Triton:
                     *["--grpc-address=127.0.0.1", f"--grpc-port={grpc}"],
                     *["--http-address=127.0.0.1", f"--http-port={http}"],
                 ],
-                env=os.environ | {"LD_LIBRARY_PATH": libraries} | (environment or {}),
+                env=os.environ | {"LD_LIBRARY_PATH": libraries},
                 stdout=log,
                 stderr=log,
             )

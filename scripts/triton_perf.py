@@ -30,7 +30,11 @@ instance_group [{ kind: KIND_CPU }]
 def write_peer(folder):
     (folder / "1").mkdir(parents=True)
     (folder / "config.pbtxt").write_text(PEER)
-    shutil.copy(clients.REPOSITORY / "scripts/triton_onnx.py", folder / "1/model.py")
+    # The server's Python asks no variable for its packages.
+    packages = [sysconfig.get_path("purelib"), str(clients.REPOSITORY / "scripts")]
+    program = (clients.REPOSITORY / "scripts/triton_onnx.py").read_text()
+    text = f"import sys\n\nsys.path[:0] = {packages}\n{program}"
+    (folder / "1/model.py").write_text(text)
     onnx.save(peers_cpu.onnx_model(), folder / "1/model.onnx")
 
 
@@ -55,11 +59,8 @@ def main():
     triton.write_models(models, MODELS)
     write_peer(models / "onnx")
     take_python_backend(folder)
-    packages = [sysconfig.get_path("purelib"), str(clients.REPOSITORY / "scripts")]
-    environment = {"PYTHONPATH": ":".join(packages)}
-    names = [*MODELS, "onnx"]
     with (
-        triton.Triton(folder, models, names, environment) as server,
+        triton.Triton(folder, models, [*MODELS, "onnx"]) as server,
         clients.Server(command, "--backend", "cpu") as serve_cpu,
         clients.Server(command, "--backend", "null") as serve_null,
     ):
@@ -76,7 +77,8 @@ def main():
         for round_ in range(ROUNDS):
             for (network, system), (address, model) in systems.items():
                 for client_len in [1, 16]:
-                    figures = clients.analyze(address, model, "grpc", client_len)
+                    # Rounds are what tells the spread here.
+                    figures = clients.analyze(address, model, "grpc", client_len, 999)
                     case = {"network": network, "system": system, "clients": client_len}
                     print(json.dumps({"round": round_} | case | figures), flush=True)
                     found.setdefault((network, client_len, system), []).append(figures)
