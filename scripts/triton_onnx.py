@@ -1,5 +1,7 @@
 """The network in ONNX Runtime, as a model of Triton's Python backend: the peer of triton_perf.py."""
 
+import json
+
 import numpy
 import onnxruntime
 import peers_cpu
@@ -9,7 +11,13 @@ import triton_python_backend_utils as triton
 class TritonPythonModel:
     def initialize(self, args):
         path = f"{args['model_repository']}/{args['model_version']}/model.onnx"
-        self.session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        parameters = json.loads(args["model_config"])["parameters"]
+        # 0 is a thread for each core.
+        options.intra_op_num_threads = int(parameters["threads"]["string_value"])
+        self.session = onnxruntime.InferenceSession(
+            path, options, providers=["CPUExecutionProvider"]
+        )
 
     def execute(self, requests):
         """One run for all that the batcher gives at a time."""

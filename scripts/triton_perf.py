@@ -3,6 +3,7 @@ backend and its dynamic batcher, in turn, by perf_analyzer: see triton.sh.
 """
 
 import json
+import os
 import pathlib
 import shutil
 import statistics
@@ -17,19 +18,22 @@ import triton
 
 ROUNDS = 3
 MODELS = {"cpu": "instance_group [{ kind: KIND_CPU }]", "null": triton.MODELS["null"]}
+# Instances and the threads of each: the one is best for one client, the other for many.
+PEERS = {"onnx": (1, 0), "onnx-instances": (len(os.sched_getaffinity(0)), 1)}
 PEER = """
 backend: "python"
 max_batch_size: 64
 input [{ name: "image" data_type: TYPE_UINT8 dims: [32, 32, 3] }]
 output [{ name: "logits" data_type: TYPE_FP32 dims: [10] }]
 dynamic_batching {}
-instance_group [{ kind: KIND_CPU }]
+instance_group [{ count: %d kind: KIND_CPU }]
+parameters { key: "threads" value { string_value: "%d" } }
 """
 
 
-def write_peer(folder):
+def write_peer(folder, config):
     (folder / "1").mkdir(parents=True)
-    (folder / "config.pbtxt").write_text(PEER)
+    (folder / "config.pbtxt").write_text(PEER % config)
     # The server's Python asks no variable for its packages.
     packages = [sysconfig.get_path("purelib"), str(clients.REPOSITORY / "scripts")]
     program = (clients.REPOSITORY / "scripts/triton_onnx.py").read_text()
@@ -57,17 +61,19 @@ def main():
     folder, command = pathlib.Path(sys.argv[1]).resolve(), sys.argv[2]
     models = folder / "models"
     triton.write_models(models, MODELS)
-    write_peer(models / "onnx")
+    for name, config in PEERS.items():
+        write_peer(models / name, config)
     take_python_backend(folder)
     with (
-        triton.Triton(folder, models, [*MODELS, "onnx"]) as server,
+        triton.Triton(folder, models, [*MODELS, *PEERS]) as server,
         clients.Server(command, "--backend", "cpu") as serve_cpu,
         clients.Server(command, "--backend", "null") as serve_null,
     ):
-        check(server, "cpu")
-        check(server, "onnx")
+        for model in ["cpu", *PEERS]:
+            check(server, model)
         systems = {
             ("cpu", "Triton, ONNX Runtime"): (server.addresses[0], "onnx"),
+            ("cpu", "Triton, ONNX Runtime, instances"): (server.addresses[0], "onnx-instances"),
             ("cpu", "Triton, Twinstream"): (server.addresses[0], "cpu"),
             ("cpu", "twinstream serve"): (serve_cpu.address, clients.MODEL),
             ("null", "Triton, Twinstream"): (server.addresses[0], "null"),
