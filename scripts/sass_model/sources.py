@@ -1,0 +1,38 @@
+"""What the sources say of each kernel's launch: threads, shared memory, and a convolution's tile."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+CUDA = Path(__file__).resolve().parent.parent.parent / "cuda"
+TILE = re.compile(
+    r"^TWINSTREAM_\w+_TILE\((\w+), \d+, (?:f16|i8), (\d+), (\d+), (\d+), (\d+), \d+, \d+, (\d+)\)$",
+    re.MULTILINE,
+)
+LAUNCH = re.compile(r"TWINSTREAM_(\w+)_(THREADS|SHARED_BYTES) = (\d+)")
+
+
+@dataclass(frozen=True)
+class Launch:
+    threads: int
+    shared_bytes: int
+    # Output pixels and channels of a block, where it has a tile.
+    tile: tuple = ()
+
+    @property
+    def warps(self):
+        return self.threads // 32
+
+
+def launches():
+    """By kernel, out of tiles.inc and launch.h."""
+    found = {}
+    for name, m, n, *warps, shared in TILE.findall((CUDA / "tiles.inc").read_text()):
+        threads = int(warps[0]) * int(warps[1]) * 32
+        found[name] = Launch(threads, int(shared), (int(m), int(n)))
+    sizes = {}
+    for name, what, value in LAUNCH.findall((CUDA / "launch.h").read_text()):
+        sizes.setdefault(name.lower(), {})[what] = int(value)
+    for name, of_kernel in sizes.items():
+        found[name] = Launch(of_kernel["THREADS"], of_kernel["SHARED_BYTES"])
+    return found
