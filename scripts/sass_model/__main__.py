@@ -3,21 +3,26 @@
     python3 scripts/sass_model gate FOLDER --nvcc VERSION --warned LOG [--write]
     python3 scripts/sass_model loops CUBIN...
     python3 scripts/sass_model dump CUBIN KERNEL
+    python3 scripts/sass_model predict LAYERS PLAN_F16 PLAN_I8 CUBIN... [--json FILE]
 
 `gate` is what scripts/cuda-gates.sh runs, on FOLDER's NAME.cubin with NAME.log, what ptxas said. `loops`
 prints a step of each main loop: what each resource takes at least, and a simulation, which is good
-for 8 %. `dump` prints the step's instructions with their control words. docs/KERNELS.md explains.
-Needs cuobjdump in PATH.
+for 8 %. `dump` prints the step's instructions with their control words. `predict` prints the network's
+predicted times on an H100, of cubins for sm_90a and of what `twinstream inspect --json --size 224x224`
+prints, and with `--plan --precision f16` and `i8`. docs/KERNELS.md explains. Needs cuobjdump in PATH.
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
 from bounds import lone_warp_cycles, pipe, step_bounds
-from device import DEVICES, Rates
+from device import DEVICES, L2_PESSIMIST_TB_S, Rates
 from gate import RESOURCES, check, limits_problems, message_problems, read_limits, write_limits
 from loop import main_loop
+from network import convs_of, read_lines
+from predict import markdown, rates_of, rows, stored
 from sass import disassemble
 from simulate import simulated_cycles
 from sources import launches
@@ -98,6 +103,21 @@ def run_dump(arguments):
     return 0
 
 
+def run_predict(arguments):
+    kernels = {}
+    for cubin in arguments.cubins:
+        kernels |= disassemble(cubin)
+    convs = convs_of(read_lines(arguments.layers))
+    plans = {"f16": read_lines(arguments.plan_f16), "i8": read_lines(arguments.plan_i8)}
+    rates, pessimist = rates_of(arguments)
+    found = rows(kernels, launches(), convs, plans, rates, pessimist)
+    print(f"pessimist: {pessimist}; as expected: {rates}\n")
+    print(markdown(found))
+    if arguments.json:
+        Path(arguments.json).write_text(json.dumps(stored(found), indent=4) + "\n")
+    return 0
+
+
 def main():
     parser = argparse.ArgumentParser(
         prog="sass_model", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -116,6 +136,18 @@ def main():
     dump.add_argument("cubin")
     dump.add_argument("kernel")
     dump.set_defaults(run=run_dump)
+    predict = commands.add_parser("predict")
+    for name in ("layers", "plan_f16", "plan_i8"):
+        predict.add_argument(name)
+    predict.add_argument("cubins", nargs="+", metavar="CUBIN")
+    predict.add_argument("--clock-ghz", type=float, default=Rates.clock_ghz)
+    predict.add_argument("--l2-tb-s", type=float, default=Rates.l2_tb_s)
+    predict.add_argument("--l2-pessimist-tb-s", type=float, default=L2_PESSIMIST_TB_S)
+    predict.add_argument("--hbm-tb-s", type=float, default=Rates.hbm_tb_s)
+    predict.add_argument(
+        "--json", metavar="FILE", help="where scripts/gpu_report.py looks for them"
+    )
+    predict.set_defaults(run=run_predict)
     arguments = parser.parse_args()
     return arguments.run(arguments)
 

@@ -42,13 +42,17 @@ H100 = Device(132, 6, 233472, 2048, 33, 30, 280)
 DEVICES = {"sm_80": A100, "sm_86": A40, "sm_89": L40S, "sm_90a": H100}
 
 
+# Of an H100 PCIe by [B], whose fewer multiprocessors took as much each.
+L2_PESSIMIST_TB_S = 7.0
+
+
 @dataclass(frozen=True)
 class Rates:
     """What an H100's clock and memories are taken to give, for all predictions alike."""
 
     # Between 1.98 GHz at most and the 1.3 to 1.6 that full tensor cores leave of 700 W. [A]
     clock_ghz: float = 1.7
-    # By [B] 7.9 TB/s at this clock; a pessimist takes the PCIe card's 7.0.
+    # 35 to 37 bytes a clock by [B] are 7.9 to 8.3 at this clock.
     l2_tb_s: float = 8.0
     # Of 3.35. [A]
     hbm_tb_s: float = 3.0

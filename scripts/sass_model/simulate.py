@@ -111,8 +111,13 @@ class Scheduler:
             )
             last, now = warps[chosen], at + 1
             self.issue(last, at)
-        ends = sorted(end for warp in warps for end in warp.ends if end >= now / 2)
-        return (ends[-1] - ends[0]) / (len(ends) - 1) * len(warps)
+        # The later half of the run, when all were busy.
+        taken = [
+            (warp.ends[-1] - warp.ends[len(warp.ends) // 2])
+            / (len(warp.ends) - 1 - len(warp.ends) // 2)
+            for warp in warps
+        ]
+        return statistics.harmonic_mean(taken)
 
 
 def simulated_cycles(path, device, warps, blocks, l2_bytes_clk):

@@ -1,0 +1,179 @@
+"""Tests of the predictions: python3 -m unittest discover -s scripts/sass_model"""
+
+import unittest
+from types import SimpleNamespace
+
+import network
+import predict
+import today
+from device import H100, Rates
+from network import Conv, batch_us, convs_of
+from sass import Kernel
+from sources import Launch
+from test_gates import HMMA, LDGSTS, kernel
+from wgmma import GAP_FULL_US, GAP_US, Tile, Wgmma
+
+RATES = Rates(clock_ghz=1.0, l2_tb_s=H100.sm_count * 0.032, hbm_tb_s=1.0)  # 32 bytes a clock
+SIDES = (
+    ("layer1.0.conv1", "conv 1x1 relu", (56, 56, 64), (56, 56, 64)),
+    ("layer1.0.conv2", "conv 3x3 relu", (56, 56, 64), (56, 56, 64)),
+    ("layer1.0.downsample.0", "conv 1x1", (56, 56, 64), (56, 56, 256)),
+    ("layer1.0.conv3", "conv 1x1 add relu", (56, 56, 64), (56, 56, 256)),
+    ("layer1.1.conv1", "conv 1x1 relu", (56, 56, 256), (56, 56, 64)),
+    ("layer1.1.conv2", "conv 3x3 relu", (56, 56, 64), (56, 56, 64)),
+    ("layer1.1.conv3", "conv 1x1 add relu", (56, 56, 64), (56, 56, 256)),
+)
+LAYERS = [
+    {"layer": name, "kind": kind, "input": shape, "output": to} for name, kind, shape, to in SIDES
+]
+PIXELS = 56 * 56
+
+
+def conv(pixels=1024, outputs=256, taps=9, channels=256, residual=0, name="layer3.1.conv2"):
+    read = pixels * channels
+    return Conv(name, pixels, outputs, taps, channels, 0, read, residual, read)
+
+
+class Layers(unittest.TestCase):
+    def test_projections_join_the_last_convolution_of_their_block(self):
+        convs = convs_of(LAYERS)
+        self.assertEqual(len(convs), 6)
+        joined, added = convs[2], convs[5]
+        self.assertEqual((joined.k, joined.residual_values), (128, 0))
+        self.assertEqual(joined.read_values, PIXELS * 128)
+        self.assertEqual((added.k, added.residual_values), (64, PIXELS * 256))
+
+    def test_a_block_keeps_what_it_reads_later(self):
+        convs = convs_of(LAYERS)
+        self.assertEqual(convs[0].live_values, PIXELS * (64 + 64 + 64 + 256))
+        self.assertEqual(convs[3].live_values, PIXELS * (256 + 64 + 64))
+
+    def test_integers_take_two_units_a_step_and_each_part_by_itself(self):
+        taken = Conv("layer1.0.conv3", 1, 64, 9, 64, 64, 0, 0)
+        self.assertEqual((taken.steps(2), taken.steps(1)), (10, 6))
+
+    def test_what_fits_l2_costs_less_of_the_memory(self):
+        taken = conv(pixels=1000, taps=1)
+        weights, moved = 2 * 256 * 256, 2 * 2 * 1000 * 256
+        self.assertAlmostEqual(taken.memory_us(1, 2, RATES), (moved / 1.6 + weights) / 1e6)
+        images = int(network.L2_BYTES // (1000 * 256 * 2)) + 1
+        all_us = (images * moved + weights) / 1e6
+        self.assertAlmostEqual(taken.memory_us(images, 2, RATES), all_us)
+
+    def test_a_batch_in_chunks_is_its_early_layers_chunk_by_chunk(self):
+        model = SimpleNamespace(
+            layer_us=lambda of, images: images + (1 if of.stage == "layer1" else 0),
+            beside_us=lambda batch_len: 1000,
+        )
+        convs = [conv(name="layer1.0.conv1"), conv(name="layer3.0.conv1")]
+        self.assertEqual(batch_us(model, convs, 20), (1000 + 20 + 21, 20))
+        # Two chunks of 8 and one of 4, against two of 10.
+        self.assertEqual(batch_us(model, convs, 20, (8,)), (1000 + 20 + 9 + 9 + 5, 8))
+        self.assertEqual(batch_us(model, convs, 20, (8, 10)), (1000 + 20 + 11 + 11, 10))
+        self.assertEqual(batch_us(model, convs, 8, (8, 10)), batch_us(model, convs, 8))
+
+
+class ByTodaysKernels(unittest.TestCase):
+    def model(self, split_len=1, step=1000):
+        plan = {"layer": "layer3.1.conv2", "kernel": "conv_64x64"}
+        launches = {"conv_64x64": Launch(128, 66832, (64, 64)), "stem": Launch(256, 40928)}
+        kernels = [Kernel("conv_64x64", "sm_90a", registers=114), Kernel("stem", "sm_90a")]
+        plans = [
+            {"batch_len": 8, "convs": [plan | {"split_len": 1}]},
+            {"batch_len": 1, "convs": [plan | {"split_len": split_len}]},
+        ]
+        model = today.Today({k.name: k for k in kernels}, launches, plans, 2, RATES)
+        model.step_cycles = lambda name, blocks: step + blocks
+        return model
+
+    def test_a_layer_takes_its_waves_of_blocks(self):
+        # 132 x 4 blocks of 36 steps, of which three fit a multiprocessor: two waves.
+        cycles = 4 * 36 * 1003 + 2 * today.OUTSIDE_CYCLES
+        found = self.model().layer_us(conv(pixels=64 * 132), 1)
+        self.assertAlmostEqual(found, cycles / 1e3 + today.GAP_US)
+
+    def test_a_split_layer_has_shorter_blocks_and_joins_them(self):
+        found = self.model(split_len=4).layer_us(conv(pixels=64 * 33), 1)
+        joined = today.JOIN_CYCLES + 8 * 132 * 4 * 64 * 64 / (32 * 132)
+        cycles = 4 * 9 * 1003 + 2 * today.OUTSIDE_CYCLES + joined
+        self.assertAlmostEqual(found, cycles / 1e3 + today.GAP_US)
+
+    def test_a_layer_takes_the_memorys_time_where_that_is_longer(self):
+        taken = conv(pixels=64 * 132)
+        found = self.model(step=0).layer_us(taken, 8)
+        self.assertAlmostEqual(found, taken.memory_us(8, 2, RATES) + today.GAP_US)
+
+    def test_steps_wait_for_their_copies_from_l2(self):
+        waits = ("LDGDEPBAR", "DEPBAR.LE SB0, 0x4")
+        loop = ("MOV R1, R2", HMMA, LDGSTS, *waits, "@P0 BRA 0x10", "EXIT")
+        of_loop = kernel(*loop, name="conv_64x64")
+        launches = {"conv_64x64": Launch(128, 66832, (64, 64))}
+        model = today.Today({0: of_loop}, launches, [], 2, RATES)
+        # 2 KiB a block and step, at 32 bytes a clock; with five steps in flight no latency shows.
+        self.assertAlmostEqual(model.step_cycles("conv_64x64", 2), 64, delta=3)
+
+
+class ByWgmma(unittest.TestCase):
+    model = Wgmma(2, RATES, 2, 0.5)
+
+    def test_a_pair_shares_pixels_or_else_weights(self):
+        tile = Tile(128, 256)
+        copied = [self.model.copied_rows(tile, conv(outputs=n), 2) for n in (256, 128)]
+        self.assertEqual(copied, [128 + 128, 64 + 256])
+        self.assertEqual(self.model.copied_rows(tile, conv(), 1), 384)
+
+    def test_each_warpgroup_reads_its_operands(self):
+        rows = [tile.operand_rows for tile in (Tile(128, 256), Tile(64, 256), Tile(64, 56, 2))]
+        self.assertEqual(rows, [640, 384, 120])
+
+    def test_a_tile_takes_whole_waves_by_its_longest_resource(self):
+        taken = conv(pixels=192 * 100)
+        # 200 tiles, two waves; 36 steps of 320 rows at 32 bytes a clock.
+        epilogue = 128 * 192 / 128 * 2.5 * 0.6 + 300
+        found = self.model.tile_cycles(Tile(128, 192), taken, 1, 1, 1)
+        self.assertAlmostEqual(found, 2 * (36 * 320 * 4 + epilogue) + 1400)
+
+    def test_halves_of_steps_are_zeros_for_64_channels_in_8_bits(self):
+        integers = Wgmma(1, RATES, 1, 0.5)
+        self.assertEqual(integers.step_len(conv(channels=64)), 9)
+        self.assertEqual(integers.step_len(conv(channels=128)), 9)
+        self.assertEqual(self.model.step_len(conv(channels=128)), 18)
+
+    def test_only_tiles_that_can_compute_a_layer_are_tried(self):
+        with_residual = [c[2] for c in self.model.candidates(conv(residual=1), 1)]
+        self.assertTrue(with_residual)
+        self.assertFalse([name for name in with_residual if name.startswith("128x256")])
+        narrow = [c[2] for c in self.model.candidates(conv(outputs=64), 1)]
+        self.assertFalse([name for name in narrow if name.startswith("128x")])
+        self.assertNotIn("halo", narrow)
+        first = conv(outputs=64, channels=64, name="layer1.1.conv2")
+        self.assertIn("halo", [c[2] for c in self.model.candidates(first, 1)])
+        alone = Wgmma(2, RATES, 1, 0.5).candidates(conv(), 1)
+        self.assertFalse([c for c in alone if c[2].endswith("cluster 2")])
+
+    def test_blocks_that_fill_a_multiprocessor_hide_no_start(self):
+        gaps = {name.split("/")[0]: gap for _, gap, name in self.model.candidates(conv(), 1)}
+        self.assertEqual((gaps["128x256"], gaps["64x56"]), (GAP_FULL_US, GAP_US))
+
+
+class Tables(unittest.TestCase):
+    ROWS = [
+        predict.Row(
+            "today's kernels", "f16", {n: [(200.04 * n, n), (100 * n, n)] for n in (1, 128)}
+        ),
+        predict.Row("chunks", "f16", {n: [(9, 8), (8, 10)] for n in (1, 8, 32, 128)}),
+    ]
+
+    def test_cells_go_from_the_pessimist_to_what_is_expected(self):
+        self.assertEqual(predict.cell(1, self.ROWS[0].times[1]), "200 to 100")
+        text = "25605 to 12800 µs, 5.0 to 10.0 k/s"
+        self.assertEqual(predict.cell(128, self.ROWS[0].times[128]), text)
+        self.assertEqual(predict.cell(32, self.ROWS[1].times[32]), "9 to 8; chunks of 8, 10")
+
+    def test_only_todays_kernels_are_stored(self):
+        expected = {"f16": {1: [200.0, 100], 128: [25605.1, 12800]}}
+        self.assertEqual(predict.stored(self.ROWS), expected)
+
+
+if __name__ == "__main__":
+    unittest.main()

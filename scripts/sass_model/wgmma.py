@@ -1,0 +1,150 @@
+"""What kernels on wgmma could take: none is written. Channels are wgmma's rows, pixels its columns; the
+copy engine brings both; a block per multiprocessor stays for all its tiles. The largest of four times
+a launch, in whole waves of tiles, with the best tile."""
+
+from dataclasses import dataclass
+
+from device import H100
+from network import LAUNCHES_BESIDE, around_us, stem_memory_us
+
+# Of a step of 128 bytes of K: products a clock and multiprocessor in f16, and the share reached. [W], [P]
+MACS, MACS_SHARE = 2048, 0.96
+# Cycles before a kernel's first product, and of an epilogue besides its results. [A]
+START_CYCLES, EPILOGUE_CYCLES = 1400, 300
+# Instructions an output; the share that the other warpgroup's products do not hide. [A]
+OUTPUT_INSTRUCTIONS, SEEN_SHARE, RESIDUAL_FACTOR = {2: 2.5, 1: 5.0}, 0.6, 1.4
+JOIN_CYCLES = 1500
+MEMORY_CYCLES = 800
+# After blocks that leave no room for the next kernel's, its start is seen in full. [A]
+GAP_US, GAP_FULL_US = 0.7, 1.0
+# The stem: K of 7 rows of 16 pixels of 4 channels less the padding, 13 % of rows twice. [A] the share.
+STEM_MACS, STEM_SHARE, STEM_LEAST_US = 12544 * 64 * 256 * 1.13, 0.55, 3.0
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Channels by pixels of a block; two warpgroups multiply, but where two blocks share a SM."""
+
+    channels: int
+    pixels: int
+    blocks: int = 1
+    clusters: tuple = (1,)
+    splits: tuple = (1,)
+    adds_residual: bool = False
+
+    @property
+    def operand_rows(self):
+        """Rows of 128 bytes that wgmma reads a step: each warpgroup its channels and its pixels."""
+        if self.blocks == 2:
+            return self.channels + self.pixels
+        if self.channels == 64:
+            return 2 * self.channels + self.pixels
+        return self.channels + self.channels // 64 * self.pixels
+
+
+SMALL = tuple(
+    Tile(64, pixels, 2, splits=(1, 2, 4, 8, 16), adds_residual=True)
+    for pixels in (56, 64, 112, 128)
+)
+TILES = (
+    Tile(128, 256, clusters=(1, 2)),
+    Tile(128, 192, clusters=(1, 2)),
+    Tile(128, 128, adds_residual=True),
+    Tile(64, 256),
+    *SMALL,
+)
+
+
+@dataclass(frozen=True)
+class Wgmma:
+    value_bytes: int
+    rates: object
+    cluster_max: int
+    # The share of shared memory's writes that compete with reads: 1 if all share one port.
+    write_share: float
+
+    def step_len(self, conv):
+        """128 bytes of K a step, of one tap: of 64 channels in 8 bits half of it is zeros."""
+        own = conv.taps * -(-conv.channels * self.value_bytes // 128)
+        return own + -(-conv.shortcut_channels * self.value_bytes // 128)
+
+    def copied_rows(self, tile, conv, cluster):
+        """Rows of 128 bytes from L2 a step and block; a pair shares pixels, or else weights."""
+        if cluster == 1:
+            return tile.channels + tile.pixels
+        if conv.outputs // tile.channels % 2 == 0:
+            return tile.channels + tile.pixels / 2
+        return tile.channels / 2 + tile.pixels
+
+    def epilogue_cycles(self, channels, pixels, conv):
+        by_output = channels * pixels / 128 * OUTPUT_INSTRUCTIONS[self.value_bytes] * SEEN_SHARE
+        return by_output * (RESIDUAL_FACTOR if conv.residual_values else 1) + EPILOGUE_CYCLES
+
+    def tensor_cycles(self, channels, pixels, k):
+        return channels * pixels * k / (MACS * (3 - self.value_bytes)) / MACS_SHARE
+
+    def tile_cycles(self, tile, conv, images, cluster, split_k):
+        steps = -(-self.step_len(conv) // split_k)
+        step = max(
+            self.tensor_cycles(tile.channels, tile.pixels, conv.k) / self.step_len(conv),
+            tile.operand_rows + (tile.channels + tile.pixels) * self.write_share,
+            self.copied_rows(tile, conv, cluster) * 128 / self.rates.l2_bytes_clk,
+        )
+        pixel_tiles = -(-images * conv.pixels // tile.pixels)
+        tiles = pixel_tiles * (conv.outputs // tile.channels) * split_k
+        per_sm = -(-(-(-tiles // cluster) * cluster) // H100.sm_count)
+        epilogue = self.epilogue_cycles(tile.channels, tile.pixels, conv)
+        if split_k > 1:
+            epilogue += JOIN_CYCLES + 4 * tile.channels * tile.pixels / self.rates.l2_bytes_clk
+        return per_sm * steps * step + -(-per_sm // tile.blocks) * epilogue + START_CYCLES
+
+    def halo_cycles(self, conv, images):
+        """Layer 1's 3x3: weights in registers, four rows of pixels read once with their neighbours."""
+        pixels = 4 * 56
+        padded = 4 * 58 if self.value_bytes == 2 else 240
+        halo_rows = 6 * 58 * self.value_bytes * 64 / 128
+        tile = max(
+            self.tensor_cycles(conv.outputs, padded, conv.k),
+            pixels * conv.k * self.value_bytes / 128 + halo_rows * self.write_share,
+            halo_rows * 128 / self.rates.l2_bytes_clk,
+        )
+        per_sm = -(-images * conv.pixels // pixels // H100.sm_count)
+        epilogue = self.epilogue_cycles(conv.outputs, pixels, conv)
+        return per_sm * (tile + epilogue) + START_CYCLES
+
+    def candidates(self, conv, images):
+        """(cycles, microseconds to the next kernel, name) of each way."""
+        for tile in TILES:
+            if conv.outputs % tile.channels or conv.residual_values and not tile.adds_residual:
+                continue
+            gap_us = GAP_US if tile.blocks > 1 else GAP_FULL_US
+            for cluster in (n for n in tile.clusters if n <= self.cluster_max):
+                for split_k in (n for n in tile.splits if n <= self.step_len(conv)):
+                    name = f"{tile.channels}x{tile.pixels}/{split_k} cluster {cluster}"
+                    cycles = self.tile_cycles(tile, conv, images, cluster, split_k)
+                    yield cycles, gap_us, name
+        if conv.stage == "layer1" and conv.taps == 9:
+            yield self.halo_cycles(conv, images), GAP_FULL_US, "halo"
+
+    def layer(self, conv, images):
+        """Microseconds with the gap behind it, and the tile."""
+        memory_us = conv.memory_us(images, self.value_bytes, self.rates)
+        memory_us += self.rates.us(MEMORY_CYCLES)
+        return min(
+            (max(self.rates.us(cycles), memory_us) + gap_us, name)
+            for cycles, gap_us, name in self.candidates(conv, images)
+        )
+
+    def layer_us(self, conv, images):
+        return self.layer(conv, images)[0]
+
+    def beside_us(self, batch_len):
+        """The stem stays in f16."""
+        cycles = batch_len * STEM_MACS / MACS / H100.sm_count / STEM_SHARE
+        stem = max(
+            self.rates.us(cycles),
+            stem_memory_us(batch_len, self.value_bytes, self.rates),
+            STEM_LEAST_US,
+        )
+        around = around_us(batch_len, self.value_bytes, self.rates)
+        return stem + around + LAUNCHES_BESIDE * GAP_US
