@@ -2,7 +2,11 @@
 """Tables of `scripts/gpu.sh`'s results.jsonl, as Markdown on standard output."""
 
 import json
+import pathlib
 import sys
+
+# Of an H100 at 224x224 (docs/KERNELS.md), by type and batch length: a pessimist's time and the expected.
+PREDICTED_US = json.loads(pathlib.Path(__file__).with_name("predictions.json").read_text())
 
 
 def table(title, header, rows):
@@ -62,6 +66,11 @@ def ratio(times, theirs, ours_us):
     return f"{times[theirs] / ours_us:.2f}" if theirs in times else "-"
 
 
+def prediction(step, batch_len):
+    of_type = PREDICTED_US["i8" if step.endswith("-i8") else "f16"]
+    return " to ".join(f"{us:.0f}" for us in of_type.get(str(batch_len), ())) or "-"
+
+
 def batches(results, step, best):
     rows = []
     for result in results:
@@ -75,6 +84,7 @@ def batches(results, step, best):
                 f"{result['graph_us']:.1f}",
                 f"{result['launches_us']:.1f}",
                 f"{result['back_to_back_us']:.1f}",
+                prediction(step, result["batch_len"]),
                 f"{result['images_per_s']:.0f}",
                 f"{100 * bound_us / result['back_to_back_us']:.0f} %",
                 f"{result['upload_us']:.1f}",
@@ -90,6 +100,7 @@ def batches(results, step, best):
         "one µs",
         "launches µs",
         "back to back µs",
+        "predicted for an H100",
         "images/s",
         "of the bound",
         "upload µs",
