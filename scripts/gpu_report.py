@@ -100,7 +100,7 @@ def batches(results, step, best):
         "one µs",
         "launches µs",
         "back to back µs",
-        "predicted for an H100",
+        "predicted for an H100 at 224x224",
         "images/s",
         "of the bound",
         "upload µs",
