@@ -133,7 +133,7 @@ TWINSTREAM_DEVICE void locate_rows(ConvRow *rows, const twinstream_conv_params &
 template <class Tile>
 class ConvCopier {
    public:
-    // Stands before step `begin`.
+    // The next weights are those of step `begin`.
     TWINSTREAM_DEVICE ConvCopier(const twinstream_conv_params &params,
                                  const TileOffset &tile_offset, const ConvRow *row_table,
                                  uint32_t begin)
@@ -145,6 +145,11 @@ class ConvCopier {
                   static_cast<uint64_t>(tile_offset.first_channel / BLOCK_LEN) * block_bytes +
                   begin * STEP_BYTES + tile_offset.first_channel % BLOCK_LEN * ROW_BYTES +
                   threadIdx.x * CHUNK_BYTES;
+    }
+
+    // The next input values are those of step `begin`; the table of rows is complete.
+    TWINSTREAM_DEVICE void enter(uint32_t begin) {
+        const uint32_t input_steps = input_step_len<Tile>(p);
         if constexpr (IS_INTEGER<Tile>) {
             const uint32_t shortcut_steps = shortcut_step_len<Tile>(p);
             if (begin < shortcut_steps)
@@ -172,15 +177,11 @@ class ConvCopier {
 
     // The input values of the next step.
     TWINSTREAM_DEVICE void copy_input(uint32_t stage) {
-        // All entries first: copies are ordered, and each would wait for its own entry to arrive.
-        ConvRow entries[Tile::M / ROW_STEP];
-        TWINSTREAM_UNROLL
-        for (unsigned i = 0; i < Tile::M / ROW_STEP; ++i) entries[i] = rows[i * ROW_STEP];
         TWINSTREAM_UNROLL
         for (unsigned i = 0; i < Tile::M / ROW_STEP; ++i)
             ptx::cp_async_16(stage + to + i * ROW_STEP * ROW_BYTES,
-                             input + static_cast<int64_t>(entries[i].offset) * CHUNK_BYTES,
-                             entries[i].valid & tap ? CHUNK_BYTES : 0);
+                             input + static_cast<int64_t>(rows[i].offset) * CHUNK_BYTES,
+                             rows[i].valid & tap ? CHUNK_BYTES : 0);
         advance();
     }
 
@@ -203,7 +204,7 @@ class ConvCopier {
         const uint32_t taps = p.tap_rows * p.tap_columns, unit = unit_of(step);
         const int32_t width = static_cast<int32_t>(p.input_width);
         const int32_t pixel_bytes = static_cast<int32_t>(p.channels * sizeof(typename Tile::Value));
-        rows = table;
+        read_rows(table);
         tap_rows = p.tap_rows;
         tap_columns = p.tap_columns;
         tap = 1u << unit % taps;
@@ -216,11 +217,12 @@ class ConvCopier {
                 (p.tap_row_first + tap_row) * p.input_width * pixel_bytes +
                 (p.tap_column_first + tap_column) * pixel_bytes + unit / taps * UNIT_BYTES;
         steps_left = step_len - step;
+        blocks_left = p.channels / UNIT_LEN - unit / taps;
         begin_units(unit, taps * (p.channels / UNIT_LEN));
     }
 
     TWINSTREAM_DEVICE void enter_shortcut(uint32_t step) {
-        rows = table + Tile::M;
+        read_rows(table + Tile::M);
         tap_rows = tap_columns = 1;
         tap = 1;
         tap_row = tap_column = 0;
@@ -228,8 +230,13 @@ class ConvCopier {
         to_row = to_block = 0;
         input = global<const unsigned char>(p.shortcut) + threadIdx.x % UNIT_CHUNKS * CHUNK_BYTES +
                 unit_of(step) * UNIT_BYTES;
-        steps_left = shortcut_step_len<Tile>(p) - step;
+        steps_left = blocks_left = shortcut_step_len<Tile>(p) - step;
         begin_units(unit_of(step), p.shortcut_channels / UNIT_LEN);
+    }
+
+    TWINSTREAM_DEVICE void read_rows(const ConvRow *from) {
+        TWINSTREAM_UNROLL
+        for (unsigned i = 0; i < Tile::M / ROW_STEP; ++i) rows[i] = from[i * ROW_STEP];
     }
 
     // Where a step has several units, there may be none for this thread in the last one.
@@ -240,22 +247,19 @@ class ConvCopier {
         }
     }
 
-    // To the next step; behind the last one to the shortcut, or from there to the input.
+    // To the next step; of integers behind the shortcut's last one to the input.
     TWINSTREAM_DEVICE void advance() {
         TWINSTREAM_UNROLL
         for (unsigned i = 0; i < UNITS; ++i) advance_unit();
         if constexpr (UNITS > 1) {
             units_left -= static_cast<int32_t>(UNITS);
             if (units_left <= 0) tap = 0;
+            if (--steps_left == 0) enter_input(0, input_step_len<Tile>(p));
         }
-        if (--steps_left != 0) return;
-        if constexpr (IS_INTEGER<Tile>)
-            enter_input(0, input_step_len<Tile>(p));
-        else
-            enter_shortcut(0);
     }
 
-    // To the next tap, behind the last one to the next 64 channels.
+    // To the next tap, behind the last one to the next 64 channels; of f16 behind the input's last
+    // ones to the shortcut. Asked here, where few steps come by, it costs the others nothing.
     TWINSTREAM_DEVICE void advance_unit() {
         input += to_column;
         tap <<= 1;
@@ -266,6 +270,8 @@ class ConvCopier {
                 tap_row = 0;
                 tap = 1;
                 input += to_block;
+                if constexpr (UNITS == 1)
+                    if (--blocks_left == 0) enter_shortcut(0);
             }
         }
     }
@@ -273,8 +279,8 @@ class ConvCopier {
     const twinstream_conv_params &p;
     // The row of this thread's first copy, in the table of the input; the shortcut's follows.
     const ConvRow *table;
-    // The same in the table in use.
-    const ConvRow *rows;
+    // This thread's rows in the table in use.
+    ConvRow rows[Tile::M / ROW_STEP];
     // Offset of the thread's first chunk in a stage.
     uint32_t to;
     const unsigned char *weights;
@@ -286,7 +292,9 @@ class ConvCopier {
     int32_t to_column;
     int32_t to_row;
     int32_t to_block;
+    // Until the other input begins: where a step has several units, steps, else blocks of channels.
     uint32_t steps_left;
+    uint32_t blocks_left;
     // Where a step has several units: those from this thread's on.
     int32_t units_left;
     // The bit of the tap in ConvRow::valid.

@@ -48,7 +48,7 @@ class ConvBlock {
         ConvRow *const rows = reinterpret_cast<ConvRow *>(shared + ConvShared<Tile>::ROWS);
         locate_rows<Tile>(rows, p, tile_offset);
         ConvCopier<Tile> copier(p, tile_offset, rows, begin);
-        prologue(copier, step_len);
+        prologue(copier, begin, step_len);
         Accumulators<Tile> accumulators{};
         const uint32_t result_stage = mainloop(accumulators, copier, step_len);
         if (p.split_k > 1 && !reduce(accumulators)) return;
@@ -59,7 +59,7 @@ class ConvBlock {
    private:
     // Starts the first STAGES - 1 copies: weights and bias, which no kernel writes, before all
     // else.
-    TWINSTREAM_DEVICE void prologue(ConvCopier<Tile> &copier, uint32_t step_len) {
+    TWINSTREAM_DEVICE void prologue(ConvCopier<Tile> &copier, uint32_t begin, uint32_t step_len) {
         if (threadIdx.x < BIAS_CHUNKS)
             copy_bias(threadIdx.x, global<const float>(p.bias));
         else if (IS_INTEGER<Tile> && threadIdx.x < 2 * BIAS_CHUNKS)
@@ -70,6 +70,7 @@ class ConvBlock {
         ptx::wait_for_previous_kernel();
         ptx::allow_next_kernel();
         __syncthreads();
+        copier.enter(begin);
         TWINSTREAM_ROLL
         for (uint32_t step = 0; step < Tile::STAGES - 1; ++step) {
             if (step < step_len)

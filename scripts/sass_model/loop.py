@@ -73,12 +73,13 @@ class Graph:
 
 
 def weight(instructions):
-    """What a step in the middle does that first and last ones leave out; then fewest instructions,
-    which leaves out what happens once."""
+    """What a step in the middle does that first and last ones leave out; then fewest branches and fewest
+    instructions, which leaves out what happens once, such as the copies of a residual."""
     executed = [ins.base for ins in instructions if ins.is_executed]
-    kinds = ("LDGSTS", "UTMALDG", "LDSM", "LDS")
     matrix = sum(executed.count(base) for base in MATRIX)
-    return (*(executed.count(kind) for kind in kinds), matrix, -len(instructions))
+    copies = (executed.count(kind) for kind in ("LDGSTS", "UTMALDG", "LDSM"))
+    branches = sum(ins.jump is not None for ins in instructions)
+    return (*copies, matrix, -branches, -len(instructions))
 
 
 def main_loop(code):

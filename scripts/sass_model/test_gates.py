@@ -89,6 +89,33 @@ class Loop(unittest.TestCase):
         expected = [HMMA, "@P0 BRA 0x40", LDGSTS, "@P1 BRA 0x80"]
         self.assertEqual(texts(path), [*expected, "IADD3 R8, R8, 0x1, RZ", "@P2 BRA 0x10"])
 
+    def test_copies_of_a_residual_are_no_step_in_the_middle(self):
+        add = "IADD3 R8, R8, 0x1, RZ"
+        path = main_loop(
+            kernel(
+                HMMA,
+                "@P0 BRA 0x50",
+                "@P1 BRA 0x90",
+                LDGSTS,  # of the residual: as many, in fewer instructions, behind another question
+                "BRA 0x90",
+                LDGSTS,
+                add,
+                add,
+                add,
+                "@P2 BRA 0x0",
+                "EXIT",
+            ).code
+        )
+        expected = [HMMA, "@P0 BRA 0x50", LDGSTS, add, add, add, "@P2 BRA 0x0"]
+        self.assertEqual(texts(path), expected)
+
+    def test_of_two_ways_alike_a_step_takes_the_shorter(self):
+        add = "IADD3 R8, R8, 0x1, RZ"
+        shorter, longer = (add, "BRA 0x70"), (add, add, "BRA 0x70")
+        code = kernel(HMMA, "@P0 BRA 0x40", *shorter, *longer, "@P2 BRA 0x0", "EXIT").code
+        expected = [HMMA, "@P0 BRA 0x40", *shorter, "@P2 BRA 0x0"]
+        self.assertEqual(texts(main_loop(code)), expected)
+
     def test_a_step_is_of_the_inner_loop(self):
         code = kernel("MOV R1, R2", "MOV R3, R2", HMMA, "@P0 BRA 0x20", "@P1 BRA 0x0", "EXIT").code
         self.assertEqual(texts(main_loop(code)), [HMMA, "@P0 BRA 0x20"])
