@@ -3,19 +3,16 @@
 //! Invariant: what a body brings is counted until its request has been answered, and what would be
 //! too much ends it. Knows nothing of what bodies hold.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use http_body::{Frame, SizeHint};
 use tonic::Status;
 
+use crate::frames::through;
 use crate::problem::{Cause, Problem};
 
 /// After which other bodies are likely to be gone.
@@ -62,44 +59,18 @@ impl Drop for Taken {
 pub async fn count(State(budget): State<Arc<Budget>>, request: Request, next: Next) -> Response {
     let taken = Arc::new(Taken { budget, bytes: AtomicUsize::new(0) });
     let body_taken = Arc::clone(&taken);
-    let request = request.map(|body| Body::new(Counted { body, taken: body_taken }));
+    let request = request.map(|body| {
+        through(body, move |frame| match frame.data_ref() {
+            // Both protocols look for it among the causes of what they meet.
+            Some(data) if !body_taken.take(data.len()) => {
+                Err(axum::Error::new(Status::from(too_much())))
+            }
+            _ => Ok(frame),
+        })
+    });
     let response = next.run(request).await;
     drop(taken);
     response
-}
-
-/// A body whose bytes are counted.
-struct Counted {
-    body: Body,
-    taken: Arc<Taken>,
-}
-
-impl HttpBody for Counted {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(context);
-        if let Poll::Ready(Some(Ok(frame))) = &frame
-            && let Some(data) = frame.data_ref()
-            && !self.taken.take(data.len())
-        {
-            // Both protocols look for it among the causes of what they meet.
-            return Poll::Ready(Some(Err(axum::Error::new(Status::from(too_much())))));
-        }
-        frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }
 
 fn too_much() -> Problem {

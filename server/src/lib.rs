@@ -9,6 +9,7 @@ mod access;
 mod app;
 mod bodies;
 mod decode;
+mod frames;
 mod grpc;
 mod http;
 mod images;

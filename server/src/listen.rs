@@ -6,20 +6,16 @@
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Request, State};
 use axum::http::header::{CONNECTION, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue, Version};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
-use http_body::{Frame, SizeHint};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -39,9 +35,10 @@ use twinstream::engine::Engine;
 use crate::access::{HTTP2, TlsOptions, acceptor, check_token};
 use crate::app::{App, Served};
 use crate::bodies::{Budget, count};
+use crate::frames::through;
 use crate::grpc::{GRPCInferenceServiceServer, Grpc};
 use crate::http::{Http, router};
-use crate::metrics::{InProgress, Metrics};
+use crate::metrics::Metrics;
 use crate::problem::{Cause, Problem};
 use crate::shared_memory::Regions;
 
@@ -379,33 +376,12 @@ async fn in_time(
         return response;
     }
     // It is in progress until its last byte has left.
-    response.map(|body| Body::new(InProgressBody { body, _in_progress: in_progress }))
-}
-
-/// The body of an answer to a request that is in progress as long as this is there.
-struct InProgressBody {
-    body: Body,
-    _in_progress: InProgress,
-}
-
-impl HttpBody for InProgressBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
+    response.map(|body| {
+        through(body, move |frame| {
+            let _until_it_is_dropped = &in_progress;
+            Ok(frame)
+        })
+    })
 }
 
 /// Tells who watches by gRPC whether requests are taken, for ever.
