@@ -1,5 +1,5 @@
-//! Makes the gRPC service's dispatch out of its methods, without protoc: the messages are written
-//! by hand in `src/protocol.rs`.
+//! Makes the dispatch of the gRPC services out of their methods, without protoc: the messages are
+//! written by hand in `src/protocol.rs`.
 
 use tonic_build::manual::{Builder, Method, Service};
 
@@ -19,7 +19,7 @@ const METHODS: [(&str, &str); 10] = [
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    let service = METHODS.iter().fold(
+    let inference = METHODS.iter().fold(
         Service::builder().name("GRPCInferenceService").package("inference"),
         |service, (route, name)| {
             let message = |kind: &str| format!("crate::protocol::{route}{kind}");
@@ -34,6 +34,16 @@ fn main() {
             )
         },
     );
-    // A client too, for the tests.
-    Builder::new().build_transport(false).compile(&[service.build()]);
+    let reports = Service::builder().name("OpenRcaService").package("xds.service.orca.v3").method(
+        Method::builder()
+            .name("stream_core_metrics")
+            .route_name("StreamCoreMetrics")
+            .input_type("crate::protocol::OrcaLoadReportRequest")
+            .output_type("crate::protocol::OrcaLoadReport")
+            .codec_path("tonic_prost::ProstCodec")
+            .server_streaming()
+            .build(),
+    );
+    // Clients too, for the tests.
+    Builder::new().build_transport(false).compile(&[inference.build(), reports.build()]);
 }

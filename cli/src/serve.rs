@@ -18,6 +18,7 @@ use twinstream_server::{Served, Server, ServerOptions, TlsOptions, ended_by_sign
 use crate::backend::{BackendOptions, Prepared};
 use crate::options::{parse_count, parse_pixels};
 use crate::output::print;
+use crate::words::check_bound;
 
 /// Side of the images where nothing is computed.
 const NO_NETWORK_SIDE: usize = 32;
@@ -61,6 +62,14 @@ pub struct Options {
     /// Largest image file that is decoded, in megapixels (millions of pixels) [default: 178.96]
     #[arg(long, value_name = "MEGAPIXELS", value_parser = parse_pixels)]
     pixels_max: Option<usize>,
+    /// Longest latency of an image, such as 20ms: what would take longer is refused at once.
+    /// Metrics and load reports tell the largest rate within it [default: none, and for these ten
+    /// times what an image takes alone]
+    #[arg(long, value_name = "DURATION", value_parser = words::duration_ns)]
+    latency_bound: Option<f64>,
+    /// Send a load report (ORCA) with every answer to an inference, for balancers that do not ask
+    #[arg(long)]
+    load_reports: bool,
     /// Longest time of a request, its body's way here included
     #[arg(long, default_value = "30s", value_parser = parse_timeout)]
     request_timeout: f64,
@@ -81,7 +90,14 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     options.open.check(Some(&options.backend), ("--pixels-max", options.pixels_max.is_some()))?;
     let Prepared { model, options: open } = options.open.prepare(&options.backend)?;
     let backend = options.backend.open(model.as_ref(), &open)?;
-    let engine = Engine::start(backend, &EngineOptions::default().core(options.open.core))?;
+    let engine_options = EngineOptions::default()
+        .core(options.open.core)
+        .latency_bound(options.latency_bound.map(duration));
+    let engine = Engine::start(backend, &engine_options)?;
+    let fits = engine.stats().fits;
+    let alone_ns =
+        [fits.upload, fits.compute, fits.download].map(|line| line.at_ns(1)).iter().sum();
+    check_bound(options.latency_bound, alone_ns, &options.backend.to_string())?;
     let mut served = match (&model, open.size) {
         (Some(model), Some((height, width))) => {
             Served::of_model(&options.name, model, height, width)
@@ -120,6 +136,10 @@ fn parse_timeout(text: &str) -> Result<f64, String> {
         Ok(_) => Err("expected at least 1ms".to_owned()),
         Err(error) => Err(error.to_string()),
     }
+}
+
+fn duration(ns: f64) -> Duration {
+    Duration::from_nanos(ns as u64)
 }
 
 /// In bytes; more than any machine has where the number is absurd.
@@ -165,7 +185,6 @@ fn no_network() -> Preprocess {
 
 fn server_options(options: &Options) -> anyhow::Result<ServerOptions> {
     let mut server = ServerOptions::default();
-    let duration = |ns: f64| Duration::from_nanos(ns as u64);
     server.listen = options.listen;
     server.tls = options.tls_certificates.as_ref().zip(options.tls_key.as_ref()).map(
         |(certificates, key)| TlsOptions {
@@ -186,6 +205,8 @@ fn server_options(options: &Options) -> anyhow::Result<ServerOptions> {
     server.body_bytes_max = mebibytes(options.body_max);
     server.bodies_bytes_max = mebibytes(options.bodies_max);
     server.connection_len_max = options.connections_max;
+    server.latency_bound = options.latency_bound.map(duration);
+    server.load_reports = options.load_reports;
     server.request_timeout = duration(options.request_timeout);
     server.shared_memory = options.shared_memory;
     server.linger = duration(options.linger);

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use twinstream::engine::{Engine, Lease, ManyLease, Output, Refused, RequestOptions};
+use twinstream::engine::{Engine, Failure, Lease, ManyLease, Output, Refused, RequestOptions};
 use twinstream::image::{DecodeOptions, Preprocess};
 use twinstream::model::{Model, top_k};
 use twinstream::sched::Timing;
@@ -61,6 +61,8 @@ pub struct App {
     pub regions: Regions,
     labels: Vec<String>,
     decoder: Decoder,
+    /// The engine's own, to tell it from the deadlines of clients.
+    latency_bound: Option<Duration>,
     is_ending: AtomicBool,
     /// The wait that was predicted last, and when.
     wait: Mutex<(Instant, Duration)>,
@@ -76,7 +78,14 @@ pub struct Answered {
 }
 
 impl App {
-    pub fn new(engine: Engine, served: Served, regions: Regions, threads: usize) -> Self {
+    /// For a runtime with so many threads that may block; `latency_bound` is the engine's.
+    pub fn new(
+        engine: Engine,
+        served: Served,
+        regions: Regions,
+        threads: usize,
+        latency_bound: Option<Duration>,
+    ) -> Self {
         let Served { name, preprocess, decode, labels } = served;
         let len_max = engine.geometry().batch_len_max;
         let limits = Limits { height: preprocess.height, width: preprocess.width, len_max };
@@ -87,6 +96,7 @@ impl App {
             regions,
             labels,
             decoder: Decoder::new(preprocess, decode, threads),
+            latency_bound,
             is_ending: AtomicBool::new(false),
             wait: Mutex::new((Instant::now(), Duration::ZERO)),
         }
@@ -184,8 +194,9 @@ impl App {
     }
 
     async fn answer_one(&self, lease: Lease, options: RequestOptions) -> Result<Answered, Problem> {
+        let committed = Instant::now();
         let ticket = lease.commit(options).map_err(|refused| self.refused(refused))?;
-        let output = ticket.await?;
+        let output = ticket.await.map_err(|failure| self.failed(failure, options, committed))?;
         Ok(Answered { logits: output.to_vec(), len: 1, timing: *output.timing() })
     }
 
@@ -194,10 +205,26 @@ impl App {
         lease: ManyLease,
         options: RequestOptions,
     ) -> Result<Answered, Problem> {
+        let committed = Instant::now();
         let ticket = lease.commit(options).map_err(|refused| self.refused(refused))?;
-        let outputs = ticket.await.collect::<Result<Vec<Output>, _>>()?;
+        let outputs = ticket.await.collect::<Result<Vec<Output>, _>>();
+        let outputs = outputs.map_err(|failure| self.failed(failure, options, committed))?;
         let logits = outputs.iter().flat_map(|output| output.iter().copied()).collect();
         Ok(Answered { logits, len: outputs.len(), timing: *outputs[0].timing() })
+    }
+
+    /// What misses the engine's own bound meets too much load; what misses the client's deadline
+    /// need not.
+    fn failed(&self, failure: Failure, options: RequestOptions, committed: Instant) -> Problem {
+        let is_late = matches!(failure, Failure::Rejected | Failure::Expired);
+        match self.latency_bound {
+            Some(bound) if is_late && options.deadline.is_none_or(|by| by > committed + bound) => {
+                let retry_after = self.predicted_wait().max(RETRY_AFTER_MIN);
+                let text = format!("too many images wait to answer this within {bound:?}");
+                Problem::new(Cause::Overload { retry_after }, text)
+            }
+            _ => failure.into(),
+        }
     }
 
     /// How long what has been accepted will take.

@@ -21,6 +21,7 @@ use crate::bodies;
 use crate::grpc::raw;
 use crate::images::join;
 use crate::json::{InferRequest, InferResponse, OutputData, OutputTensor, object};
+use crate::load::Load;
 use crate::metadata;
 use crate::metrics::Metrics;
 use crate::problem::{Cause, Problem};
@@ -35,6 +36,7 @@ const JSON_BYTES: HeaderName = HeaderName::from_static("inference-header-content
 pub struct Http {
     pub app: Arc<App>,
     pub metrics: Arc<Metrics>,
+    pub load: Arc<Load>,
     pub body_bytes_max: usize,
 }
 
@@ -127,7 +129,7 @@ async fn config(State(http): State<Http>, names: Names) -> Result<Response, Prob
 
 async fn metrics(State(http): State<Http>) -> Response {
     let content_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
-    (content_type, http.metrics.page(&http.app)).into_response()
+    (content_type, http.metrics.page(&http.app, &http.load.report())).into_response()
 }
 
 async fn absent(request: Request) -> Problem {

@@ -15,8 +15,10 @@ mod http;
 mod images;
 mod json;
 mod listen;
+mod load;
 mod metadata;
 mod metrics;
+mod orca;
 mod parameters;
 mod problem;
 #[allow(missing_docs)]

@@ -38,7 +38,9 @@ use crate::bodies::{Budget, count};
 use crate::frames::through;
 use crate::grpc::{GRPCInferenceServiceServer, Grpc};
 use crate::http::{Http, router};
+use crate::load::Load;
 use crate::metrics::Metrics;
+use crate::orca::{OpenRcaServiceServer, Reports, report};
 use crate::problem::{Cause, Problem};
 use crate::shared_memory::Regions;
 
@@ -55,6 +57,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 /// With which a connection over HTTP/2 begins, and between two looks at a part of it.
 const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const PREFACE_PAUSE: Duration = Duration::from_millis(5);
+/// The stream of load reports.
+const LOAD_REPORTS: &str = "/xds.service.orca.v3.OpenRcaService/StreamCoreMetrics";
+/// Who watches one of these is not waited for at the end.
+const WATCHED: [&str; 2] = ["/grpc.health.v1.Health/Watch", LOAD_REPORTS];
 /// Requests at a time on one connection over HTTP/2.
 const STREAM_LEN_MAX: u32 = 1024;
 
@@ -79,6 +85,12 @@ pub struct ServerOptions {
     pub connection_len_max: usize,
     /// From a request's head until it is answered; and what a client has for the head.
     pub request_timeout: Duration,
+    /// What each request is to take at most, for the largest rate that metrics and load reports
+    /// tell: the engine's own bound where it has one. None: ten times what an image alone takes.
+    pub latency_bound: Option<Duration>,
+    /// Each answer to an inference has a load report (ORCA) in its headers, for balancers that do
+    /// not ask; else those whose request asks for it.
+    pub load_reports: bool,
     /// Clients may register system shared memory, for images and results: whoever reaches the
     /// server then reaches all shared memory that this process may read and write.
     pub shared_memory: bool,
@@ -99,6 +111,8 @@ impl Default for ServerOptions {
             bodies_bytes_max: 1 << 30,
             connection_len_max: 16_384,
             request_timeout: Duration::from_secs(30),
+            latency_bound: None,
+            load_reports: false,
             shared_memory: false,
             linger: Duration::ZERO,
             drain_timeout: Duration::from_secs(30),
@@ -135,7 +149,8 @@ impl Server {
             .enable_all()
             .build()?;
         let regions = Regions::new(options.shared_memory, options.body_bytes_max);
-        let app = Arc::new(App::new(engine, served, regions, options.threads));
+        let ServerOptions { threads, latency_bound, .. } = options;
+        let app = Arc::new(App::new(engine, served, regions, threads, latency_bound));
         Ok(Self { runtime, listener, app, tls, options })
     }
 
@@ -186,12 +201,20 @@ async fn serve(
     let grpc = Grpc { app: app.clone(), metrics: metrics.clone() };
     let grpc =
         GRPCInferenceServiceServer::new(grpc).max_decoding_message_size(options.body_bytes_max);
-    let http =
-        Http { app: app.clone(), metrics: metrics.clone(), body_bytes_max: options.body_bytes_max };
+    let load = Arc::new(Load::new(options.latency_bound));
+    let reports = Reports { load: load.clone(), are_always: options.load_reports };
+    let http = Http {
+        app: app.clone(),
+        metrics: metrics.clone(),
+        load: load.clone(),
+        body_bytes_max: options.body_bytes_max,
+    };
     let pages = router(http)
         .route_service("/inference.GRPCInferenceService/{method}", grpc)
         .route_service("/grpc.health.v1.Health/{method}", health_service)
+        .route_service(LOAD_REPORTS, OpenRcaServiceServer::new(reports.clone()))
         .layer(from_fn_with_state(Arc::new(Budget::new(options.bodies_bytes_max)), count))
+        .layer(from_fn_with_state(reports, report))
         .layer(from_fn_with_state(options.token.map(Arc::from), check_token))
         .layer(from_fn_with_state(
             (app.clone(), metrics.clone(), options.request_timeout),
@@ -215,6 +238,7 @@ async fn serve(
     tokio::select! {
         () = connections.accept(&listener) => unreachable!("accepts for ever"),
         () = tell_health(app, &health) => unreachable!("looks for ever"),
+        () = load.watch(app, || metrics.ended()) => unreachable!("looks for ever"),
         () = ends => {}
     }
     drop(listener);
@@ -357,8 +381,7 @@ async fn in_time(
 ) -> Response {
     let in_progress = metrics.begin();
     let is_http1 = request.version() < Version::HTTP_2;
-    // Who watches it is told of its end, and not waited for.
-    let is_watched = request.uri().path() == "/grpc.health.v1.Health/Watch";
+    let is_watched = WATCHED.contains(&request.uri().path());
     let mut headers = HeaderMap::new();
     headers.extend(request.headers().get(CONTENT_TYPE).map(|kind| (CONTENT_TYPE, kind.clone())));
     let mut response = match timeout(limit, next.run(request)).await {

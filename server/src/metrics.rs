@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use crate::app::App;
+use crate::load::Report;
 use crate::problem::Cause;
 
 /// See the module.
@@ -38,7 +39,18 @@ const OUTCOMES: [&str; 11] = [
     "unauthenticated",
 ];
 
+/// Of these, those for which the server is to blame: overload, deadline, failed, unavailable.
+const ERRORS: [usize; 4] = [5, 6, 8, 9];
+
 impl Requests {
+    fn all(&self) -> u64 {
+        self.0.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
+    fn errors(&self) -> u64 {
+        ERRORS.iter().map(|outcome| self.0[*outcome].load(Ordering::Relaxed)).sum()
+    }
+
     pub fn count(&self, cause: Option<Cause>) {
         let outcome = match cause {
             None => 0,
@@ -80,8 +92,14 @@ impl Metrics {
         InProgress(Arc::clone(self))
     }
 
+    /// Inference requests so far, and those of them for which the server is to blame.
+    pub fn ended(&self) -> (u64, u64) {
+        let of = |count: fn(&Requests) -> u64| count(&self.grpc) + count(&self.http);
+        (of(Requests::all), of(Requests::errors))
+    }
+
     /// Prometheus' text format.
-    pub fn page(&self, app: &App) -> String {
+    pub fn page(&self, app: &App, load: &Report) -> String {
         let mut page = app.engine.stats().prometheus();
         let mut metric = |name: &str, kind: &str, help: &str, samples: &[(String, f64)]| {
             let name = format!("twinstream_server_{name}");
@@ -108,6 +126,12 @@ impl Metrics {
         let help = "How long what was accepted will take.";
         let wait = app.predicted_wait().as_secs_f64();
         metric("predicted_wait_seconds", "gauge", help, &one(wait));
+        let help = "The latency within which the largest rate keeps 99 in 100 images.";
+        metric("latency_bound_seconds", "gauge", help, &one(load.latency_bound_seconds));
+        let help = "Images a second that the device can answer within it; 0: not known, or none.";
+        metric("rate_max_hz", "gauge", help, &one(load.rate_max_hz));
+        let help = "The largest rate without the present one.";
+        metric("headroom_hz", "gauge", help, &one(load.headroom_hz()));
         page
     }
 }

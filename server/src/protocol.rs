@@ -1,6 +1,6 @@
-//! The messages of the Open Inference Protocol (KServe v2) and, of Triton's, the model's
-//! configuration. Field numbers are the protocol's; fields that are not used here are left out, as
-//! readers skip what they don't know.
+//! The messages of the Open Inference Protocol (KServe v2), of Triton's the model's configuration,
+//! and load reports. Field numbers are the protocols'; fields that are not used here are left out,
+//! as readers skip what they don't know.
 
 use std::collections::HashMap;
 
@@ -318,3 +318,32 @@ pub struct SystemSharedMemoryUnregisterRequest {
 /// See [`SystemSharedMemoryUnregisterRequest`].
 #[derive(Clone, PartialEq, Message)]
 pub struct SystemSharedMemoryUnregisterResponse {}
+
+/// How a server is loaded, by the Open Request Cost Aggregation standard.
+#[derive(Clone, PartialEq, Message)]
+pub struct OrcaLoadReport {
+    #[prost(double, tag = "6")]
+    pub rps_fractional: f64,
+    #[prost(double, tag = "7")]
+    pub eps: f64,
+    #[prost(map = "string, double", tag = "8")]
+    pub named_metrics: HashMap<String, f64>,
+    #[prost(double, tag = "9")]
+    pub application_utilization: f64,
+}
+
+/// Load reports, time and again.
+#[derive(Clone, PartialEq, Message)]
+pub struct OrcaLoadReportRequest {
+    #[prost(message, optional, tag = "1")]
+    pub report_interval: Option<Interval>,
+}
+
+/// A time, protobuf's `Duration`.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct Interval {
+    #[prost(int64, tag = "1")]
+    pub seconds: i64,
+    #[prost(int32, tag = "2")]
+    pub nanos: i32,
+}

@@ -8,17 +8,25 @@ use serde::Serialize;
 use super::arrivals::{OpenLoop, Workload};
 use super::bounds::{ServiceTimes, TakeAll};
 use super::device::DeviceSpec;
+use super::report::Report;
 use super::summary::setup;
 use super::world::run;
 use crate::sched::PolicySpec;
 
 const QUANTILE: f64 = 0.99;
 
-/// Arrivals of each simulated run: 2,000 of them lie beyond the p99.
-const ARRIVAL_LEN: u64 = 200_000;
+/// How much a search by simulation takes upon itself.
+struct Effort {
+    /// Arrivals of each run.
+    arrival_len: u64,
+    /// The search ends at this width, relative to the rate.
+    precision: f64,
+}
 
-/// The search by simulation ends at this width, relative to the rate.
-const PRECISION: f64 = 1e-3;
+/// 2,000 arrivals lie beyond the p99.
+const EXACTLY: Effort = Effort { arrival_len: 200_000, precision: 1e-3 };
+/// 400 do: in some tenths of a second.
+const ABOUT: Effort = Effort { arrival_len: 40_000, precision: 1e-2 };
 
 /// The lowest rate that is looked at, relative to capacity: images all but never meet.
 const LOWEST: f64 = 1e-6;
@@ -83,29 +91,61 @@ pub fn plan(
         plan.batch_len_mean = Some(queue.batch_len_mean());
         plan.batch_len_high = Some(queue.batch_len_quantile(QUANTILE));
     } else {
-        let (mut low_hz, mut high_hz) = (0.0, capacity_hz);
-        while high_hz - low_hz > PRECISION * high_hz && high_hz > LOWEST * capacity_hz {
-            // Far below capacity no precision is lost on the way down.
-            let is_far = low_hz == 0.0 && high_hz < capacity_hz;
-            let rate_hz = if is_far { high_hz / 8.0 } else { 0.5 * (low_hz + high_hz) };
-            let workload = Workload::Open(OpenLoop::Poisson { rate_hz });
-            let mut world = setup(device, &workload, policy, batch_len_max, seed);
-            world.arrival_len_max = ARRIVAL_LEN;
-            let report = run(&world, ());
-            let p99_ns = report.latencies.quantile_ns(QUANTILE) as f64;
-            if p99_ns > latency_bound_ns || report.rejected_len > 0 {
-                high_hz = rate_hz;
-                continue;
-            }
-            low_hz = rate_hz;
+        let found = simulated(device, policy, latency_bound_ns, batch_len_max, seed, &EXACTLY);
+        if let Some((rate_hz, report)) = found {
             plan.rate_hz = Some(rate_hz);
-            plan.p99_ms = Some(p99_ns * 1e-6);
+            plan.p99_ms = Some(report.latencies.quantile_ns(QUANTILE) as f64 * 1e-6);
             plan.batch_len_mean = Some(report.batch_len_mean());
             plan.batch_len_high = Some(report.batch_len_max);
         }
     }
     plan.capacity_share = plan.rate_hz.map(|rate_hz| rate_hz / capacity_hz);
     plan
+}
+
+/// The rate that [`plan`] would find, to some percent and in some tenths of a second: for
+/// programs that look again and again at a device whose times change. None where even images that
+/// come alone miss the bound.
+pub fn rate_about_hz(
+    device: &DeviceSpec,
+    policy: PolicySpec,
+    latency_bound_ns: f64,
+    batch_len_max: usize,
+) -> Option<f64> {
+    let seed = 1;
+    let found = simulated(device, policy, latency_bound_ns, batch_len_max, seed, &ABOUT);
+    found.map(|(rate_hz, _)| rate_hz)
+}
+
+/// The largest rate within the bound by bisection, and its run.
+fn simulated(
+    device: &DeviceSpec,
+    policy: PolicySpec,
+    latency_bound_ns: f64,
+    batch_len_max: usize,
+    seed: u64,
+    effort: &Effort,
+) -> Option<(f64, Report)> {
+    let capacity_hz = ServiceTimes::compute(device, batch_len_max).capacity_hz();
+    let (mut low_hz, mut high_hz) = (0.0, capacity_hz);
+    let mut found = None;
+    while high_hz - low_hz > effort.precision * high_hz && high_hz > LOWEST * capacity_hz {
+        // Far below capacity no precision is lost on the way down.
+        let is_far = low_hz == 0.0 && high_hz < capacity_hz;
+        let rate_hz = if is_far { high_hz / 8.0 } else { 0.5 * (low_hz + high_hz) };
+        let workload = Workload::Open(OpenLoop::Poisson { rate_hz });
+        let mut world = setup(device, &workload, policy, batch_len_max, seed);
+        world.arrival_len_max = effort.arrival_len;
+        let report = run(&world, ());
+        let p99_ns = report.latencies.quantile_ns(QUANTILE) as f64;
+        if p99_ns > latency_bound_ns || report.rejected_len > 0 {
+            high_hz = rate_hz;
+            continue;
+        }
+        low_hz = rate_hz;
+        found = Some((rate_hz, report));
+    }
+    found
 }
 
 #[cfg(test)]
@@ -152,6 +192,18 @@ mod tests {
         // One that waits for longer than the bound never keeps it.
         let waiting = plan(&device, "fixed:delay=1ms".parse().unwrap(), 560e3, 256, 1);
         assert_eq!((waiting.rate_hz, waiting.p99_ms), (None, None));
+    }
+
+    /// Down to where one image alone is all that the bound allows, and up to capacity.
+    #[test]
+    fn the_rate_about_is_that_of_the_plan() {
+        let device: DeviceSpec = "up=12us+6us,compute=500us+25us,down=10us+100ns".parse().unwrap();
+        for bound_ns in [700e3, 2e6, 5e6, 50e6] {
+            let exact_hz = plan(&device, PolicySpec::Stream, bound_ns, 256, 7).rate_hz.unwrap();
+            let about_hz = rate_about_hz(&device, PolicySpec::Stream, bound_ns, 256).unwrap();
+            assert!((about_hz / exact_hz - 1.0).abs() < 0.1, "{about_hz} for {exact_hz} /s");
+        }
+        assert_eq!(rate_about_hz(&device, PolicySpec::Stream, 500e3, 256), None);
     }
 
     #[test]

@@ -72,7 +72,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("ffi/tests", &["twinstream::image", "twinstream::sim"]),
     ("ffi/triton", &["twinstream::image", "twinstream::sim"]),
     ("server", &["unsafe"]),
-    ("server/src", &["twinstream::backend", "twinstream::sim"]),
+    ("server/src", &["twinstream::backend"]),
 ];
 
 /// The files that may hold `unsafe`: fences around foreign code and shared buffers.

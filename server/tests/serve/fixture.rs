@@ -10,7 +10,7 @@ use safetensors::SafeTensors;
 use tokio::sync::oneshot;
 use tonic::transport::Channel;
 use twinstream::backend::cpu::{Cpu, CpuDevice, CpuOptions};
-use twinstream::backend::{Geometry, Null};
+use twinstream::backend::{Geometry, Null, SimulatedDevice};
 use twinstream::engine::{Engine, EngineOptions};
 use twinstream::image::Preprocess;
 use twinstream::model::ModelConfig;
@@ -23,9 +23,11 @@ use super::protocol::{InferInputTensor, ModelInferRequest};
 #[allow(clippy::all, missing_docs, dead_code)]
 mod generated {
     include!(concat!(env!("OUT_DIR"), "/inference.GRPCInferenceService.rs"));
+    include!(concat!(env!("OUT_DIR"), "/xds.service.orca.v3.OpenRcaService.rs"));
 }
 
 pub use generated::g_r_p_c_inference_service_client::GRPCInferenceServiceClient as Client;
+pub use generated::open_rca_service_client::OpenRcaServiceClient as LoadClient;
 
 pub const NAME: &str = "resnet50";
 pub const IMAGE_BYTES: usize = 32 * 32 * 3;
@@ -70,6 +72,14 @@ impl Running {
     /// A backend that computes nothing, at once.
     pub fn null(options: ServerOptions) -> Self {
         let engine = Engine::start(null(), &EngineOptions::default()).unwrap();
+        Self::start(engine, no_network(), options)
+    }
+
+    /// A described device, in real time.
+    pub fn simulated(device: &str, engine_options: EngineOptions, options: ServerOptions) -> Self {
+        let geometry = Geometry { image_bytes: IMAGE_BYTES, result_len: 10, batch_len_max: 64 };
+        let device = SimulatedDevice::new(&device.parse().unwrap(), 1, geometry).unwrap();
+        let engine = Engine::start(device, &engine_options).unwrap();
         Self::start(engine, no_network(), options)
     }
 

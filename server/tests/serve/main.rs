@@ -8,6 +8,7 @@ mod fixture;
 mod grpc;
 mod http;
 mod limits;
+mod load;
 #[allow(missing_docs)]
 #[path = "../../src/protocol.rs"]
 mod protocol;
