@@ -9,6 +9,7 @@ mod grpc;
 mod http;
 mod limits;
 mod load;
+mod overload;
 #[allow(missing_docs)]
 #[path = "../../src/protocol.rs"]
 mod protocol;
