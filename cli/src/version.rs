@@ -9,7 +9,8 @@ use crate::output;
 pub(crate) fn print(is_verbose: bool) -> anyhow::Result<()> {
     output::print(&format!("twinstream {}", BUILD_INFO.version))?;
     if is_verbose {
-        let features = BUILD_INFO.features().collect::<Vec<_>>().join(", ");
+        let own = cfg!(feature = "serve").then_some("serve");
+        let features = BUILD_INFO.features().chain(own).collect::<Vec<_>>().join(", ");
         output::print(&format!("commit: {}", BUILD_INFO.commit.unwrap_or("unknown")))?;
         output::print(&format!("target: {}", BUILD_INFO.target))?;
         output::print(&format!("features: {features}"))?;

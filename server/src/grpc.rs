@@ -17,6 +17,7 @@ use crate::metrics::Metrics;
 use crate::problem::Problem;
 use crate::protocol::*;
 use crate::shared_memory::Place;
+use crate::trace_context;
 use crate::wishes::{OUTPUT, Wishes};
 
 /// What `tonic_build` made of `build.rs`.
@@ -80,9 +81,11 @@ impl GRPCInferenceService for Grpc {
 
     async fn model_infer(&self, request: Request<ModelInferRequest>) -> Answer<ModelInferResponse> {
         let arrival = Instant::now();
-        let timeout = timeout(request.metadata());
-        let answered = self.infer(request.into_inner(), arrival, timeout).await;
+        let (metadata, _, message) = request.into_parts();
+        let answered = self.infer(message, arrival, timeout(&metadata)).await;
         self.metrics.grpc.count(answered.as_ref().err().map(|problem| problem.cause));
+        let answered =
+            answered.inspect_err(|problem| trace_context::log(problem, metadata.as_ref()));
         answered.map(Response::new).map_err(Status::from)
     }
 
@@ -194,6 +197,12 @@ impl Grpc {
 fn typed(contents: InferTensorContents) -> Result<Values, Problem> {
     if !contents.bytes_contents.is_empty() {
         return Ok(Values::Files(contents.bytes_contents));
+    }
+    if contents.uint_contents.is_empty() {
+        return Err(Problem::argument(format!(
+            "`{INPUT}` has 0 values: pixels are in uint_contents or raw_input_contents, files in \
+             bytes_contents or raw_input_contents"
+        )));
     }
     let pixels: Result<Vec<u8>, _> = contents.uint_contents.into_iter().map(u8::try_from).collect();
     match pixels {

@@ -20,12 +20,13 @@ use crate::app::{Answered, App, VERSION};
 use crate::bodies;
 use crate::grpc::raw;
 use crate::images::join;
-use crate::json::{InferRequest, InferResponse, OutputData, OutputTensor, object};
+use crate::json::{InferRequest, InferResponse, OutputData, OutputTensor, from_object, object};
 use crate::load::Load;
 use crate::metadata;
 use crate::metrics::Metrics;
 use crate::problem::{Cause, Problem};
 use crate::protocol::{SystemSharedMemoryRegisterRequest, TYPE_UINT8};
+use crate::trace_context;
 use crate::wishes::{OUTPUT, Wishes};
 
 /// The binary extension: where in the body the JSON ends.
@@ -60,6 +61,7 @@ pub fn router(http: Http) -> Router {
         .route("/v2/systemsharedmemory/region/{region}/unregister", post(unregister))
         .route("/metrics", get(metrics))
         .fallback(absent)
+        .method_not_allowed_fallback(wrong_method)
         .with_state(http)
 }
 
@@ -136,6 +138,15 @@ async fn absent(request: Request) -> Problem {
     Problem::new(Cause::NotFound, format!("nothing at {}", request.uri().path()))
 }
 
+/// The header `Allow` has the right one.
+async fn wrong_method(request: Request) -> Response {
+    let (method, path) = (request.method(), request.uri().path());
+    let text = format!("{method} is not what {path} takes: see the header Allow");
+    let mut response = Problem::argument(text).into_response();
+    *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    response
+}
+
 async fn infer(
     State(http): State<Http>,
     names: Names,
@@ -144,7 +155,7 @@ async fn infer(
 ) -> Result<Response, Problem> {
     let answered = http.infer(&names, &headers, body).await;
     http.metrics.http.count(answered.as_ref().err().map(|problem| problem.cause));
-    answered
+    answered.inspect_err(|problem| trace_context::log(problem, &headers))
 }
 
 impl Http {
@@ -249,8 +260,7 @@ async fn register(
     names: Names,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    let asked: SystemSharedMemoryRegisterRequest = serde_json::from_slice(&body)
-        .map_err(|error| Problem::argument(format!("the request's JSON: {error}")))?;
+    let asked: SystemSharedMemoryRegisterRequest = from_object(&body)?;
     let name = name(&names, "region").to_owned();
     http.app.regions.register(SystemSharedMemoryRegisterRequest { name, ..asked })?;
     Ok(StatusCode::OK.into_response())

@@ -9,6 +9,7 @@ use std::marker::PhantomData;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
@@ -31,9 +32,9 @@ pub struct InferRequest {
     pub id: String,
     #[serde(default, deserialize_with = "parameters")]
     pub parameters: Parameters,
-    #[serde(deserialize_with = "few")]
+    #[serde(deserialize_with = "few_objects")]
     pub inputs: Vec<Input>,
-    #[serde(default, deserialize_with = "few")]
+    #[serde(default, deserialize_with = "few_objects")]
     pub outputs: Vec<Output>,
 }
 
@@ -75,9 +76,7 @@ impl InferRequest {
             );
             return Err(Problem::argument(text));
         }
-        let request = serde_json::from_slice(&body[..split])
-            .map_err(|error| Problem::argument(format!("the request's JSON: {error}")))?;
-        Ok((request, body.slice(split..)))
+        Ok((from_object(&body[..split])?, body.slice(split..)))
     }
 
     /// The images; `binary` is what followed the JSON.
@@ -226,6 +225,43 @@ fn few<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     }
 
     deserializer.deserialize_seq(Few(PhantomData))
+}
+
+/// A short list of objects.
+fn few_objects<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    let found: Vec<Object<T>> = few(deserializer)?;
+    Ok(found.into_iter().map(|Object(value)| value).collect())
+}
+
+/// What a JSON object says, and no array that has its fields in their order.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+
+        deserializer.deserialize_map(Fields(PhantomData)).map(Object)
+    }
+}
+
+/// Reads a request's JSON.
+pub fn from_object<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Result<T, Problem> {
+    let read = serde_json::from_slice(json).map(|Object(value)| value);
+    read.map_err(|error| Problem::argument(format!("the request's JSON: {error}")))
 }
 
 /// Parameters out of a JSON object, or null; values of other types stand for nothing.
@@ -435,6 +471,20 @@ mod tests {
         assert!(error.contains("missing field"), "{error}");
         let outputs = format!(r#"{{"inputs":[],"outputs":[{}]}}"#, many(r#"{"name":""}"#));
         assert!(images(&outputs, b"").unwrap_err().contains("up to 16"));
+    }
+
+    #[test]
+    fn arrays_are_no_objects() {
+        let input = r#"{"name":"image","datatype":"UINT8","shape":[1,2,1,3],"data":[0,0,0,0,0,0]}"#;
+        assert!(images(&format!(r#"{{"inputs":[{input}]}}"#), b"").is_ok());
+        for json in [
+            format!(r#"["",null,[{input}]]"#),
+            r#"{"inputs":[["image","UINT8",[1,2,1,3],null,[0,0,0,0,0,0]]]}"#.to_owned(),
+            format!(r#"{{"inputs":[{input}],"outputs":[["logits",null]]}}"#),
+        ] {
+            let error = images(&json, b"").unwrap_err();
+            assert!(error.contains("expected an object"), "{error}");
+        }
     }
 
     #[test]

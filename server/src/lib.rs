@@ -24,6 +24,7 @@ mod problem;
 #[allow(missing_docs)]
 mod protocol;
 mod shared_memory;
+mod trace_context;
 mod wishes;
 
 pub use access::TlsOptions;

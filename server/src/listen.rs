@@ -14,7 +14,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::header::{CONNECTION, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue, Version};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -43,6 +43,7 @@ use crate::metrics::Metrics;
 use crate::orca::{OpenRcaServiceServer, Reports, report};
 use crate::problem::{Cause, Problem};
 use crate::shared_memory::Regions;
+use crate::trace_context::give_back;
 
 /// Longest head of a request over HTTP/1.1, and longest list of headers over HTTP/2.
 const HEAD_BYTES_MAX: usize = 1 << 15;
@@ -216,10 +217,8 @@ async fn serve(
         .layer(from_fn_with_state(Arc::new(Budget::new(options.bodies_bytes_max)), count))
         .layer(from_fn_with_state(reports, report))
         .layer(from_fn_with_state(options.token.map(Arc::from), check_token))
-        .layer(from_fn_with_state(
-            (app.clone(), metrics.clone(), options.request_timeout),
-            in_time,
-        ));
+        .layer(from_fn_with_state((app.clone(), metrics.clone(), options.request_timeout), in_time))
+        .layer(from_fn(give_back));
     let connections = Connections {
         places: Arc::new(Semaphore::new(options.connection_len_max)),
         builder: builder(options.request_timeout),

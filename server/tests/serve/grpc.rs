@@ -94,7 +94,7 @@ async fn what_cannot_be_is_refused_in_words() {
     let mut client = running.client().await;
     let good = request(&[0; IMAGE_BYTES]);
     type Change = fn(&mut ModelInferRequest);
-    let cases: [(Change, Code, &str); 11] = [
+    let cases: [(Change, Code, &str); 12] = [
         (|r| r.model_name = "cat".to_owned(), Code::NotFound, "no model `cat`"),
         (|r| r.model_version = "2".to_owned(), Code::NotFound, "no version `2`"),
         (|r| r.inputs.clear(), Code::InvalidArgument, "0 inputs"),
@@ -104,6 +104,11 @@ async fn what_cannot_be_is_refused_in_words() {
         (|r| r.inputs[0].shape[1] = 31, Code::InvalidArgument, "[1, 31, 32, 3]"),
         (|r| r.inputs[0].shape[0] = 17, Code::InvalidArgument, "from 1 to 16"),
         (|r| r.raw_input_contents.clear(), Code::InvalidArgument, "has 0 values"),
+        (
+            |r| r.raw_input_contents.clear(),
+            Code::InvalidArgument,
+            "pixels are in uint_contents or raw_input_contents",
+        ),
         (|r| r.raw_input_contents[0].truncate(9), Code::InvalidArgument, "has 9 values"),
         (
             |r| r.inputs[0].contents = Some(Default::default()),

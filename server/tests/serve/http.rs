@@ -87,6 +87,11 @@ fn what_cannot_be_is_refused_in_words() {
     assert!(running.infer("{").error(400).contains("the request's JSON: EOF"));
     assert!(running.infer(r#"{"inputs":[]}"#).error(400).contains("0 inputs"));
     assert!(running.infer(&json_request(&[0; 9])).error(400).contains("from 1 to 16"));
+    let array = running.infer(r#"["",{},[]]"#).error(400);
+    assert!(array.contains("expected an object"), "{array}");
+    let reply = running.get(INFER);
+    assert!(reply.error(405).contains("GET is not what /v2/models/resnet50/infer takes"));
+    assert_eq!(reply.header("allow"), Some("POST"));
     let error = running.post(INFER, "Content-Encoding: gzip\r\n", b"x").error(415);
     assert!(error.contains("gzip"), "{error}");
     let header = "Inference-Header-Content-Length: 9\r\n";

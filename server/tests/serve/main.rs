@@ -14,3 +14,4 @@ mod overload;
 #[path = "../../src/protocol.rs"]
 mod protocol;
 mod shared_memory;
+mod traces;
