@@ -9,7 +9,7 @@ use tonic::Code;
 use twinstream::engine::EngineOptions;
 use twinstream_server::ServerOptions;
 
-use super::common::repository;
+use super::common::{repository, skip};
 use super::fixture::*;
 use super::protocol::*;
 
@@ -59,23 +59,52 @@ fn quantile(mut times: Vec<Duration>, quantile: f64) -> Duration {
 
 /// Goal: at three times what the device can do, what is accepted keeps the bound, what is not is
 /// refused at once with a time to come again, and the device is as busy as it can be. Method: an
-/// open loop on a described device; once more where the machine had no time for it.
+/// open loop on a described device, again where the machine had no time for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn at_three_times_capacity_the_bound_holds_and_the_device_is_busy() {
-    let mut told = Vec::new();
-    while let Err(said) = overloaded().await {
-        told.push(said);
-        assert!(told.len() < 4, "{}", told.join("\n"));
+    for _ in 0..3 {
+        let outcome = overloaded().await;
+        println!("{}", outcome.said);
+        let is_in_time = outcome.p99 <= BOUND + BATCH && outcome.refusal < BOUND / 10;
+        if is_in_time && (0.85..=1.05).contains(&outcome.goodput) {
+            return;
+        }
+        assert!(outcome.lateness > LATENESS_MAX, "{}", outcome.said);
     }
+    let reason = "other programs keep this machine busy";
+    skip("idle-machine", "times and goodput under overload", reason);
 }
 
-/// Says what was off.
-async fn overloaded() -> Result<(), String> {
+/// Later than this, a machine has no time for the test.
+const LATENESS_MAX: Duration = Duration::from_millis(2);
+
+struct Outcome {
+    p99: Duration,
+    /// Until half of those that were refused knew.
+    refusal: Duration,
+    /// As a share of capacity.
+    goodput: f64,
+    /// Of a thread that sleeps beside it, at the p99.
+    lateness: Duration,
+    said: String,
+}
+
+async fn overloaded() -> Outcome {
     let mut options = ServerOptions::default();
     options.latency_bound = Some(BOUND);
     let engine_options = EngineOptions::default().latency_bound(Some(BOUND)).batch_len_max(16);
     let running = Running::simulated(DEVICE, engine_options, options);
     let client = running.client().await;
+    let sleeper = std::thread::spawn(|| {
+        let (start, period) = (Instant::now(), Duration::from_millis(1));
+        let mut late = Vec::new();
+        while start.elapsed() < DURATION {
+            let before = Instant::now();
+            std::thread::sleep(period);
+            late.push(before.elapsed() - period);
+        }
+        quantile(late, 0.99)
+    });
     let start = Instant::now();
     let period = Duration::from_secs_f64(1.0 / (3.0 * CAPACITY_HZ));
     let mut asked = JoinSet::new();
@@ -87,23 +116,22 @@ async fn overloaded() -> Result<(), String> {
     }
     let ended = asked.join_all().await;
     let elapsed = start.elapsed();
+    let lateness = sleeper.join().unwrap();
     let (answered, refused): (Vec<_>, Vec<_>) = ended.iter().partition(|e| e.code == Code::Ok);
+    let is_told = |e: &&Ended| e.code == Code::ResourceExhausted && e.pushback;
+    assert!(refused.iter().all(is_told), "{refused:?}");
     let p99 = quantile(answered.iter().map(|e| e.latency).collect(), 0.99);
     let refusal = quantile(refused.iter().map(|e| e.taken).collect(), 0.5);
     let goodput = answered.len() as f64 / elapsed.as_secs_f64() / CAPACITY_HZ;
     let said = format!(
         "{} asked at 3 times {CAPACITY_HZ:.0}/s: {} answered, {goodput:.2} of capacity, \
-         p99 {p99:?} where the bound is {BOUND:?}; {} refused, half of them within {refusal:?}",
+         p99 {p99:?} where the bound is {BOUND:?}; {} refused, half of them within {refusal:?}; \
+         a thread sleeps {lateness:?} too long",
         ended.len(),
         answered.len(),
         refused.len()
     );
-    println!("{said}");
-    let is_told = |e: &&Ended| e.code == Code::ResourceExhausted && e.pushback;
-    assert!(refused.iter().all(is_told), "{refused:?}");
-    // No later than the machine is, which is less than a batch.
-    let is_in_time = p99 <= BOUND + BATCH && refusal < BOUND / 10;
-    if is_in_time && (0.75..=1.05).contains(&goodput) { Ok(()) } else { Err(said) }
+    Outcome { p99, refusal, goodput, lateness, said }
 }
 
 fn file_request(file: &[u8]) -> ModelInferRequest {
