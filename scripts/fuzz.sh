@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 runs=${1:-100000}
 seed=${2:-0}
 if [ $# -gt 2 ]; then shift 2; else shift $#; fi
-[ $# -gt 0 ] || set -- image weights
+[ $# -gt 0 ] || set -- grpc http image weights
 
 host=$(rustc -vV | sed -n 's/^host: //p')
 export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module \
@@ -24,6 +24,7 @@ cargo build --locked --manifest-path fuzz/Cargo.toml --release --target "$host"
 for target; do
     case $target in
         image) seeds='tests/data/image tests/data/jpeg' max_len=16384 ;;
+        grpc | http) seeds=fuzz/seeds/$target max_len=4096 ;;
         # All scales of a network in 8-bit integers have room.
         *) seeds=fuzz/seeds/$target max_len=262144 ;;
     esac

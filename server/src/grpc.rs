@@ -11,12 +11,12 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 use crate::app::{Answered, App, VERSION};
-use crate::images::{INPUT, Images, Tensor, Values, join};
+use crate::images::{INPUT, Images, Limits, Tensor, Values, join};
 use crate::metadata;
 use crate::metrics::Metrics;
 use crate::problem::Problem;
 use crate::protocol::*;
-use crate::shared_memory::Place;
+use crate::shared_memory::{Place, Regions};
 use crate::trace_context;
 use crate::wishes::{OUTPUT, Wishes};
 
@@ -125,29 +125,13 @@ impl Grpc {
         self.app.check_model(&request.model_name, &request.model_version)?;
         let outputs = request.outputs.iter().map(|output| (&*output.name, &output.parameters));
         let wishes = Wishes::new(&request.parameters, outputs, arrival, timeout)?;
-        let images = self.images(request.inputs, request.raw_input_contents)?;
+        let images = images(
+            request.inputs,
+            request.raw_input_contents,
+            (self.app.limits, &self.app.regions),
+        )?;
         let answered = self.app.infer(images, wishes.options).await?;
         self.response(request.id, &answered, &wishes)
-    }
-
-    fn images(&self, inputs: Vec<InferInputTensor>, raw: Vec<Bytes>) -> Result<Images, Problem> {
-        let [mut input] = <[_; 1]>::try_from(inputs).map_err(|inputs: Vec<_>| {
-            Problem::argument(format!("{} inputs: there is one, `{INPUT}`", inputs.len()))
-        })?;
-        let contents = input.contents.take();
-        let values = match (Place::of(&input.parameters)?, contents, &*raw) {
-            (Some(place), None, []) => Values::Raw(self.app.regions.read(&place)?),
-            (None, None, [raw]) => Values::Raw(raw.clone()),
-            (None, contents, []) => typed(contents.unwrap_or_default())?,
-            _ => {
-                return Err(Problem::argument(format!(
-                    "`{INPUT}` has its values once: in its contents, in raw_input_contents or in \
-                     shared memory"
-                )));
-            }
-        };
-        let InferInputTensor { name, datatype, shape, .. } = &input;
-        self.app.limits.images(&Tensor { name, datatype, shape }, values)
     }
 
     fn response(
@@ -193,6 +177,31 @@ impl Grpc {
     }
 }
 
+/// The images of a request.
+pub fn images(
+    inputs: Vec<InferInputTensor>,
+    raw: Vec<Bytes>,
+    (limits, regions): (Limits, &Regions),
+) -> Result<Images, Problem> {
+    let [mut input] = <[_; 1]>::try_from(inputs).map_err(|inputs: Vec<_>| {
+        Problem::argument(format!("{} inputs: there is one, `{INPUT}`", inputs.len()))
+    })?;
+    let contents = input.contents.take();
+    let values = match (Place::of(&input.parameters)?, contents, &*raw) {
+        (Some(place), None, []) => Values::Raw(regions.read(&place)?),
+        (None, None, [raw]) => Values::Raw(raw.clone()),
+        (None, contents, []) => typed(contents.unwrap_or_default())?,
+        _ => {
+            return Err(Problem::argument(format!(
+                "`{INPUT}` has its values once: in its contents, in raw_input_contents or in \
+                     shared memory"
+            )));
+        }
+    };
+    let InferInputTensor { name, datatype, shape, .. } = &input;
+    limits.images(&Tensor { name, datatype, shape }, values)
+}
+
 /// Values that are not raw.
 fn typed(contents: InferTensorContents) -> Result<Values, Problem> {
     if !contents.bytes_contents.is_empty() {
@@ -217,7 +226,7 @@ pub fn raw(logits: &[f32]) -> Bytes {
 }
 
 /// The time that the client gives a request: a number of up to eight digits and a unit.
-fn timeout(metadata: &MetadataMap) -> Option<Duration> {
+pub fn timeout(metadata: &MetadataMap) -> Option<Duration> {
     let text = metadata.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let count = u64::from_str(digits).ok()?;

@@ -9,7 +9,11 @@ mod access;
 mod app;
 mod bodies;
 mod decode;
+mod fields;
 mod frames;
+#[cfg(fuzzing)]
+#[allow(missing_docs)]
+pub mod fuzzing;
 mod grpc;
 mod http;
 mod images;

@@ -46,7 +46,7 @@ pub fn log(problem: &Problem, headers: &HeaderMap) {
 }
 
 /// The one that there is, if it can be read.
-fn parent(headers: &HeaderMap) -> Option<&HeaderValue> {
+pub fn parent(headers: &HeaderMap) -> Option<&HeaderValue> {
     let mut all = headers.get_all(PARENT).iter();
     let parent = all.next()?;
     (all.next().is_none() && is_parent(parent.as_bytes())).then_some(parent)

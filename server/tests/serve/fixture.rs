@@ -22,8 +22,8 @@ use super::protocol::{InferInputTensor, ModelInferRequest};
 
 #[allow(clippy::all, missing_docs, dead_code)]
 mod generated {
-    include!(concat!(env!("OUT_DIR"), "/inference.GRPCInferenceService.rs"));
-    include!(concat!(env!("OUT_DIR"), "/xds.service.orca.v3.OpenRcaService.rs"));
+    include!(concat!(env!("OUT_DIR"), "/clients/inference.GRPCInferenceService.rs"));
+    include!(concat!(env!("OUT_DIR"), "/clients/xds.service.orca.v3.OpenRcaService.rs"));
 }
 
 pub use generated::g_r_p_c_inference_service_client::GRPCInferenceServiceClient as Client;

@@ -42,6 +42,19 @@ async fn long_messages_are_refused_by_their_length() {
     client.model_infer(request(&[0; IMAGE_BYTES])).await.unwrap();
 }
 
+/// Goal: no message takes many times its bytes. Method: one whose fields are empty, each two bytes.
+#[tokio::test]
+async fn messages_of_many_fields_are_refused() {
+    let running = Running::null(Default::default());
+    let mut client = running.client().await;
+    let mut many = request(&[0; IMAGE_BYTES]);
+    many.raw_input_contents = vec![Default::default(); 20_000];
+    let status = client.model_infer(many).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+    assert!(status.message().contains("above 16384 fields"), "{status}");
+    client.model_infer(request(&[0; IMAGE_BYTES])).await.unwrap();
+}
+
 #[test]
 fn slow_bodies_end_in_time_and_hold_nothing() {
     let running = Running::null(impatient());
