@@ -7,7 +7,7 @@ use std::{env, fs};
 use tonic_build::manual::{Builder, Method, Service};
 
 /// Each method of the protocol that is served, and its name in Rust.
-const METHODS: [(&str, &str); 10] = [
+const METHODS: [(&str, &str); 11] = [
     ("ServerLive", "server_live"),
     ("ServerReady", "server_ready"),
     ("ModelReady", "model_ready"),
@@ -15,6 +15,7 @@ const METHODS: [(&str, &str); 10] = [
     ("ModelMetadata", "model_metadata"),
     ("ModelConfig", "model_config"),
     ("ModelInfer", "model_infer"),
+    ("ModelStatistics", "model_statistics"),
     ("SystemSharedMemoryStatus", "system_shared_memory_status"),
     ("SystemSharedMemoryRegister", "system_shared_memory_register"),
     ("SystemSharedMemoryUnregister", "system_shared_memory_unregister"),

@@ -89,6 +89,17 @@ impl GRPCInferenceService for Grpc {
         answered.map(Response::new).map_err(Status::from)
     }
 
+    async fn model_statistics(
+        &self,
+        request: Request<ModelStatisticsRequest>,
+    ) -> Answer<ModelStatisticsResponse> {
+        let ModelStatisticsRequest { name, version } = request.into_inner();
+        if !name.is_empty() {
+            self.app.check_model(&name, &version).map_err(Status::from)?;
+        }
+        Ok(Response::new(metadata::statistics(&self.app)))
+    }
+
     async fn system_shared_memory_status(
         &self,
         request: Request<SystemSharedMemoryStatusRequest>,

@@ -47,11 +47,13 @@ pub fn router(http: Http) -> Router {
         .route("/", get(model))
         .route("/ready", get(model_ready))
         .route("/config", get(config))
+        .route("/stats", get(model_statistics))
         .route("/infer", post(infer));
     Router::new()
         .route("/v2", get(server))
         .route("/v2/health/live", get(live))
         .route("/v2/health/ready", get(ready))
+        .route("/v2/models/stats", get(statistics))
         .nest("/v2/models/{model}", model.clone())
         .nest("/v2/models/{model}/versions/{version}", model)
         .route("/v2/systemsharedmemory/status", get(regions))
@@ -127,6 +129,15 @@ async fn config(State(http): State<Http>, names: Names) -> Result<Response, Prob
         "input": inputs,
         "output": outputs,
     })))
+}
+
+async fn model_statistics(State(http): State<Http>, names: Names) -> Result<Response, Problem> {
+    check_model(&http.app, &names)?;
+    Ok(json_response(&metadata::statistics(&http.app)))
+}
+
+async fn statistics(State(http): State<Http>) -> Response {
+    json_response(&metadata::statistics(&http.app))
 }
 
 async fn metrics(State(http): State<Http>) -> Response {

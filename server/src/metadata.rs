@@ -1,5 +1,6 @@
 //! What server and model say of themselves.
 
+use twinstream::engine::LatencyHistogram;
 use twinstream::sched::Timing;
 
 use crate::app::{App, VERSION};
@@ -11,7 +12,8 @@ use crate::wishes::OUTPUT;
 /// The server's name in its metadata.
 const SERVER: &str = "twinstream";
 /// Extensions of the protocol that are served.
-const EXTENSIONS: [&str; 3] = ["binary_tensor_data", "classification", "model_configuration"];
+const EXTENSIONS: [&str; 4] =
+    ["binary_tensor_data", "classification", "model_configuration", "statistics"];
 /// One that has to be allowed.
 const SHARED_MEMORY: &str = "system_shared_memory";
 /// Of the model's metadata.
@@ -55,6 +57,32 @@ pub fn config(app: &App) -> ModelConfig {
         output: vec![output],
         backend: SERVER.to_owned(),
     }
+}
+
+/// What the engine counts, an image each. Its upload is in the queue's time, its download in that
+/// of computing.
+pub fn statistics(app: &App) -> ModelStatisticsResponse {
+    let stats = app.engine.stats();
+    let failed = [stats.rejected, stats.expired, stats.failed, stats.device_lost, stats.shut_down];
+    let taken = |histogram: &LatencyHistogram| {
+        Some(StatisticDuration { count: histogram.len(), ns: histogram.sum_ns() })
+    };
+    let inference_stats = InferStatistics {
+        success: taken(&stats.latency),
+        fail: Some(StatisticDuration { count: failed.iter().sum(), ns: 0 }),
+        queue: taken(&stats.waiting),
+        compute_input: Some(StatisticDuration { count: stats.completed, ns: 0 }),
+        compute_infer: taken(&stats.computing),
+        compute_output: taken(&stats.notifying),
+    };
+    let model = ModelStatistics {
+        name: app.name.clone(),
+        version: VERSION.to_owned(),
+        inference_count: stats.completed,
+        execution_count: stats.batch_lens.len(),
+        inference_stats: Some(inference_stats),
+    };
+    ModelStatisticsResponse { model_stats: vec![model] }
 }
 
 fn input_dims(app: &App) -> Vec<i64> {

@@ -262,6 +262,63 @@ pub struct InferOutputTensor {
     pub parameters: Parameters,
 }
 
+/// What has a model done so far? One, or without a name all.
+#[derive(Clone, PartialEq, Message)]
+pub struct ModelStatisticsRequest {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(string, tag = "2")]
+    pub version: String,
+}
+
+/// See [`ModelStatisticsRequest`].
+#[derive(Clone, PartialEq, Message, Serialize)]
+pub struct ModelStatisticsResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub model_stats: Vec<ModelStatistics>,
+}
+
+/// What a model has done since the server started.
+#[derive(Clone, PartialEq, Message, Serialize)]
+pub struct ModelStatistics {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(string, tag = "2")]
+    pub version: String,
+    #[prost(uint64, tag = "4")]
+    pub inference_count: u64,
+    #[prost(uint64, tag = "5")]
+    pub execution_count: u64,
+    #[prost(message, optional, tag = "6")]
+    pub inference_stats: Option<InferStatistics>,
+}
+
+/// How often and how long, by outcome and by stage.
+#[derive(Clone, Copy, PartialEq, Eq, Message, Serialize)]
+pub struct InferStatistics {
+    #[prost(message, optional, tag = "1")]
+    pub success: Option<StatisticDuration>,
+    #[prost(message, optional, tag = "2")]
+    pub fail: Option<StatisticDuration>,
+    #[prost(message, optional, tag = "3")]
+    pub queue: Option<StatisticDuration>,
+    #[prost(message, optional, tag = "4")]
+    pub compute_input: Option<StatisticDuration>,
+    #[prost(message, optional, tag = "5")]
+    pub compute_infer: Option<StatisticDuration>,
+    #[prost(message, optional, tag = "6")]
+    pub compute_output: Option<StatisticDuration>,
+}
+
+/// How often something was done, and how long it took together.
+#[derive(Clone, Copy, PartialEq, Eq, Message, Serialize)]
+pub struct StatisticDuration {
+    #[prost(uint64, tag = "1")]
+    pub count: u64,
+    #[prost(uint64, tag = "2")]
+    pub ns: u64,
+}
+
 /// Which regions of shared memory are registered? One, or without a name all.
 #[derive(Clone, PartialEq, Message)]
 pub struct SystemSharedMemoryStatusRequest {

@@ -86,6 +86,13 @@ async fn server_and_model_describe_themselves() {
     assert_eq!((config.input[0].data_type, config.output[0].data_type), (TYPE_UINT8, TYPE_FP32));
     assert_eq!(config.output[0].dims, [10]);
     assert!(config.max_batch_size > 1);
+    assert!(server.extensions.contains(&"statistics".to_owned()));
+    let asked = ModelStatisticsRequest::default();
+    let stats = client.model_statistics(asked).await.unwrap().into_inner().model_stats;
+    assert_eq!((&*stats[0].name, stats[0].inference_count), (NAME, 0));
+    let asked = ModelStatisticsRequest { name: "cat".to_owned(), version: String::new() };
+    let status = client.model_statistics(asked).await.unwrap_err();
+    assert_eq!(status.code(), Code::NotFound, "{status}");
 }
 
 #[tokio::test]

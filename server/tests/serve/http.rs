@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use super::common::{repository, skip};
 use super::fixture::*;
@@ -107,6 +108,33 @@ fn what_cannot_be_is_refused_in_words() {
     };
     assert_eq!((outcome("ok"), outcome("unsupported")), (1.0, 1.0));
     assert!(outcome("argument") >= 5.0);
+}
+
+#[test]
+fn statistics_are_those_of_the_engine() {
+    let running = Running::network();
+    for _ in 0..3 {
+        running.infer(&json_request(&[0; 2 * IMAGE_BYTES]));
+    }
+    let until = Instant::now() + Duration::from_secs(20);
+    let stats = loop {
+        let stats = running.get("/v2/models/resnet50/stats").json()["model_stats"][0].clone();
+        if stats["inference_count"] == 6 {
+            break stats;
+        }
+        assert!(Instant::now() < until, "{stats}");
+    };
+    assert!((1..=6).contains(&stats["execution_count"].as_u64().unwrap()), "{stats}");
+    let times = &stats["inference_stats"];
+    let ns = |stage: &str| {
+        assert_eq!(times[stage]["count"], 6, "{stats}");
+        times[stage]["ns"].as_u64().unwrap()
+    };
+    let parts = ["queue", "compute_input", "compute_infer", "compute_output"].map(ns);
+    assert_eq!(ns("success"), parts.iter().sum::<u64>());
+    assert!(ns("compute_infer") > 0 && times["fail"]["count"] == 0, "{stats}");
+    assert_eq!(running.get("/v2/models/stats").json()["model_stats"][0], stats);
+    assert!(running.get("/v2/models/cat/stats").error(404).contains("no model `cat`"));
 }
 
 #[test]
