@@ -113,6 +113,8 @@ fn count(kind: Kind, mut bytes: &[u8], left_len: &mut usize) -> Option<()> {
 
 #[cfg(test)]
 mod tests {
+    use prost::encoding::{encode_key, encode_varint};
+
     use super::*;
     use crate::protocol::{InferInputTensor, InferTensorContents, ModelInferRequest};
 
@@ -163,6 +165,19 @@ mod tests {
         let mut request = with(InferInputTensor { contents: Some(pixels), ..Default::default() });
         request.raw_input_contents = vec![vec![0; 200_000].into()];
         assert!(is_taken(&request));
+        // Each behind its own key, as writers may do it.
+        let inside = |field: u32, bytes: Vec<u8>| {
+            let mut message = Vec::new();
+            encode_key(field, WireType::LengthDelimited, &mut message);
+            encode_varint(bytes.len() as u64, &mut message);
+            [message, bytes].concat()
+        };
+        let pixels = [0x20, 0x01].repeat(2 * FIELD_LEN_MAX);
+        let request = inside(5, inside(5, pixels));
+        let read = ModelInferRequest::decode(&*request).unwrap();
+        let contents = read.inputs[0].contents.as_ref().unwrap();
+        assert_eq!(contents.uint_contents.len(), 2 * FIELD_LEN_MAX);
+        assert!(check(&request).is_ok());
     }
 
     #[test]
