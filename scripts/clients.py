@@ -24,8 +24,8 @@ TOLERANCE = 1e-4
 class Server:
     """A server in a process of its own."""
 
-    def __init__(self, command, *options):
-        arguments = [command, "serve", "--listen", "127.0.0.1:0", *options]
+    def __init__(self, command, *options, listen="127.0.0.1:0"):
+        arguments = [command, "serve", "--listen", listen, *options]
         self.process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
         line = self.process.stdout.readline()
         found = re.search(r"http://([^/]*)/", line)
