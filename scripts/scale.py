@@ -24,7 +24,7 @@ import tritonclient.http
 from clients import MODEL, REPOSITORY, Server, check, parts, reference
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-FOLDER = REPOSITORY / "target/scale/run"
+FOLDER = REPOSITORY / "target/scale"
 # They take no core, and long beside what clients and Envoy take: most requests are at a server.
 BACKEND = ["--backend", "sim:up=100us+10us,compute=20ms+200us,down=50us+2us"]
 LINGER = ["--linger", "2s"]
@@ -80,7 +80,7 @@ class Envoy:
         return stats[0]["value"] if stats else 0
 
     def hosts(self):
-        """By port: how many requests it was sent, and whether it is sent more."""
+        """By port: how many requests it was sent, how many wait there, and whether it is sent more."""
         [cluster] = self.ask("/clusters?format=json")["cluster_statuses"]
         found = {}
         for host in cluster.get("host_statuses", []):
@@ -88,7 +88,7 @@ class Envoy:
             health = host["health_status"]
             is_away = "failed_active_health_check" in health or "failed_outlier_check" in health
             port = host["address"]["socket_address"]["port_value"]
-            found[port] = (stats["rq_total"], not is_away)
+            found[port] = (stats["rq_total"], stats["rq_active"], not is_away)
         return found
 
     async def wait_for(self, ports, seconds=15):
@@ -96,7 +96,7 @@ class Envoy:
         begin = time.monotonic()
         while time.monotonic() - begin < seconds:
             with contextlib.suppress(OSError):
-                if {port for port, (_, is_up) in self.hosts().items() if is_up} == set(ports):
+                if {port for port, (*_, is_up) in self.hosts().items() if is_up} == set(ports):
                     return time.monotonic() - begin
             await asyncio.sleep(0.05)
         sys.exit(f"Envoy does not send to exactly {ports}; its log is {FOLDER}/envoy.log")
@@ -203,7 +203,7 @@ async def logits(command):
                 tensor.set_data_from_numpy(part)
                 found.append(client.infer(MODEL, [tensor]).as_numpy("logits"))
             check(f"{name} through Envoy", numpy.concatenate(found), expected)
-        if not all(count for count, _ in hosts.envoy.hosts().values()):
+        if not all(count for count, *_ in hosts.envoy.hosts().values()):
             sys.exit(f"a server was sent nothing: {hosts.envoy.hosts()}")
 
 
@@ -289,6 +289,9 @@ class Failures:
         # Until Envoy gives up the connections with what is asked there.
         await asyncio.sleep(2.5)
         await self.nobody_asks(port)
+        waiting_len = self.hosts.envoy.hosts()[port][1]
+        if waiting_len != 0:
+            sys.exit(f"{waiting_len} requests wait for a server that hangs")
         process.send_signal(signal.SIGCONT)
         return f"away after {away_s:.2f} s, {await self.back()}"
 
@@ -327,7 +330,7 @@ async def overload(command):
             sys.exit("overload: requests did not end as refusals")
         if load.pushbacks != refused:
             sys.exit("overload: refusals do not say when to come again")
-        if unspent == 0:
+        if unspent < retries / 10:
             sys.exit("overload: retries have no limit")
 
 
