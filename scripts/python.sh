@@ -3,27 +3,15 @@
 # empty environment, runs the example there, then the tests, and holds the stubs against the module:
 # scripts/python.sh [CARGO OPTION...], such as --features cuda
 #
-# Everything lies below target/python. Build tools come from PyPI's wheels, in the versions below.
+# Everything lies below target/python. Test tools come from PyPI's wheels, in the version below.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-tools='maturin==1.16.0 mypy==2.4.1'
 test_tools='pillow==13.0.0 pytest==9.2.0'
 folder=$PWD/target/python
 model=models/resnet50-cifar10/model.safetensors
 export CARGO_TARGET_DIR=$folder PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONDONTWRITEBYTECODE=1
 
-if [ "$(cat "$folder/tools" 2>/dev/null)" != "$tools" ]; then
-    rm -rf "$folder/build"
-    python3 -m venv "$folder/build"
-    # shellcheck disable=SC2086 # names are words
-    "$folder/build/bin/pip" install --quiet $tools
-    echo "$tools" >"$folder/tools"
-fi
-echo '== wheel'
-rm -rf "$folder/wheels"
-"$folder/build/bin/maturin" build --quiet --release --locked --auditwheel skip \
-    --manifest-path ffi/python/Cargo.toml --out "$folder/wheels" "$@"
-ls "$folder/wheels"
+scripts/wheel.sh "$@"
 
 echo '== example, in an empty environment'
 rm -rf "$folder/empty"
