@@ -21,7 +21,7 @@ PATH=$PWD/$folder/bin:$PATH
 # Git knows which files are the repository's; none of their names has a blank.
 c_files=$(git ls-files '*.c' '*.h' '*.cpp' '*.hpp' '*.cu' '*.cuh')
 shell_files="$(git ls-files '*.sh') .ci/run"
-python_folders='scripts ffi/python'
+python_folders='deploy scripts ffi/python'
 # shellcheck disable=SC2086
 if [ "${1:-}" = write ]; then
     clang-format -i $c_files
