@@ -28,6 +28,11 @@ FOLDER = REPOSITORY / "target/scale"
 # They take no core, and long beside what clients and Envoy take: most requests are at a server.
 BACKEND = ["--backend", "sim:up=100us+10us,compute=20ms+200us,down=50us+2us"]
 LINGER = ["--linger", "2s"]
+# Four times as slow.
+FAST, SLOW = (
+    ["--backend", f"sim:up=100us+10us,compute={ms}ms+{ms}ms,down=50us+2us", "--load-reports"]
+    for ms in (2, 8)
+)
 CLIENT_LEN = 48
 # A server has room for 1,024 images, so for 16 of these requests.
 LARGE_REQUEST_LEN = 64
@@ -43,7 +48,7 @@ def free_port():
 class Envoy:
     """The recipe's file, at ports that are free, in front of the servers at `ports`."""
 
-    def __init__(self, ports):
+    def __init__(self, ports, is_orca):
         self.port, self.admin_port = free_port(), free_port()
         text = (REPOSITORY / "deploy/envoy/envoy.yaml").read_text()
         for fixed, ours in [
@@ -54,6 +59,9 @@ class Envoy:
             if text.count(fixed) != 1:
                 sys.exit(f"envoy.yaml has `{fixed}` {text.count(fixed)} times, not once")
             text = text.replace(fixed, ours)
+        if is_orca:
+            orca = (REPOSITORY / "deploy/envoy/orca.yaml").read_text()
+            text = text.replace("      lb_policy: LEAST_REQUEST\n", orca)
         FOLDER.mkdir(parents=True, exist_ok=True)
         (FOLDER / "envoy.yaml").write_text(text)
         self.send_to(ports)
@@ -165,15 +173,17 @@ class Load:
 class Hosts:
     """Servers at ports of their own, and Envoy in front of them."""
 
-    def __init__(self, command, len, *options):
-        self.command, self.options = command, options
+    def __init__(self, command, options, is_orca=False):
+        """A server for each of the `options`."""
+        self.command = command
+        self.options = {free_port(): each for each in options}
         self.servers = {}
-        for _ in range(len):
-            self.start(free_port())
-        self.envoy = Envoy(list(self.servers))
+        for port in self.options:
+            self.start(port)
+        self.envoy = Envoy(list(self.servers), is_orca)
 
     def start(self, port):
-        self.servers[port] = Server(self.command, *self.options, listen=f"127.0.0.1:{port}")
+        self.servers[port] = Server(self.command, *self.options[port], listen=f"127.0.0.1:{port}")
 
     async def wait_for_all(self):
         return await self.envoy.wait_for(list(self.servers))
@@ -191,7 +201,7 @@ class Hosts:
 async def logits(command):
     """The network's own answers, through Envoy, in requests of every length, over both protocols."""
     images, expected = reference()
-    with Hosts(command, 2) as hosts:
+    with Hosts(command, [[], []]) as hosts:
         await hosts.wait_for_all()
         for name, package in [("gRPC", tritonclient.grpc), ("HTTP", tritonclient.http)]:
             client = package.InferenceServerClient(hosts.envoy.address)
@@ -297,7 +307,7 @@ class Failures:
 
 
 async def failures(command):
-    with Hosts(command, 3, *BACKEND, *LINGER) as hosts:
+    with Hosts(command, [BACKEND + LINGER] * 3) as hosts:
         await hosts.wait_for_all()
         load = Load(hosts.envoy.address, CLIENT_LEN)
         during = Failures(hosts, load)
@@ -313,7 +323,7 @@ async def failures(command):
 
 async def overload(command):
     """More than all servers have room for."""
-    with Hosts(command, 2, *BACKEND) as hosts:
+    with Hosts(command, [BACKEND] * 2) as hosts:
         await hosts.wait_for_all()
         load = Load(hosts.envoy.address, OVERLOAD_CLIENT_LEN, LARGE_REQUEST_LEN)
         await asyncio.sleep(4)
@@ -334,10 +344,28 @@ async def overload(command):
             sys.exit("overload: retries have no limit")
 
 
+async def weights(command):
+    """Load reports give a slow server fewer requests than round robin would."""
+    with Hosts(command, [FAST, FAST, SLOW], is_orca=True) as hosts:
+        await hosts.wait_for_all()
+        load = Load(hosts.envoy.address, CLIENT_LEN)
+        # Reports count after 2 s, and rates are those of some seconds.
+        await asyncio.sleep(5)
+        before = hosts.envoy.hosts()
+        await asyncio.sleep(1.5)
+        after = hosts.envoy.hosts()
+        await load.end()
+        sent = [after[port][0] - before[port][0] for port in hosts.servers]
+        print(f"weights by load reports: two fast servers and a slow one were sent {sent}")
+        if sent[2] > min(sent[:2]) / 2:
+            sys.exit("weights do not follow the load reports")
+
+
 async def main():
     [command] = sys.argv[1:]
     await logits(command)
     await failures(command)
+    await weights(command)
     await overload(command)
 
 
