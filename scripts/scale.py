@@ -12,10 +12,12 @@ import json
 import pathlib
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
 import urllib.request
+from concurrent import futures
 
 import grpc
 import numpy
@@ -321,6 +323,74 @@ async def failures(command):
         await load.end()
 
 
+class Refusing(grpc.GenericRpcHandler):
+    """A server that is well by its own word, and answers each inference with `code`."""
+
+    code = None
+    asked_len = 0
+
+    def service(self, call):
+        if call.method.startswith("/grpc.health.v1.Health/"):
+            # A HealthCheckResponse: status, SERVING.
+            return grpc.unary_unary_rpc_method_handler(lambda *_: bytes([8, 1]))
+        return grpc.unary_unary_rpc_method_handler(self.infer)
+
+    def infer(self, _, context):
+        self.asked_len += 1
+        context.abort(self.code, "refused")
+
+
+def large_request():
+    """An image file of 20 MB, more than Envoy would keep for a retry by itself."""
+    width, height = 2600, 2600
+    head = struct.pack("<IHHIIiiHHIIiiII", 54, 0, 0, 54, 40, width, height, 1, 24, *[0] * 6)
+    file = b"BM" + head + bytes(3 * width * height)
+    tensor = service_pb2.ModelInferRequest.InferInputTensor(
+        name="image", datatype="BYTES", shape=[1]
+    )
+    contents = struct.pack("<I", len(file)) + file
+    return service_pb2.ModelInferRequest(
+        model_name=MODEL, inputs=[tensor], raw_input_contents=[contents]
+    )
+
+
+async def statuses(command):
+    """Which answers are another server's to give, and which are final."""
+    refusing = Refusing()
+    options = [("grpc.max_receive_message_length", 64 << 20)]
+    server = grpc.server(futures.ThreadPoolExecutor(4), [refusing], options=options)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    with Hosts(command, [["--backend", "null"]]) as hosts:
+        hosts.envoy.send_to([*hosts.servers, port])
+        await hosts.envoy.wait_for([*hosts.servers, port])
+        channel = grpc.aio.insecure_channel(hosts.envoy.address)
+        infer = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer
+        for name, is_final in [
+            ("UNAVAILABLE", False),
+            ("RESOURCE_EXHAUSTED", False),
+            ("DEADLINE_EXCEEDED", True),
+            ("INTERNAL", True),
+        ]:
+            refusing.code, refusing.asked_len = grpc.StatusCode[name], 0
+            failed = 0
+            # Some go to the other server.
+            while refusing.asked_len < 5:
+                try:
+                    await infer(large_request(), timeout=20)
+                except grpc.aio.AioRpcError as error:
+                    if error.code() != refusing.code:
+                        sys.exit(f"{name} reached the client as {error.code().name}: {error}")
+                    failed += 1
+            print(f"{name}: one server said so {refusing.asked_len} times, the client got {failed}")
+            if failed != (refusing.asked_len if is_final else 0):
+                sys.exit(f"{name}: wrongly sent again, or not")
+        if hosts.envoy.count("outlier_detection.ejections_enforced_total") != 0:
+            sys.exit("a server was taken out for what it answered")
+        await channel.close()
+    server.stop(None)
+
+
 async def overload(command):
     """More than all servers have room for."""
     with Hosts(command, [BACKEND] * 2) as hosts:
@@ -364,6 +434,7 @@ async def weights(command):
 async def main():
     [command] = sys.argv[1:]
     await logits(command)
+    await statuses(command)
     await failures(command)
     await weights(command)
     await overload(command)
