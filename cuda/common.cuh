@@ -30,7 +30,10 @@
 #include "emulator/cuda.hpp"
 
 #define TWINSTREAM_DEVICE inline
-#define TWINSTREAM_KERNEL(name, params, threads_max, blocks_min) void name(const params &p)
+#define TWINSTREAM_KERNEL(name, params, threads_max, blocks_min)                                   \
+    extern const unsigned name##_blocks_min;                                                       \
+    const unsigned name##_blocks_min = blocks_min;                                                 \
+    void name(const params &p)
 #define TWINSTREAM_SHARED(name) unsigned char *const name = ::twinstream::emulator::shared_memory()
 #define TWINSTREAM_UNROLL
 #define TWINSTREAM_UNROLL_BY(count)

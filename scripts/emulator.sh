@@ -19,10 +19,8 @@ compile() {
     done
 }
 
-device='fiber.cpp block.cpp memory.cpp ptx.cpp mma.cpp mbarrier.cpp tensor_map.cpp wgmma.cpp
-    launch.cpp'
-subjects='tests/fragments.cpp tests/order.cpp tests/launches.cpp tests/dependence.cpp
-    tests/hopper.cpp tests/copies.cpp tests/main.cpp'
+device=$(find . -maxdepth 1 -name '*.cpp' ! -name table.cpp)
+subjects=$(find tests -name '*.cpp' ! -name race.cpp ! -name accesses.cpp)
 run() {
     echo "== $1"
     compile "$1" "$2" $device

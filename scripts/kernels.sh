@@ -15,7 +15,7 @@ cd "$(dirname "$0")/.."
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 export compiler="${CXX:-g++} -std=c++17 -g -Wall -Wextra -Wpedantic -Wshadow -Werror -fno-strict-aliasing"
-kernels=$(find cuda -name '*.cu' ! -path 'cuda/probes/*' | sort)
+kernels=$(find cuda -name '*.cu' ! -path 'cuda/probes/*' ! -path 'cuda/ptx/*' | sort)
 same=$(for source in $kernels; do basename "$source"; done | sort | uniq -d)
 [ -z "$same" ] || {
     echo "$0: two modules of one name: $same" >&2

@@ -1,6 +1,6 @@
 // Which thread of a block goes on, barriers, warp instructions and the report of a deadlock.
 
-#include "block.hpp"
+#include "cluster.hpp"
 
 #include <cstdarg>
 #include <cstdio>
@@ -60,64 +60,35 @@ Block::~Block() {
     }
 }
 
-void Block::abandon() {
-    is_early_ = false;
-    prepared_len_ = 0; // the threads stopped somewhere in the kernel
-    for (std::uint32_t i = 0; i < threads_len_; ++i) {
-        order_release_for(threads_[i].context, &host_);
-    }
-    end();
-}
-
 void Block::end() {
+    if (!has_ended()) {
+        prepared_len_ = 0; // the threads stopped somewhere in the kernel
+        for (std::uint32_t i = 0; i < threads_len_; ++i) {
+            order_release_for(threads_[i].context, &host_);
+        }
+    }
     order_acquire(&host_);
     ::operator delete(shared_, std::align_val_t{shared_align_bytes});
 }
 
-bool Block::run(const Launch &launch, Dimensions index, std::string &error) {
-    start(launch, index);
-    go_on();
-    return finish(error);
+bool Block::is_early() const { return cluster_->is_early(); }
+
+std::uint32_t Block::number() const {
+    return (index_.z * launch_->grid.y + index_.y) * launch_->grid.x + index_.x;
 }
 
-void Block::begin_early(const Launch &launch, Dimensions index) {
-    start(launch, index);
-    is_early_ = true;
-    go_on();
-}
-
-// Runs threads until the block has ended, or stops early.
 void Block::go_on() {
     current_block = this;
     current_thread = nullptr;
     host_ = Context{}; // of this host thread, not of the one that ran the block before
     order_release(this);
     current_thread = choose();
-    if (current_thread == nullptr) {
-        report_deadlock();
-    } else {
-        switch_fiber(host_, current_thread->context);
-    }
+    switch_fiber(host_, current_thread->context);
     current_thread = nullptr;
     current_block = nullptr;
 }
 
-bool Block::finish(std::string &error) {
-    if (is_early_ && error_.empty()) {
-        is_early_ = false;
-        wake(&is_early_);
-        go_on();
-    }
-    if (error_.empty()) {
-        end();
-    } else {
-        abandon();
-    }
-    error = error_;
-    return error_.empty();
-}
-
-void Block::start(const Launch &launch, Dimensions index) {
+void Block::start(const Launch &launch, Dimensions index, Cluster &cluster) {
     if (host_thread_ != std::this_thread::get_id()) {
         // A fiber may keep the address of thread-local variables, so it must not change threads.
         host_thread_ = std::this_thread::get_id();
@@ -125,33 +96,21 @@ void Block::start(const Launch &launch, Dimensions index) {
     }
     launch_ = &launch;
     index_ = index;
+    cluster_ = &cluster;
     error_.clear();
-    const Dimensions size = launch.block;
-    threads_len_ = size.x * size.y * size.z;
+    threads_len_ = launch.block.x * launch.block.y * launch.block.z;
     exited_len_ = 0;
     warps_.fill(Warp{});
     barriers_.fill(Barrier{});
+    warpgroups_.fill(Warpgroup{});
     sleepers_.clear();
     deferred_.clear();
+    shadow_.reset(launch.shared_bytes, threads_len_);
     runnable_warps_ = 0;
-    const std::uint64_t number =
-        (std::uint64_t{index.z} * launch.grid.y + index.y) * launch.grid.x + index.x;
-    random_state_ = launch.seed == 0 ? 0 : mix(launch.seed + number);
+    free_registers_ = 0;
+    random_state_ = launch.seed == 0 ? 0 : mix(launch.seed + number());
     for (std::uint32_t i = 0; i < threads_len_; ++i) {
-        Thread &thread = threads_[i];
-        if (i >= prepared_len_) {
-            stacks_.prepare(i, thread.context, thread_main);
-        }
-        thread.number = i;
-        thread.index = {i % size.x, i / size.x % size.y, i / (size.x * size.y)};
-        thread.copies.clear();
-        thread.copies_done = 0;
-        thread.copy_groups = 0;
-        thread.products.clear();
-        thread.product_groups = 0;
-        thread.has_fenced = false;
-        thread.has_waited = false;
-        make_runnable(thread.warp(), 1u << thread.lane());
+        prepare_thread(i);
     }
     prepared_len_ = prepared_len_ > threads_len_ ? prepared_len_ : threads_len_;
     // An allocation for every block: the sanitizers then know its exact size, and that nothing in
@@ -159,6 +118,30 @@ void Block::start(const Launch &launch, Dimensions index) {
     shared_ = static_cast<unsigned char *>(
         ::operator new(launch.shared_bytes, std::align_val_t{shared_align_bytes}));
     std::memset(shared_, poison, launch.shared_bytes);
+}
+
+void Block::prepare_thread(std::uint32_t number) {
+    Thread &thread = threads_[number];
+    if (number >= prepared_len_) {
+        stacks_.prepare(number, thread.context, thread_main);
+    }
+    const Dimensions size = launch_->block;
+    thread.number = number;
+    thread.index = {number % size.x, number / size.x % size.y, number / (size.x * size.y)};
+    thread.copies.clear();
+    thread.copies_done = 0;
+    thread.copy_groups = 0;
+    thread.products.clear();
+    thread.product_groups = 0;
+    thread.has_fenced = false;
+    thread.stores.clear();
+    thread.store_groups = 0;
+    thread.barriers.clear();
+    thread.has_waited = false;
+    thread.has_arrived = false;
+    thread.seen.clear();
+    warps_[thread.warp()].registers = launch_->registers;
+    make_runnable(thread.warp(), 1u << thread.lane());
 }
 
 // A fiber serves the thread of its number in one block after the other.
@@ -174,6 +157,18 @@ void Block::thread_main() {
 
 void Block::exit_thread() {
     Thread &self = *current_thread;
+    check_exit();
+    order_release(&host_);
+    exited_len_ += 1;
+    if (has_ended()) {
+        switch_fiber(self.context, host_);
+    } else {
+        suspend();
+    }
+}
+
+void Block::check_exit() {
+    Thread &self = *current_thread;
     if (launch_->is_dependent && !self.has_waited) {
         // The kernel behind would then wait for this one and not for the one before.
         fail("exits without having waited for the kernel before");
@@ -185,15 +180,24 @@ void Block::exit_thread() {
     if (!self.products.empty()) {
         fail("exits with %zu products that it never waited for", self.products.size());
     }
-    if (exited_len_ + 1 == threads_len_ && !deferred_.empty()) {
+    for (const BulkStore &store : self.stores) {
+        if (store.data.empty()) {
+            fail("exits with %s that has not read shared memory for all that it waited for",
+                 store.name);
+        }
+        store.write(store.data.data()); // which the end of the kernel waits for
+    }
+    if (exited_len_ + 1 != threads_len_) {
+        return;
+    }
+    if (!deferred_.empty()) {
         fail("exits last, before %s has ended", deferred_.front().what);
     }
-    order_release(&host_);
-    exited_len_ += 1;
-    if (exited_len_ == threads_len_) {
-        switch_fiber(self.context, host_);
-    } else {
-        suspend();
+    for (std::uint32_t group = 0; group < warpgroups_.size(); ++group) {
+        if (!warpgroups_[group].signatures.empty()) {
+            fail("exits last, and a warp of warpgroup %u has left out what others of it executed",
+                 group);
+        }
     }
 }
 
@@ -204,57 +208,83 @@ void Block::fail(const char *format, ...) {
     std::vsnprintf(what, sizeof what, format, values);
     va_end(values);
     report(what);
+    if (is_copying_) {
+        throw CopyFailed{};
+    }
     switch_fiber(current_thread->context, host_);
     std::abort(); // a thread of a failed block is never resumed
 }
 
+// Goes on with another thread. Where none can go on, the cluster decides; then this thread may be
+// the next to run or another.
 void Block::suspend() {
     Thread *const self = current_thread;
-    work_off_deferred();
-    Thread *next = choose();
-    if (next == nullptr && is_early_) {
-        // Goes on from here once the kernel before has ended; then this thread may run or another.
+    Thread *const next = leaves_its_turn() ? nullptr : choose();
+    if (next == nullptr) {
         current_thread = nullptr;
         switch_fiber(self->context, host_);
-        return;
-    }
-    if (next == nullptr) {
-        report_deadlock();
-        switch_fiber(self->context, host_);
-        std::abort();
-    }
-    if (next != self) {
+    } else if (next != self) {
         current_thread = next;
         switch_fiber(self->context, next->context);
     }
 }
 
-void Block::work_off_deferred() {
-    while (!deferred_.empty() &&
-           (runnable_warps_ == 0 || (random_state_ != 0 && random(64) == 0))) {
-        const Unwatched copy_engine;
-        const std::function<void()> work = std::move(deferred_.front().work);
-        deferred_.pop_front();
-        work();
+// With a seed, lets other blocks and the copy engine go on at any moment.
+bool Block::leaves_its_turn() {
+    return random_state_ != 0 && (cluster_->len() > 1 || !deferred_.empty()) && random(16) == 0;
+}
+
+bool Block::work_off_deferred() {
+    const Unwatched copy_engine;
+    const Deferred deferred = std::move(deferred_.front());
+    deferred_.pop_front();
+    current_block = this;
+    current_thread = deferred.thread;
+    is_copying_ = true;
+    bool has_succeeded = true;
+    try {
+        deferred.work();
+    } catch (const CopyFailed &) {
+        has_succeeded = false;
     }
+    is_copying_ = false;
+    current_thread = nullptr;
+    current_block = nullptr;
+    return has_succeeded;
 }
 
 void Block::defer(const char *what, std::function<void()> work) {
     const Unwatched copy_engine;
-    deferred_.push_back({what, std::move(work)});
+    deferred_.push_back({current_thread, what, std::move(work)});
 }
+
+void Block::end_early() { wake(cluster_); }
 
 void Block::wait_for_previous_kernel() {
     current_thread->has_waited = true;
-    if (is_early_) {
-        sleep(&is_early_, "griddepcontrol.wait");
+    if (is_early()) {
+        sleep(cluster_, "griddepcontrol.wait");
         order_acquire(this);
     }
 }
 
-void Block::sleep(const void *at, const char *what) {
-    sleepers_.push_back({current_thread, at, what});
+void Block::sleep(const void *at, const char *what, bool is_timed) {
+    sleepers_.push_back({current_thread, at, what, is_timed});
     suspend();
+}
+
+bool Block::wake_timed() {
+    bool is_any_awake = false;
+    for (std::size_t i = sleepers_.size(); i-- > 0;) {
+        if (sleepers_[i].is_timed) {
+            const Thread &thread = *sleepers_[i].thread;
+            make_runnable(thread.warp(), 1u << thread.lane());
+            sleepers_[i] = sleepers_.back();
+            sleepers_.pop_back();
+            is_any_awake = true;
+        }
+    }
+    return is_any_awake;
 }
 
 void Block::wake(const void *at) {
@@ -365,6 +395,44 @@ void Block::order_all(std::uint32_t warp, std::uint32_t lanes) {
 #endif
 }
 
+void Block::follow_warpgroup(const char *instruction, std::uint64_t signature) {
+    const std::uint32_t warp = current_thread->warp(), group = warp / warpgroup_warps;
+    if ((group + 1) * warpgroup_warps * warp_lanes > threads_len_) {
+        fail("executes %s in a warpgroup that lacks warps", instruction);
+    }
+    Warpgroup &common = warpgroups_[group];
+    std::uint64_t &followed = warps_[warp].followed;
+    const std::uint64_t place = followed - common.first;
+    if (place == common.signatures.size()) {
+        common.signatures.push_back(signature);
+    } else if (common.signatures[place] != signature) {
+        fail("executes %s where another warp of its warpgroup has executed something else",
+             instruction);
+    }
+    followed += 1;
+    while (!common.signatures.empty()) {
+        for (std::uint32_t i = 0; i < warpgroup_warps; ++i) {
+            if (warps_[group * warpgroup_warps + i].followed == common.first) {
+                return;
+            }
+        }
+        common.signatures.pop_front();
+        common.first += 1;
+    }
+}
+
+std::uint32_t Block::registers() const { return warps_[current_thread->warp()].registers; }
+
+void Block::set_registers(std::uint32_t count) {
+    std::uint32_t &registers = warps_[current_thread->warp()].registers;
+    while (count > registers && (count - registers) * warp_lanes > free_registers_) {
+        sleep(&free_registers_, "setmaxnreg");
+    }
+    free_registers_ -= (count - registers) * warp_lanes;
+    registers = count;
+    wake(&free_registers_);
+}
+
 void Block::count_arrival(std::uint32_t number, std::uint32_t threads_len) {
     if (number >= block_barriers || threads_len == 0 || threads_len % warp_lanes != 0) {
         // Barrier 0 over all threads of a block that is no multiple of a warp is __syncthreads.
@@ -437,10 +505,13 @@ void Block::report(const char *what) {
     error_ = place() + ", thread " + triple(current_thread->index) + " " + what;
 }
 
-// Of a thread that cannot run.
+// Of a thread that does not run.
 std::string Block::whereabouts(const Thread &thread) const {
     const std::uint32_t bit = 1u << thread.lane();
     const Warp &warp = warps_[thread.warp()];
+    if ((warp.runnable & bit) != 0) {
+        return "ready";
+    }
     if ((warp.at_instruction & bit) != 0) {
         return std::string("at ") + warp.instructions[thread.lane()]->name;
     }
@@ -457,19 +528,24 @@ std::string Block::whereabouts(const Thread &thread) const {
     return "exited";
 }
 
-void Block::report_deadlock() {
+std::string Block::standing() const {
     std::map<std::string, std::uint32_t> places;
     for (std::uint32_t i = 0; i < threads_len_; ++i) {
-        places[whereabouts(threads_[i])] += 1;
+        if (&threads_[i] != current_thread) {
+            places[whereabouts(threads_[i])] += 1;
+        }
     }
-    std::string &text = error_;
-    text = place() + " cannot go on: ";
-    const char *separator = "";
+    std::string text;
     for (const auto &[at, threads_len] : places) {
-        text += separator + std::to_string(threads_len) + " of " + std::to_string(threads_len_) +
-                " threads " + at;
-        separator = ", ";
+        text += (text.empty() ? "" : ", ") + std::to_string(threads_len) + " of " +
+                std::to_string(threads_len_) + " threads " + at;
     }
+    return text;
+}
+
+void Block::report_deadlock() {
+    std::string &text = error_;
+    text = place() + " cannot go on: " + standing();
     // The first warp whose lanes went different ways shows which.
     for (std::uint32_t warp = 0; warp * warp_lanes < threads_len_; ++warp) {
         std::map<std::string, std::uint32_t> lanes;
@@ -479,7 +555,7 @@ void Block::report_deadlock() {
         }
         if (lanes.size() > 1) {
             text += "; warp " + std::to_string(warp);
-            separator = ": lanes ";
+            const char *separator = ": lanes ";
             for (const auto &[at, mask] : lanes) {
                 text += separator + ranges(mask) + " " + at;
                 separator = ", lanes ";

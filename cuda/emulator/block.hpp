@@ -2,8 +2,8 @@
 // together.
 //
 // A thread runs until it has to wait; then the next one that can go on does. When none can, the
-// block has failed, and the report says where every thread stands. Knows no particular instruction:
-// an instruction of a warp is a name and a function over the operands of its lanes.
+// cluster decides, see cluster.hpp. Knows no particular instruction: an instruction of a warp is a
+// name and a function over the operands of its lanes.
 #pragma once
 
 #include <array>
@@ -16,10 +16,12 @@
 #include <vector>
 
 #include "fiber.hpp"
+#include "proxy.hpp"
 
 namespace twinstream::emulator {
 
 constexpr std::uint32_t warp_lanes = 32;
+constexpr std::uint32_t warpgroup_warps = 4;
 constexpr std::uint32_t block_threads_max = 1024;
 constexpr std::uint32_t block_warps_max = block_threads_max / warp_lanes;
 constexpr std::uint32_t block_barriers = 16;
@@ -49,16 +51,33 @@ struct Copy {
     std::uint32_t group;
 };
 
-// A product of a warpgroup that was issued and not yet waited for; see hopper.hpp.
+// A product of a warpgroup that was issued and not yet waited for; see wgmma.cpp.
 struct Product {
-    float *sum;
+    void *sum; // of 4-byte values, half as many as columns
     std::uint32_t columns;
-    std::uint64_t left;
-    std::uint64_t right;
+    bool is_integer;
     bool adds;
+    // Null: the descriptor counts. Else four registers, and what was in them.
+    const std::uint32_t *a_registers;
+    std::array<std::uint32_t, 4> a_kept;
+    std::uint64_t a;
+    std::uint64_t b;
     std::uint32_t group;
+    std::uint32_t issued; // when, as SharedShadow counts
     // The sums before, where they are not those of an earlier product in the list.
-    std::vector<float> before;
+    std::vector<std::uint32_t> before;
+};
+
+// A bulk copy out of shared memory that was issued and has not ended; see bulk.cpp.
+struct BulkStore {
+    const char *name;
+    std::uint32_t shared;
+    std::uint32_t bytes;
+    std::uint32_t issued; // when, as SharedShadow counts
+    std::uint32_t group;
+    // What it found in shared memory; empty: it has yet to read.
+    std::vector<unsigned char> data;
+    std::function<void(const unsigned char *data)> write;
 };
 
 struct Thread {
@@ -71,7 +90,14 @@ struct Thread {
     std::vector<Product> products;
     std::uint32_t product_groups = 0; // committed so far
     bool has_fenced = false;          // since it last waited for products
-    bool has_waited = false;          // for the kernel before
+    std::vector<BulkStore> stores;
+    std::uint32_t store_groups = 0;      // committed so far
+    std::vector<std::uint32_t> barriers; // made, and not yet fenced
+    bool has_waited = false;             // for the kernel before
+    bool has_arrived = false;            // at the cluster's barrier, and not waited
+    std::uint32_t arrival = 0;           // the number of that barrier's phase
+    // Of what other blocks have published, what its copies may read.
+    Published::Seen seen;
 
     std::uint32_t lane() const { return number % warp_lanes; }
     std::uint32_t warp() const { return number / warp_lanes; }
@@ -85,11 +111,19 @@ struct Launch {
     Dimensions grid;
     Dimensions block;
     std::uint32_t shared_bytes;
-    std::uint64_t seed; // 0: lowest thread first
-    bool is_dependent;  // every thread must wait for the kernel before
+    std::uint32_t cluster_len; // blocks of a cluster, neighbours along x
+    std::uint32_t registers;   // of a thread, at its start
+    std::uint64_t seed;        // 0: lowest thread first
+    bool is_dependent;         // every thread must wait for the kernel before
+    LaunchState *state;
 };
 
-// Runs blocks on the calling host thread, one after the other. The stacks are kept between blocks.
+class Cluster;
+
+// What blocks throw where work of the copy engine fails, which is done between threads.
+struct CopyFailed {};
+
+// One block at a time, on the calling host thread. The stacks are kept between blocks.
 class Block {
    public:
     Block();
@@ -97,14 +131,23 @@ class Block {
     Block(const Block &) = delete;
     Block &operator=(const Block &) = delete;
 
-    // Runs the block of that index to its end. False: it failed, and `error` says how.
-    bool run(const Launch &launch, Dimensions index, std::string &error);
-    // The same in two parts on one host thread: as far as it goes while the kernel before has not
-    // ended, and the rest.
-    void begin_early(const Launch &launch, Dimensions index);
-    bool finish(std::string &error);
-    // Drops a block that began early, where it stands.
-    void abandon();
+    // Makes ready the block of that index, in the cluster that drives it.
+    void start(const Launch &launch, Dimensions index, Cluster &cluster);
+    // Runs threads until all have ended, none can go on, or the turn is another block's.
+    void go_on();
+    bool can_go_on() const { return runnable_warps_ != 0; }
+    // Whether the copy engine has work that this block gave it.
+    bool has_deferred() const { return !deferred_.empty(); }
+    // Does the first piece of it. False: that failed.
+    bool work_off_deferred();
+    bool has_ended() const { return exited_len_ == threads_len_; }
+    const std::string &error() const { return error_; }
+    void report_deadlock();
+    // Lets threads go on that wait for a while or for the kernel before.
+    bool wake_timed();
+    void end_early();
+    // Frees what the block had; where it has not ended, it is dropped where it stands.
+    void end();
 
     // All below is called by emulated threads.
 
@@ -114,12 +157,20 @@ class Block {
     void wait_at_barrier(std::uint32_t number, std::uint32_t threads_len);
     void arrive_at_barrier(std::uint32_t number, std::uint32_t threads_len);
     // Whether the kernel before has yet to run.
-    bool is_early() const { return is_early_; }
+    bool is_early() const;
     // Suspends the calling thread until the kernel before has ended.
     void wait_for_previous_kernel();
-    // Suspends the calling thread until `wake` is called for the same address.
-    void sleep(const void *at, const char *what);
+    // Suspends the calling thread until `wake` is called for the same address; a timed one also
+    // goes on when nothing else can.
+    void sleep(const void *at, const char *what, bool is_timed = false);
     void wake(const void *at);
+    // Compares what the calling warp does with what the other warps of its warpgroup did at that
+    // point of theirs; once a warp. `signature` tells one instruction and its operands from others.
+    void follow_warpgroup(const char *instruction, std::uint64_t signature);
+    // Of a lane of the calling warp.
+    std::uint32_t registers() const;
+    // Takes registers from what the block has free or gives some back; once a warp. Waits for them.
+    void set_registers(std::uint32_t count);
     // Leaves work to the copy engine, which does it in order of arrival when no thread can go on;
     // with a seed, some of it earlier. `what` names it.
     void defer(const char *what, std::function<void()> work);
@@ -131,6 +182,15 @@ class Block {
     Dimensions index() const { return index_; }
     std::uint32_t threads_len() const { return threads_len_; }
     unsigned char *shared() const { return shared_; }
+    SharedShadow &shadow() { return shadow_; }
+    Cluster &cluster() const { return *cluster_; }
+    std::uint32_t number() const;
+    const Thread &thread(std::uint32_t number) const { return threads_[number]; }
+    bool is_stack(const void *at) const { return stacks_.holds(at); }
+    // A number below `bound`; 0 without a seed.
+    std::uint32_t draw(std::uint32_t bound) { return random_state_ == 0 ? 0 : random(bound); }
+    // "128 of 160 threads at …", of those that cannot go on.
+    std::string standing() const;
     // The byte at that offset; fails unless it is aligned and `bytes` from there lie in shared
     // memory.
     unsigned char *check_shared(std::uint32_t offset, std::uint32_t bytes,
@@ -146,8 +206,10 @@ class Block {
         Thread *thread;
         const void *at;
         const char *what;
+        bool is_timed;
     };
     struct Deferred {
+        Thread *thread;
         const char *what;
         std::function<void()> work;
     };
@@ -158,18 +220,25 @@ class Block {
         std::array<void *, warp_lanes> operands{};
         std::array<const WarpInstruction *, warp_lanes> instructions{};
         std::array<std::uint32_t, warp_lanes> masks{};
+        std::uint32_t registers = 0; // of a lane
+        std::uint64_t followed = 0;  // instructions of the warpgroup
 
         // Whether all lanes in `mask` wait at the same instruction with the same mask.
         bool is_complete(const WarpInstruction &instruction, std::uint32_t mask) const;
     };
 
+    // What some warp of a warpgroup has executed and some other not yet.
+    struct Warpgroup {
+        std::uint64_t first = 0; // its place in the sequence
+        std::deque<std::uint64_t> signatures;
+    };
+
     static void thread_main();
-    void start(const Launch &launch, Dimensions index);
-    void go_on();
-    void end();
+    void prepare_thread(std::uint32_t number);
     void exit_thread();
+    void check_exit();
     void suspend();
-    void work_off_deferred();
+    bool leaves_its_turn();
     Thread *choose();
     std::uint32_t pick(std::uint32_t bits);
     void order_all(std::uint32_t warp, std::uint32_t lanes);
@@ -179,7 +248,6 @@ class Block {
     std::string place() const;
     std::string whereabouts(const Thread &thread) const;
     void report(const char *what);
-    void report_deadlock();
 
     Stacks stacks_{block_threads_max};
     std::vector<Thread> threads_;
@@ -187,7 +255,10 @@ class Block {
     std::array<Barrier, block_barriers> barriers_;
     std::vector<Sleeper> sleepers_;
     std::deque<Deferred> deferred_;
+    std::array<Warpgroup, block_warps_max / warpgroup_warps> warpgroups_;
+    SharedShadow shadow_;
     Context host_;
+    Cluster *cluster_ = nullptr;
     const Launch *launch_ = nullptr;
     Dimensions index_;
     std::uint32_t threads_len_ = 0;
@@ -197,9 +268,10 @@ class Block {
     std::uint32_t runnable_warps_ = 0;
     std::uint32_t exited_len_ = 0;
     std::uint64_t random_state_ = 0;
+    std::uint32_t free_registers_ = 0;
     unsigned char *shared_ = nullptr;
-    // The kernel before has not ended; the block stops where it needs it.
-    bool is_early_ = false;
+    // The copy engine is at work, on the host thread's own stack.
+    bool is_copying_ = false;
     std::string error_;
 };
 

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "block.hpp"
+#include "hopper.hpp"
 #include "ptx.hpp"
 
 #define __device__

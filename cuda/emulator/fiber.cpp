@@ -194,6 +194,11 @@ void Stacks::prepare(std::size_t number, Context &context, void (*entry)()) {
 #endif
 }
 
+bool Stacks::holds(const void *at) const {
+    const auto *byte = static_cast<const unsigned char *>(at);
+    return base_ <= byte && byte < base_ + mapped_bytes_;
+}
+
 void Stacks::retire(Context &context) {
 #ifdef TWINSTREAM_RACE_CHECK
     if (context.sanitizer_fiber != nullptr) {

@@ -50,6 +50,8 @@ class Stacks {
     // Makes `context` begin in `entry`, which must never return, on the stack of that number.
     // Whatever ran on that stack before is dropped without clean-up.
     void prepare(std::size_t number, Context &context, void (*entry)());
+    // Whether an address lies on one of them.
+    bool holds(const void *at) const;
     // Frees what the sanitizers hold for a prepared context.
     static void retire(Context &context);
 

@@ -8,7 +8,9 @@
 #include <string>
 
 #include "block.hpp"
+#include "hopper.hpp"
 #include "memory.hpp"
+#include "race.hpp"
 
 namespace twinstream::emulator {
 namespace {
@@ -22,16 +24,12 @@ struct Row {
     std::uint16_t values[8];
 };
 
-#ifdef TWINSTREAM_RACE_CHECK
-// What this file reads and writes for a thread, ThreadSanitizer is told by hand.
-extern "C" void __tsan_read_range(void *at, unsigned long bytes);
-extern "C" void __tsan_write_range(void *at, unsigned long bytes);
-void read_row(const void *at) { __tsan_read_range(const_cast<void *>(at), sizeof(Row)); }
-void write_row(void *at) { __tsan_write_range(at, sizeof(Row)); }
-#else
-void read_row(const void *) {}
-void write_row(void *) {}
-#endif
+// What a thread does to a row, and others are to know of.
+void read_row(const void *at) { tell_read(at, sizeof(Row)); }
+void write_row(void *at) {
+    tell_write(at, sizeof(Row));
+    note_write(shared_address(at), sizeof(Row));
+}
 
 void perform(const Copy &copy) {
     write_row(copy.shared);
@@ -104,20 +102,27 @@ struct StoreMatrix {
     Row row; // written by the lane itself once it is complete
 };
 
-template <std::uint32_t matrices_len>
+template <std::uint32_t matrices_len, bool is_transposed>
 void store_matrices(void *const operands[warp_lanes], std::uint32_t) {
     for (std::uint32_t lane = 0; lane < warp_lanes; ++lane) {
         const auto *from = static_cast<const StoreMatrix *>(operands[lane]);
         for (std::uint32_t matrix = 0; matrix < matrices_len; ++matrix) {
-            auto *to = static_cast<StoreMatrix *>(operands[matrix * 8 + lane / 4]);
-            std::memcpy(&to->row.values[lane % 4 * 2], &from->values[matrix], 4);
+            const std::uint32_t outer = lane / 4, inner = lane % 4 * 2;
+            std::uint16_t pair[2];
+            std::memcpy(pair, &from->values[matrix], sizeof pair);
+            for (std::uint32_t i = 0; i < 2; ++i) {
+                const std::uint32_t row = is_transposed ? inner + i : outer;
+                const std::uint32_t column = is_transposed ? outer : inner + i;
+                static_cast<StoreMatrix *>(operands[matrix * 8 + row])->row.values[column] =
+                    pair[i];
+            }
         }
     }
 }
 
-template <std::uint32_t matrices_len>
+template <std::uint32_t matrices_len, bool is_transposed>
 void store(const char *name, std::uint32_t shared, const std::uint32_t *values) {
-    static const WarpInstruction instruction{name, store_matrices<matrices_len>};
+    static const WarpInstruction instruction{name, store_matrices<matrices_len, is_transposed>};
     StoreMatrix operands;
     std::copy_n(values, matrices_len, operands.values);
     unsigned char *row = nullptr;
@@ -250,10 +255,16 @@ void ldmatrix_x4_transposed(std::uint32_t (&to)[4], std::uint32_t shared) {
     load<4, true>("ldmatrix.x4.trans", to, shared);
 }
 void store_matrix_x2(std::uint32_t shared, const std::uint32_t (&from)[2]) {
-    store<2>("stmatrix.x2", shared, from);
+    store<2, false>("stmatrix.x2", shared, from);
 }
 void store_matrix_x4(std::uint32_t shared, const std::uint32_t (&from)[4]) {
-    store<4>("stmatrix.x4", shared, from);
+    store<4, false>("stmatrix.x4", shared, from);
+}
+void store_matrix_x2_transposed(std::uint32_t shared, const std::uint32_t (&from)[2]) {
+    store<2, true>("stmatrix.x2.trans", shared, from);
+}
+void store_matrix_x4_transposed(std::uint32_t shared, const std::uint32_t (&from)[4]) {
+    store<4, true>("stmatrix.x4.trans", shared, from);
 }
 
 std::uint32_t shuffle_bits(std::uint32_t mask, std::uint32_t bits, std::int32_t lanes,

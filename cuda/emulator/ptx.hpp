@@ -41,6 +41,8 @@ void ldmatrix_x2_transposed(std::uint32_t (&to)[2], std::uint32_t shared);
 void ldmatrix_x4_transposed(std::uint32_t (&to)[4], std::uint32_t shared);
 void store_matrix_x2(std::uint32_t shared, const std::uint32_t (&from)[2]);
 void store_matrix_x4(std::uint32_t shared, const std::uint32_t (&from)[4]);
+void store_matrix_x2_transposed(std::uint32_t shared, const std::uint32_t (&from)[2]);
+void store_matrix_x4_transposed(std::uint32_t shared, const std::uint32_t (&from)[4]);
 
 // mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32: sum += a * b. Products are exact; they are
 // added one after the other in the order of k, each sum rounded to nearest. Tensor cores add

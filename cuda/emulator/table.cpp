@@ -6,7 +6,9 @@
 #include "launch.hpp"
 
 namespace twinstream::kernels {
-#define TWINSTREAM_ENTRY(name, params_type) void name(const params_type &);
+#define TWINSTREAM_ENTRY(name, params_type)                                                        \
+    void name(const params_type &);                                                                \
+    extern const unsigned name##_blocks_min;
 #include "../kernels.inc"
 } // namespace twinstream::kernels
 
@@ -19,7 +21,8 @@ void run(const void *params) {
 
 constexpr twinstream::emulator::Kernel table[] = {
 #define TWINSTREAM_ENTRY(name, params_type)                                                        \
-    {#name, sizeof(params_type), run<params_type, twinstream::kernels::name>},
+    {#name, sizeof(params_type), run<params_type, twinstream::kernels::name>,                      \
+     &twinstream::kernels::name##_blocks_min},
 #include "../kernels.inc"
 };
 

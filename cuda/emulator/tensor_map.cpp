@@ -5,15 +5,16 @@
 namespace twinstream::emulator {
 namespace {
 
-constexpr std::uint32_t element_bytes = 2;
-constexpr std::uint32_t swizzle_bytes = 128;
-
 std::string refuse_shape(const TensorShape &shape) {
     if (reinterpret_cast<std::uintptr_t>(shape.address) % 16 != 0) {
         return "the address is not aligned to 16";
     }
     if (shape.rank == 0 || shape.rank > tensor_rank_max) {
         return "a tensor has 1 to 5 dimensions";
+    }
+    if (shape.element_bytes != 1 && shape.element_bytes != 2 && shape.element_bytes != 4 &&
+        shape.element_bytes != 8) {
+        return "an element has 1, 2, 4 or 8 bytes";
     }
     for (std::uint32_t i = 0; i < shape.rank; ++i) {
         if (shape.dimensions[i] == 0 || shape.dimensions[i] > std::uint64_t{1} << 32) {
@@ -31,33 +32,53 @@ std::string refuse_shape(const TensorShape &shape) {
 }
 
 std::string refuse_row(const TensorShape &shape, std::uint32_t elements_len) {
-    const std::uint32_t row_bytes = elements_len * element_bytes;
+    const std::uint32_t row_bytes = elements_len * shape.element_bytes;
     if (row_bytes % 16 != 0) {
         return "a row of the box is not a multiple of 16 bytes";
     }
     // Shorter rows are allowed, but how they lie in shared memory is not known here.
-    if (shape.is_swizzled && row_bytes != swizzle_bytes) {
-        return "a row of a swizzled box has 128 bytes here";
+    const auto swizzle_bytes = static_cast<std::uint32_t>(shape.swizzle);
+    if (swizzle_bytes != 0 && row_bytes != swizzle_bytes) {
+        return "a row of a swizzled box has as many bytes as the swizzle here";
     }
     return {};
+}
+
+void describe(TensorMap *map, const TensorShape &shape) {
+    *map = TensorMap{};
+    map->address = reinterpret_cast<std::uintptr_t>(shape.address);
+    map->rank = static_cast<std::uint8_t>(shape.rank);
+    map->element_bytes = static_cast<std::uint8_t>(shape.element_bytes);
+    map->swizzle = shape.swizzle;
+    for (std::uint32_t i = 0; i < shape.rank; ++i) {
+        map->last[i] = static_cast<std::uint32_t>(shape.dimensions[i] - 1);
+        map->element_strides[i] =
+            i == 0 ? std::uint8_t{1} : static_cast<std::uint8_t>(shape.element_strides[i]);
+    }
+    map->strides_bytes = shape.strides_bytes;
 }
 
 } // namespace
 
 std::uint32_t TensorMap::taken(std::uint32_t dimension) const {
-    const std::uint32_t stride = dimension == 0 ? 1 : shape.element_strides[dimension];
+    const std::uint32_t stride = element_strides[dimension];
     return (box[dimension] + stride - 1) / stride;
 }
 
 std::uint32_t TensorMap::copied_bytes() const {
-    if (is_im2col) {
-        return channels * pixels * element_bytes;
-    }
     std::uint32_t elements_len = 1;
-    for (std::uint32_t i = 0; i < shape.rank; ++i) {
+    for (std::uint32_t i = 0; i < rank; ++i) {
         elements_len *= taken(i);
     }
-    return elements_len * element_bytes;
+    return (is_im2col ? std::uint32_t{channels} * pixels : elements_len) * element_bytes;
+}
+
+std::uint64_t TensorMap::spanned_bytes() const {
+    std::uint64_t bytes = (std::uint64_t{last[0]} + 1) * element_bytes;
+    for (std::uint32_t i = 1; i < rank; ++i) {
+        bytes += last[i] * strides_bytes[i - 1];
+    }
+    return bytes;
 }
 
 bool encode_tiled(TensorMap *map, const TensorShape &shape,
@@ -74,9 +95,10 @@ bool encode_tiled(TensorMap *map, const TensorShape &shape,
     if (!error->empty()) {
         return false;
     }
-    *map = TensorMap{};
-    map->shape = shape;
-    map->box = box;
+    describe(map, shape);
+    for (std::uint32_t i = 0; i < shape.rank; ++i) {
+        map->box[i] = static_cast<std::uint16_t>(box[i]);
+    }
     return true;
 }
 
@@ -107,13 +129,14 @@ bool encode_im2col(TensorMap *map, const TensorShape &shape,
     if (!error->empty()) {
         return false;
     }
-    *map = TensorMap{};
-    map->shape = shape;
+    describe(map, shape);
     map->is_im2col = true;
-    map->corner_lower = corner_lower;
-    map->corner_upper = corner_upper;
-    map->channels = channels;
-    map->pixels = pixels;
+    for (std::uint32_t i = 0; i + 2 < shape.rank; ++i) {
+        map->corner_lower[i] = static_cast<std::int16_t>(corner_lower[i]);
+        map->corner_upper[i] = static_cast<std::int16_t>(corner_upper[i]);
+    }
+    map->channels = static_cast<std::uint16_t>(channels);
+    map->pixels = static_cast<std::uint16_t>(pixels);
     return true;
 }
 

@@ -118,4 +118,30 @@ TWINSTREAM_DEVICE uint32_t arrive(uint32_t *counter) {
 #endif
 }
 
+// Adds to a counter of global memory. What this thread, and those that met it at a barrier before,
+// wrote earlier is visible to whoever reads the new value with load_acquire.
+TWINSTREAM_DEVICE void add_release(uint32_t *counter, uint32_t value) {
+#if defined(__CUDACC__)
+    asm volatile(
+        "red.release.gpu.global.add.u32 [%0], %1;" ::"l"(__cvta_generic_to_global(counter)),
+        "r"(value)
+        : "memory");
+#else
+    emulator::add_release(counter, value);
+#endif
+}
+
+TWINSTREAM_DEVICE uint32_t load_acquire(const uint32_t *counter) {
+#if defined(__CUDACC__)
+    uint32_t value;
+    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];"
+                 : "=r"(value)
+                 : "l"(__cvta_generic_to_global(counter))
+                 : "memory");
+    return value;
+#else
+    return emulator::load_acquire(counter);
+#endif
+}
+
 } // namespace twinstream::ptx

@@ -23,6 +23,30 @@ TWINSTREAM_DEVICE void ldmatrix_x4(uint32_t (&to)[4], uint32_t shared) {
 #endif
 }
 
+// The same of the matrices' transposes: lane l gets column l / 4, rows 2 (l % 4) and the next.
+TWINSTREAM_DEVICE void ldmatrix_x4_transposed(uint32_t (&to)[4], uint32_t shared) {
+#if defined(__CUDACC__)
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(shared)
+                 : "memory");
+#else
+    emulator::ldmatrix_x4_transposed(to, shared);
+#endif
+}
+
+// Stores what ldmatrix_x4_transposed would load (sm_90).
+TWINSTREAM_DEVICE void store_matrix_x4_transposed(uint32_t shared, const uint32_t (&from)[4]) {
+#if defined(__CUDACC__)
+    asm volatile(
+        "stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(shared),
+        "r"(from[0]), "r"(from[1]), "r"(from[2]), "r"(from[3])
+        : "memory");
+#else
+    emulator::store_matrix_x4_transposed(shared, from);
+#endif
+}
+
 // sum += a * b for a 16x16, b 16x8 (f16) and sum 16x8 (f32). With g = lane / 4 and t = lane % 4:
 // a holds rows g, g + 8, g, g + 8 at columns 2t, 2t, 2t + 8, 2t + 8 (each and the next);
 // b column g at rows 2t and 2t + 8 (each and the next); sum rows g, g, g + 8, g + 8 at columns 2t,

@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "../../driver/results.hpp"
+#include "../launch.hpp"
 #include "../split_mix.h"
 #include "options.h"
 
@@ -74,10 +75,7 @@ struct Write {
 
 struct Kernel {
     std::string name;
-    // Launched with programmatic dependence on the kernel before.
-    bool is_dependent;
-    unsigned grid[3], block[3];
-    unsigned shared_bytes;
+    emulator::Grid grid;
     // Aligned as the parameters demand.
     std::vector<std::max_align_t> params;
 };

@@ -126,15 +126,14 @@ class Worker {
 
     std::unique_ptr<emulator::GridRun> prepare(const Kernel &kernel) {
         return std::make_unique<emulator::GridRun>(*emulator::find_kernel(kernel.name.c_str()),
-                                                   kernel.grid, kernel.block, kernel.shared_bytes,
-                                                   kernel.params.data(), kernel.is_dependent);
+                                                   kernel.grid, kernel.params.data());
     }
 
     // A dependent kernel that follows begins before this one runs: as early as it ever could.
     void launch(const Kernel &kernel, const Work *next) {
         auto run = early_ != nullptr ? std::move(early_) : prepare(kernel);
         const auto *follower = next == nullptr ? nullptr : std::get_if<Kernel>(next);
-        if (follower != nullptr && follower->is_dependent) {
+        if (follower != nullptr && follower->grid.is_dependent) {
             early_ = prepare(*follower);
             early_->begin_early();
         }

@@ -9,8 +9,8 @@ namespace {
 
 constexpr unsigned THREADS_MAX = 1024;
 
-// CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION.
-constexpr int PROGRAMMATIC_STREAM_SERIALIZATION = 6;
+// CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION, …_PROGRAMMATIC_STREAM_SERIALIZATION.
+constexpr int CLUSTER_DIMENSION = 4, PROGRAMMATIC_STREAM_SERIALIZATION = 6;
 
 // CUlaunchAttribute.
 struct LaunchAttribute {
@@ -194,21 +194,23 @@ int cuLaunchKernelEx(void *config, void *handle, void *params, void *) {
                  function->name.c_str(), grid[0], grid[1], grid[2], thread_len, shared_bytes);
         return INVALID_VALUE;
     }
-    bool is_dependent = false;
+    twinstream::emulator::Grid run{
+        {grid[0], grid[1], grid[2]}, {block[0], block[1], block[2]}, shared_bytes};
     for (unsigned i = 0; i < attribute_len; ++i) {
-        if (attributes[i].id != PROGRAMMATIC_STREAM_SERIALIZATION) return NOT_SUPPORTED;
-        is_dependent = attributes[i].value[0] != 0;
+        const auto &[id, value] = attributes[i];
+        if (id == PROGRAMMATIC_STREAM_SERIALIZATION) {
+            run.is_dependent = value[0] != 0;
+        } else if (id == CLUSTER_DIMENSION && value[1] == 1 && value[2] == 1) {
+            run.cluster_len = static_cast<unsigned>(value[0]);
+        } else {
+            return NOT_SUPPORTED;
+        }
     }
     if (stream->capture == nullptr && is_refused()) return LAUNCH_OUT_OF_RESOURCES;
     const size_t unit_bytes = sizeof(std::max_align_t);
     std::vector<std::max_align_t> copy((function->params_bytes + unit_bytes - 1) / unit_bytes);
     std::memcpy(copy.data(), *static_cast<void **>(params), function->params_bytes);
-    submit(stream.get(), Kernel{function->name,
-                                is_dependent,
-                                {grid[0], grid[1], grid[2]},
-                                {block[0], block[1], block[2]},
-                                shared_bytes,
-                                std::move(copy)});
+    submit(stream.get(), Kernel{function->name, run, std::move(copy)});
     return SUCCESS;
 }
 

@@ -19,14 +19,14 @@
 
 // Runs `kernel`, which takes one parameter struct, and returns the error, empty if none.
 template <auto kernel, class Params>
-std::string run(unsigned blocks, unsigned threads, unsigned shared_bytes, const Params &params) {
+std::string run(unsigned blocks, unsigned threads, unsigned shared_bytes, const Params &params,
+                unsigned cluster_len = 1) {
     const twinstream::emulator::Kernel entry{
         "kernel", sizeof(Params), [](const void *at) { kernel(*static_cast<const Params *>(at)); }};
-    const unsigned grid[3] = {blocks, 1, 1};
-    const unsigned block[3] = {threads, 1, 1};
+    const twinstream::emulator::Grid grid{
+        {blocks, 1, 1}, {threads, 1, 1}, shared_bytes, cluster_len};
     std::string error;
-    const int status =
-        twinstream::emulator::run_kernel(entry, grid, block, shared_bytes, &params, &error);
+    const int status = twinstream::emulator::run_kernel(entry, grid, &params, &error);
     CHECK((status == 0) == error.empty());
     return error;
 }
@@ -58,4 +58,4 @@ void check_copies();
 void check_order();
 void check_launches();
 void check_dependence();
-void check_hopper(std::uint64_t seed);
+void check_tensor_copies(std::uint64_t seed);

@@ -68,8 +68,8 @@ template <void kernel(const Values &)>
 emulator::GridRun launch(const Values &p, bool dependent) {
     const emulator::Kernel entry{"kernel", sizeof p,
                                  [](const void *at) { kernel(*static_cast<const Values *>(at)); }};
-    const unsigned grid[3] = {3, 1, 1}, block[3] = {64, 1, 1};
-    return emulator::GridRun(entry, grid, block, 256, &p, dependent);
+    const emulator::Grid grid{{3, 1, 1}, {64, 1, 1}, 256, 1, dependent};
+    return emulator::GridRun(entry, grid, &p);
 }
 
 // Values behind a kernel and one that depends on it, which begins first; or its error.

@@ -29,11 +29,11 @@ void check_indices() {
     const emulator::Kernel kernel =
         kernel_of([](const void *params) { write_indices(*static_cast<const Output *>(params)); },
                   sizeof(Output));
-    const unsigned grid[3] = {2, 3, 4}, block[3] = {4, 2, 3};
+    const emulator::Grid grid{{2, 3, 4}, {4, 2, 3}, 0};
     std::vector<std::uint32_t> values(24 * 24, 0);
     const Output params{values.data()};
     std::string error;
-    CHECK(emulator::run_kernel(kernel, grid, block, 0, &params, &error) == 0);
+    CHECK(emulator::run_kernel(kernel, grid, &params, &error) == 0);
     for (std::uint32_t i = 0; i < values.size(); ++i) {
         const std::uint32_t block_index = i / 24, thread = i % 24;
         CHECK(values[i] == 1 + block_index / 6 * 1000 + thread / 8 * 100 + thread / 4 % 2);
@@ -44,9 +44,9 @@ void check_limits() {
     const emulator::Kernel kernel = kernel_of([](const void *) {}, sizeof(Output));
     const Output params{nullptr};
     const auto refusal = [&](unsigned blocks, unsigned threads, unsigned shared_bytes) {
-        const unsigned grid[3] = {blocks, 1, 1}, block[3] = {threads, 1, 1};
+        const emulator::Grid grid{{blocks, 1, 1}, {threads, 1, 1}, shared_bytes};
         std::string error;
-        emulator::run_kernel(kernel, grid, block, shared_bytes, &params, &error);
+        emulator::run_kernel(kernel, grid, &params, &error);
         return error;
     };
     check_is(refusal(1, 1024, 232448), "");

@@ -13,7 +13,7 @@ int main(int arguments_len, char **arguments) {
     check_order();
     check_launches();
     check_dependence();
-    check_hopper(seed);
+    check_tensor_copies(seed);
     // Last, as it makes known what is device memory and what is not.
     check_copies();
     std::puts("passed");
