@@ -109,6 +109,7 @@ void Block::start(const Launch &launch, Dimensions index, Cluster &cluster) {
     runnable_warps_ = 0;
     free_registers_ = 0;
     random_state_ = launch.seed == 0 ? 0 : mix(launch.seed + number());
+    last_warps_ = random_state_ == 0 ? 0 : draw_warp();
     for (std::uint32_t i = 0; i < threads_len_; ++i) {
         prepare_thread(i);
     }
@@ -236,8 +237,11 @@ bool Block::leaves_its_turn() {
 
 bool Block::work_off_deferred() {
     const Unwatched copy_engine;
-    const Deferred deferred = std::move(deferred_.front());
-    deferred_.pop_front();
+    const auto len = static_cast<std::uint32_t>(deferred_.size());
+    const bool is_newest = random_state_ == 0 || random(2) == 0;
+    const auto place = deferred_.begin() + (is_newest ? len - 1 : random(len));
+    const Deferred deferred = std::move(*place);
+    deferred_.erase(place);
     current_block = this;
     current_thread = deferred.thread;
     is_copying_ = true;
@@ -300,15 +304,21 @@ void Block::wake(const void *at) {
     }
 }
 
-// Stays with the warp that ran last, so that its lanes meet soon; with a seed, leaves it at times.
+// Stays with the warp that ran last, so that its lanes meet soon; with a seed, leaves it at times,
+// and keeps one warp behind all others for a while.
 Thread *Block::choose() {
     if (runnable_warps_ == 0) {
         return nullptr;
     }
     std::uint32_t warp = current_thread == nullptr ? 0 : current_thread->warp();
     const bool moves_on = random_state_ != 0 && random(8) == 0;
-    if (moves_on || warps_[warp].runnable == 0) {
-        warp = pick(runnable_warps_);
+    if (random_state_ != 0 && random(512) == 0) {
+        last_warps_ = draw_warp();
+    }
+    const std::uint32_t first_warps = runnable_warps_ & ~last_warps_;
+    const std::uint32_t candidates = first_warps != 0 ? first_warps : runnable_warps_;
+    if (moves_on || (candidates >> warp & 1) == 0) {
+        warp = pick(candidates);
     }
     std::uint32_t &lanes = warps_[warp].runnable;
     const std::uint32_t lane = pick(lanes);
@@ -322,10 +332,16 @@ Thread *Block::choose() {
 // The lowest bit set, or with a seed any.
 std::uint32_t Block::pick(std::uint32_t bits) {
     if (random_state_ != 0) {
-        const std::uint32_t above = bits & ~0u << random(32);
-        bits = above != 0 ? above : bits;
+        const auto bits_len = static_cast<std::uint32_t>(__builtin_popcount(bits));
+        for (std::uint32_t skipped = random(bits_len); skipped > 0; --skipped) {
+            bits &= bits - 1;
+        }
     }
     return static_cast<std::uint32_t>(__builtin_ctz(bits));
+}
+
+std::uint32_t Block::draw_warp() {
+    return 1u << random((threads_len_ + warp_lanes - 1) / warp_lanes);
 }
 
 void Block::make_runnable(std::uint32_t warp, std::uint32_t lanes) {

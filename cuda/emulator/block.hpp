@@ -138,7 +138,7 @@ class Block {
     bool can_go_on() const { return runnable_warps_ != 0; }
     // Whether the copy engine has work that this block gave it.
     bool has_deferred() const { return !deferred_.empty(); }
-    // Does the first piece of it. False: that failed.
+    // Does the newest piece of it, or with a seed any. False: that failed.
     bool work_off_deferred();
     bool has_ended() const { return exited_len_ == threads_len_; }
     const std::string &error() const { return error_; }
@@ -171,8 +171,9 @@ class Block {
     std::uint32_t registers() const;
     // Takes registers from what the block has free or gives some back; once a warp. Waits for them.
     void set_registers(std::uint32_t count);
-    // Leaves work to the copy engine, which does it in order of arrival when no thread can go on;
-    // with a seed, some of it earlier. `what` names it.
+    // Leaves work to the copy engine, which does the newest first when no thread can go on, so that
+    // what was given first ends as late as it may; with a seed, in any order, and some earlier.
+    // `what` names it.
     void defer(const char *what, std::function<void()> work);
     // Ends the block with an error that names kernel, block and the calling thread; formats as
     // printf. The thread's stack is dropped, so the caller must hold nothing that needs clean-up.
@@ -241,6 +242,7 @@ class Block {
     bool leaves_its_turn();
     Thread *choose();
     std::uint32_t pick(std::uint32_t bits);
+    std::uint32_t draw_warp();
     void order_all(std::uint32_t warp, std::uint32_t lanes);
     void make_runnable(std::uint32_t warp, std::uint32_t lanes);
     void count_arrival(std::uint32_t number, std::uint32_t threads_len);
@@ -254,7 +256,7 @@ class Block {
     std::array<Warp, block_warps_max> warps_;
     std::array<Barrier, block_barriers> barriers_;
     std::vector<Sleeper> sleepers_;
-    std::deque<Deferred> deferred_;
+    std::vector<Deferred> deferred_;
     std::array<Warpgroup, block_warps_max / warpgroup_warps> warpgroups_;
     SharedShadow shadow_;
     Context host_;
@@ -266,6 +268,8 @@ class Block {
     std::uint32_t prepared_len_ = 0;
     std::thread::id host_thread_;
     std::uint32_t runnable_warps_ = 0;
+    // With a seed: those that go on when no others can.
+    std::uint32_t last_warps_ = 0;
     std::uint32_t exited_len_ = 0;
     std::uint64_t random_state_ = 0;
     std::uint32_t free_registers_ = 0;

@@ -59,3 +59,5 @@ void check_order();
 void check_launches();
 void check_dependence();
 void check_tensor_copies(std::uint64_t seed);
+void check_products(std::uint64_t seed);
+void check_pipeline(std::uint64_t seed);

@@ -14,6 +14,8 @@ int main(int arguments_len, char **arguments) {
     check_launches();
     check_dependence();
     check_tensor_copies(seed);
+    check_products(seed);
+    check_pipeline(seed);
     // Last, as it makes known what is device memory and what is not.
     check_copies();
     std::puts("passed");
