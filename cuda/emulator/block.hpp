@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "fiber.hpp"
+#include "launch_state.hpp"
 #include "proxy.hpp"
 
 namespace twinstream::emulator {

@@ -2,15 +2,10 @@
 
 #include "cluster.hpp"
 
-#include <chrono>
-
 namespace twinstream::emulator {
 namespace {
 
 constexpr std::uint32_t pauses_len_max = 1 << 20;
-// How far the clock moves where nothing but waiting is left, and while others are at work.
-constexpr std::uint64_t idle_ns = 10'000'000;
-constexpr std::uint64_t poll_ns = 1'000;
 
 } // namespace
 
@@ -42,7 +37,7 @@ bool Cluster::finish(std::string &error) {
 
 void Cluster::abandon() {
     is_early_ = false;
-    launch_->state->busy_len -= 1;
+    launch_->state->clock.end();
     for (std::uint32_t i = 0; i < len_; ++i) {
         blocks_[i]->end();
     }
@@ -52,7 +47,7 @@ void Cluster::start(const Launch &launch, Dimensions first) {
     launch_ = &launch;
     len_ = launch.cluster_len;
     threads_arrived_ = phase_ = pauses_len_ = 0;
-    launch.state->busy_len += 1;
+    launch.state->clock.begin();
     while (blocks_.size() < len_) {
         blocks_.push_back(std::make_unique<Block>());
     }
@@ -120,13 +115,9 @@ bool Cluster::pass_time() {
     for (std::uint32_t i = 0; i < len_; ++i) {
         is_any_awake |= blocks_[i]->wake_timed();
     }
-    LaunchState &state = *launch_->state;
-    state.busy_len -= 1;
-    if (state.busy_len != 0) {
-        std::this_thread::sleep_for(std::chrono::microseconds(20));
+    if (is_any_awake) {
+        launch_->state->clock.pass();
     }
-    state.clock_ns += state.busy_len == 0 ? idle_ns : poll_ns;
-    state.busy_len += 1;
     return is_any_awake;
 }
 

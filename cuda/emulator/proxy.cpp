@@ -3,6 +3,7 @@
 #include "proxy.hpp"
 
 #include <algorithm>
+#include <mutex>
 
 #include "block.hpp"
 #include "cluster.hpp"
@@ -70,7 +71,7 @@ Published::Piece &Published::piece(std::uintptr_t number) {
 }
 
 void Published::begin_write(const void *at, std::size_t bytes, std::uint32_t block) {
-    const std::lock_guard<std::mutex> guard(lock_);
+    const std::lock_guard<SpinLock> guard(lock_);
     is_used_ = true;
     const auto first = reinterpret_cast<std::uintptr_t>(at);
     for (std::uintptr_t i = first / piece_bytes; i * piece_bytes < first + bytes; ++i) {
@@ -79,7 +80,7 @@ void Published::begin_write(const void *at, std::size_t bytes, std::uint32_t blo
 }
 
 void Published::end_write(const void *at, std::size_t bytes, std::uint32_t block) {
-    const std::lock_guard<std::mutex> guard(lock_);
+    const std::lock_guard<SpinLock> guard(lock_);
     const std::uint32_t epoch = writers_[block].epoch;
     const auto first = reinterpret_cast<std::uintptr_t>(at);
     for (std::uintptr_t i = first / piece_bytes; i * piece_bytes < first + bytes; ++i) {
@@ -90,7 +91,7 @@ void Published::end_write(const void *at, std::size_t bytes, std::uint32_t block
 void Published::write(const void *at, std::size_t bytes, std::uint32_t block,
                       std::uint32_t thread) {
     begin_write(at, bytes, block);
-    const std::lock_guard<std::mutex> guard(lock_);
+    const std::lock_guard<SpinLock> guard(lock_);
     const auto first = reinterpret_cast<std::uintptr_t>(at);
     std::vector<std::uintptr_t> &stored = writers_[block].stored[thread];
     for (std::uintptr_t i = first / piece_bytes; i * piece_bytes < first + bytes; ++i) {
@@ -101,7 +102,7 @@ void Published::write(const void *at, std::size_t bytes, std::uint32_t block,
 }
 
 void Published::fence(std::uint32_t block, std::uint32_t thread) {
-    const std::lock_guard<std::mutex> guard(lock_);
+    const std::lock_guard<SpinLock> guard(lock_);
     Writer &writer = writers_[block];
     for (const std::uintptr_t number : writer.stored[thread]) {
         if (piece(number).block == block) {
@@ -112,7 +113,7 @@ void Published::fence(std::uint32_t block, std::uint32_t thread) {
 }
 
 void Published::release(const void *counter, std::uint32_t block) {
-    const std::lock_guard<std::mutex> guard(lock_);
+    const std::lock_guard<SpinLock> guard(lock_);
     Writer &writer = writers_[block];
     Seen &seen = released_[counter];
     for (const auto &[other, epoch] : writer.acquired) {
@@ -123,7 +124,7 @@ void Published::release(const void *counter, std::uint32_t block) {
 }
 
 void Published::acquire(const void *counter, std::uint32_t block) {
-    const std::lock_guard<std::mutex> guard(lock_);
+    const std::lock_guard<SpinLock> guard(lock_);
     for (const auto &[other, epoch] : released_[counter]) {
         std::uint32_t &acquired = writers_[block].acquired[other];
         acquired = std::max(acquired, epoch);
@@ -131,7 +132,7 @@ void Published::acquire(const void *counter, std::uint32_t block) {
 }
 
 Published::Seen Published::acquired(std::uint32_t block) {
-    const std::lock_guard<std::mutex> guard(lock_);
+    const std::lock_guard<SpinLock> guard(lock_);
     return writers_[block].acquired;
 }
 
@@ -140,7 +141,7 @@ bool Published::is_hidden(const void *at, std::size_t bytes, std::uint32_t block
     if (!is_used_) {
         return false;
     }
-    const std::lock_guard<std::mutex> guard(lock_);
+    const std::lock_guard<SpinLock> guard(lock_);
     const auto first = reinterpret_cast<std::uintptr_t>(at);
     for (std::uintptr_t i = first / piece_bytes; i * piece_bytes < first + bytes; ++i) {
         const Piece &found = piece(i);

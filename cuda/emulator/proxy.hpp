@@ -12,9 +12,10 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <unordered_map>
 #include <vector>
+
+#include "spin_lock.hpp"
 
 namespace twinstream::emulator {
 
@@ -100,21 +101,12 @@ class Published {
     };
     Piece &piece(std::uintptr_t number);
 
-    std::mutex lock_;
+    SpinLock lock_;
     // Whether anything was written at all.
     std::atomic<bool> is_used_{false};
     std::unordered_map<std::uintptr_t, std::unique_ptr<Page>> pages_;
     std::unordered_map<std::uint32_t, Writer> writers_;
     std::unordered_map<const void *, Seen> released_;
-};
-
-// What the host threads of one launch share besides its blocks.
-struct LaunchState {
-    Published published;
-    // Virtual: it moves when it is looked at, and when all that is left to do is to wait.
-    std::atomic<std::uint64_t> clock_ns{0};
-    // Clusters that are at work and do not just wait for a while.
-    std::atomic<std::uint32_t> busy_len{0};
 };
 
 } // namespace twinstream::emulator

@@ -61,3 +61,5 @@ void check_dependence();
 void check_tensor_copies(std::uint64_t seed);
 void check_products(std::uint64_t seed);
 void check_pipeline(std::uint64_t seed);
+void check_clusters();
+void check_counters();
