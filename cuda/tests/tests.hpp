@@ -12,7 +12,8 @@ void test_stem(std::uint64_t seed);
 void test_pool_and_classes(std::uint64_t seed);
 // What no device shows: the program for GPUs says that it leaves it out.
 void test_beyond_devices();
-// The part of it that counts bank conflicts.
+// The parts of it: bank conflicts, by counting; tensor maps of the emulated driver.
 void test_swizzle();
+void test_tensor_maps();
 
 } // namespace twinstream::tests

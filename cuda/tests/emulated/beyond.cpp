@@ -7,4 +7,7 @@
 // The emulated driver knows the kernels by name and looks at no image.
 extern "C" const void *const twinstream_modules[] = {"", nullptr};
 
-void twinstream::tests::test_beyond_devices() { test_swizzle(); }
+void twinstream::tests::test_beyond_devices() {
+    test_swizzle();
+    test_tensor_maps();
+}
