@@ -58,6 +58,7 @@ void check_copies();
 void check_order();
 void check_launches();
 void check_dependence();
+void check_bulk_copies();
 void check_tensor_copies(std::uint64_t seed);
 void check_products(std::uint64_t seed);
 void check_pipeline(std::uint64_t seed);

@@ -1,6 +1,6 @@
-// Clusters of blocks: the same convolution of a pair, whose blocks each copy half of what both read;
-// partial sums that go to one block's memory; and what a block may not do to another. Each fence,
-// barrier, wait and flip left out shows.
+// Clusters of blocks: pairs, of which each block copies half of what both read; partial sums that
+// go to one block's memory; and what a block may not do to another. Each fence, barrier, wait and
+// flip left out shows.
 
 #include <random>
 #include <vector>

@@ -13,6 +13,7 @@ int main(int arguments_len, char **arguments) {
     check_order();
     check_launches();
     check_dependence();
+    check_bulk_copies();
     check_tensor_copies(seed);
     check_products(seed);
     check_pipeline(seed);
