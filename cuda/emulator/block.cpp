@@ -151,14 +151,23 @@ void Block::thread_main() {
     for (;;) {
         order_acquire(current_block);
         const Launch &launch = current_block->launch();
-        launch.run(launch.params);
-        current_block->exit_thread();
+        bool has_failed = false;
+        try {
+            launch.run(launch.params);
+            current_block->check_exit();
+        } catch (const Failed &) {
+            has_failed = true;
+        }
+        current_block->exit_thread(has_failed);
     }
 }
 
-void Block::exit_thread() {
+void Block::exit_thread(bool has_failed) {
     Thread &self = *current_thread;
-    check_exit();
+    if (has_failed) {
+        switch_fiber(self.context, host_);
+        std::abort(); // a thread of a failed block is never resumed
+    }
     order_release(&host_);
     exited_len_ += 1;
     if (has_ended()) {
@@ -208,12 +217,11 @@ void Block::fail(const char *format, ...) {
     va_start(values, format);
     std::vsnprintf(what, sizeof what, format, values);
     va_end(values);
-    report(what);
-    if (is_copying_) {
-        throw CopyFailed{};
+    {
+        const Unwatched text;
+        report(what);
     }
-    switch_fiber(current_thread->context, host_);
-    std::abort(); // a thread of a failed block is never resumed
+    throw Failed{};
 }
 
 // Goes on with another thread. Where none can go on, the cluster decides; then this thread may be
@@ -244,14 +252,12 @@ bool Block::work_off_deferred() {
     deferred_.erase(place);
     current_block = this;
     current_thread = deferred.thread;
-    is_copying_ = true;
     bool has_succeeded = true;
     try {
         deferred.work();
-    } catch (const CopyFailed &) {
+    } catch (const Failed &) {
         has_succeeded = false;
     }
-    is_copying_ = false;
     current_thread = nullptr;
     current_block = nullptr;
     return has_succeeded;

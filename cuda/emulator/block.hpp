@@ -121,8 +121,8 @@ struct Launch {
 
 class Cluster;
 
-// What blocks throw where work of the copy engine fails, which is done between threads.
-struct CopyFailed {};
+// What ends a thread of a block that fails, or work of the copy engine.
+struct Failed {};
 
 // One block at a time, on the calling host thread. The stacks are kept between blocks.
 class Block {
@@ -177,7 +177,7 @@ class Block {
     // `what` names it.
     void defer(const char *what, std::function<void()> work);
     // Ends the block with an error that names kernel, block and the calling thread; formats as
-    // printf. The thread's stack is dropped, so the caller must hold nothing that needs clean-up.
+    // printf. Throws Failed.
     [[noreturn]] void fail(const char *format, ...) __attribute__((format(printf, 2, 3)));
 
     const Launch &launch() const { return *launch_; }
@@ -237,7 +237,7 @@ class Block {
 
     static void thread_main();
     void prepare_thread(std::uint32_t number);
-    void exit_thread();
+    void exit_thread(bool has_failed);
     void check_exit();
     void suspend();
     bool leaves_its_turn();
@@ -275,8 +275,6 @@ class Block {
     std::uint64_t random_state_ = 0;
     std::uint32_t free_registers_ = 0;
     unsigned char *shared_ = nullptr;
-    // The copy engine is at work, on the host thread's own stack.
-    bool is_copying_ = false;
     std::string error_;
 };
 

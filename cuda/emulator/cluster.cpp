@@ -30,8 +30,8 @@ bool Cluster::finish(std::string &error) {
         go_on();
     }
     const Block *const failed = first_failed();
-    error = failed == nullptr ? "" : failed->error();
     abandon();
+    error = failed == nullptr ? "" : failed->error();
     return error.empty();
 }
 

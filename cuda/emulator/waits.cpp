@@ -44,6 +44,7 @@ void sleep_ns(std::uint32_t duration_ns) {
 }
 
 void trap() {
+    const Unwatched text;
     const std::string others = current_block->standing();
     current_block->fail("executes trap%s%s", others.empty() ? "" : "; ", others.c_str());
 }

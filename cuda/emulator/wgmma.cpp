@@ -201,6 +201,7 @@ struct Wait {
 };
 
 void finish(void *const operands[warp_lanes], std::uint32_t) {
+    const Unwatched lists_of_other_lanes;
     const auto lane_thread = [&](std::uint32_t lane) -> Thread & {
         return *static_cast<const Wait *>(operands[lane])->thread;
     };
@@ -272,9 +273,11 @@ void start(Product product) {
         std::copy_n(product.a_registers, 4, product.a_kept.begin());
     }
     product.group = self.product_groups;
-    const Unwatched lists_of_other_lanes;
-    self.products.push_back(std::move(product));
-    hide(self.products.back(), static_cast<std::uint32_t>(self.products.size() - 1), self);
+    {
+        const Unwatched own_list;
+        self.products.push_back(std::move(product));
+        hide(self.products.back(), static_cast<std::uint32_t>(self.products.size() - 1), self);
+    }
     current_block->execute(instruction, all_lanes, &self.products.back());
 }
 
@@ -291,7 +294,6 @@ void wgmma_commit() { current_thread->product_groups += 1; }
 
 void wgmma_wait(std::uint32_t pending) {
     static const WarpInstruction instruction{"wgmma.wait_group", finish};
-    const Unwatched lists_of_other_lanes;
     current_thread->has_fenced = false;
     Wait operands{current_thread, pending};
     current_block->execute(instruction, all_lanes, &operands);
