@@ -293,7 +293,8 @@ void wgmma_fence() { current_thread->has_fenced = true; }
 void wgmma_commit() { current_thread->product_groups += 1; }
 
 void wgmma_wait(std::uint32_t pending) {
-    static const WarpInstruction instruction{"wgmma.wait_group", finish};
+    // What was read, was for all lanes; any of them may tell others so.
+    static const WarpInstruction instruction{"wgmma.wait_group", finish, true};
     current_thread->has_fenced = false;
     Wait operands{current_thread, pending};
     current_block->execute(instruction, all_lanes, &operands);
