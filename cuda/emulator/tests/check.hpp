@@ -62,5 +62,6 @@ void check_bulk_copies();
 void check_tensor_copies(std::uint64_t seed);
 void check_products(std::uint64_t seed);
 void check_pipeline(std::uint64_t seed);
+void check_warpgroups();
 void check_clusters();
 void check_counters();

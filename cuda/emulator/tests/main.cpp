@@ -17,6 +17,7 @@ int main(int arguments_len, char **arguments) {
     check_tensor_copies(seed);
     check_products(seed);
     check_pipeline(seed);
+    check_warpgroups();
     check_clusters();
     check_counters();
     // Last, as it makes known what is device memory and what is not.
