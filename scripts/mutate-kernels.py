@@ -88,7 +88,9 @@ class Build:
 
 
 def kernels_in(cuda):
-    return [path for path in sorted(cuda.rglob("*.cu")) if path.parent.name not in ("probes", "ptx")]
+    return [
+        path for path in sorted(cuda.rglob("*.cu")) if path.parent.name not in ("probes", "ptx")
+    ]
 
 
 def dependants(cuda, changed):
@@ -120,7 +122,7 @@ def main():
         folder = pathlib.Path(temporary)
         cuda = folder / "cuda"
         shutil.copytree(REPOSITORY / "cuda", cuda)
-        headers = [path for path in cuda.rglob("*.cuh") if path.parent.name not in ("probes", "ptx")]
+        headers = [path for path in cuda.rglob("*.cuh") if path.parent.name != "probes"]
         subjects = sorted([*kernels_in(cuda), *headers])
         if names:
             subjects = [path for path in subjects if path.name in names]
