@@ -23,7 +23,6 @@ enum Part {
     fence_of_results,
     barrier_before_store,
     wait_for_copy,
-    parts_len,
 };
 
 // Item i adds one to what item i - 2 left, 64 words in each slot; the first two start from zeros.
