@@ -133,11 +133,34 @@ mod tests {
     #[test]
     fn too_few_tell_nothing() {
         let mut announcements = Announcements::new(10);
-        for _ in 1..KNOWN_MIN {
+        let end = |announcements: &mut Announcements| {
             announcements.announced(0, 0);
             announcements.ended(5, 0, true);
-        }
-        announcements.announced(6, 0);
+        };
+        announcements.announced(6, 1);
+        (0..7).for_each(|_| end(&mut announcements));
         assert_eq!(announcements.due(7).count(), 0);
+        end(&mut announcements);
+        assert_eq!(announcements.due(7).count(), 1);
+    }
+
+    /// What was announced hundreds of times ago is forgotten, and not sooner.
+    #[test]
+    fn the_latest_count() {
+        let mut announcements = Announcements::new(10);
+        let mut end = |announcements: &mut Announcements, len: usize, is_there: bool| {
+            for _ in 0..len {
+                announcements.announced(0, 0);
+                announcements.ended(1_000, 0, is_there);
+            }
+            announcements.announced(0, 1);
+            let likely = announcements.due(500).next().map(|due| due.likely);
+            announcements.ended(0, 1, false);
+            likely
+        };
+        assert_eq!(end(&mut announcements, 100, true), Some(1.0));
+        let likely = end(&mut announcements, 99, false).unwrap();
+        assert!((0.49..0.51).contains(&likely), "{likely}");
+        assert_eq!(end(&mut announcements, 256, false), None);
     }
 }

@@ -12,8 +12,10 @@ const WINDOW_LEN: usize = 1024;
 const CLUSTER_LEN: usize = 32;
 /// So few clusters tell nothing.
 const CLUSTER_MIN: usize = 4;
+/// So few gaps tell nothing of how arrivals follow each other.
+pub(super) const GAPS_MIN: usize = 64;
 /// So few gaps longer than the present one tell nothing of when the next arrival is due.
-const LONGER_MIN: f64 = 4.0;
+pub(super) const LONGER_MIN: f64 = 4.0;
 
 /// The latest gaps between arrivals.
 #[derive(Clone, Debug)]
@@ -224,5 +226,34 @@ mod tests {
         assert_eq!(rest(&gaps, now_ns), (1_000_000.0, 8.0));
         let clusters = gaps.clusters(now_ns).unwrap();
         assert_eq!((clusters.gap_ns, clusters.pause_ns), (10_000.0, 1_000_000.0));
+    }
+
+    /// Goal: few clusters, and few gaps as long as the present one, tell nothing. Method: pairs,
+    /// and behind the last one a silence as few were.
+    #[test]
+    fn too_few_tell_nothing() {
+        let mut gaps = ArrivalGaps::new(100_000);
+        let mut now_ns = 0;
+        let mut pair = |gaps: &mut ArrivalGaps, pause_ns: u64| {
+            now_ns += pause_ns;
+            gaps.arrived(now_ns);
+            now_ns += 10_000;
+            gaps.arrived(now_ns);
+            now_ns
+        };
+        // The fourth cluster ends with the fifth's first arrival.
+        for _ in 0..4 {
+            let now_ns = pair(&mut gaps, 1_000_000);
+            assert!(gaps.clusters(now_ns).is_none());
+        }
+        let now_ns = pair(&mut gaps, 1_000_000);
+        assert!(gaps.clusters(now_ns).is_some());
+        for _ in 0..3 {
+            pair(&mut gaps, 3_000_000);
+        }
+        let now_ns = pair(&mut gaps, 1_000_000);
+        assert!(gaps.clusters(now_ns + 2_000_000).is_none());
+        let now_ns = pair(&mut gaps, 3_000_000);
+        assert!(gaps.clusters(now_ns + 2_000_000).is_some());
     }
 }

@@ -6,14 +6,11 @@
 //! gaps between the latest arrivals tell.
 
 use super::{View, compute_ns};
+use crate::sched::gaps::{GAPS_MIN, LONGER_MIN};
 use crate::sched::line::Stage;
 
 /// Share of the device taken to be spare at least: at full load nothing but throughput would count.
 const SPARE_MIN: f64 = 0.05;
-/// So few gaps tell nothing of how arrivals follow each other.
-const GAPS_MIN: usize = 64;
-/// So few gaps as long as the present one tell nothing of when the next arrival is due.
-const LONGER_MIN: f64 = 4.0;
 
 /// Arrivals to come, as far as one moment can tell.
 #[derive(Clone, Copy, Debug)]

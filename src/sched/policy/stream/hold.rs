@@ -5,10 +5,9 @@
 use super::forecast::Forecast;
 use super::{MARGIN, View, compute_ns};
 use crate::sched::echo::Return;
+use crate::sched::gaps::GAPS_MIN;
 use crate::sched::line::Stage;
 
-/// So few gaps tell nothing of how arrivals follow each other.
-const GAPS_MIN: usize = 32;
 /// What is due may be so much late.
 const LATE: f64 = 1.1;
 

@@ -2,6 +2,8 @@
 //! in clumps, slow uploads, large fixed costs, staircases, and devices on which it does not pay.
 
 mod arrivals;
+#[cfg(test)]
+mod constants;
 
 use self::arrivals::{KINDS, Kind};
 use super::load::BATCH_LEN_MAX;
