@@ -23,6 +23,7 @@ enum Kind {
     Request,
     Input,
     Contents,
+    Output,
 }
 
 /// As `ProstCodec`, for messages of clients that are not trusted.
@@ -102,6 +103,7 @@ fn count(kind: Kind, mut bytes: &[u8], left_len: &mut usize) -> Option<()> {
         bytes = rest;
         match (kind, field) {
             (Kind::Request, 5) => count(Kind::Input, inner, left_len)?,
+            (Kind::Request, 6) => count(Kind::Output, inner, left_len)?,
             (Kind::Input, 5) => count(Kind::Contents, inner, left_len)?,
             // Dimensions, packed.
             (Kind::Input, 3) => *left_len = left_len.checked_sub(inner.len())?,
@@ -116,7 +118,10 @@ mod tests {
     use prost::encoding::{encode_key, encode_varint};
 
     use super::*;
-    use crate::protocol::{InferInputTensor, InferTensorContents, ModelInferRequest};
+    use crate::protocol::{
+        InferInputTensor, InferRequestedOutputTensor, InferTensorContents, ModelInferRequest,
+        Parameters,
+    };
 
     fn is_taken(request: &ModelInferRequest) -> bool {
         check(&request.encode_to_vec()).is_ok()
@@ -135,8 +140,20 @@ mod tests {
         let contents =
             |len| with(InferInputTensor { contents: Some(files(len)), ..Default::default() });
         let dims = |len| with(InferInputTensor { shape: vec![0; len], ..Default::default() });
+        let parameters = |len: usize| -> Parameters {
+            (0..len).map(|index| (index.to_string(), Default::default())).collect()
+        };
         type Case<'a> = &'a dyn Fn(usize) -> ModelInferRequest;
-        let cases: [Case<'_>; 4] = [
+        let cases: [Case<'_>; 7] = [
+            &|len| ModelInferRequest { parameters: parameters(len), ..Default::default() },
+            &|len| with(InferInputTensor { parameters: parameters(len), ..Default::default() }),
+            &|len| ModelInferRequest {
+                outputs: vec![InferRequestedOutputTensor {
+                    parameters: parameters(len),
+                    ..Default::default()
+                }],
+                ..Default::default()
+            },
             &|len| ModelInferRequest {
                 inputs: vec![Default::default(); len],
                 ..Default::default()

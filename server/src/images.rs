@@ -84,7 +84,7 @@ impl Limits {
         };
         match (datatype, values) {
             ("UINT8", Values::Raw(bytes) | Values::Pixels(bytes)) => self.pixels(bytes, len),
-            ("BYTES", Values::Raw(bytes)) => files(split(bytes)?, len),
+            ("BYTES", Values::Raw(bytes)) => files(split(bytes, len)?, len),
             ("BYTES", Values::Files(found)) => files(found, len),
             ("UINT8", Values::Files(_)) => Err(Problem::argument(format!(
                 "`{INPUT}` is UINT8, and its data are texts: numbers are wanted"
@@ -121,16 +121,17 @@ fn files(found: Vec<Bytes>, len: usize) -> Result<Images, Problem> {
     if found.len() == len {
         return Ok(Images::Files(found));
     }
-    let found_len = found.len();
-    Err(Problem::argument(format!(
-        "`{INPUT}` has {found_len} image files: by its shape it has {len}"
-    )))
+    let found = match found.len() {
+        more if more > len => "more".to_owned(),
+        less => less.to_string(),
+    };
+    Err(Problem::argument(format!("`{INPUT}` has {found} image files: by its shape it has {len}")))
 }
 
-/// The values of type BYTES in raw contents.
-fn split(mut bytes: Bytes) -> Result<Vec<Bytes>, Problem> {
+/// The values of type BYTES in raw contents, up to one above so many.
+fn split(mut bytes: Bytes, len_max: usize) -> Result<Vec<Bytes>, Problem> {
     let mut values = Vec::new();
-    while !bytes.is_empty() {
+    while !bytes.is_empty() && values.len() <= len_max {
         let has_length = bytes.len() >= LENGTH_BYTES;
         let len = if has_length { bytes.get_u32_le() as usize } else { usize::MAX };
         if len > bytes.len() {
@@ -201,12 +202,14 @@ mod tests {
             assert!(error.contains("value 0 of type BYTES is cut off"), "{error}");
         }
         let error = images("BYTES", &[1], raw(b"\x01\0\0\0a\x01\0\0\0b")).unwrap_err();
-        assert_eq!(error, "`image` has 2 image files: by its shape it has 1");
+        assert_eq!(error, "`image` has more image files: by its shape it has 1");
     }
 
     #[test]
     fn joined_texts_are_split_again() {
         let texts = ["0.5:3:cat".to_owned(), String::new()];
-        assert_eq!(split(join(&texts)).unwrap(), ["0.5:3:cat", ""]);
+        assert_eq!(split(join(&texts), 2).unwrap(), ["0.5:3:cat", ""]);
+        // What follows is not looked at.
+        assert_eq!(split(join(&vec![String::new(); 9]), 2).unwrap().len(), 3);
     }
 }
