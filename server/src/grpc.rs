@@ -13,7 +13,6 @@ use tonic::{Request, Response, Status};
 use crate::app::{Answered, App, VERSION};
 use crate::images::{INPUT, Images, Limits, Tensor, Values, join};
 use crate::metadata;
-use crate::metrics::Metrics;
 use crate::problem::Problem;
 use crate::protocol::*;
 use crate::shared_memory::{Place, Regions};
@@ -33,7 +32,6 @@ pub use generated::g_r_p_c_inference_service_server::{
 /// See the module.
 pub struct Grpc {
     pub app: Arc<App>,
-    pub metrics: Arc<Metrics>,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -83,7 +81,6 @@ impl GRPCInferenceService for Grpc {
         let arrival = Instant::now();
         let (metadata, _, message) = request.into_parts();
         let answered = self.infer(message, arrival, timeout(&metadata)).await;
-        self.metrics.grpc.count(answered.as_ref().err().map(|problem| problem.cause));
         let answered =
             answered.inspect_err(|problem| trace_context::log(problem, metadata.as_ref()));
         answered.map(Response::new).map_err(Status::from)

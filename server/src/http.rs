@@ -165,7 +165,6 @@ async fn infer(
     body: Body,
 ) -> Result<Response, Problem> {
     let answered = http.infer(&names, &headers, body).await;
-    http.metrics.http.count(answered.as_ref().err().map(|problem| problem.cause));
     answered.inspect_err(|problem| trace_context::log(problem, &headers))
 }
 

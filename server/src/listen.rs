@@ -39,7 +39,7 @@ use crate::frames::through;
 use crate::grpc::{GRPCInferenceServiceServer, Grpc};
 use crate::http::{Http, router};
 use crate::load::Load;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, count_outcomes};
 use crate::orca::{OpenRcaServiceServer, Reports, report};
 use crate::problem::{Cause, Problem};
 use crate::shared_memory::Regions;
@@ -199,7 +199,7 @@ async fn serve(
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let metrics = Arc::new(Metrics::default());
     let (health, health_service) = health_reporter();
-    let grpc = Grpc { app: app.clone(), metrics: metrics.clone() };
+    let grpc = Grpc { app: app.clone() };
     let grpc =
         GRPCInferenceServiceServer::new(grpc).max_decoding_message_size(options.body_bytes_max);
     let load = Arc::new(Load::new(options.latency_bound));
@@ -218,6 +218,7 @@ async fn serve(
         .layer(from_fn_with_state(reports, report))
         .layer(from_fn_with_state(options.token.map(Arc::from), check_token))
         .layer(from_fn_with_state((app.clone(), metrics.clone(), options.request_timeout), in_time))
+        .layer(from_fn_with_state(metrics.clone(), count_outcomes))
         .layer(from_fn(give_back));
     let connections = Connections {
         places: Arc::new(Semaphore::new(options.connection_len_max)),

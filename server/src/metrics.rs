@@ -3,15 +3,21 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::Next;
+use axum::response::Response;
+use tonic::{Code, Status};
+
 use crate::app::App;
 use crate::load::Report;
-use crate::problem::Cause;
+use crate::problem::RETRY_PUSHBACK;
 
 /// See the module.
 #[derive(Default)]
 pub struct Metrics {
-    pub grpc: Requests,
-    pub http: Requests,
+    grpc: Requests,
+    http: Requests,
     /// Those that were read and are not answered, of every kind.
     pub requests_in_progress: AtomicI64,
     /// Open now.
@@ -22,7 +28,11 @@ pub struct Metrics {
 
 /// Inference requests by how they ended.
 #[derive(Default)]
-pub struct Requests([AtomicU64; OUTCOMES.len()]);
+struct Requests([AtomicU64; OUTCOMES.len()]);
+
+/// How the addresses of inferences end.
+pub const INFERENCE_GRPC: &str = "/ModelInfer";
+pub const INFERENCE_HTTP: &str = "/infer";
 
 /// As labels name them.
 const OUTCOMES: [&str; 11] = [
@@ -33,14 +43,17 @@ const OUTCOMES: [&str; 11] = [
     "unsupported",
     "overload",
     "deadline",
-    "cancelled",
+    CANCELLED,
     "failed",
     "unavailable",
     "unauthenticated",
 ];
 
-/// Of these, those for which the server is to blame: overload, deadline, failed, unavailable.
-const ERRORS: [usize; 4] = [5, 6, 8, 9];
+/// The client left before it had an answer.
+const CANCELLED: &str = "cancelled";
+
+/// Of these, those for which the server is to blame.
+const ERRORS: [&str; 4] = ["overload", "deadline", "failed", "unavailable"];
 
 impl Requests {
     fn all(&self) -> u64 {
@@ -48,24 +61,16 @@ impl Requests {
     }
 
     fn errors(&self) -> u64 {
-        ERRORS.iter().map(|outcome| self.0[*outcome].load(Ordering::Relaxed)).sum()
+        let of_errors = OUTCOMES.iter().zip(&self.0).filter(|(name, _)| ERRORS.contains(name));
+        of_errors.map(|(_, count)| count.load(Ordering::Relaxed)).sum()
     }
 
-    pub fn count(&self, cause: Option<Cause>) {
-        let outcome = match cause {
-            None => 0,
-            Some(Cause::Argument) => 1,
-            Some(Cause::NotFound) => 2,
-            Some(Cause::TooLarge) => 3,
-            Some(Cause::Unsupported) => 4,
-            Some(Cause::Overload { .. }) => 5,
-            Some(Cause::Deadline) => 6,
-            Some(Cause::Cancelled) => 7,
-            Some(Cause::Failed) => 8,
-            Some(Cause::Unavailable) => 9,
-            Some(Cause::Unauthenticated) => 10,
-        };
-        self.0[outcome].fetch_add(1, Ordering::Relaxed);
+    fn count(&self, outcome: &str) {
+        for (name, count) in OUTCOMES.iter().zip(&self.0) {
+            if *name == outcome {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        }
     }
 
     /// Labels and values.
@@ -73,6 +78,71 @@ impl Requests {
         let labels = |outcome| format!("{{protocol=\"{protocol}\",outcome=\"{outcome}\"}}");
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed) as f64;
         OUTCOMES.iter().zip(&self.0).map(|(name, of)| (labels(name), count(of))).collect()
+    }
+}
+
+/// An inference, which is counted as it is dropped.
+struct Counted<'a> {
+    requests: &'a Requests,
+    outcome: &'static str,
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.requests.count(self.outcome);
+    }
+}
+
+/// Counts inferences by what is answered, whoever does it.
+pub async fn count_outcomes(
+    State(metrics): State<Arc<Metrics>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let path = request.uri().path();
+    let is_grpc = path.ends_with(INFERENCE_GRPC);
+    if !is_grpc && !path.ends_with(INFERENCE_HTTP) {
+        return next.run(request).await;
+    }
+    let requests = if is_grpc { &metrics.grpc } else { &metrics.http };
+    let mut counted = Counted { requests, outcome: CANCELLED };
+    let response = next.run(request).await;
+    counted.outcome = match is_grpc {
+        true => grpc_outcome(response.headers()),
+        false => http_outcome(response.status()),
+    };
+    response
+}
+
+/// Answers without a result have their status in the head.
+fn grpc_outcome(headers: &HeaderMap) -> &'static str {
+    let Some(status) = Status::from_header_map(headers) else { return "ok" };
+    match status.code() {
+        Code::Ok => "ok",
+        Code::InvalidArgument => "argument",
+        Code::NotFound | Code::Unimplemented => "not_found",
+        Code::ResourceExhausted if headers.contains_key(RETRY_PUSHBACK) => "overload",
+        Code::ResourceExhausted | Code::OutOfRange => "too_large",
+        Code::DeadlineExceeded => "deadline",
+        Code::Cancelled => CANCELLED,
+        Code::Unavailable => "unavailable",
+        Code::Unauthenticated => "unauthenticated",
+        _ => "failed",
+    }
+}
+
+fn http_outcome(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::OK => "ok",
+        StatusCode::NOT_FOUND => "not_found",
+        StatusCode::PAYLOAD_TOO_LARGE => "too_large",
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => "unsupported",
+        StatusCode::TOO_MANY_REQUESTS => "overload",
+        StatusCode::GATEWAY_TIMEOUT => "deadline",
+        StatusCode::SERVICE_UNAVAILABLE => "unavailable",
+        StatusCode::UNAUTHORIZED => "unauthenticated",
+        _ if status.is_client_error() => "argument",
+        _ => "failed",
     }
 }
 

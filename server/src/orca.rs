@@ -22,6 +22,7 @@ use tonic::{Response as Answer, Status};
 
 use crate::frames::through;
 use crate::load::{Load, PERIOD};
+use crate::metrics::{INFERENCE_GRPC, INFERENCE_HTTP};
 use crate::protocol::{OrcaLoadReport, OrcaLoadReportRequest};
 
 /// What `tonic_build` made of `build.rs`.
@@ -39,8 +40,6 @@ const REPORT: HeaderName = HeaderName::from_static("endpoint-load-metrics");
 const REPORT_BIN: HeaderName = HeaderName::from_static("endpoint-load-metrics-bin");
 /// Answers over gRPC that end without a message say so in their head.
 const GRPC_STATUS: &str = "grpc-status";
-/// Ends of the addresses whose answers have a report.
-const INFERENCES: [&str; 2] = ["/infer", "/ModelInfer"];
 /// Longest time between two reports of a stream.
 const INTERVAL_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 /// The predicted wait among a report's named metrics.
@@ -75,10 +74,11 @@ impl Load {
 
 /// Adds reports to the answers of inferences.
 pub async fn report(State(reports): State<Reports>, request: Request, next: Next) -> Response {
-    let is_inference = INFERENCES.iter().any(|end| request.uri().path().ends_with(end));
+    let path = request.uri().path();
+    let is_grpc = path.ends_with(INFERENCE_GRPC);
+    let is_inference = is_grpc || path.ends_with(INFERENCE_HTTP);
     let form = form(request.headers()).or(reports.are_always.then_some(Form::Bin));
     let Some(form) = form.filter(|_| is_inference) else { return next.run(request).await };
-    let is_grpc = request.uri().path().ends_with(INFERENCES[1]);
     let mut response = next.run(request).await;
     if !is_grpc || response.headers().contains_key(GRPC_STATUS) {
         add(response.headers_mut(), form, &reports.load);

@@ -14,7 +14,7 @@ use twinstream::engine::{Failure, Refused};
 /// Most bytes of a text: clients' own words are in it, and gRPC carries it in a header.
 const TEXT_BYTES_MAX: usize = 512;
 /// When clients are told to come again over gRPC: the retry design's key, in milliseconds.
-const RETRY_PUSHBACK: &str = "grpc-retry-pushback-ms";
+pub const RETRY_PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 /// A request that is not answered with a result.
 #[derive(Debug, thiserror::Error)]

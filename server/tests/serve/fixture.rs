@@ -131,6 +131,12 @@ impl Running {
         }
     }
 
+    /// Inferences that ended so.
+    pub fn outcome_len(&self, protocol: &str, outcome: &str) -> f64 {
+        let labels = format!(r#"protocol="{protocol}",outcome="{outcome}""#);
+        self.metric(&format!("twinstream_server_requests_total{{{labels}}}"))
+    }
+
     /// A line of the metrics.
     pub fn metric(&self, name: &str) -> f64 {
         let page = self.get("/metrics").text();

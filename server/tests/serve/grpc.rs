@@ -155,6 +155,8 @@ async fn deadlines_end_requests_and_clients_that_leave_cancel_theirs() {
     let left = client.model_infer(request(&[0; IMAGE_BYTES]));
     assert!(tokio::time::timeout(Duration::from_secs(1), left).await.is_err());
     running.wait_for(r#"twinstream_requests_ended_total{outcome="cancelled"}"#, 1.0).await;
+    let left = r#"twinstream_server_requests_total{protocol="grpc",outcome="cancelled"}"#;
+    running.wait_for(left, 1.0).await;
 }
 
 #[tokio::test]

@@ -101,11 +101,7 @@ fn what_cannot_be_is_refused_in_words() {
     assert!(running.post(INFER, header, b"{}").error(400).contains("no length: `x`"));
     let null = json_request(&[0; IMAGE_BYTES]);
     assert_eq!(running.infer(&null).status, 200);
-    let outcome = |name| {
-        running.metric(&format!(
-            r#"twinstream_server_requests_total{{protocol="http",outcome="{name}"}}"#
-        ))
-    };
+    let outcome = |name| running.outcome_len("http", name);
     assert_eq!((outcome("ok"), outcome("unsupported")), (1.0, 1.0));
     assert!(outcome("argument") >= 5.0);
 }

@@ -40,6 +40,9 @@ async fn long_messages_are_refused_by_their_length() {
     let status = client.model_infer(request(&vec![0; 400 * IMAGE_BYTES])).await.unwrap_err();
     assert_eq!(status.code(), Code::OutOfRange, "{status}");
     client.model_infer(request(&[0; IMAGE_BYTES])).await.unwrap();
+    for outcome in ["ok", "too_large"] {
+        assert_eq!(running.outcome_len("grpc", outcome), 1.0, "{outcome}");
+    }
 }
 
 /// Goal: no message takes many times its bytes. Method: one whose fields are empty, each two bytes.
@@ -52,6 +55,7 @@ async fn messages_of_many_fields_are_refused() {
     let status = client.model_infer(many).await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument, "{status}");
     assert!(status.message().contains("above 16384 fields"), "{status}");
+    assert_eq!(running.outcome_len("grpc", "argument"), 1.0);
     client.model_infer(request(&[0; IMAGE_BYTES])).await.unwrap();
 }
 
@@ -73,6 +77,7 @@ fn slow_bodies_end_in_time_and_hold_nothing() {
     for stream in &mut slow {
         assert!(Reply::read(stream).error(504).contains("longer than 3s"));
     }
+    assert_eq!(running.outcome_len("http", "deadline"), 50.0);
 }
 
 #[test]
