@@ -91,9 +91,9 @@ impl GRPCInferenceService for Grpc {
         request: Request<ModelStatisticsRequest>,
     ) -> Answer<ModelStatisticsResponse> {
         let ModelStatisticsRequest { name, version } = request.into_inner();
-        if !name.is_empty() {
-            self.app.check_model(&name, &version).map_err(Status::from)?;
-        }
+        // Without a name they are those of all models.
+        let name = if name.is_empty() { &self.app.name } else { &name };
+        self.app.check_model(name, &version).map_err(Status::from)?;
         Ok(Response::new(metadata::statistics(&self.app)))
     }
 

@@ -52,6 +52,10 @@ pub enum Cause {
 impl Problem {
     pub fn new(cause: Cause, text: impl Into<String>) -> Self {
         let mut text = text.into();
+        // Clients' own words may be meant to look like other lines of a log.
+        if text.contains(char::is_control) {
+            text = text.escape_debug().to_string();
+        }
         if text.len() > TEXT_BYTES_MAX {
             text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
             text.push('…');
