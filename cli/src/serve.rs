@@ -59,7 +59,7 @@ pub struct Options {
     /// Connections at a time
     #[arg(long, value_name = "COUNT", value_parser = parse_count, default_value_t = 16_384)]
     connections_max: usize,
-    /// Largest image file that is decoded, in megapixels (millions of pixels) [default: 178.96]
+    /// Largest image file that is decoded, in megapixels (millions of pixels) [default: 50]
     #[arg(long, value_name = "MEGAPIXELS", value_parser = parse_pixels)]
     pixels_max: Option<usize>,
     /// Longest latency of an image, such as 20ms: what would take longer is refused at once.

@@ -23,6 +23,10 @@ const PREDICTION_AGE: Duration = Duration::from_millis(10);
 /// Of a wait that a refusal tells, at least: the engine's counts are this old.
 const RETRY_AFTER_MIN: Duration = Duration::from_millis(1);
 
+/// Most pixels of an image file, unless it is said otherwise: those of cameras. They take 0.2 GB to
+/// decode, and three times as much in 16-bit RGBA.
+const PIXELS_MAX: usize = 50_000_000;
+
 /// A network as clients see it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -42,12 +46,12 @@ impl Served {
     pub fn of_model(name: &str, model: &Model, height: usize, width: usize) -> Self {
         let preprocess = Preprocess { height, width, ..Preprocess::for_model(model.config()) };
         let labels = (0..model.class_count()).map(|index| model.label(index)).collect();
-        Self { name: name.to_owned(), preprocess, decode: DecodeOptions::default(), labels }
+        Self { labels, ..Self::of_size(name, preprocess) }
     }
 
     /// That of a backend which computes no network, with images of this size.
     pub fn of_size(name: &str, preprocess: Preprocess) -> Self {
-        let decode = DecodeOptions::default();
+        let decode = DecodeOptions::default().pixels_max(PIXELS_MAX);
         Self { name: name.to_owned(), preprocess, decode, labels: Vec::new() }
     }
 }
@@ -66,6 +70,13 @@ pub struct App {
     is_ending: AtomicBool,
     /// The wait that was predicted last, and when.
     wait: Mutex<(Instant, Duration)>,
+}
+
+/// A request whose body is here.
+#[derive(Clone, Copy)]
+struct Asked {
+    options: RequestOptions,
+    since: Instant,
 }
 
 /// An answer to a request.
@@ -95,7 +106,7 @@ impl App {
             limits,
             regions,
             labels,
-            decoder: Decoder::new(preprocess, decode, threads),
+            decoder: Decoder::new(preprocess, decode, threads, len_max),
             latency_bound,
             is_ending: AtomicBool::new(false),
             wait: Mutex::new((Instant::now(), Duration::ZERO)),
@@ -141,11 +152,12 @@ impl App {
         images: Images,
         options: RequestOptions,
     ) -> Result<Answered, Problem> {
+        let asked = Asked { options, since: Instant::now() };
         match images {
             Images::Pixels { bytes, len: 1 } => {
                 let mut lease = self.lease()?;
                 lease.copy_from_slice(&bytes);
-                self.answer_one(lease, options).await
+                self.answer_one(lease, asked).await
             }
             Images::Pixels { bytes, len } => {
                 let mut lease = self.lease_many(len)?;
@@ -154,31 +166,27 @@ impl App {
                     .images_mut()
                     .zip(images)
                     .for_each(|(slot, image)| slot.copy_from_slice(image));
-                self.answer_many(lease, options).await
+                self.answer_many(lease, asked).await
             }
-            Images::Files(files) => self.infer_files(files, options).await,
+            Images::Files(files) => self.infer_files(files, asked).await,
         }
     }
 
     /// Leases come first: what has no room is refused before it is decoded, and the scheduler knows
     /// what is about to come.
-    async fn infer_files(
-        &self,
-        files: Vec<Bytes>,
-        options: RequestOptions,
-    ) -> Result<Answered, Problem> {
+    async fn infer_files(&self, files: Vec<Bytes>, asked: Asked) -> Result<Answered, Problem> {
         if files.len() == 1 {
             let mut lease = self.lease()?;
             let mut decodings = self.decoder.start(files)?;
-            lease.copy_from_slice(&in_time(&mut decodings, options).await?);
-            return self.answer_one(lease, options).await;
+            lease.copy_from_slice(&self.decoded(&mut decodings, asked).await?);
+            return self.answer_one(lease, asked).await;
         }
         let mut lease = self.lease_many(files.len())?;
         let mut decodings = self.decoder.start(files)?;
         for slot in lease.images_mut() {
-            slot.copy_from_slice(&in_time(&mut decodings, options).await?);
+            slot.copy_from_slice(&self.decoded(&mut decodings, asked).await?);
         }
-        self.answer_many(lease, options).await
+        self.answer_many(lease, asked).await
     }
 
     fn lease(&self) -> Result<Lease, Problem> {
@@ -193,38 +201,63 @@ impl App {
         Problem::refused(refused, || self.predicted_wait().max(RETRY_AFTER_MIN))
     }
 
-    async fn answer_one(&self, lease: Lease, options: RequestOptions) -> Result<Answered, Problem> {
-        let committed = Instant::now();
+    /// The pixels of the next file, while its request can still be answered.
+    async fn decoded(
+        &self,
+        decodings: &mut Decodings<'_>,
+        asked: Asked,
+    ) -> Result<Vec<u8>, Problem> {
+        let Some(due) = self.due(asked) else { return decodings.next().await };
+        let decoded = tokio::time::timeout_at(due.into(), decodings.next()).await;
+        decoded.unwrap_or_else(|_| {
+            let text = "the deadline passed while the images were decoded";
+            Err(self.late(asked).unwrap_or_else(|| Problem::new(Cause::Deadline, text)))
+        })
+    }
+
+    async fn answer_one(&self, lease: Lease, asked: Asked) -> Result<Answered, Problem> {
+        let options = asked.options.deadline(self.due(asked));
         let ticket = lease.commit(options).map_err(|refused| self.refused(refused))?;
-        let output = ticket.await.map_err(|failure| self.failed(failure, options, committed))?;
+        let output = ticket.await.map_err(|failure| self.failed(failure, asked))?;
         Ok(Answered { logits: output.to_vec(), len: 1, timing: *output.timing() })
     }
 
-    async fn answer_many(
-        &self,
-        lease: ManyLease,
-        options: RequestOptions,
-    ) -> Result<Answered, Problem> {
-        let committed = Instant::now();
+    async fn answer_many(&self, lease: ManyLease, asked: Asked) -> Result<Answered, Problem> {
+        let options = asked.options.deadline(self.due(asked));
         let ticket = lease.commit(options).map_err(|refused| self.refused(refused))?;
         let outputs = ticket.await.collect::<Result<Vec<Output>, _>>();
-        let outputs = outputs.map_err(|failure| self.failed(failure, options, committed))?;
+        let outputs = outputs.map_err(|failure| self.failed(failure, asked))?;
         let logits = outputs.iter().flat_map(|output| output.iter().copied()).collect();
         Ok(Answered { logits, len: outputs.len(), timing: *outputs[0].timing() })
     }
 
-    /// What misses the engine's own bound meets too much load; what misses the client's deadline
-    /// need not.
-    fn failed(&self, failure: Failure, options: RequestOptions, committed: Instant) -> Problem {
+    /// By when it must be answered: for the client, and for the bound on all.
+    fn due(&self, asked: Asked) -> Option<Instant> {
+        let bound = self.latency_bound.map(|bound| asked.since + bound);
+        asked.options.deadline.into_iter().chain(bound).min()
+    }
+
+    fn failed(&self, failure: Failure, asked: Asked) -> Problem {
         let is_late = matches!(failure, Failure::Rejected | Failure::Expired);
-        match self.latency_bound {
-            Some(bound) if is_late && options.deadline.is_none_or(|by| by > committed + bound) => {
-                let retry_after = self.predicted_wait().max(RETRY_AFTER_MIN);
-                let text = format!("too many images wait to answer this within {bound:?}");
-                Problem::new(Cause::Overload { retry_after }, text)
-            }
-            _ => failure.into(),
+        let late = is_late.then(|| self.late(asked)).flatten();
+        late.unwrap_or_else(|| failure.into())
+    }
+
+    /// What misses the bound on all meets too much load; what misses the client's own deadline need
+    /// not, and is none.
+    fn late(&self, asked: Asked) -> Option<Problem> {
+        let bound = self.latency_bound?;
+        if asked.options.deadline.is_some_and(|by| by <= asked.since + bound) {
+            return None;
         }
+        let retry_after = self.predicted_wait().max(RETRY_AFTER_MIN);
+        let text = format!("too many images wait to answer this within {bound:?}");
+        Some(Problem::new(Cause::Overload { retry_after }, text))
+    }
+
+    /// How long the threads that decode have worked, over their number.
+    pub fn decoders_busy(&self) -> Duration {
+        self.decoder.busy()
     }
 
     /// How long what has been accepted will take.
@@ -238,7 +271,7 @@ impl App {
             let wait_ns = batch_len * compute.fixed_ns + images_ns;
             *wait = (Instant::now(), Duration::from_nanos(wait_ns as u64));
         }
-        wait.1
+        wait.1.max(self.decoder.predicted_wait())
     }
 
     /// The best classes of each image, as Triton writes them: value, index and, where there is one,
@@ -258,18 +291,3 @@ impl App {
 
 /// The one version of the model.
 pub const VERSION: &str = "1";
-
-/// The pixels of the next file, while its request can still be answered.
-async fn in_time(
-    decodings: &mut Decodings<'_>,
-    options: RequestOptions,
-) -> Result<Vec<u8>, Problem> {
-    let Some(deadline) = options.deadline else { return decodings.next().await };
-    match tokio::time::timeout_at(deadline.into(), decodings.next()).await {
-        Ok(decoded) => decoded,
-        Err(_) => {
-            let text = "the deadline passed while the images were decoded";
-            Err(Problem::new(Cause::Deadline, text))
-        }
-    }
-}

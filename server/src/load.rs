@@ -54,6 +54,7 @@ pub struct Load {
     requests_hz: Gauge,
     errors_hz: Gauge,
     wait_seconds: Gauge,
+    decoders_busy: Gauge,
 }
 
 /// All of it at a moment; rates are those of the last five seconds.
@@ -71,12 +72,17 @@ pub struct Report {
     pub errors_hz: f64,
     /// How long what was accepted will take.
     pub wait_seconds: f64,
+    /// Share of the threads that decode image files which do.
+    pub decoders_busy: f64,
 }
 
 impl Report {
-    /// Arrivals as a share of the largest rate; above 1 where there are too many.
+    /// Arrivals as a share of the largest rate, above 1 where there are too many; or what is at
+    /// work of the threads that decode, where this is more.
     pub fn utilization(&self) -> f64 {
-        if self.rate_max_hz > 0.0 { self.arrivals_hz / self.rate_max_hz } else { 0.0 }
+        let of_device =
+            if self.rate_max_hz > 0.0 { self.arrivals_hz / self.rate_max_hz } else { 0.0 };
+        of_device.max(self.decoders_busy)
     }
 
     /// What could come in addition; below 0 where there are too many.
@@ -99,6 +105,7 @@ impl Load {
             requests_hz: self.requests_hz.get(),
             errors_hz: self.errors_hz.get(),
             wait_seconds: self.wait_seconds.get(),
+            decoders_busy: self.decoders_busy.get(),
         }
     }
 
@@ -118,13 +125,14 @@ impl Load {
             }
             self.arrivals_hz.set(stats.arrival_rate_hz);
             self.wait_seconds.set(app.predicted_wait().as_secs_f64());
-            let (requests_now, errors_now) = ended();
-            counts.push_back((now, (requests_now, errors_now)));
-            let (since, (requests, errors)) = counts[0];
+            let ((requests_now, errors_now), busy_now) = (ended(), app.decoders_busy());
+            counts.push_back((now, (requests_now, errors_now), busy_now));
+            let (since, (requests, errors), busy) = counts[0];
             // Of a server that is younger than a second, over one.
             let seconds = (now - since).as_secs_f64().max(1.0);
             self.requests_hz.set((requests_now - requests) as f64 / seconds);
             self.errors_hz.set((errors_now - errors) as f64 / seconds);
+            self.decoders_busy.set(((busy_now - busy).as_secs_f64() / seconds).min(1.0));
             if counts.len() > WINDOW_LEN {
                 counts.pop_front();
             }

@@ -202,6 +202,8 @@ impl Metrics {
         metric("rate_max_hz", "gauge", help, &one(load.rate_max_hz));
         let help = "The largest rate without the present one.";
         metric("headroom_hz", "gauge", help, &one(load.headroom_hz()));
+        let help = "Share of the threads that decode image files which do, over five seconds.";
+        metric("decoders_busy_ratio", "gauge", help, &one(load.decoders_busy));
         page
     }
 }

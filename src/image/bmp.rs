@@ -40,6 +40,11 @@ struct Header {
     data_start: usize,
 }
 
+/// Width and height, as the header tells them.
+pub(super) fn dimensions(bytes: &[u8]) -> Option<(usize, usize)> {
+    Header::parse(bytes).ok().map(|header| (header.width, header.height))
+}
+
 /// Decodes a BMP file of at most `pixels_max` pixels.
 pub(super) fn decode(bytes: &[u8], pixels_max: usize) -> Result<Rgb8> {
     let header = Header::parse(bytes)?;

@@ -110,6 +110,29 @@ pub fn decode_with(bytes: &[u8], options: &DecodeOptions) -> Result<Rgb8> {
     })
 }
 
+/// Width and height as the header of a file tells them, before anything is decoded; none where it
+/// tells none.
+pub fn dimensions(bytes: &[u8]) -> Option<(usize, usize)> {
+    let found = catch_unwind(|| match image::guess_format(bytes).ok()? {
+        ImageFormat::Jpeg => jpeg::dimensions(bytes),
+        ImageFormat::Png => {
+            let number = |at: usize| {
+                let digits = bytes.get(at..)?.first_chunk()?;
+                usize::try_from(u32::from_be_bytes(*digits)).ok()
+            };
+            Some((number(16)?, number(20)?))
+        }
+        ImageFormat::WebP => {
+            let reader = ImageReader::with_format(Cursor::new(bytes), ImageFormat::WebP);
+            let (width, height) = reader.into_dimensions().ok()?;
+            Some((width as usize, height as usize))
+        }
+        ImageFormat::Bmp => bmp::dimensions(bytes),
+        _ => None,
+    });
+    found.ok().flatten()
+}
+
 /// Whether a file that begins as a BMP is text all the same; a BMP's header, even cut, holds zeros.
 fn is_text(bytes: &[u8]) -> bool {
     const HEADER_START_LEN: usize = 18;

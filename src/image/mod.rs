@@ -24,7 +24,7 @@ mod preprocess;
 mod resample;
 
 pub use decode::{
-    DecodeOptions, FILE_BYTES_MAX, decode, decode_file, decode_file_with, decode_with,
+    DecodeOptions, FILE_BYTES_MAX, decode, decode_file, decode_file_with, decode_with, dimensions,
 };
 pub use preprocess::Preprocess;
 

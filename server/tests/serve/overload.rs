@@ -164,6 +164,9 @@ async fn large_files_do_not_hold_small_ones_up() {
         asked.spawn(async move { client.model_infer(wanted).await });
     }
     running.wait_for("twinstream_slots_in_use", 40.0).await;
+    // Balancers hear of it. 40 of them have 90 million pixels.
+    running.wait_for("twinstream_server_predicted_wait_seconds", 0.5).await;
+    running.wait_for("twinstream_server_decoders_busy_ratio", 0.2).await;
     let mut other = running.client().await;
     let mut longest = Duration::ZERO;
     for _ in 0..5 {

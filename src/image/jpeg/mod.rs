@@ -63,6 +63,13 @@ pub(super) fn decode(bytes: &[u8], pixels_max: usize) -> Result<Rgb8> {
     Rgb8::new(width, height, picture.into_pixels()?)
 }
 
+/// Width and height, as the header before the first scan tells them.
+pub(super) fn dimensions(bytes: &[u8]) -> Option<(usize, usize)> {
+    let (mut position, mut headers) = (2, Headers::default());
+    headers.read(bytes, &mut position).ok()?;
+    headers.frame.as_ref().map(|frame| (frame.width, frame.height))
+}
+
 /// Checks what stands before the first scan.
 fn open(headers: &Headers, data_len: usize, pixels_max: usize) -> Result<Picture> {
     let frame = headers.frame.as_ref().ok_or_else(|| malformed("a scan before the frame"))?;
