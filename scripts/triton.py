@@ -24,7 +24,6 @@ import tritonclient.grpc.aio
 from tritonclient.utils import InferenceServerException
 
 WEIGHTS = clients.REPOSITORY / "models/resnet50-cifar10"
-REFERENCE = clients.REPOSITORY / "../shared/data/reference.safetensors"
 # A device that sleeps: 50 ms a batch and 5 ms an image.
 SLOW = "sim:up=10us+1us,compute=50ms+5ms,down=10us+1us"
 # What config.pbtxt says; none: there is no such file, and the name tells the backend.
@@ -154,13 +153,8 @@ def classes(model, name, package, client):
 
 
 def top_1(server):
-    """All images of the reference data, dynamically batched, and their classes."""
-    if not REFERENCE.is_file():
-        required = os.environ.get("TWINSTREAM_REQUIRE", "").split(",")
-        expect("reference-data" not in required, "TWINSTREAM_REQUIRE names reference-data")
-        print("SKIPPED all reference images: no reference data beside the checkout")
-        return
-    images, expected = clients.reference(REFERENCE)
+    """All reference images, dynamically batched, and their classes."""
+    images, expected = clients.all_reference()
     found = numpy.concatenate(asyncio.run(answers_to(server, "batched", images)))
     clients.check("all reference images", found, expected)
     expect((found.argmax(1) == expected.argmax(1)).all(), "classes differ")

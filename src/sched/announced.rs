@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn the_latest_count() {
         let mut announcements = Announcements::new(10);
-        let mut end = |announcements: &mut Announcements, len: usize, is_there: bool| {
+        let end = |announcements: &mut Announcements, len: usize, is_there: bool| {
             for _ in 0..len {
                 announcements.announced(0, 0);
                 announcements.ended(1_000, 0, is_there);
