@@ -61,6 +61,8 @@ fn every_format_decodes_as_in_pillow() {
         let image = image::decode_file(data(file)).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(tensor.shape(), [image.height(), image.width(), 3], "{file}");
         assert!(image.pixels() == tensor.data(), "{file}");
+        let told = image::dimensions(&std::fs::read(data(file)).unwrap());
+        assert_eq!(told, Some((image.width(), image.height())), "{file}");
         files_len += 1;
     }
     assert_eq!(files_len, 33);
@@ -86,7 +88,12 @@ fn unusual_files_decode_as_in_pillow_and_cut_ones_never_otherwise() {
             Ok(image) if image.pixels() != expected.data() => {
                 wrong.push(format!("{name}: other pixels"));
             }
-            Ok(_) => {}
+            Ok(image) => {
+                let told = image::dimensions(file.data());
+                if told != Some((image.width(), image.height())) {
+                    wrong.push(format!("{name}: its header tells {told:?}"));
+                }
+            }
         }
         if !name.ends_with(".webp") {
             // The pixels' end; `a_truncated_file_is_an_error_or_whole` has all other cuts.

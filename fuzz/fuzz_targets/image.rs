@@ -2,6 +2,7 @@
 //! bytes.
 //!
 //! Whatever comes in, there is an error or an input of the size that was asked for; never a panic.
+//! What a header tells is the size that is decoded.
 
 #![no_main]
 
@@ -10,7 +11,9 @@ use twinstream::image::{self, Preprocess};
 use twinstream::model::Interpolation;
 
 fuzz_target!(|bytes: &[u8]| {
+    let told = image::dimensions(bytes);
     let Ok(image) = image::decode(bytes) else { return };
+    assert!(told.is_none_or(|told| told == (image.width(), image.height())), "{told:?}");
     // Not a part of the input, so that plain image files are a corpus.
     let sum = bytes.iter().map(|&byte| usize::from(byte)).sum::<usize>();
     let preprocess = Preprocess {
