@@ -6,6 +6,7 @@ pub mod check;
 pub mod device;
 mod event;
 pub mod experiment;
+pub mod network;
 pub mod plan;
 mod random;
 mod report;

@@ -16,17 +16,17 @@ use crate::sched::PolicySpec;
 const QUANTILE: f64 = 0.99;
 
 /// How much a search by simulation takes upon itself.
-struct Effort {
+pub(super) struct Effort {
     /// Arrivals of each run.
-    arrival_len: u64,
+    pub(super) arrival_len: u64,
     /// The search ends at this width, relative to the rate.
-    precision: f64,
+    pub(super) precision: f64,
 }
 
 /// 2,000 arrivals lie beyond the p99.
-const EXACTLY: Effort = Effort { arrival_len: 200_000, precision: 1e-3 };
+pub(super) const EXACTLY: Effort = Effort { arrival_len: 200_000, precision: 1e-3 };
 /// 400 do: in some tenths of a second.
-const ABOUT: Effort = Effort { arrival_len: 40_000, precision: 1e-2 };
+pub(super) const ABOUT: Effort = Effort { arrival_len: 40_000, precision: 1e-2 };
 
 /// The lowest rate that is looked at, relative to capacity: images all but never meet.
 const LOWEST: f64 = 1e-6;
@@ -64,17 +64,7 @@ pub fn plan(
     seed: u64,
 ) -> Plan {
     let capacity_hz = ServiceTimes::compute(device, batch_len_max).capacity_hz();
-    let mut plan = Plan {
-        policy: policy.to_string(),
-        method: "simulated",
-        latency_bound_ms: latency_bound_ns * 1e-6,
-        rate_hz: None,
-        capacity_share: None,
-        p99_ms: None,
-        batch_len_mean: None,
-        batch_len_high: None,
-        seed,
-    };
+    let mut plan = Plan::none(policy, latency_bound_ns, seed);
     let serial = ServiceTimes::serial(device, batch_len_max);
     if serial.at_ns(1) > latency_bound_ns {
         return plan;
@@ -93,14 +83,36 @@ pub fn plan(
     } else {
         let found = simulated(device, policy, latency_bound_ns, batch_len_max, seed, &EXACTLY);
         if let Some((rate_hz, report)) = found {
-            plan.rate_hz = Some(rate_hz);
-            plan.p99_ms = Some(report.latencies.quantile_ns(QUANTILE) as f64 * 1e-6);
-            plan.batch_len_mean = Some(report.batch_len_mean());
-            plan.batch_len_high = Some(report.batch_len_max);
+            plan.fill(rate_hz, &report);
         }
     }
     plan.capacity_share = plan.rate_hz.map(|rate_hz| rate_hz / capacity_hz);
     plan
+}
+
+impl Plan {
+    /// None found, so far.
+    pub(super) fn none(policy: PolicySpec, latency_bound_ns: f64, seed: u64) -> Self {
+        Self {
+            policy: policy.to_string(),
+            method: "simulated",
+            latency_bound_ms: latency_bound_ns * 1e-6,
+            rate_hz: None,
+            capacity_share: None,
+            p99_ms: None,
+            batch_len_mean: None,
+            batch_len_high: None,
+            seed,
+        }
+    }
+
+    /// What a run at this rate shows.
+    pub(super) fn fill(&mut self, rate_hz: f64, report: &Report) {
+        self.rate_hz = Some(rate_hz);
+        self.p99_ms = Some(report.latencies.quantile_ns(QUANTILE) as f64 * 1e-6);
+        self.batch_len_mean = Some(report.batch_len_mean());
+        self.batch_len_high = Some(report.batch_len_max);
+    }
 }
 
 /// The rate that [`plan`] would find, in some tenths of a second: to one or two percent, to some
@@ -118,7 +130,7 @@ pub fn rate_about_hz(
     found.map(|(rate_hz, _)| rate_hz)
 }
 
-/// The largest rate within the bound by bisection, and its run.
+/// The largest rate within the bound, and its run.
 fn simulated(
     device: &DeviceSpec,
     policy: PolicySpec,
@@ -128,16 +140,28 @@ fn simulated(
     effort: &Effort,
 ) -> Option<(f64, Report)> {
     let capacity_hz = ServiceTimes::compute(device, batch_len_max).capacity_hz();
-    let (mut low_hz, mut high_hz) = (0.0, capacity_hz);
-    let mut found = None;
-    while high_hz - low_hz > effort.precision * high_hz && high_hz > LOWEST * capacity_hz {
-        // Far below capacity no precision is lost on the way down.
-        let is_far = low_hz == 0.0 && high_hz < capacity_hz;
-        let rate_hz = if is_far { high_hz / 8.0 } else { 0.5 * (low_hz + high_hz) };
+    largest_within(latency_bound_ns, capacity_hz, effort.precision, |rate_hz| {
         let workload = Workload::Open(OpenLoop::Poisson { rate_hz });
         let mut world = setup(device, &workload, policy, batch_len_max, seed);
         world.arrival_len_max = effort.arrival_len;
-        let report = run(&world, ());
+        run(&world, ())
+    })
+}
+
+/// The largest rate below `capacity_hz` at which a run keeps the bound, by bisection, and that run.
+pub(super) fn largest_within(
+    latency_bound_ns: f64,
+    capacity_hz: f64,
+    precision: f64,
+    run_at: impl Fn(f64) -> Report,
+) -> Option<(f64, Report)> {
+    let (mut low_hz, mut high_hz) = (0.0, capacity_hz);
+    let mut found = None;
+    while high_hz - low_hz > precision * high_hz && high_hz > LOWEST * capacity_hz {
+        // Far below capacity no precision is lost on the way down.
+        let is_far = low_hz == 0.0 && high_hz < capacity_hz;
+        let rate_hz = if is_far { high_hz / 8.0 } else { 0.5 * (low_hz + high_hz) };
+        let report = run_at(rate_hz);
         let p99_ns = report.latencies.quantile_ns(QUANTILE) as f64;
         if p99_ns > latency_bound_ns || report.rejected_len > 0 {
             high_hz = rate_hz;

@@ -91,8 +91,32 @@ impl Report {
         self.batched_len as f64 / self.batch_count.max(1) as f64
     }
 
+    /// Adds another run's counts and events; neither its latencies nor its end.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.offered_len += other.offered_len;
+        self.completed_len += other.completed_len;
+        self.on_time_len += other.on_time_len;
+        self.rejected_len += other.rejected_len;
+        self.full_len += other.full_len;
+        self.expired_len += other.expired_len;
+        self.cancelled_len += other.cancelled_len;
+        self.failed_len += other.failed_len;
+        self.batch_count += other.batch_count;
+        self.batched_len += other.batched_len;
+        self.batch_len_max = self.batch_len_max.max(other.batch_len_max);
+        self.event_hash = mix(self.event_hash, other.event_hash);
+        for (counts, more) in self.decisions.iter_mut().zip(&other.decisions) {
+            counts.iter_mut().zip(more).for_each(|(count, more)| *count += more);
+        }
+    }
+
     /// How often a stage was started for a reason.
     pub fn decision_len(&self, stage: Stage, reason: Reason) -> u64 {
         self.decisions[stage as usize][reason as usize]
     }
+}
+
+/// One step of a multiplicative hash: order matters, every bit of the word reaches the top ones.
+pub(super) fn mix(hash: u64, word: u64) -> u64 {
+    (hash.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }

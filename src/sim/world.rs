@@ -10,13 +10,13 @@ use super::arrivals::{Arrivals, Workload};
 use super::device::{Device, DeviceSpec};
 use super::event::{Event, Observer};
 use super::random::{Random, Stream};
-use super::report::{Latencies, Report};
+use super::report::{Latencies, Report, mix};
 use crate::sched::{
     Action, Announcements, Config, Outcome, Policy, Priority, Reason, Request, Scheduler, Stage,
 };
 use crate::sched::{Stages, Timing, Trace, calibration_lens};
 
-const NEVER_NS: u64 = u64::MAX;
+pub(super) const NEVER_NS: u64 = u64::MAX;
 /// Shortest time after which a client sends again what was refused.
 const RETRY_NS: u64 = 1_000_000;
 const STAGES: [Stage; 3] = [Stage::Upload, Stage::Compute, Stage::Download];
@@ -105,7 +105,7 @@ impl Engine {
 }
 
 /// Where the next request comes from.
-enum Source {
+pub(super) enum Source {
     Open {
         arrivals: Arrivals,
         next_ns: u64,
@@ -116,28 +116,80 @@ enum Source {
         think_ns: Box<dyn FnMut() -> u64>,
         due_ns: VecDeque<u64>,
     },
+    /// What a network brings, in the order of arrival.
+    Network {
+        /// When each is announced and when it arrives.
+        due_ns: VecDeque<(u64, u64)>,
+        /// Whether it will bring no more.
+        is_ended: bool,
+    },
 }
 
 impl Source {
-    fn next_ns(&self) -> u64 {
-        match self {
-            Self::Open { next_ns, .. } => *next_ns,
-            Self::Closed { due_ns, .. } => due_ns.front().copied().unwrap_or(NEVER_NS),
+    pub(super) fn new(setup: &Setup) -> Self {
+        match &setup.workload {
+            Workload::Open(open) => {
+                let mut arrivals = open.arrivals(setup.seed);
+                let next_ns = arrivals.next().unwrap_or(NEVER_NS);
+                Self::Open { arrivals, next_ns }
+            }
+            Workload::Closed(clients) => Self::Closed {
+                think_ns: Box::new(clients.think_times_ns(setup.seed)),
+                due_ns: std::iter::repeat_n(0, clients.client_len).collect(),
+            },
         }
     }
 
-    fn advance(&mut self) {
+    pub(super) fn next_ns(&self) -> u64 {
+        match self {
+            Self::Open { next_ns, .. } => *next_ns,
+            Self::Closed { due_ns, .. } => due_ns.front().copied().unwrap_or(NEVER_NS),
+            Self::Network { due_ns, .. } => due_ns.front().map_or(NEVER_NS, |due_ns| due_ns.1),
+        }
+    }
+
+    /// When the next request is announced, where others are so long ahead.
+    fn announced_ns(&self, ahead_ns: u64) -> u64 {
+        match self {
+            Self::Network { due_ns, .. } => due_ns.front().map_or(NEVER_NS, |due_ns| due_ns.0),
+            _ => match self.next_ns() {
+                NEVER_NS => NEVER_NS,
+                next_ns => next_ns.saturating_sub(ahead_ns),
+            },
+        }
+    }
+
+    /// Whether no further request will come. Of clients that all wait for answers, more will.
+    fn is_ended(&self) -> bool {
+        match self {
+            Self::Open { next_ns, .. } => *next_ns == NEVER_NS,
+            Self::Closed { .. } => false,
+            Self::Network { due_ns, is_ended } => *is_ended && due_ns.is_empty(),
+        }
+    }
+
+    pub(super) fn advance(&mut self) {
         match self {
             Self::Open { arrivals, next_ns } => *next_ns = arrivals.next().unwrap_or(NEVER_NS),
             Self::Closed { due_ns, .. } => {
                 due_ns.pop_front();
             }
+            Self::Network { due_ns, .. } => {
+                due_ns.pop_front();
+            }
         }
+    }
+
+    /// Whether `setup` has no further request after the `past_len` that there were, the next of
+    /// which would come at `next_ns`.
+    pub(super) fn is_over(&self, setup: &Setup, past_len: u64, next_ns: u64) -> bool {
+        let is_late = next_ns != NEVER_NS && next_ns > setup.duration_ns;
+        (next_ns == NEVER_NS && self.is_ended()) || is_late || past_len >= setup.arrival_len_max
     }
 
     /// A request has ended: the client that sent it thinks, then sends another. One that was
     /// refused thinks for some time at least, or it would be refused again for ever.
-    fn answered(&mut self, now_ns: u64, is_refused: bool) {
+    pub(super) fn answered(&mut self, now_ns: u64, is_refused: bool) {
         if let Self::Closed { think_ns, due_ns } = self {
             let least_ns = if is_refused { RETRY_NS } else { 0 };
             let next_ns = now_ns + think_ns().max(least_ns);
@@ -146,7 +198,7 @@ impl Source {
     }
 }
 
-/// A request that is announced.
+/// A request that is known to come.
 #[derive(Clone, Copy, Debug)]
 struct Coming {
     /// When it arrives, or will not.
@@ -156,13 +208,13 @@ struct Coming {
     is_forsaken: bool,
 }
 
-struct World<'a, O> {
+pub(super) struct World<'a, O> {
     setup: &'a Setup,
     scheduler: Scheduler,
     device: Device,
-    observer: O,
+    pub(super) observer: O,
     source: Source,
-    /// Requests that are announced, by their arrival.
+    /// Requests that are known to come, by their arrival.
     coming: VecDeque<Coming>,
     /// Places of announcements that are free.
     free_places: Vec<usize>,
@@ -177,21 +229,10 @@ struct World<'a, O> {
 }
 
 impl<'a, O: Observer> World<'a, O> {
-    fn new(setup: &'a Setup, policy: Box<dyn Policy>, observer: O) -> Self {
+    pub(super) fn new(setup: &'a Setup, policy: Box<dyn Policy>, observer: O) -> Self {
         let slot_len = setup.config.slot_len;
         let mut scheduler = Scheduler::with_policy(&setup.config, policy);
         scheduler.replace_trace(Trace::new(setup.trace_len));
-        let source = match &setup.workload {
-            Workload::Open(open) => {
-                let mut arrivals = open.arrivals(setup.seed);
-                let next_ns = arrivals.next().unwrap_or(NEVER_NS);
-                Source::Open { arrivals, next_ns }
-            }
-            Workload::Closed(clients) => Source::Closed {
-                think_ns: Box::new(clients.think_times_ns(setup.seed)),
-                due_ns: std::iter::repeat_n(0, clients.client_len).collect(),
-            },
-        };
         for batch_len in calibration_lens(setup.config.batch_len_max) {
             for stage in STAGES {
                 let time_ns = setup.device.mean_ns(stage, batch_len) * setup.calibration_factor;
@@ -203,7 +244,7 @@ impl<'a, O: Observer> World<'a, O> {
             scheduler,
             device: Device::new(&setup.device, setup.seed),
             observer,
-            source,
+            source: Source::new(setup),
             coming: VecDeque::new(),
             free_places: (0..Announcements::PLACE_LEN).collect(),
             random: Random::new(setup.seed, Stream::Requests),
@@ -216,8 +257,29 @@ impl<'a, O: Observer> World<'a, O> {
         }
     }
 
-    /// Goes to the next moment at which something happens; false if there is none.
-    fn advance(&mut self) -> bool {
+    /// In place of the setup's workload, what [`Self::bring`] says.
+    pub(super) fn await_network(&mut self) {
+        self.source = Source::Network { due_ns: VecDeque::new(), is_ended: false };
+    }
+
+    /// A network has a request on its way here: it is known from `announced_ns` on, here at
+    /// `arrival_ns`, and behind all that it brought before.
+    pub(super) fn bring(&mut self, announced_ns: u64, arrival_ns: u64) {
+        if let Source::Network { due_ns, .. } = &mut self.source {
+            due_ns.push_back((announced_ns, arrival_ns));
+        }
+    }
+
+    /// From `now_ns` on the network brings no more.
+    pub(super) fn end_network(&mut self, now_ns: u64) {
+        if let Source::Network { is_ended, .. } = &mut self.source {
+            *is_ended = true;
+            self.now_ns = self.now_ns.max(now_ns);
+        }
+    }
+
+    /// The next moment at which something happens; `NEVER_NS` if there is none.
+    pub(super) fn next_ns(&mut self) -> u64 {
         let mut arrival_ns = self.next_arrival_ns();
         if self.is_over() {
             arrival_ns = NEVER_NS;
@@ -225,10 +287,15 @@ impl<'a, O: Observer> World<'a, O> {
             self.act();
         }
         let timeout_ns = self.scheduler.poll_timeout().unwrap_or(NEVER_NS);
-        let next_ns = STAGES
+        STAGES
             .iter()
             .map(|&stage| self.engines.of(stage).next_ns())
-            .fold(arrival_ns.min(timeout_ns), u64::min);
+            .fold(arrival_ns.min(timeout_ns), u64::min)
+    }
+
+    /// Goes to the next moment at which something happens; false if there is none.
+    pub(super) fn advance(&mut self) -> bool {
+        let next_ns = self.next_ns();
         if next_ns == NEVER_NS {
             return false;
         }
@@ -238,34 +305,34 @@ impl<'a, O: Observer> World<'a, O> {
                 self.end_stage(stage);
             }
         }
-        if arrival_ns <= self.now_ns {
+        if self.next_arrival_ns() <= self.now_ns && !self.is_over() {
             self.arrive();
         }
         self.act();
         true
     }
 
-    /// Whether no further request will come. Of clients that all wait for answers, more will.
+    /// Whether no further request will come.
     fn is_over(&self) -> bool {
-        let next_ns = self.next_arrival_ns();
-        let is_ended = next_ns == NEVER_NS && matches!(self.source, Source::Open { .. });
-        let is_late = next_ns != NEVER_NS && next_ns > self.setup.duration_ns;
-        is_ended || is_late || self.report.offered_len >= self.setup.arrival_len_max
+        self.source.is_over(self.setup, self.report.offered_len, self.next_arrival_ns())
     }
 
     /// When the next request arrives or is announced.
     fn next_arrival_ns(&self) -> u64 {
-        let announced_ns = match self.source.next_ns() {
-            NEVER_NS => NEVER_NS,
-            next_ns => next_ns.saturating_sub(self.setup.announced_ns),
-        };
+        let announced_ns = self.source.announced_ns(self.setup.announced_ns);
         self.coming.front().map_or(announced_ns, |coming| coming.at_ns.min(announced_ns))
     }
 
-    /// Announces the next request, and what will come to nothing beside it.
+    /// The next request is coming: announces it, and what will come to nothing beside it, unless
+    /// it is here as soon as it is known.
     fn announce(&mut self) {
         let at_ns = self.source.next_ns();
+        let is_announced = self.setup.announced_ns > 0 || self.source.announced_ns(0) < at_ns;
         self.source.advance();
+        if !is_announced {
+            self.coming.push_back(Coming { at_ns, place: None, is_forsaken: false });
+            return;
+        }
         let forsaken = self.setup.mix.forsaken;
         let is_followed = forsaken > 0.0 && self.random.uniform() < forsaken;
         for is_forsaken in [false, true].into_iter().take(1 + usize::from(is_followed)) {
@@ -281,15 +348,7 @@ impl<'a, O: Observer> World<'a, O> {
 
     /// The next request that arrives now, if one does.
     fn arrived(&mut self) -> Option<u64> {
-        if self.setup.announced_ns == 0 {
-            let arrival_ns = self.source.next_ns();
-            if arrival_ns > self.now_ns {
-                return None;
-            }
-            self.source.advance();
-            return Some(arrival_ns);
-        }
-        while self.source.next_ns().saturating_sub(self.setup.announced_ns) <= self.now_ns {
+        while self.source.announced_ns(self.setup.announced_ns) <= self.now_ns {
             self.announce();
         }
         loop {
@@ -462,7 +521,7 @@ impl<'a, O: Observer> World<'a, O> {
         self.observer.event(self.now_ns, &event);
     }
 
-    fn into_report(mut self) -> Report {
+    pub(super) fn into_report(mut self) -> Report {
         let mut report = self.report;
         report.trace = self.scheduler.replace_trace(Trace::default());
         report.latencies = Latencies::new(self.latencies_ns);
@@ -474,9 +533,4 @@ impl<'a, O: Observer> World<'a, O> {
         }
         report
     }
-}
-
-/// One step of a multiplicative hash: order matters, every bit of the word reaches the top ones.
-fn mix(hash: u64, word: u64) -> u64 {
-    (hash.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }

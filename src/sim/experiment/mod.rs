@@ -10,6 +10,7 @@ mod closed;
 mod gauntlet;
 mod live;
 mod load;
+mod network;
 mod overload;
 mod paper;
 mod parallel;
@@ -122,7 +123,7 @@ const WITHOUT_LOOK_AHEAD: &str = "best without look-ahead";
 type Run = fn(&Scale, &dyn Progress) -> Figure;
 
 /// Experiments by name.
-const EXPERIMENTS: [(&str, Run); 11] = [
+const EXPERIMENTS: [(&str, Run); 12] = [
     ("changing", |scale, progress| paper::over_time(&paper::CHANGING, scale, progress)),
     ("increasing", |scale, progress| paper::over_time(&paper::INCREASING, scale, progress)),
     ("decreasing", |scale, progress| paper::over_time(&paper::DECREASING, scale, progress)),
@@ -134,6 +135,7 @@ const EXPERIMENTS: [(&str, Run); 11] = [
     ("tuned-peers", tuned::tuned_peers),
     ("robustness", robust::robustness),
     ("gauntlet", gauntlet::gauntlet),
+    ("network", network::network),
 ];
 
 /// Names of the experiments, the paper's first.
