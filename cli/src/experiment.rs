@@ -148,6 +148,7 @@ fn cost(name: &str, args: &Args) -> u64 {
         "tuned-peers" => 240,
         "robustness" => 170,
         "gauntlet" => 250,
+        "network" => 300,
         _ => 1,
     }
 }

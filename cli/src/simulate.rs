@@ -6,19 +6,20 @@ use std::thread;
 use serde::Serialize;
 use twinstream::sched::{PolicySpec, Trace};
 use twinstream::sim::device::DeviceSpec;
+use twinstream::sim::network::{self, Link, Network, NetworkReport};
 use twinstream::sim::summary::{self, Bounds, Summary};
-use twinstream::sim::{Setup, words};
+use twinstream::sim::{Report, Setup, words};
 
 use crate::files::{TRACE_LEN, write_trace};
 use crate::outcome::progress_bar;
 use crate::table::{self, Column};
-use crate::words::{Arrivals, Policies, check_bound, help_with_arrivals};
+use crate::words::{Arrivals, Policies, check_bound, help_with_arrivals_and_networks};
 
 /// Run policies on a simulated device in virtual time, beside the bounds.
 ///
 /// Everything is simulated: no GPU is needed, and times are those of the device described.
 #[derive(clap::Args)]
-#[command(after_long_help = help_with_arrivals())]
+#[command(after_long_help = help_with_arrivals_and_networks())]
 pub(crate) struct Args {
     /// Profile (gtx-1080ti, h100), file, or lines: up=12us+6us,compute=500us+25us,down=10us+100ns.
     #[arg(long)]
@@ -49,6 +50,10 @@ pub(crate) struct Args {
     /// written.
     #[arg(long, default_value = "0s", value_parser = words::duration_ns)]
     announced: f64,
+    /// Network between the clients, at whom arrivals then are and latency counts, and the device:
+    /// delay=5ms,bandwidth=10Gbit,…; `--help` lists the items.
+    #[arg(long, conflicts_with_all = ["announced", "trace"])]
+    network: Option<Network>,
     /// Seed of arrivals and device noise.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -66,6 +71,34 @@ fn positive(text: &str) -> Result<f64, String> {
     value.ok_or_else(|| "write a factor above zero, such as 2".to_string())
 }
 
+/// What a network was to a run.
+#[derive(Serialize)]
+struct Crossed {
+    network: String,
+    /// Latencies in the hosts.
+    host_mean_ms: f64,
+    host_p50_ms: f64,
+    host_p99_ms: f64,
+    way_in_share: f64,
+    way_out_share: f64,
+}
+
+impl Crossed {
+    fn new(network: &Network, report: &NetworkReport) -> Self {
+        let hosts = report.host_latencies();
+        let quantile_ms = |quantile| hosts.quantile_ns(quantile) as f64 * 1e-6;
+        let share = |way: &Link| way.busy_ns as f64 / report.clients.end_ns.max(1) as f64;
+        Self {
+            network: network.to_string(),
+            host_mean_ms: hosts.mean_ns() * 1e-6,
+            host_p50_ms: quantile_ms(0.5),
+            host_p99_ms: quantile_ms(0.99),
+            way_in_share: share(&report.way_in),
+            way_out_share: share(&report.way_out),
+        }
+    }
+}
+
 /// A run, and what it was a run of.
 #[derive(Serialize)]
 struct Row<'a> {
@@ -77,6 +110,8 @@ struct Row<'a> {
     announced_ms: f64,
     #[serde(flatten)]
     summary: &'a Summary,
+    #[serde(flatten)]
+    crossed: &'a Option<Crossed>,
     version: &'static str,
 }
 
@@ -94,7 +129,7 @@ impl Args {
         setup
     }
 
-    fn row<'a>(&'a self, summary: &'a Summary) -> Row<'a> {
+    fn row<'a>(&'a self, summary: &'a Summary, crossed: &'a Option<Crossed>) -> Row<'a> {
         Row {
             device: &self.device.name,
             arrivals: &self.arrivals.words,
@@ -103,6 +138,7 @@ impl Args {
             slots: self.slots,
             announced_ms: self.announced * 1e-6,
             summary,
+            crossed,
             version: env!("CARGO_PKG_VERSION"),
         }
     }
@@ -113,45 +149,96 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let policies = &args.policies.0;
     let bar = progress_bar(policies.len() + 1, false);
     // The bounds and the policies know nothing of each other: both cores have something to do.
-    let (bounds, reports) = thread::scope(|scope| {
+    let (bounds, runs) = thread::scope(|scope| {
         let bounds = scope.spawn(|| {
-            let bounds = Bounds::of(&args.setup(PolicySpec::default()));
+            // They are of arrivals at the device.
+            let bounds = match &args.network {
+                None => Bounds::of(&args.setup(PolicySpec::default())),
+                Some(_) => Bounds::default(),
+            };
             bar.inc(1);
             bounds
         });
         let simulate = |policy: &PolicySpec| {
-            let report = twinstream::sim::run(&args.setup(*policy), ());
+            let setup = args.setup(*policy);
+            let run = match &args.network {
+                None => (twinstream::sim::run(&setup, ()), None),
+                Some(network) => {
+                    let report = network::run(&setup, network);
+                    let crossed = Crossed::new(network, &report);
+                    (report.clients, Some(crossed))
+                }
+            };
             bar.inc(1);
-            report
+            run
         };
-        let reports: Vec<_> = policies.iter().map(simulate).collect();
-        (bounds.join().expect("the bounds do not panic"), reports)
+        let runs: Vec<(Report, Option<Crossed>)> = policies.iter().map(simulate).collect();
+        (bounds.join().expect("the bounds do not panic"), runs)
     });
     bar.finish_and_clear();
     let summaries: Vec<Summary> = policies
         .iter()
-        .zip(&reports)
-        .map(|(policy, report)| Summary::new(&args.setup(*policy), report, &bounds))
+        .zip(&runs)
+        .map(|(policy, (report, _))| Summary::new(&args.setup(*policy), report, &bounds))
         .collect();
     if args.json {
-        for summary in &summaries {
-            table::print(&table::json(&args.row(summary))?)?;
+        for (summary, (_, crossed)) in summaries.iter().zip(&runs) {
+            table::print(&table::json(&args.row(summary, crossed))?)?;
         }
     } else {
         print(args, &bounds, &summaries)?;
+        let crossed: Vec<_> = policies.iter().zip(&runs).collect();
+        print_crossed(args, &crossed)?;
     }
     // Last: a file that can't be written costs no figure.
     let Some(path) = &args.trace else { return Ok(()) };
-    let runs = policies.iter().zip(&reports);
+    let traced = policies.iter().zip(&runs);
     let traces: Vec<(String, &Trace)> =
-        runs.map(|(policy, report)| (policy.to_string(), &report.trace)).collect();
+        traced.map(|(policy, (report, _))| (policy.to_string(), &report.trace)).collect();
     write_trace(path, &traces)
+}
+
+/// What the network was to each policy.
+fn print_crossed(
+    args: &Args,
+    runs: &[(&PolicySpec, &(Report, Option<Crossed>))],
+) -> anyhow::Result<()> {
+    let Some(network) = &args.network else { return Ok(()) };
+    table::print(&format!(
+        "latencies are the clients', over the network\n{network},\nwhich alone adds {:.3} ms",
+        network.alone_ns() as f64 * 1e-6
+    ))?;
+    for (policy, (_, crossed)) in runs {
+        let Some(crossed) = crossed else { continue };
+        let Crossed { host_mean_ms, host_p99_ms, way_in_share, way_out_share, .. } = crossed;
+        table::print(&format!(
+            "{policy}: in the host mean {host_mean_ms:.3} ms, p99 {host_p99_ms:.3} ms;\n  link \
+             busy {:.1} % on the way in, {:.1} % out",
+            100.0 * way_in_share,
+            100.0 * way_out_share,
+        ))?;
+    }
+    Ok(())
 }
 
 fn print(args: &Args, bounds: &Bounds, summaries: &[Summary]) -> anyhow::Result<()> {
     let (device, arrivals) = (&args.device.name, &args.arrivals.words);
     table::print(&format!("{device} · {arrivals} · seed {} · virtual time", args.seed))?;
     table::print(&table::text(&COLUMNS, 1, summaries))?;
+    print_bounds(args, bounds, summaries)?;
+    for Summary { policy, full, offered, .. } in summaries.iter().filter(|row| row.full > 0) {
+        table::print(&format!(
+            "{policy}: {full} of {offered} requests found no slot: {} were in use (--slots)",
+            args.slots
+        ))?;
+    }
+    Ok(())
+}
+
+fn print_bounds(args: &Args, bounds: &Bounds, summaries: &[Summary]) -> anyhow::Result<()> {
+    if args.network.is_some() {
+        return Ok(());
+    }
     let unit = |value: Option<f64>, unit: &str| match value {
         Some(value) => format!("{value:.3} {unit}"),
         None => "none".to_string(),
@@ -180,12 +267,6 @@ fn print(args: &Args, bounds: &Bounds, summaries: &[Summary]) -> anyhow::Result<
             "mean below the best without look-ahead: {}; uploads in flight\ntell a little of the \
              future, and one seed's arrivals may be kinder than most\n(docs/SIMULATION.md, Bounds)",
             below.join(", ")
-        ))?;
-    }
-    for Summary { policy, full, offered, .. } in summaries.iter().filter(|row| row.full > 0) {
-        table::print(&format!(
-            "{policy}: {full} of {offered} requests found no slot: {} were in use (--slots)",
-            args.slots
         ))?;
     }
     Ok(())

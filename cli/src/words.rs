@@ -8,6 +8,7 @@ use std::str::FromStr;
 use twinstream::sched::{Parameter, PolicyError, PolicySpec};
 use twinstream::sim::arrivals::{self, Workload};
 use twinstream::sim::device::{self, DeviceSpec};
+use twinstream::sim::network;
 
 use crate::outcome::{EXIT_CODES_HELP, Usage};
 
@@ -55,15 +56,26 @@ fn milliseconds(ns: f64) -> f64 {
     crate::table::round(ns * 1e-6)
 }
 
-/// The end of `--help` where policies and devices are given.
-pub(crate) fn help() -> String {
-    [policies_help(), devices_help(), EXIT_CODES_HELP.to_owned()].join("\n\n")
-}
-
-/// The same where arrivals are given too.
+/// The end of `--help` where policies, devices and arrivals are given.
 pub(crate) fn help_with_arrivals() -> String {
     let arrivals = section("Arrivals:", arrivals::WORDS);
     [policies_help(), devices_help(), arrivals, EXIT_CODES_HELP.to_owned()].join("\n\n")
+}
+
+/// The same with networks in place of arrivals.
+pub(crate) fn help_with_networks() -> String {
+    [policies_help(), devices_help(), networks_help(), EXIT_CODES_HELP.to_owned()].join("\n\n")
+}
+
+/// The same with both.
+pub(crate) fn help_with_arrivals_and_networks() -> String {
+    let arrivals = section("Arrivals:", arrivals::WORDS);
+    let sections = [policies_help(), devices_help(), arrivals, networks_help()];
+    [sections.join("\n\n"), EXIT_CODES_HELP.to_owned()].join("\n\n")
+}
+
+fn networks_help() -> String {
+    section("Networks, items separated by commas:", network::ITEMS)
 }
 
 fn policies_help() -> String {

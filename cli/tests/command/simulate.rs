@@ -158,6 +158,9 @@ fn tables_fit_a_terminal() {
         "simulate --device gtx-1080ti --arrivals poisson:3000 --duration 5s --policies \
          serial,fixed-eager:preferred=16/32/64,len=128,delay=2ms",
         "plan --device gtx-1080ti --latency-bound 200ms --policies serial",
+        "simulate --device gtx-1080ti --arrivals poisson:300 --duration 5s --network \
+         delay=20ms,bandwidth=1Gbit,announced,hosts=4,balancer=round-robin",
+        "plan --device gtx-1080ti --latency-bound 200ms --policies serial --network delay=20ms",
     ] {
         let text = String::from_utf8(twinstream(words).stdout).unwrap();
         assert!(text.lines().count() > 2, "{text}");
@@ -300,6 +303,22 @@ fn a_mean_below_the_best_without_look_ahead_is_accounted_for() {
     assert!(printed.contains("mean below the best without look-ahead: stream;"), "{printed}");
 }
 
+/// A delay alone is added to every latency; the host's own stay what they are.
+#[test]
+fn a_network_is_between_the_clients_and_the_device() {
+    let words = "simulate --device gtx-1080ti --arrivals poisson:300 --duration 20s --policies jit";
+    let near = &objects(&format!("{words} --json"))[0];
+    let far = &objects(&format!("{words} --json --network delay=5ms"))[0];
+    assert!((number(far, "mean_ms") - number(near, "mean_ms") - 10.0).abs() < 1e-3, "{far}");
+    assert_eq!(far["host_mean_ms"], near["mean_ms"]);
+    assert_eq!(far["network"], "delay=5ms");
+    assert!(far["bound_mean_ms"].is_null() && near["network"].is_null(), "{far}");
+    let words = "plan --device gtx-1080ti --latency-bound 100ms --policies jit --json --network";
+    let plan = &objects(&format!("{words} delay=5ms,bandwidth=200Mbit"))[0];
+    assert_eq!((&plan["binding"], &plan["method"]), (&"link".into(), &"simulated".into()));
+    assert!(number(plan, "link_share") > 0.7 && number(plan, "p99_ms") <= 100.0, "{plan}");
+}
+
 #[test]
 fn a_plan_gives_a_rate_for_each_policy() {
     let plans =
@@ -324,6 +343,21 @@ fn bad_words_end_with_status_2_and_name_culprit_and_remedy() {
         ("simulate --device h100 --arrivals poisson:5 --first-fit 0", "0", "above zero"),
         ("plan --device h100 --latency-bound soon", "soon", "ms"),
         ("plan --device gtx-1080ti --latency-bound 9ms", "bound is 9 ms", "alone takes 10.002 ms"),
+        (
+            "plan --device gtx-1080ti --latency-bound 20ms --network delay=5ms",
+            "bound is 20 ms",
+            "alone takes 20.002 ms on gtx-1080ti over delay=5ms",
+        ),
+        (
+            "simulate --device h100 --arrivals poisson:5 --network dealy=5ms",
+            "dealy",
+            "did you mean `delay`?",
+        ),
+        (
+            "simulate --device h100 --arrivals poisson:5 --network delay=5ms --announced 1ms",
+            "--network",
+            "--announced",
+        ),
         (
             "simulate --device gtx-1080ti --arrivals poisson:5 --latency-bound 10ms",
             "bound is 10 ms",
@@ -418,7 +452,7 @@ fn what_is_finished_is_whole_on_disk_when_the_rest_is_killed() {
     let report = fs::read_to_string(folder.join("report.html")).unwrap();
     assert!(report.ends_with("</html>\n") && report.contains("<h2 id=\"changing\">"));
     let missing = report.split("Not finished yet: ").nth(1).expect("the report is complete");
-    assert!(missing.split('.').next().unwrap().ends_with("robustness, gauntlet"), "{missing}");
+    assert!(missing.split('.').next().unwrap().ends_with("gauntlet, network"), "{missing}");
     assert!(!missing.starts_with("changing"));
     for entry in fs::read_dir(&folder).unwrap() {
         let path = entry.unwrap().path();
