@@ -279,7 +279,7 @@ fn panels(found: &[(Job, Found)]) -> Vec<Panel> {
         let y = Axis::from_zero(unit, heights(&series));
         panels.push(Panel { title, x, y, series });
     };
-    for here in 0..PLACES.len() {
+    for (here, place_here) in PLACES.iter().enumerate() {
         let chosen = move |job: &Job| match *job {
             Job::Latency { place, mode, delay_ms, bandwidth: AMPLE } if place == here => {
                 Some((mode.name(), delay_ms as f64))
@@ -290,7 +290,7 @@ fn panels(found: &[(Job, Found)]) -> Vec<Panel> {
         let mut alone = series(found, &chosen, &|found| Some(found.alone_ms)).swap_remove(0);
         (alone.name, alone.style) = ("the network alone".into(), Style::Dashed);
         latencies.push(alone);
-        let title = format!("mean latency at {}/s", PLACES[here].rate_hz);
+        let title = format!("mean latency at {}/s", place_here.rate_hz);
         add(title, over_delay(), "ms", latencies);
     }
     let planned = |here: usize| {
