@@ -10,18 +10,25 @@ use std::time::{Duration, Instant};
 use counting::allocations;
 use twinstream::backend::cpu::{Cpu, CpuDevice, CpuOptions};
 use twinstream::backend::{Backend, Geometry, Null};
-use twinstream::engine::{Answer, Engine, EngineOptions, Handler, RequestOptions, Stats, Ticket};
+use twinstream::engine::{
+    Answer, CacheStats, Engine, EngineOptions, Handler, RequestOptions, Stats, Ticket,
+};
 use twinstream::model::Model;
 
 /// One request in each way that there is, for each of `round_len` rounds.
 fn play(engine: &Engine, handler: &Arc<dyn Handler>, round_len: usize) {
     let accepted = engine.stats().accepted;
-    let image = vec![7; engine.geometry().image_bytes];
+    let mut image = vec![7; engine.geometry().image_bytes];
     let images = image.repeat(3);
     let mut tickets: Vec<Ticket> = Vec::with_capacity(8);
     let before = allocations();
     for round in 0..round_len {
-        for _ in 0..tickets.capacity() {
+        for number in 0..tickets.capacity() {
+            // Half of them have never been seen before.
+            if number % 2 == 0 {
+                let unique = accepted + (8 * round + number) as u64;
+                image[..8].copy_from_slice(&unique.to_le_bytes());
+            }
             let deadline = Some(Instant::now() + Duration::from_secs(60));
             let options = RequestOptions::default().deadline(deadline);
             tickets.push(engine.submit(&image, options).unwrap());
@@ -61,11 +68,16 @@ fn play(engine: &Engine, handler: &Arc<dyn Handler>, round_len: usize) {
 
 fn check(backend: impl Backend + 'static, round_len: usize) {
     // Traced, so that the trace is full after a few rounds.
-    let options = EngineOptions::default().slot_len(32).trace_len(100);
+    let answer_bytes = 4 * backend.geometry().result_len + 300;
+    // Answers are kept, of which most give way.
+    let options =
+        EngineOptions::default().slot_len(32).trace_len(100).cache_bytes(40 * answer_bytes);
     let engine = Engine::start(backend, &options).unwrap();
     let handler: Arc<dyn Handler> = Arc::new(|_, answer: Answer| drop(answer));
     play(&engine, &handler, 1);
     play(&engine, &handler, round_len);
+    let CacheStats { hits, joined, misses, .. } = engine.stats().cache;
+    assert!(hits > 0 && joined > 0 && misses > 50, "{:?}", engine.stats().cache);
 }
 
 /// One test alone in its process, so that no other test's allocations are counted.

@@ -80,13 +80,14 @@ impl Told {
         }
     }
 
-    /// Tells it that the request of a place was committed, and frees that.
+    /// Tells it that the request of a place was committed, and whether it is to be computed; frees
+    /// the place.
     pub(super) fn came(
         &mut self,
         board: &Board,
         place: u8,
         scheduler: &mut Scheduler,
-        committed_ns: u64,
+        (committed_ns, is_computed): (u64, bool),
     ) {
         if place == NOWHERE {
             return;
@@ -96,7 +97,7 @@ impl Told {
         if since_ns != self.0[index] {
             self.tell_of(index, since_ns, scheduler, committed_ns);
         }
-        scheduler.announcement_ended(committed_ns, index, true);
+        scheduler.announcement_ended(committed_ns, index, is_computed);
         self.0[index] = 0;
         board.free(place);
     }

@@ -81,6 +81,7 @@ pub(super) fn calibrate(
             deadline_ns: NEVER_NS,
             priority: Priority::Normal,
             place: NOWHERE,
+            is_hashed: false,
             group: ALONE,
             result,
             handler: None,

@@ -4,6 +4,8 @@
 //! once; whatever this thread or the backend does, [`serve`] answers all that were accepted before
 //! it returns. It decides nothing about batches.
 
+mod requests;
+
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender};
@@ -13,10 +15,9 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use super::announced::Told;
-use super::answer::{Answered, Handler};
-use super::arrivals::Arrivals;
+use super::answer::Handler;
+use super::cache::Cache;
 use super::calibrate::{Calibration, calibrate};
-use super::cell::Finished;
 use super::contain::contain;
 use super::group;
 use super::options::{EngineOptions, Failure, SLOT_LEN_MAX};
@@ -27,8 +28,7 @@ use super::stats::Stats;
 use crate::backend::{Attachment, Backend, Completion, Fault, Geometry, ResultSlot};
 use crate::error::{Error, Kind, Result};
 use crate::ring::{Consumer, Slot};
-use crate::sched::{self, Action, Config, Outcome, Policy, Refusal, Scheduler};
-use crate::sched::{Stage, Stages, Timing};
+use crate::sched::{Action, Config, Policy, Priority, Scheduler, Stage, Stages};
 
 /// How much later than asked for a sleeping thread wakes on a common system.
 const TIMER_SLACK_NS: u64 = 100_000;
@@ -61,8 +61,11 @@ struct Entry {
     /// The first cell of its group, and its own.
     cells: (u32, u32),
     committed_ns: u64,
+    priority: Priority,
     /// When it is late.
     deadline_ns: u64,
+    /// Its caller has given it up, but others wait for its answer.
+    is_cancelled: bool,
     handler: Option<(Arc<dyn Handler>, u64)>,
 }
 
@@ -91,10 +94,13 @@ struct Driver<'a> {
     cancels: Receiver<u32>,
     scheduler: Scheduler,
     told: Told,
+    cache: Option<Cache>,
     /// By image slot.
     entries: Vec<Option<Entry>>,
     /// By cell.
     slot_of_cell: Vec<u32>,
+    /// To be given up, empty otherwise.
+    given_up: Vec<u32>,
     /// Lists on their way to or from the backend, empty otherwise.
     slots: Vec<Slot>,
     results: Vec<ResultSlot>,
@@ -128,8 +134,8 @@ pub(super) fn serve(
     let geometry = backend.geometry();
     let batch_len_max = options.batch_len_max.min(geometry.batch_len_max).min(options.slot_len);
     let prepared = prepare(&mut *backend, shared, &mut images, (options, batch_len_max));
-    let calibration = match prepared {
-        Ok(calibration) => calibration,
+    let (calibration, cache) = match prepared {
+        Ok(prepared) => prepared,
         Err(error) => {
             // A device that failed may hang, and there is no work to wait for.
             match error.is_device() {
@@ -157,8 +163,10 @@ pub(super) fn serve(
         cancels,
         scheduler,
         told: Told::new(&shared.board),
+        cache,
         entries: (0..options.slot_len).map(|_| None).collect(),
         slot_of_cell: vec![NO_SLOT; shared.cells.len()],
+        given_up: Vec::with_capacity(options.slot_len),
         slots: Vec::with_capacity(batch_len_max),
         results: Vec::with_capacity(batch_len_max),
         downloading: VecDeque::with_capacity(options.slot_len),
@@ -170,12 +178,10 @@ pub(super) fn serve(
         is_draining: false,
         geometry,
         latency_bound_ns: config.latency_bound_ns.unwrap_or(NEVER_NS),
-        stats: Box::default(),
+        stats: Box::new(Stats::new(shared.now_ns())),
     };
-    let now_ns = shared.now_ns();
-    driver.stats.arrivals = Arrivals::new(now_ns);
     driver.scheduler.replace_trace(shared.traces.empty());
-    driver.publish(now_ns);
+    driver.publish(shared.now_ns());
     // Loggers are the program's code here as below.
     let _ = contain(|| {
         let lines = config.lines;
@@ -191,7 +197,7 @@ fn prepare(
     shared: &Shared,
     images: &mut Consumer<Request>,
     (options, batch_len_max): (&EngineOptions, usize),
-) -> Result<Calibration> {
+) -> Result<(Calibration, Option<Cache>)> {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let depth = Scheduler::DEPTH;
     backend.attach(Attachment::new(&shared.images, batch_len_max, depth, waker))?;
@@ -199,12 +205,19 @@ fn prepare(
     if let Some(core) = options.core {
         pin::pin(core)?;
     }
+    let cache = match &shared.hashing {
+        Some(hashing) => Some(Cache::new(hashing, options, backend.geometry())?),
+        None => None,
+    };
     if let Some(lines) = options.costs {
-        return Ok(Calibration::given(lines));
+        return Ok((Calibration::given(lines), cache));
     }
-    calibrate(backend, shared, images, batch_len_max, options.stall_timeout).map_err(|fault| {
-        Error::new(Kind::Device, format!("calibration: {fault}")).with_source(fault)
-    })
+    match calibrate(backend, shared, images, batch_len_max, options.stall_timeout) {
+        Ok(calibration) => Ok((calibration, cache)),
+        Err(fault) => {
+            Err(Error::new(Kind::Device, format!("calibration: {fault}")).with_source(fault))
+        }
+    }
 }
 
 fn in_ns(duration: Duration) -> u64 {
@@ -292,50 +305,6 @@ impl Driver<'_> {
         Ok(())
     }
 
-    /// Accepts what was committed, each slot at most once, and what is left of a group: refused
-    /// requests free their slots, and producers that retry at once would keep this up for ever.
-    fn admit(&mut self, now_ns: u64) -> bool {
-        let mut len = 0;
-        while (len < self.entries.len() || self.images.is_amid_chain())
-            && let Some((slot, request)) = self.images.take()
-        {
-            len += 1;
-            let index = slot.index();
-            let submitted = sched::Request {
-                slot: index,
-                priority: request.priority,
-                deadline_ns: (request.deadline_ns != NEVER_NS).then_some(request.deadline_ns),
-            };
-            let (place, committed_ns) = (request.place, request.committed_ns);
-            self.told.came(&self.shared.board, place, &mut self.scheduler, committed_ns);
-            self.accept(now_ns, slot, request);
-            let failure = match self.scheduler.submit(now_ns, submitted) {
-                Ok(()) => continue,
-                Err(Refusal::Deadline) => Failure::Rejected,
-                Err(Refusal::Draining) => Failure::ShutDown,
-                Err(Refusal::Slot) => unreachable!("the ring and the scheduler count slots alike"),
-            };
-            self.finish(self.shared.now_ns(), index, Err(failure));
-        }
-        len > 0
-    }
-
-    fn accept(&mut self, now_ns: u64, slot: Slot, request: Request) {
-        self.stats.accepted += 1;
-        self.stats.alive_len += 1;
-        self.stats.arrivals.count(now_ns);
-        let (index, cell) = (slot.index(), request.result.slot());
-        self.slot_of_cell[cell as usize] = index;
-        self.entries[index as usize] = Some(Entry {
-            image: Some(slot),
-            result: Some(request.result),
-            cells: (request.group, cell),
-            committed_ns: request.committed_ns,
-            deadline_ns: request.deadline_ns.min(now_ns.saturating_add(self.latency_bound_ns)),
-            handler: request.handler,
-        });
-    }
-
     fn cancel(&mut self, now_ns: u64) -> bool {
         let mut is_busy = false;
         while let Ok(cell) = self.cancels.try_recv() {
@@ -348,9 +317,12 @@ impl Driver<'_> {
                 && self.shared.cells[cell as usize].is_cancelled()
                 && self.admit(now_ns)
             {}
-            for member in group::members(&self.shared.cells, cell) {
-                // Of none that is there, the scheduler holds nothing.
-                self.scheduler.cancel(self.slot_of_cell[member as usize]);
+            // All of them first: a group whose last request ends is its caller's.
+            let members = group::members(&self.shared.cells, cell);
+            let slots = members.map(|member| self.slot_of_cell[member as usize]);
+            self.given_up.extend(slots.filter(|&slot| slot != NO_SLOT));
+            while let Some(slot) = self.given_up.pop() {
+                self.give_up(slot);
             }
         }
         is_busy
@@ -376,17 +348,8 @@ impl Driver<'_> {
             let (stage, slots) = match action {
                 Action::Start { stage, slots, .. } => (stage, slots),
                 Action::Finish { slot, outcome } => {
-                    let outcome = match outcome {
-                        Outcome::Completed => Ok(()),
-                        Outcome::Expired => Err(Failure::Expired),
-                        Outcome::Cancelled => Err(Failure::Cancelled),
-                        Outcome::Failed => Err(Failure::Failed),
-                    };
                     let tells_ns = told_ns.unwrap_or_else(|| self.shared.now_ns());
-                    if outcome.is_ok() {
-                        self.record(slot, tells_ns);
-                    }
-                    told_ns = Some(self.finish(tells_ns, slot, outcome));
+                    told_ns = Some(self.end(now_ns, tells_ns, (slot, outcome)));
                     continue;
                 }
             };
@@ -482,56 +445,6 @@ impl Driver<'_> {
         self.images.wake();
     }
 
-    /// Says how long a request took that completed, whose caller sees the answer from `tells_ns`
-    /// on: to the statistics, and with the answer.
-    fn record(&mut self, slot: u32, tells_ns: u64) {
-        let entry = entry(&mut self.entries, slot);
-        let timing = self.scheduler.timing(slot);
-        let timing = Timing {
-            arrival_ns: entry.committed_ns,
-            // It may have been committed since the clock was read.
-            upload_started_ns: timing.upload_started_ns.max(entry.committed_ns),
-            announced_ns: tells_ns,
-            ..timing
-        };
-        let stats = &mut *self.stats;
-        stats.latency.record(timing.latency_ns());
-        stats.waiting.record(timing.compute_started_ns - timing.arrival_ns);
-        stats.computing.record(timing.download_ended_ns - timing.compute_started_ns);
-        stats.notifying.record(timing.announcing_ns());
-        stats.late += u64::from(tells_ns > entry.deadline_ns);
-        entry.result.as_mut().expect("it was downloaded").set(timing);
-    }
-
-    /// Ends a request, once, and tells its caller from `tells_ns` on; returns when that was over.
-    /// The clock is read where code of others ran: what else there is to do is shorter than its
-    /// reading.
-    fn finish(
-        &mut self,
-        tells_ns: u64,
-        slot: u32,
-        outcome: std::result::Result<(), Failure>,
-    ) -> u64 {
-        let entry = self.entries[slot as usize].take().expect("a request ends once");
-        self.slot_of_cell[entry.cells.1 as usize] = NO_SLOT;
-        self.stats.count(outcome);
-        // Before the answer: whoever gets it finds a free slot.
-        self.images.ring().release(entry.image);
-        let answered = Answered { outcome, slot: entry.result };
-        // Wakers and handlers are the callers' code.
-        let told = contain(|| self.shared.tell(answered, entry.cells, entry.handler));
-        match told {
-            Ok(Finished::Kept | Finished::GivenUp) => return tells_ns,
-            Ok(Finished::Woke) => {}
-            Err(text) => {
-                let _ = contain(|| log::error!("a handler of an answer: {text}"));
-            }
-        }
-        let told_ns = self.shared.now_ns();
-        self.stats.callback_ns += told_ns - tells_ns;
-        told_ns
-    }
-
     /// Answers everything that is left, and what is still committed meanwhile. No step of it keeps
     /// the others from being done.
     fn finish_all(mut self, end: End) {
@@ -553,7 +466,8 @@ impl Driver<'_> {
         while let Some((slot, request)) = self.images.take() {
             let index = slot.index();
             let (place, committed_ns) = (request.place, request.committed_ns);
-            self.told.came(&self.shared.board, place, &mut self.scheduler, committed_ns);
+            let scheduler = &mut self.scheduler;
+            self.told.came(&self.shared.board, place, scheduler, (committed_ns, false));
             self.accept(now_ns, slot, request);
             let _ = contain(|| self.finish(self.shared.now_ns(), index, Err(failure)));
         }

@@ -113,8 +113,17 @@ impl Lease {
         let (committed_ns, deadline_ns) = moments(&shared, &options);
         let priority = options.priority;
         let group = ALONE;
-        let request =
-            Request { committed_ns, deadline_ns, priority, place, group, result, handler };
+        let is_hashed = hash(&shared, [(image.slot(), &*image)]);
+        let request = Request {
+            committed_ns,
+            deadline_ns,
+            priority,
+            place,
+            is_hashed,
+            group,
+            result,
+            handler,
+        };
         match image.commit(request) {
             Ok(committed) => {
                 if committed.consumer_sleeps {
@@ -129,6 +138,11 @@ impl Lease {
             }
         }
     }
+}
+
+/// Whether there are keys of the images of these slots.
+fn hash<'a>(shared: &Shared, images: impl IntoIterator<Item = (u32, &'a [u8])>) -> bool {
+    shared.hashing.as_ref().is_some_and(|hashing| hashing.store(images.into_iter()))
 }
 
 /// Now, and the deadline.
@@ -298,11 +312,21 @@ impl ManyLease {
         group::link(&shared.cells, results.slots());
         let (committed_ns, deadline_ns) = moments(&shared, &options);
         let priority = options.priority;
+        let is_hashed = hash(&shared, images.images());
         let committed = images.commit(|| {
             let result = results.pop().expect("as many result slots as image slots");
             let handler = handler.clone();
             let place = NOWHERE;
-            Request { committed_ns, deadline_ns, priority, place, group, result, handler }
+            Request {
+                committed_ns,
+                deadline_ns,
+                priority,
+                place,
+                is_hashed,
+                group,
+                result,
+                handler,
+            }
         });
         match committed {
             Ok(committed) => {

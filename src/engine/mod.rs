@@ -7,11 +7,13 @@
 mod announced;
 mod answer;
 mod arrivals;
+mod cache;
 mod calibrate;
 mod cell;
 mod contain;
 mod driver;
 mod group;
+mod hashing;
 mod histogram;
 mod lease;
 mod metrics;
@@ -40,7 +42,7 @@ pub use lease::{Lease, ManyLease};
 pub use metrics::prometheus;
 pub use options::{EngineOptions, Failure, Refused, RequestOptions};
 pub use shared::AnswerTable;
-pub use stats::{Refusals, Stats};
+pub use stats::{CacheStats, Refusals, Stats};
 pub use ticket::{ManyTicket, Ticket, spin_until};
 pub use waiting::{LeaseFuture, ManyLeaseFuture};
 
@@ -50,7 +52,9 @@ use crate::ring::{self, Ring, RingOptions};
 use crate::sched::{Policy, Trace};
 use crate::stripe::Stripes;
 use announced::Board;
+use cache::Kept;
 use cell::Cell;
+use hashing::Hashing;
 use options::{SLOT_LEN_MAX, TRACE_LEN_MAX, WAITER_LEN_MAX};
 use room::Room;
 use shared::{Freed, NEVER_NS, Receivers, Shared, Status};
@@ -395,6 +399,14 @@ fn check(options: &EngineOptions, geometry: Geometry) -> Result<()> {
     if options.batch_len_max == 0 || geometry.batch_len_max == 0 {
         return Err(Error::new(Kind::Argument, "the longest batch must hold at least one image"));
     }
+    let answer_bytes = Kept::answer_bytes(geometry.result_len * size_of::<f32>());
+    if options.cache_bytes > 0 && options.cache_bytes < 2 * answer_bytes {
+        let message = format!(
+            "cache_bytes is {}: two answers of {answer_bytes} bytes are the least; 0 keeps none",
+            options.cache_bytes
+        );
+        return Err(Error::new(Kind::Argument, message));
+    }
     Ok(())
 }
 
@@ -407,6 +419,8 @@ fn build(options: &EngineOptions, geometry: Geometry) -> Result<(Arc<Shared>, Re
     // Results are only leased; nothing is ever committed to this ring.
     let (results, _) =
         Ring::new(&RingOptions { slot_len: result_slot_len, slot_bytes, memory_weakest })?;
+    let has_cache = options.cache_bytes > 0;
+    let hashing = has_cache.then(|| Hashing::new(options.slot_len)).transpose()?;
     let (cancels, to_cancel) = mpsc::sync_channel(result_slot_len as usize);
     let rings = (images.clone(), results.clone());
     let set_awaited = move |is_awaited| {
@@ -415,6 +429,7 @@ fn build(options: &EngineOptions, geometry: Geometry) -> Result<(Arc<Shared>, Re
     };
     let shared = Arc::new(Shared {
         board: Board::new(),
+        hashing,
         room: Room::new(WAITER_LEN_MAX, Box::new(set_awaited)),
         images,
         results,

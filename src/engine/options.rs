@@ -60,6 +60,10 @@ pub struct EngineOptions {
     /// How many of the latest events [`Engine::take_trace`](super::Engine::take_trace) gives, up to
     /// 16,777,216 of 64 bytes each; 0: nothing is recorded.
     pub trace_len: usize,
+    /// Bytes for the answers of images seen before; 0: none are kept. Equal images in flight are
+    /// then computed once, and later ones are given the answer that is kept, where that pays: see
+    /// `docs/ENGINE.md`.
+    pub cache_bytes: usize,
 }
 
 setters!(EngineOptions {
@@ -73,6 +77,7 @@ setters!(EngineOptions {
     memory_weakest: Memory,
     costs: Option<Stages<Line>>,
     trace_len: usize,
+    cache_bytes: usize,
 });
 
 impl Default for EngineOptions {
@@ -90,6 +95,7 @@ impl Default for EngineOptions {
             memory_weakest: Memory::Plain,
             costs: None,
             trace_len: 0,
+            cache_bytes: 0,
         }
     }
 }

@@ -15,9 +15,10 @@ use super::answer::{Answered, Answers, Handler, outcome};
 use super::cell::{Cell, Finished, Waiter};
 use super::contain::contain;
 use super::group;
+use super::hashing::Hashing;
 use super::options::{Failure, Refused};
 use super::room::{Room, Wanted};
-use super::stats::{Refusals, Stats};
+use super::stats::{CacheStats, Refusals, Stats};
 use super::trace::Traces;
 use crate::backend::{Fault, ResultSlot};
 use crate::ring::{self, Chain, Consumer, Ring};
@@ -37,6 +38,8 @@ pub(super) struct Request {
     pub(super) priority: Priority,
     /// Where it was announced.
     pub(super) place: u8,
+    /// Whether there is a key of its image.
+    pub(super) is_hashed: bool,
     /// The first cell of its group, or [`ALONE`].
     pub(super) group: u32,
     /// Where its result goes; its number is that of its cell.
@@ -147,6 +150,8 @@ pub(super) struct Shared {
     pub(super) cells: Arc<[Cell<Answered>]>,
     /// Leases that are outstanding.
     pub(super) board: Board,
+    /// None: images are not looked for among those seen before.
+    pub(super) hashing: Option<Hashing>,
     /// Who waits for slots.
     pub(super) room: Room<Places>,
     /// Cells that the scheduling thread should look at; has room for each of them.
@@ -228,6 +233,10 @@ impl Shared {
             refusal: self.refusal(),
             slots_in_use: self.images.used_len(),
             slot_len: self.images.slot_len(),
+            cache: CacheStats {
+                is_on: self.hashing.as_ref().is_some_and(Hashing::is_on),
+                ..published.cache
+            },
             arrival_rate_hz: published.arrivals.rate_hz(self.now_ns()),
             ..published
         }

@@ -22,6 +22,23 @@ pub struct Refusals {
     pub device_lost: u64,
 }
 
+/// What became of images that were looked for among those seen before; see
+/// [`EngineOptions::cache_bytes`](super::EngineOptions#structfield.cache_bytes).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CacheStats {
+    /// Their answer was kept.
+    pub hits: u64,
+    /// An equal image was in flight, whose answer they waited for.
+    pub joined: u64,
+    /// Neither.
+    pub misses: u64,
+    /// Bytes of the answers that are kept, with what finding them takes.
+    pub bytes: u64,
+    /// Whether all images are looked for; not where there is no cache, nor while that does not pay.
+    pub is_on: bool,
+}
+
 /// Counts since the start, and the present state. At most about a millisecond old.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
@@ -82,10 +99,17 @@ pub struct Stats {
     pub uploaded_bytes: u64,
     /// Bytes of results whose copy to the host was started.
     pub downloaded_bytes: u64,
+    /// Of images seen before.
+    pub cache: CacheStats,
     pub(super) arrivals: Arrivals,
 }
 
 impl Stats {
+    /// Of an engine that serves from `begin_ns` on.
+    pub(super) fn new(begin_ns: u64) -> Self {
+        Self { arrivals: Arrivals::new(begin_ns), ..Self::default() }
+    }
+
     pub(super) fn count(&mut self, outcome: Result<(), Failure>) {
         self.alive_len -= 1;
         *match outcome {
@@ -97,6 +121,12 @@ impl Stats {
             Err(Failure::DeviceLost) => &mut self.device_lost,
             Err(Failure::ShutDown) => &mut self.shut_down,
         } += 1;
+    }
+
+    /// What one image more costs the stage that it costs most, in nanoseconds.
+    pub(super) fn image_ns(&self) -> f64 {
+        let Stages { upload, compute, download } = &self.fits;
+        [upload, compute, download].map(|line| line.per_image_ns).into_iter().fold(0.0, f64::max)
     }
 
     /// Takes over what the scheduler counts.

@@ -98,6 +98,12 @@ impl<T> Chain<T> {
         std::iter::successors(self.first(), |&slot| self.shared.next(slot))
     }
 
+    /// Each slot in order, and its bytes.
+    pub fn images(&self) -> impl Iterator<Item = (u32, &[u8])> {
+        // SAFETY: the chain owns its slots, and writing takes `&mut self`.
+        self.slots().map(|slot| (slot, unsafe { self.shared.bytes(Run { first: slot, len: 1 }) }))
+    }
+
     /// The bytes of each slot in order, which hold what their last users left there.
     pub fn images_mut(&mut self) -> impl Iterator<Item = &mut [u8]> {
         let this = &*self;

@@ -224,6 +224,14 @@ impl Scheduler {
         if self.is_draining {
             return Err(Refusal::Draining);
         }
+        self.submit_accepted(now_ns, request)
+    }
+
+    /// Takes a request that its caller accepted before: it is not refused for draining.
+    ///
+    /// # Errors
+    /// As for [`Scheduler::submit`].
+    pub fn submit_accepted(&mut self, now_ns: u64, request: Request) -> Result<(), Refusal> {
         let is_free = |slot: Option<&Slot>| slot.is_some_and(|slot| slot.state == State::Free);
         if !is_free(self.slots.get(request.slot as usize)) {
             return Err(Refusal::Slot);

@@ -39,7 +39,7 @@ pub struct Timing {
 
 impl Timing {
     /// Of a batch that begins to compute; what is before and what comes later is 0.
-    pub(super) fn of_batch(batch: u64, batch_len: usize, reason: Reason, now_ns: u64) -> Self {
+    pub(crate) fn of_batch(batch: u64, batch_len: usize, reason: Reason, now_ns: u64) -> Self {
         Self {
             arrival_ns: 0,
             upload_started_ns: 0,

@@ -1,5 +1,6 @@
 //! The engine: what callers see, what it survives, and that its results are right.
 
+mod cache;
 #[path = "../common/mod.rs"]
 mod common;
 mod conformance;

@@ -81,7 +81,10 @@ fn every_request_is_answered_once() {
         total.failed += stats.failed;
         total.device_lost += stats.device_lost;
         total.shut_down += stats.shut_down;
+        total.cache.hits += stats.cache.hits;
+        total.cache.joined += stats.cache.joined;
     }
+    assert!(total.cache.hits > 0 && total.cache.joined > 0, "no image was seen before");
     eprintln!("{round} rounds: {total:?}");
 }
 
@@ -104,6 +107,7 @@ fn draw(random: &mut Random) -> (Plan, EngineOptions, usize) {
         .batch_len_max(batch_len_max)
         .latency_bound(random.chance(4).then(|| Duration::from_micros(500)))
         .spin(Duration::from_micros(random.below(2) * 50))
+        .cache_bytes([0, 1000, 100_000][random.below(3) as usize])
         .stall_timeout(Duration::from_millis(300));
     (plan, options, device_len)
 }
@@ -214,8 +218,7 @@ fn produce(
             continue;
         }
         let Some(mut lease) = lease(engine, seen, &mut open, &mut random) else { break };
-        let mut content = Random::new(random.next());
-        lease.fill_with(|| content.next() as u8);
+        draw_image(&mut lease, &mut random);
         let expected = checksum(&lease);
         if random.chance(50) {
             drop(lease);
@@ -262,6 +265,17 @@ fn produce(
     }
 }
 
+/// One of a few, of some more, or of its own.
+fn draw_image(image: &mut [u8], random: &mut Random) {
+    let seed = match random.below(4) {
+        0 => random.below(3),
+        1 => random.below(100),
+        _ => random.next(),
+    };
+    let mut content = Random::new(seed);
+    image.fill_with(|| content.next() as u8);
+}
+
 /// Takes the answers of a group in one call; says in the group's place that it was called.
 struct GroupHandler {
     seen: Arc<Seen>,
@@ -293,10 +307,9 @@ fn produce_group(
     let Ok(mut lease) = engine.lease_many_timeout(1 + random.below(6) as usize, timeout) else {
         return;
     };
-    let mut content = Random::new(random.next());
     let mut expected = Vec::new();
     for image in lease.images_mut() {
-        image.fill_with(|| content.next() as u8);
+        draw_image(image, random);
         expected.push(checksum(image));
     }
     let len = expected.len() as u64;
