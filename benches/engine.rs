@@ -1,20 +1,24 @@
 //! What the engine costs around a device that does nothing, beside a batching thread behind
 //! channels; one JSON object a line.
 //!
-//! `cargo bench --bench engine` measures images of 3,072 bytes written into their slots: requests a
-//! second from lease through commit to the result, with one and two producers, and the latency of
-//! one request alone; and the share of the requests that is left with a trace. `--test` runs each
-//! shortly. The peer is what services build from crates: a
-//! bounded channel of pooled boxes, a thread that collects a batch until it is full or a delay is
-//! over, and a pooled channel for each reply. Both sides keep the same number of requests open.
+//! `cargo bench --bench engine` measures images of 3,072 bytes, no two alike, written into their
+//! slots: requests a second from lease through commit to the result, with one and two producers,
+//! and the latency of one request alone; the share of the requests that is left with a trace, and
+//! with a cache that no image is found in; and what a cache gains on the CPU where images come
+//! again. `--test` runs each shortly. The peer is what services build from crates: a bounded
+//! channel of pooled boxes, a thread that collects a batch until it is full or a delay is over, and
+//! a pooled channel for each reply. Both sides keep the same number of requests open.
 
 use std::collections::VecDeque;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use twinstream::backend::{Geometry, Null};
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
+use twinstream::backend::{BackendSpec, Geometry, Null, OpenOptions};
 use twinstream::engine::{Engine, EngineOptions, RequestOptions, Ticket};
+use twinstream::model::Model;
 
 /// A 32x32 RGB image.
 const IMAGE_BYTES: usize = 3072;
@@ -37,20 +41,31 @@ trait Service: Sync {
 
 struct Ours {
     engine: Engine,
-    spin: Duration,
-    trace_len: usize,
+    name: String,
 }
 
 impl Ours {
-    fn new(spin: Duration, trace_len: usize) -> Self {
+    /// Spins as it does by default.
+    fn standard() -> Self {
+        Self::new(Duration::from_micros(SPINS_US[1]), 0, 0)
+    }
+
+    fn new(spin: Duration, trace_len: usize, cache_bytes: usize) -> Self {
         let null = Null::new(Geometry {
             image_bytes: IMAGE_BYTES,
             result_len: RESULT_LEN,
             batch_len_max: BATCH_LEN_MAX,
         });
-        let options = EngineOptions::default().spin(spin).slot_len(1024).trace_len(trace_len);
+        let options = EngineOptions::default()
+            .spin(spin)
+            .slot_len(1024)
+            .trace_len(trace_len)
+            .cache_bytes(cache_bytes);
         let engine = Engine::start(null, &options).expect("a few MiB and a thread");
-        Self { engine, spin, trace_len }
+        let traced = if trace_len > 0 { ", traced" } else { "" };
+        let cached = if cache_bytes > 0 { ", with a cache" } else { "" };
+        let name = format!("twinstream, spin {} us{traced}{cached}", spin.as_micros());
+        Self { engine, name }
     }
 }
 
@@ -58,8 +73,7 @@ impl Service for Ours {
     type Pending = Ticket;
 
     fn name(&self) -> String {
-        let traced = if self.trace_len > 0 { ", traced" } else { "" };
-        format!("twinstream, spin {} us{traced}", self.spin.as_micros())
+        self.name.clone()
     }
 
     fn submit(&self, image: &[u8]) -> Option<Ticket> {
@@ -150,37 +164,118 @@ fn main() {
     let alone_len = if is_test { 200 } else { 50_000 };
     for producer_len in [1, 2] {
         for spin_us in SPINS_US {
-            throughput(&Ours::new(Duration::from_micros(spin_us), 0), producer_len, duration);
+            throughput(&Ours::new(Duration::from_micros(spin_us), 0, 0), producer_len, duration);
         }
         throughput(&Peer::new(Duration::ZERO), producer_len, duration);
         throughput(&Peer::new(Duration::from_micros(100)), producer_len, duration);
     }
     for spin_us in SPINS_US {
-        alone(&Ours::new(Duration::from_micros(spin_us), 0), alone_len);
+        alone(&Ours::new(Duration::from_micros(spin_us), 0, 0), alone_len);
     }
     alone(&Peer::new(Duration::ZERO), alone_len);
     alone(&Peer::new(Duration::from_micros(100)), alone_len.min(5000));
-    tracing(duration);
+    let spin = Duration::from_micros(SPINS_US[1]);
+    left("tracing", || Ours::new(spin, 1 << 16, 0), duration);
+    left("unique images", || Ours::new(spin, 0, 1 << 20), duration);
+    for side in [32, 224] {
+        repeated(side, if is_test { 1 } else { 20 });
+    }
 }
 
-/// The share of the requests a second that is left with a trace, in turns.
-fn tracing(duration: Duration) {
-    const TRACE_LEN: usize = 1 << 16;
-    let rate = |trace_len| {
-        throughput(&Ours::new(Duration::from_micros(SPINS_US[1]), trace_len), 1, duration)
-    };
+/// The share of the requests a second that is left with something more, in turns; and of those in
+/// a second of processor time, which other work on the machine changes less.
+fn left(bench: &str, more: impl Fn() -> Ours, duration: Duration) {
+    let run = |service: Ours| throughput(&service, 1, duration);
     // What comes later finds a warmer machine: each goes first as often.
-    let share = |_| {
-        let [plain, traced, again, last] = [0, TRACE_LEN, TRACE_LEN, 0].map(rate);
-        (traced + again) / (plain + last)
+    let round = |_| {
+        let (first, second) = (run(Ours::standard()), run(more()));
+        let (third, fourth) = (run(more()), run(Ours::standard()));
+        [(second.0 + third.0) / (first.0 + fourth.0), (first.1 + fourth.1) / (second.1 + third.1)]
     };
-    let mut shares: Vec<f64> = (0..5).map(share).collect();
-    shares.sort_unstable_by(f64::total_cmp);
-    println!("{{\"bench\":\"tracing\",\"share_median\":{:.4},\"shares\":{shares:.3?}}}", shares[2]);
+    let rounds: Vec<[f64; 2]> = (0..5).map(round).collect();
+    let [shares, processor_shares] = [0, 1].map(|which| {
+        let mut shares: Vec<f64> = rounds.iter().map(|round| round[which]).collect();
+        shares.sort_unstable_by(f64::total_cmp);
+        shares
+    });
+    println!(
+        "{{\"bench\":\"{bench}\",\"share_median\":{:.4},\"processor_share_median\":{:.4},\
+         \"shares\":{shares:.3?},\"processor_shares\":{processor_shares:.3?}}}",
+        shares[2], processor_shares[2]
+    );
 }
 
-/// Requests a second, each producer with so many open at a time.
-fn throughput<S: Service>(service: &S, producer_len: usize, duration: Duration) -> f64
+/// What a cache gains for the network on the CPU, where the n-th of 1,000 images comes 1/n as often
+/// as the first (Zipf); and how long a request takes alone whose answer is kept, beside one that is
+/// computed.
+fn repeated(side: usize, round_len: usize) {
+    const BURST_LEN: usize = 32;
+    let [plain, cached] = [0, 16 << 20].map(|cache_bytes| network(side, cache_bytes));
+    let mut random = SplitMix64::seed_from_u64(1);
+    let noise: Vec<u8> = (0..side * side * 3).map(|_| random.next_u64() as u8).collect();
+    let submit = |engine: &Engine, number: usize| {
+        let mut lease = engine.lease().expect("a slot is free");
+        lease.copy_from_slice(&noise);
+        lease[..8].copy_from_slice(&number.to_le_bytes());
+        lease.commit(RequestOptions::default()).expect("the engine runs")
+    };
+    let elapsed_s = |engine: &Engine, numbers: &[usize]| {
+        let start = Instant::now();
+        let tickets: Vec<_> = numbers.iter().map(|&number| submit(engine, number)).collect();
+        tickets.into_iter().for_each(|ticket| drop(ticket.wait().expect("nothing fails")));
+        start.elapsed().as_secs_f64()
+    };
+    let (mut computed_s, mut kept_s, mut spans_s) = (Vec::new(), Vec::new(), [0.0; 2]);
+    for round in 0..round_len {
+        let numbers: [usize; BURST_LEN] = std::array::from_fn(|_| zipf(random.next_u64()));
+        for which in [round % 2, 1 - round % 2] {
+            spans_s[which] += elapsed_s([&plain, &cached][which], &numbers);
+        }
+        computed_s.push(elapsed_s(&plain, &[0]));
+        elapsed_s(&cached, &[0]);
+        kept_s.push(elapsed_s(&cached, &[0]));
+    }
+    let [computed_us, kept_us] = [computed_s, kept_s].map(|mut times_s| {
+        times_s.sort_unstable_by(f64::total_cmp);
+        times_s[round_len / 2] * 1e6
+    });
+    let [plain_hz, cached_hz] = spans_s.map(|span_s| (BURST_LEN * round_len) as f64 / span_s);
+    let cache = cached.stats().cache;
+    println!(
+        "{{\"bench\":\"repeated images\",\"side\":{side},\"plain_per_s\":{plain_hz:.1},\
+         \"cached_per_s\":{cached_hz:.1},\"gain\":{:.2},\"hits\":{},\"joined\":{},\"misses\":{},\
+         \"computed_alone_p50_us\":{computed_us:.0},\"kept_alone_p50_us\":{kept_us:.1}}}",
+        cached_hz / plain_hz,
+        cache.hits,
+        cache.joined,
+        cache.misses,
+    );
+}
+
+/// The repository's network on the CPU.
+fn network(side: usize, cache_bytes: usize) -> Engine {
+    let weights = concat!(env!("CARGO_MANIFEST_DIR"), "/models/resnet50-cifar10/model.safetensors");
+    let model = Model::load(weights.as_ref(), None).expect("the repository's network");
+    let open = OpenOptions::default().size(Some((side, side)));
+    let backend = BackendSpec::Cpu.open(Some(&model), &open).expect("a network on the CPU");
+    let options = EngineOptions::default().slot_len(64).cache_bytes(cache_bytes);
+    Engine::start(backend, &options).expect("a few MiB and a thread")
+}
+
+/// A number from 1 to 1,000, n with a chance of 1/n beside that of 1.
+fn zipf(random: u64) -> usize {
+    const LEN: usize = 1000;
+    let whole: f64 = (1..=LEN).map(|n| 1.0 / n as f64).sum();
+    let mut left = random as f64 / u64::MAX as f64 * whole;
+    let is_past = |n: &usize| {
+        left -= 1.0 / *n as f64;
+        left <= 0.0
+    };
+    (1..=LEN).find(is_past).unwrap_or(LEN)
+}
+
+/// Requests a second, each producer with so many open at a time, and processor time for each.
+fn throughput<S: Service>(service: &S, producer_len: usize, duration: Duration) -> (f64, f64)
 where
     S::Pending: Send,
 {
@@ -188,10 +283,11 @@ where
     let cpu_start_ns = cpu_ns();
     let request_len: u64 = thread::scope(|scope| {
         let produce = || {
-            let image: Vec<u8> = (0..IMAGE_BYTES).map(|i| (i * 31 % 251) as u8).collect();
+            let mut image: Vec<u8> = (0..IMAGE_BYTES).map(|i| (i * 31 % 251) as u8).collect();
             let mut open = VecDeque::with_capacity(OPEN_LEN);
-            let (mut request_len, mut sum) = (0, 0.0);
+            let (mut request_len, mut sum) = (0_u64, 0.0);
             while request_len % 64 != 0 || start.elapsed() < duration {
+                image[..8].copy_from_slice(&request_len.to_le_bytes());
                 match service.submit(&image) {
                     Some(pending) => {
                         open.push_back(pending);
@@ -211,16 +307,16 @@ where
         threads.into_iter().map(|thread| thread.join().expect("no panic")).sum()
     });
     let requests_per_s = request_len as f64 / start.elapsed().as_secs_f64();
+    let cpu_ns_per_request = (cpu_ns() - cpu_start_ns) as f64 / request_len as f64;
     println!(
         "{{\"bench\":\"throughput\",\"system\":\"{}\",\"producers\":{producer_len},\
          \"open\":{OPEN_LEN},\"requests\":{request_len},\"requests_per_s\":{:.0},\
-         \"cpu_ns_per_request\":{:.0},\"cores\":{}}}",
+         \"cpu_ns_per_request\":{cpu_ns_per_request:.0},\"cores\":{}}}",
         service.name(),
         requests_per_s,
-        (cpu_ns() - cpu_start_ns) as f64 / request_len as f64,
         thread::available_parallelism().map_or(1, usize::from)
     );
-    requests_per_s
+    (requests_per_s, cpu_ns_per_request)
 }
 
 /// Latency of requests that are alone, from before the image is written until its result is read.

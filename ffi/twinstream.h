@@ -217,6 +217,7 @@ typedef struct twinstream_options {
     /* What is computed in: "f32", "bf16" or "i8" on the CPU, "f16" or "i8" on a GPU. NULL: "i8"
      * with weights that `twinstream calibrate` wrote, else "f32" on the CPU and "f16" on a GPU. */
     const char *precision;
+    uint64_t cache_bytes; /* for the answers of images seen before; 0: none are kept */
 } twinstream_options;
 
 /* How a request is handled. Set all to zero, then struct_size. */
@@ -302,6 +303,13 @@ typedef struct twinstream_stats {
     double notifying_mean_ns;
     uint64_t notifying_p99_ns;
     uint64_t callback_ns; /* spent in callbacks and in waking those who wait */
+    /* Images that were looked for among those seen before: their answer was kept, or an equal one
+     * was in flight, or neither. */
+    uint64_t cache_hits;
+    uint64_t cache_joined;
+    uint64_t cache_misses;
+    uint64_t cache_bytes; /* of the answers that are kept */
+    uint64_t cache_is_on; /* 1: images are looked for; 0: there is no cache, or it does not pay */
 } twinstream_stats;
 
 /* When a request with a result passed which stage, in nanoseconds since the engine was started; no

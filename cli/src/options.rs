@@ -110,6 +110,11 @@ pub fn parse_count(text: &str) -> Result<usize, &'static str> {
     }
 }
 
+/// MiB as bytes; more than any machine has where the number is absurd.
+pub fn parse_mebibytes(text: &str) -> Result<usize, &'static str> {
+    Ok(parse_count(text)?.saturating_mul(1 << 20))
+}
+
 /// Megapixels as a number of pixels; of a million, the RGB values alone take 3 TB.
 pub fn parse_pixels(text: &str) -> Result<usize, &'static str> {
     match text.parse::<f64>() {

@@ -16,7 +16,7 @@ use twinstream::sim::words;
 use twinstream_server::{Served, Server, ServerOptions, TlsOptions, ended_by_signal};
 
 use crate::backend::{BackendOptions, Prepared};
-use crate::options::{parse_count, parse_pixels};
+use crate::options::{parse_count, parse_mebibytes, parse_pixels};
 use crate::output::print;
 use crate::words::check_bound;
 
@@ -51,10 +51,10 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// Longest request body, in MiB
-    #[arg(long, value_name = "MIB", value_parser = parse_count, default_value_t = 64)]
+    #[arg(long, value_name = "MIB", value_parser = parse_mebibytes, default_value = "64")]
     body_max: usize,
     /// Bodies of all requests together, in MiB
-    #[arg(long, value_name = "MIB", value_parser = parse_count, default_value_t = 1024)]
+    #[arg(long, value_name = "MIB", value_parser = parse_mebibytes, default_value = "1024")]
     bodies_max: usize,
     /// Connections at a time
     #[arg(long, value_name = "COUNT", value_parser = parse_count, default_value_t = 16_384)]
@@ -67,6 +67,10 @@ pub struct Options {
     /// times what an image takes alone]
     #[arg(long, value_name = "DURATION", value_parser = words::duration_ns)]
     latency_bound: Option<f64>,
+    /// Room for the answers of images seen before, in MiB: equal images are computed once, where
+    /// that pays [default: none]
+    #[arg(long, value_name = "MIB", value_parser = parse_mebibytes)]
+    cache: Option<usize>,
     /// Send a load report (ORCA) with every answer to an inference, for balancers that do not ask
     #[arg(long)]
     load_reports: bool,
@@ -92,7 +96,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let backend = options.backend.open(model.as_ref(), &open)?;
     let engine_options = EngineOptions::default()
         .core(options.open.core)
-        .latency_bound(options.latency_bound.map(duration));
+        .latency_bound(options.latency_bound.map(duration))
+        .cache_bytes(options.cache.unwrap_or(0));
     let engine = Engine::start(backend, &engine_options)?;
     let fits = engine.stats().fits;
     let alone_ns =
@@ -140,11 +145,6 @@ fn parse_timeout(text: &str) -> Result<f64, String> {
 
 fn duration(ns: f64) -> Duration {
     Duration::from_nanos(ns as u64)
-}
-
-/// In bytes; more than any machine has where the number is absurd.
-fn mebibytes(count: usize) -> usize {
-    count.saturating_mul(1 << 20)
 }
 
 /// Without the line's end.
@@ -202,8 +202,8 @@ fn server_options(options: &Options) -> anyhow::Result<ServerOptions> {
             server.listen
         );
     }
-    server.body_bytes_max = mebibytes(options.body_max);
-    server.bodies_bytes_max = mebibytes(options.bodies_max);
+    server.body_bytes_max = options.body_max;
+    server.bodies_bytes_max = options.bodies_max;
     server.connection_len_max = options.connections_max;
     server.latency_bound = options.latency_bound.map(duration);
     server.load_reports = options.load_reports;

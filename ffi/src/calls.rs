@@ -310,6 +310,11 @@ fn snapshot(live: &Live) -> layout::Stats {
         computing_time: part(&stats.computing),
         notifying_time: part(&stats.notifying),
         callback_ns: stats.callback_ns,
+        cache_hits: stats.cache.hits,
+        cache_joined: stats.cache.joined,
+        cache_misses: stats.cache.misses,
+        cache_bytes: stats.cache.bytes,
+        cache_is_on: u64::from(stats.cache.is_on),
     }
 }
 

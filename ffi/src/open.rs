@@ -77,6 +77,7 @@ pub(crate) fn default_options() -> Options {
         stall_timeout_ns: engine.stall_timeout.as_nanos() as u64,
         trace_len: engine.trace_len as u64,
         precision: std::ptr::null(),
+        cache_bytes: engine.cache_bytes as u64,
     }
 }
 
@@ -221,6 +222,7 @@ fn engine_options(options: &Options, texts: &Texts<'_>) -> Outcome<EngineOptions
         })
         .stall_timeout(Duration::from_nanos(options.stall_timeout_ns))
         .trace_len(size(options.trace_len, "trace_len")?)
+        .cache_bytes(size(options.cache_bytes, "cache_bytes")?)
         .memory_weakest(memory.ok_or_else(|| {
             argument(format!("{} is no TWINSTREAM_MEMORY_", options.memory_weakest))
         })?))

@@ -52,6 +52,7 @@ fn render(engines: &[(String, &Stats)]) -> String {
     write_build(&mut text.text);
     write_requests(&mut text);
     write_latencies(&mut text);
+    write_cache(&mut text);
     let help = "Images in a computed batch.";
     text.metric("batch_images", "histogram", help, |metric, stats| {
         metric.lengths(&stats.batch_lens);
@@ -185,6 +186,26 @@ fn write_latencies(text: &mut Text<'_>) {
     let help = "Time spent in handlers and wakers of callers.";
     text.metric("callback_seconds_total", "counter", help, |metric, stats| {
         metric.sample("", stats.callback_ns as f64 / 1e9);
+    });
+}
+
+fn write_cache(text: &mut Text<'_>) {
+    let help = "Images looked for among those seen before, by what was found.";
+    text.metric("cache_images_total", "counter", help, |metric, stats| {
+        let cache = &stats.cache;
+        for (found, count) in
+            [("answer", cache.hits), ("in_flight", cache.joined), ("nothing", cache.misses)]
+        {
+            metric.sample(&format!("found=\"{found}\""), count);
+        }
+    });
+    let help = "Bytes of the answers that are kept.";
+    text.metric("cache_bytes", "gauge", help, |metric, stats| {
+        metric.sample("", stats.cache.bytes);
+    });
+    let help = "Whether images are looked for among those seen before.";
+    text.metric("cache_on", "gauge", help, |metric, stats| {
+        metric.sample("", u8::from(stats.cache.is_on));
     });
 }
 

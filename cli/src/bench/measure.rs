@@ -27,6 +27,7 @@ pub(super) struct Bench {
     pub(super) announced_ns: u64,
     pub(super) batch_len_max: usize,
     pub(super) slot_len: usize,
+    pub(super) cache_bytes: usize,
     pub(super) seed: u64,
     /// Events that a run's trace holds; 0: there is none.
     pub(super) trace_len: usize,
@@ -155,6 +156,7 @@ impl Bench {
         let options = EngineOptions::default()
             .policy(policy)
             .slot_len(self.slot_len)
+            .cache_bytes(self.cache_bytes)
             .batch_len_max(self.batch_len_max)
             .latency_bound(self.latency_bound_ns.map(Duration::from_nanos))
             .trace_len(self.trace_len);

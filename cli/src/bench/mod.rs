@@ -15,6 +15,7 @@ use twinstream::sim::words;
 
 use crate::files::{TRACE_LEN, write, write_trace};
 use crate::live::{OpenOptions, warn_if_late};
+use crate::options::parse_mebibytes;
 use crate::outcome::Usage;
 use crate::output::tell;
 use crate::table::{self, Column};
@@ -65,6 +66,10 @@ pub(crate) struct Args {
     /// Most requests alive at a time.
     #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u16).range(1..=32_768))]
     slots: u16,
+    /// Room for the answers of images seen before, in MiB; the images are sent in turn, again and
+    /// again [default: none]
+    #[arg(long, value_name = "MIB", value_parser = parse_mebibytes)]
+    cache: Option<usize>,
     /// Seed of arrivals and of a simulated device's noise.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -93,6 +98,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         announced_ns: args.announced.round() as u64,
         batch_len_max: usize::from(args.batch_len_max),
         slot_len: usize::from(args.slots),
+        cache_bytes: args.cache.unwrap_or(0),
         seed: args.seed,
         trace_len: args.trace.as_ref().map_or(0, |_| TRACE_LEN),
     };

@@ -54,7 +54,7 @@ impl Engine {
     #[new]
     #[pyo3(signature = (path=None, *, config=None, size=None, backend="cpu", precision=None,
         threads=None, top_k=None, policy=None, slot_len=None, batch_len_max=None,
-        latency_bound=None))]
+        latency_bound=None, cache_bytes=0))]
     #[expect(clippy::too_many_arguments, reason = "keywords, each with a default")]
     fn new(
         py: Python<'_>,
@@ -69,6 +69,7 @@ impl Engine {
         slot_len: Option<usize>,
         batch_len_max: Option<usize>,
         latency_bound: Option<f64>,
+        cache_bytes: usize,
     ) -> PyResult<Self> {
         let backend = backend.to_owned();
         let (live, info) = opening::open(
@@ -85,6 +86,7 @@ impl Engine {
                 slot_len,
                 batch_len_max,
                 latency_bound,
+                cache_bytes,
             },
         )?;
         logging::flush(py)?;

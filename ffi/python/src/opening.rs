@@ -35,6 +35,7 @@ pub(crate) struct Arguments {
     pub(crate) slot_len: Option<usize>,
     pub(crate) batch_len_max: Option<usize>,
     pub(crate) latency_bound: Option<f64>,
+    pub(crate) cache_bytes: usize,
 }
 
 /// What holds for an engine throughout its life, and after.
@@ -101,7 +102,8 @@ impl Arguments {
             .policy(policy.transpose()?.unwrap_or(default.policy))
             .slot_len(self.slot_len.unwrap_or(default.slot_len))
             .batch_len_max(self.batch_len_max.unwrap_or(default.batch_len_max))
-            .latency_bound(bound);
+            .latency_bound(bound)
+            .cache_bytes(self.cache_bytes);
         let precision = self.precision.as_deref().map(str::parse::<DType>).transpose();
         let open = OpenOptions::default()
             .threads(self.threads)

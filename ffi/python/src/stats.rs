@@ -39,6 +39,12 @@ pub(crate) fn new<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, Py
         .with("image_len", stats.batch_lens.image_len())?
         .with("mean", stats.batch_lens.mean())?
         .with("max", stats.batch_lens.len_max())?;
+    let cache = Object::new(py, "Cache")
+        .with("hits", stats.cache.hits)?
+        .with("joined", stats.cache.joined)?
+        .with("misses", stats.cache.misses)?
+        .with("bytes", stats.cache.bytes)?
+        .with("is_on", stats.cache.is_on)?;
     Object::new(py, "Stats")
         .with("accepted", stats.accepted)?
         .with("completed", stats.completed)?
@@ -66,6 +72,7 @@ pub(crate) fn new<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, Py
         .with("callback_ns", stats.callback_ns)?
         .with("uploaded_bytes", stats.uploaded_bytes)?
         .with("downloaded_bytes", stats.downloaded_bytes)?
+        .with("cache", cache.build()?)?
         .build()
 }
 

@@ -39,6 +39,7 @@ pub(in crate::engine) struct Equals {
     leaders: HashMap<Key, u32, BuildHasherDefault<KeyHasher>>,
     /// By slot.
     members: Vec<Member>,
+    leader_len: usize,
 }
 
 impl Equals {
@@ -47,7 +48,7 @@ impl Equals {
         let alone = |slot| Member { role: Role::None, claim, before: slot, behind: slot };
         // With twice the room a table tidies itself up in its place.
         let leaders = HashMap::with_capacity_and_hasher(2 * slot_len, BuildHasherDefault::new());
-        Self { leaders, members: (0..slot_len as u32).map(alone).collect() }
+        Self { leaders, members: (0..slot_len as u32).map(alone).collect(), leader_len: 0 }
     }
 
     /// Has a slot's request follow that of an equal image, if there is one that it can follow.
@@ -67,16 +68,19 @@ impl Equals {
     pub(in crate::engine) fn lead(&mut self, slot: u32, claim: Claim) {
         self.members[slot as usize].role = Role::Leader;
         self.members[slot as usize].claim = claim;
+        self.leader_len += 1;
         self.leaders.insert(claim.key, slot);
     }
 
     /// A slot's request is no longer to be followed: its key, if it was. It still has its
     /// followers.
     pub(in crate::engine) fn end(&mut self, slot: u32) -> Option<Key> {
-        let Member { role, claim, .. } = self.members[slot as usize];
-        if role != Role::Leader {
+        // Where images are not hashed, no memory is looked at.
+        if self.leader_len == 0 || self.members[slot as usize].role != Role::Leader {
             return None;
         }
+        self.leader_len -= 1;
+        let claim = self.members[slot as usize].claim;
         self.members[slot as usize].role = Role::None;
         // One that could not follow may lead in its place.
         if self.leaders.get(&claim.key) == Some(&slot) {
@@ -104,6 +108,7 @@ impl Equals {
     pub(in crate::engine) fn succeed(&mut self, slot: u32, first: u32) {
         let claim = self.members[first as usize].claim;
         self.members[first as usize].role = Role::Leader;
+        self.leader_len += 1;
         self.leaders.entry(claim.key).or_insert(first);
         let next = self.members[slot as usize].behind;
         if next != slot {

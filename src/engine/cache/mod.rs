@@ -71,7 +71,7 @@ impl Cache {
             Met::Leader => &mut stats.joined,
             Met::Nothing => &mut stats.misses,
         } += 1;
-        self.account.hashed(if met == Met::Nothing { 0.0 } else { image_ns });
+        self.account.hashed(now_ns, if met == Met::Nothing { 0.0 } else { image_ns });
         met
     }
 }

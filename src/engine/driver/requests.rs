@@ -86,7 +86,7 @@ impl Driver<'_> {
                 cache.meet(slot, claim, (now_ns, image_ns), &mut stats.cache)
             }
             None => {
-                cache.account.passed();
+                cache.account.passed(now_ns);
                 Met::Nothing
             }
         };

@@ -26,6 +26,7 @@ from ._errors import (
 from ._simulation import plan, simulate
 from ._twinstream import Answer, Lease, Pixels, Ticket
 from ._types import (
+    Cache,
     Class,
     Latencies,
     Lengths,
@@ -40,6 +41,7 @@ from ._types import (
 
 __all__ = [
     "Answer",
+    "Cache",
     "Cancelled",
     "Class",
     "DeviceError",

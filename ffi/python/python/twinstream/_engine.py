@@ -25,7 +25,8 @@ class Engine(_twinstream.Engine):
     of the network's input, else the configuration's; `backend`: `cpu`, `cuda`, `cuda:INDEX`, `null` or `sim:DEVICE`;
     `precision`: `f32`, `bf16`, `i8`, on a GPU `f16` or `i8`; `threads` that compute; `top_k`: the device answers with so many
     classes in place of logits; `policy`: how batches are chosen, best left alone; `slot_len`: the most requests alive at a time;
-    `batch_len_max`: the longest batch; `latency_bound`: a deadline for every request, in seconds.
+    `batch_len_max`: the longest batch; `latency_bound`: a deadline for every request, in seconds; `cache_bytes`: for the answers of
+    images seen before, 0 for none.
     """
 
     # The loop that submitted last, with its inbox; read and replaced as one.

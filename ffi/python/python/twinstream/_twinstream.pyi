@@ -90,6 +90,7 @@ class Engine:
         slot_len: int | None = None,
         batch_len_max: int | None = None,
         latency_bound: float | None = None,
+        cache_bytes: int = 0,
     ) -> Self: ...
     @overload
     def __call__(self, images: _AnyImage) -> Answer: ...  # type: ignore[overload-overlap]

@@ -53,6 +53,21 @@ class Refusals:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cache:
+    """What became of images that were looked for among those seen before."""
+
+    hits: int
+    """Their answer was kept."""
+    joined: int
+    """An equal image was in flight, whose answer they waited for."""
+    misses: int
+    bytes: int
+    """Of the answers that are kept."""
+    is_on: bool
+    """Whether images are looked for: not without `cache_bytes`, nor while that does not pay."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Latencies:
     """Durations of the requests that completed."""
 
@@ -125,6 +140,7 @@ class Stats:
     callback_ns: int
     uploaded_bytes: int
     downloaded_bytes: int
+    cache: Cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
