@@ -44,7 +44,7 @@ impl Account {
         }
     }
 
-    /// An image was not hashed.
+    /// It is so late now.
     pub(in crate::engine) fn passed(&mut self, now_ns: u64) {
         if self.due_ns.is_some_and(|due_ns| now_ns >= due_ns) {
             self.due_ns = None;
@@ -79,9 +79,8 @@ mod tests {
                 if self.account.is_on() {
                     hashed_len += 1;
                     self.account.hashed(self.now_ns, saves_ns(image));
-                } else {
-                    self.account.passed(self.now_ns);
                 }
+                self.account.passed(self.now_ns);
             }
             hashed_len
         }

@@ -46,6 +46,9 @@ impl Driver<'_> {
                 }
             }
         }
+        if len > 0 {
+            self.judge_hashing(now_ns);
+        }
         len > 0
     }
 
@@ -74,27 +77,22 @@ impl Driver<'_> {
         Some(Claim { key, priority, deadline_ns })
     }
 
-    /// Looks for an equal image, where images are hashed.
+    /// Looks for an equal image, where there is a key.
     fn meet(&mut self, now_ns: u64, slot: u32, claim: Option<Claim>) -> Met {
-        let (Some(cache), Some(hashing)) = (&mut self.cache, &self.shared.hashing) else {
-            return Met::Nothing;
-        };
-        let stats = &mut self.stats;
-        let met = match claim {
-            Some(claim) => {
-                let image_ns = stats.image_ns();
-                cache.meet(slot, claim, (now_ns, image_ns), &mut stats.cache)
-            }
-            None => {
-                cache.account.passed(now_ns);
-                Met::Nothing
-            }
-        };
+        let (Some(cache), Some(claim)) = (&mut self.cache, claim) else { return Met::Nothing };
+        let stats = &mut *self.stats;
+        let image_ns = stats.image_ns();
+        cache.meet(slot, claim, (now_ns, image_ns), &mut stats.cache)
+    }
+
+    /// Has images hashed as long as that pays.
+    fn judge_hashing(&mut self, now_ns: u64) {
+        let (Some(cache), Some(hashing)) = (&mut self.cache, &self.shared.hashing) else { return };
+        cache.account.passed(now_ns);
         let is_on = cache.account.is_on();
         if is_on != hashing.is_on() {
             hashing.set_on(is_on);
         }
-        met
     }
 
     /// Has a request computed; false if it was refused, which is its answer.
