@@ -93,7 +93,7 @@ fn ask_in_each_way(engine: &Engine, number: u8) -> impl FnOnce() + use<> {
     many.commit_with(plain(), Arc::new(handler), 8).unwrap();
     let many = engine.submit_many(&image(number).repeat(3), plain()).unwrap();
     move || {
-        assert_right(ticket.wait(), number);
+        assert_right(ticket.wait_timeout(LONG).unwrap(), number);
         assert_right(block_on(awaited), number);
         many.wait().for_each(|answer| assert_right(answer, number));
         let mut tags = [0; 3].map(|_| {
@@ -123,7 +123,7 @@ fn equal_images_are_computed_once() {
     assert_eq!((stats.completed, stats.latency.len()), (16, 16));
     assert!(stats.cache.bytes > 0 && stats.cache.bytes < 1000, "{:?}", stats.cache);
     // Those that were given an answer tell in which batch it was computed, and took no time there.
-    let kept = submit(&gated.engine, 3).wait().unwrap();
+    let kept = submit(&gated.engine, 3).wait_timeout(LONG).unwrap().unwrap();
     let timing = kept.timing();
     assert_eq!((timing.batch, timing.computing_ns(), timing.batch_len), (0, 0, 1));
 }
@@ -146,9 +146,9 @@ fn giving_up_ends_no_other() {
     let late = gated.submit(4, plain());
     gated.until_accepted(6);
     gated.open();
-    assert_right(third.wait(), 3);
-    assert_right(late.wait(), 4);
-    assert_eq!(first.wait().unwrap_err(), Failure::Cancelled);
+    assert_right(third.wait_timeout(LONG).unwrap(), 3);
+    assert_right(late.wait_timeout(LONG).unwrap(), 4);
+    assert_eq!(first.wait_timeout(LONG).unwrap().unwrap_err(), Failure::Cancelled);
     assert_eq!(gated.counts(6), ([0, 3, 3], 2));
 }
 
@@ -191,7 +191,7 @@ fn the_more_urgent_do_not_follow() {
         let tickets = [first, second, second].map(|options| gated.submit(3, options));
         gated.until_accepted(3);
         gated.open();
-        tickets.into_iter().for_each(|ticket| assert_right(ticket.wait(), 3));
+        tickets.into_iter().for_each(|ticket| assert_right(ticket.wait_timeout(LONG).unwrap(), 3));
         assert_eq!(gated.counts(3).1, computed_len, "{first:?} {second:?}");
     }
 }
@@ -208,12 +208,12 @@ fn one_that_follows_takes_the_place_of_a_leader_that_expired() {
     assert!(!second.is_ended() && !third.is_ended());
     assert_eq!(second.wait_timeout(LONG).unwrap().unwrap_err(), Failure::Expired);
     gated.open();
-    assert_right(third.wait(), 3);
-    assert_right(fourth.wait(), 3);
+    assert_right(third.wait_timeout(LONG).unwrap(), 3);
+    assert_right(fourth.wait_timeout(LONG).unwrap(), 3);
     assert_eq!(gated.counts(4), ([0, 3, 1], 1));
     // A deadline that has passed is refused, though the answer is there.
     let late = plain().deadline(Some(Instant::now()));
-    assert_eq!(gated.submit(3, late).wait().unwrap_err(), Failure::Rejected);
+    assert_eq!(gated.submit(3, late).wait_timeout(LONG).unwrap().unwrap_err(), Failure::Rejected);
 }
 
 /// Goal: a failure is its own request's alone, and is not kept. Method: a device that always fails;
@@ -225,7 +225,7 @@ fn failures_are_neither_shared_nor_kept() {
     for _ in 0..3 {
         let tickets = [0; 4].map(|_| submit(&gated.engine, 3));
         for ticket in tickets {
-            assert_eq!(ticket.wait().unwrap_err(), Failure::Failed);
+            assert_eq!(ticket.wait_timeout(LONG).unwrap().unwrap_err(), Failure::Failed);
         }
     }
     assert_eq!((gated.counts(12).0[0], gated.engine.stats().cache.bytes), (0, 0));
@@ -235,7 +235,7 @@ fn failures_are_neither_shared_nor_kept() {
         let tickets = [0; 3].map(|_| submit(&gated.engine, 3));
         gated.until_accepted(3);
         gated.open();
-        let answers = tickets.map(Ticket::wait);
+        let answers = tickets.map(|ticket| ticket.wait_timeout(LONG).unwrap());
         let completed_len = answers.iter().filter(|answer| answer.is_ok()).count();
         ends[completed_len] += 1;
         // The leader's answer is every follower's; where it failed, each tries for itself.
@@ -268,14 +268,14 @@ fn the_end_answers_those_that_follow() {
         });
         assert!(gated.engine.drain(LONG));
     });
-    assert_eq!(first.wait().unwrap_err(), Failure::Expired);
-    others.into_iter().for_each(|ticket| assert_right(ticket.wait(), 3));
+    assert_eq!(first.wait_timeout(LONG).unwrap().unwrap_err(), Failure::Expired);
+    others.into_iter().for_each(|ticket| assert_right(ticket.wait_timeout(LONG).unwrap(), 3));
 
     let gated = Gated::new(Plan::default(), 1);
     let tickets = [0; 4].map(|_| gated.submit(3, plain()));
     drop(gated);
     for ticket in tickets {
-        assert_eq!(ticket.wait().unwrap_err(), Failure::ShutDown);
+        assert_eq!(ticket.wait_timeout(LONG).unwrap().unwrap_err(), Failure::ShutDown);
     }
 
     let gated = Gated::new(Plan { lose_one_in: 1, ..Plan::default() }, 1);
@@ -283,7 +283,7 @@ fn the_end_answers_those_that_follow() {
     gated.until_accepted(4);
     gated.open();
     for ticket in tickets {
-        assert_eq!(ticket.wait().unwrap_err(), Failure::DeviceLost);
+        assert_eq!(ticket.wait_timeout(LONG).unwrap().unwrap_err(), Failure::DeviceLost);
     }
 }
 
@@ -304,7 +304,7 @@ fn threads_with_equal_images_get_the_right_answers() {
                         let numbers = [0; 6].map(|_| random.below(12) as u8);
                         let tickets = numbers.map(|number| submit(engine, number));
                         for (number, ticket) in numbers.into_iter().zip(tickets) {
-                            assert_right(ticket.wait(), number);
+                            assert_right(ticket.wait_timeout(LONG).unwrap(), number);
                         }
                     }
                 });
@@ -333,7 +333,7 @@ fn the_network_gives_each_image_its_answer() {
     let images: Vec<Vec<u8>> =
         (0..6).map(|_| (0..3072).map(|_| random.next() as u8).collect()).collect();
     let ask = |engine: &Engine, image: &[u8]| {
-        engine.submit(image, plain()).unwrap().wait().unwrap().to_vec()
+        engine.submit(image, plain()).unwrap().wait_timeout(LONG).unwrap().unwrap().to_vec()
     };
     thread::scope(|scope| {
         for _ in 0..3 {
@@ -366,7 +366,7 @@ fn it_switches_itself_off_where_hits_do_not_pay() {
             image[..4].copy_from_slice(&(10 * number + part as u32).to_le_bytes());
             engine.submit(&image, plain()).unwrap()
         });
-        tickets.into_iter().for_each(|ticket| drop(ticket.wait().unwrap()));
+        tickets.into_iter().for_each(|ticket| drop(ticket.wait_timeout(LONG).unwrap().unwrap()));
     }
     assert!(engine.drain(LONG));
     let ([hits, joined, misses], computed_len) = counts(&engine);
@@ -384,7 +384,10 @@ fn a_cache_without_room_for_an_answer_is_refused() {
     let error = Engine::start(device(), &options.cache_bytes(usize::MAX / 8)).unwrap_err();
     assert!(error.is_memory() && error.to_string().contains("no memory"), "{error}");
     let engine = Engine::start(device(), &options.cache_bytes(0)).unwrap();
-    assert_right(submit(&engine, 3).wait(), 3);
-    assert_eq!(*submit(&engine, 3).wait().unwrap(), result_of(checksum(&image(3))));
+    assert_right(submit(&engine, 3).wait_timeout(LONG).unwrap(), 3);
+    assert_eq!(
+        *submit(&engine, 3).wait_timeout(LONG).unwrap().unwrap(),
+        result_of(checksum(&image(3)))
+    );
     assert_eq!(engine.stats().cache, CacheStats::default());
 }

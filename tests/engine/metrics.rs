@@ -142,6 +142,25 @@ fn the_parts_of_the_latency_add_up() {
     assert!(stats.waiting.sum_ns() > 0 && stats.computing.sum_ns() > 0);
 }
 
+#[test]
+fn images_seen_before_are_counted() {
+    let options = EngineOptions::default().slot_len(8).cache_bytes(10_000);
+    let engine = Engine::start(Null::new(GEOMETRY), &options).unwrap();
+    for number in [1, 2, 1, 1, 2] {
+        engine.submit(&[number; 100], RequestOptions::default()).unwrap().wait().unwrap();
+    }
+    assert!(engine.drain(Duration::from_secs(10)));
+    let stats = engine.stats();
+    let samples = parse(&stats.prometheus());
+    let found = &samples["twinstream_cache_images_total"];
+    let found: Vec<_> = found.iter().map(|(labels, count)| (&*labels[0].1, *count)).collect();
+    assert_eq!(found, [("answer", 3.0), ("in_flight", 0.0), ("nothing", 2.0)]);
+    assert!(stats.cache.bytes > 0);
+    assert_eq!(samples["twinstream_cache_bytes"][0].1, stats.cache.bytes as f64);
+    assert_eq!(samples["twinstream_cache_on"][0].1, 1.0);
+    assert_eq!(parse(&served(1).prometheus())["twinstream_cache_on"][0].1, 0.0);
+}
+
 /// A handler that holds up the scheduling thread: it is counted, and so is the answer behind it.
 #[test]
 fn callbacks_and_late_answers_are_counted() {

@@ -120,6 +120,14 @@ fn every_backend_serves() {
 }
 
 #[test]
+fn a_cache_answers_images_that_come_again() {
+    let words = "--backend cpu --policies stream --arrivals closed:2 --duration 500ms";
+    let rate_hz = |options| number(&bench(&format!("{words}{options}"))[0], "rate_hz");
+    let (plain_hz, cached_hz) = (rate_hz(""), rate_hz(" --cache 1"));
+    assert!(cached_hz > 4.0 * plain_hz, "{cached_hz} with a cache, {plain_hz} without");
+}
+
+#[test]
 fn a_live_run_is_no_faster_than_its_prediction_and_not_far_off() {
     // The slowest of many is the machine's, so the mean is held to, and that loosely.
     let words = "--arrivals poisson:40 --duration 2s --seed 3";

@@ -100,6 +100,19 @@ def test_answers_that_are_kept_use_no_slot(null):
     settled(null, lambda stats: stats.slots_in_use == 0)
 
 
+def test_images_seen_before_are_answered_from_the_cache():
+    with twinstream.Engine(backend="null", cache_bytes=100_000) as engine:
+        image = np.full(engine.image_shape, 7, np.uint8)
+        for _ in range(3):
+            engine.submit_nowait(image).wait(30)
+        stats = settled(engine, lambda stats: stats.alive_len == 0 and stats.completed == 3)
+        cache = stats.cache
+        assert (cache.hits, cache.joined, cache.misses, cache.is_on) == (2, 0, 1, True)
+        assert cache.bytes > 0 and stats.batch_lens.image_len == 1
+    with pytest.raises(ValueError, match="cache_bytes is 5"):
+        twinstream.Engine(backend="null", cache_bytes=5)
+
+
 def test_a_lease_is_written_and_committed(network, golden):
     pixels, expected = golden
     with network.lease() as lease:

@@ -278,6 +278,37 @@ static void drained(void) {
     CHECK_OK(twinstream_engine_destroy(engine));
 }
 
+/* Equal images are answered alike, and once, however they are asked for. */
+static void seen_before(void) {
+    twinstream_options options = null_options(8);
+    twinstream_engine *engine = NULL;
+    twinstream_request first, second, queued, next = 0;
+    twinstream_stats stats;
+    struct pollfd watched = {-1, POLLIN, 0};
+    options.cache_bytes = 1;
+    CHECK_STATUS(twinstream_engine_create(&options, &engine), TWINSTREAM_ARGUMENT);
+    CHECK(strstr(twinstream_last_error(), "cache_bytes") != NULL);
+    options.cache_bytes = 100000;
+    CHECK_OK(twinstream_engine_create(&options, &engine));
+    first = submit(engine, TWINSTREAM_NOTICE_NONE, NULL);
+    CHECK_OK(twinstream_wait(engine, first, 20 * SECOND_NS, NULL));
+    second = submit(engine, TWINSTREAM_NOTICE_NONE, NULL);
+    queued = submit(engine, TWINSTREAM_NOTICE_QUEUE, NULL);
+    CHECK_OK(twinstream_wait(engine, second, 20 * SECOND_NS, NULL));
+    CHECK_OK(twinstream_queue_descriptor(engine, &watched.fd));
+    CHECK(poll(&watched, 1, 20000) == 1);
+    CHECK_OK(twinstream_queue_next(engine, &next, NULL));
+    CHECK(next == queued);
+    CHECK_OK(twinstream_engine_drain(engine, 20 * SECOND_NS));
+    memset(&stats, 0, sizeof stats);
+    stats.struct_size = sizeof stats;
+    CHECK_OK(twinstream_engine_stats(engine, &stats));
+    CHECK(stats.cache_hits == 2 && stats.cache_joined == 0 && stats.cache_misses == 1);
+    CHECK(stats.cache_bytes > 0 && stats.cache_is_on == 1);
+    CHECK(stats.completed == 3 && stats.uploaded_bytes == IMAGE_BYTES);
+    CHECK_OK(twinstream_engine_destroy(engine));
+}
+
 typedef struct {
     int message_len;
     char first[200];
@@ -310,6 +341,7 @@ int main(void) {
     callbacks_hand_in_again();
     queue_of_completions();
     drained();
+    seen_before();
     logged();
     puts("requests: ok");
     return 0;
