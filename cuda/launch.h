@@ -9,7 +9,8 @@
  * integer from 0 to 255 that is nearest to x, of two the even one. Dimensions in brackets go from
  * the slowest to the fastest. A grid covers the largest batch that may come, so that one CUDA graph
  * serves many lengths: the length itself is read from twinstream_batch on the device, and what lies
- * beyond it is neither read nor written. This file knows nothing of layers, streams or tile choice.
+ * beyond it is neither read nor written, unless said otherwise. This file knows nothing of layers,
+ * streams or tile choice.
  */
 #ifndef TWINSTREAM_LAUNCH_H
 #define TWINSTREAM_LAUNCH_H
@@ -165,6 +166,77 @@ typedef struct {
     uint32_t split_k;
 } twinstream_conv_params;
 TWINSTREAM_SIZE_IS(twinstream_conv_params, 144);
+
+/* CUtensorMap, as the driver encodes it: no interleaving, zeros outside, L2 promotion of 256 bytes,
+ * elements of f16, or of integers UINT8. Bit 21 of word 1 is 0 in a map that spans less than 128
+ * KiB, which drivers up to 13.1 do not see to. */
+typedef struct {
+#if defined(__cplusplus)
+    alignas(64) uint64_t words[16];
+#else
+    _Alignas(64) uint64_t words[16];
+#endif
+} twinstream_tensor_map;
+TWINSTREAM_SIZE_IS(twinstream_tensor_map, 128);
+
+/* Kernels `conv_wgmma_*` and `conv_i8_wgmma_*`, one a TWINSTREAM_CONV_WGMMA_TILE of tiles.inc: what
+ * `conv_*` and `conv_i8_*` compute, without split-K, for compute capability 9.0 alone. K runs in
+ * steps of one tap and STEP channels, 64 of f16 and 128 of integers: over blocks of STEP channels,
+ * in each over the taps in use, row by row; the shortcut's blocks follow, of integers they come
+ * first. Where channels are no multiple of STEP, the last block's rest is zeros in the weights.
+ * Grid: (any number from 1, 1, 1), clusters of one block: blocks take the ceil(pixels of the batch
+ * / M) * (output_channels / N) tiles in turns, so more blocks than tiles, or than are at work at a
+ * time, are of no use. output_channels is a multiple of N. The struct is aligned to 64 bytes.
+ *
+ * Of images from the batch's length on, up to M - 1 pixels behind its last one are computed from
+ * whatever is in memory and written, but none behind the bucket's: output and residual must be
+ * there for the whole bucket, and so must input and shortcut. No pixel of the batch depends on
+ * them. */
+typedef struct {
+    /* im2col, [image][input_height][input_width][channels], images of the bucket, with the 128-byte
+     * swizzle: a copy takes M pixels of STEP channels, also where a tensor has fewer. Dimensions
+     * from the innermost: channels, width, height, images; element strides 1, stride, stride, 1;
+     * corners, width first: lower -padding; upper (output_width - 1) * stride - padding -
+     * (input_width - 1), the same for the height. */
+    twinstream_tensor_map input;
+    /* The same of the projection shortcut's input, with shortcut_stride for stride and no padding.
+     * Not looked at where shortcut_channels is 0. */
+    twinstream_tensor_map shortcut;
+    /* Tiled, [image * output_height * output_width][output_channels], images of the bucket: boxes
+     * of 64 channels by 64 pixels, with the 128-byte swizzle, of integers with that of 64 bytes.
+     * May be of the output itself. Not looked at where has_residual is 0. */
+    twinstream_tensor_map residual;
+    /* As the residual's. */
+    twinstream_tensor_map output;
+    /* f16 [output_channels / 64][steps][64 rows][64 of K], of integers s8 [output_channels / 64]
+     * [steps][64 rows][128 of K]: the order of K is said above, of steps there are ceil(channels /
+     * STEP) * tap_rows * tap_columns + ceil(shortcut_channels / STEP). The eight 16-byte chunks of
+     * a row have changed places: chunk c of row r lies at c ^ (r % 8). Row r is the r-th of the 64
+     * output channels; of integers, rows 16 w + g and 16 w + 8 + g are channels 16 w + 2 g and the
+     * next, g from 0 to 7. */
+    uint64_t weights;
+    /* As in twinstream_conv_params, channels in their own order. */
+    uint64_t bias;
+    /* twinstream_batch. */
+    uint64_t batch;
+    /* Of these, all as in twinstream_conv_params. */
+    uint32_t channels;
+    uint32_t output_height;
+    uint32_t output_width;
+    uint32_t output_channels;
+    uint32_t stride;
+    uint32_t padding;
+    uint32_t tap_row_first;
+    uint32_t tap_rows;
+    uint32_t tap_column_first;
+    uint32_t tap_columns;
+    uint32_t shortcut_channels;
+    uint32_t shortcut_stride;
+    uint32_t relu;
+    /* 1: the residual's values are added. */
+    uint32_t has_residual;
+} twinstream_conv_wgmma_params;
+TWINSTREAM_SIZE_IS(twinstream_conv_wgmma_params, 640);
 
 /* Kernel `average_pool`: mean over all pixels, summed in f32.
  * Kernel `average_pool_i8`: to_u8(sum over all pixels * multiplier).

@@ -5,12 +5,13 @@
 
 namespace twinstream::kernels {
 
-#define TWINSTREAM_CONV_TILE(NAME, ARCH, DTYPE, M, N, WARPS_M, WARPS_N, STAGES, BLOCKS_MIN,        \
-                             SHARED_BYTES)                                                         \
+#define TWINSTREAM_CONV_TILE(NAME, ARCH, DTYPE, M, N, WARPS_M, WARPS_N, STAGES, THREADS_LEN,       \
+                             BLOCKS_MIN, SHARED_BYTES)                                             \
     using Tile_##NAME = Tile<DTYPE, M, N, WARPS_M, WARPS_N, STAGES>;                               \
     static_assert(ARCH == 80, #NAME ": not of this family");                                       \
     static_assert(ConvShared<Tile_##NAME>::BYTES == SHARED_BYTES, #NAME ": see tiles.inc");        \
-    TWINSTREAM_KERNEL(NAME, twinstream_conv_params, Tile_##NAME::THREADS, BLOCKS_MIN) {            \
+    static_assert(Tile_##NAME::THREADS == THREADS_LEN, #NAME ": see tiles.inc");                   \
+    TWINSTREAM_KERNEL(NAME, twinstream_conv_params, THREADS_LEN, BLOCKS_MIN) {                     \
         TWINSTREAM_SHARED(shared);                                                                 \
         ConvBlock<Tile_##NAME>(p, shared).run();                                                   \
     }

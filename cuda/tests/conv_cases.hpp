@@ -19,10 +19,9 @@ struct Entry {
 };
 
 constexpr Entry entries[] = {
-#define TWINSTREAM_CONV_TILE(NAME, ARCH, DTYPE, M, N, WARPS_M, WARPS_N, STAGES, BLOCKS_MIN,        \
-                             SHARED_BYTES)                                                         \
-    {#NAME,       sizeof(DTYPE) == 1, M, N, Tile<DTYPE, M, N, WARPS_M, WARPS_N, STAGES>::THREADS,  \
-     SHARED_BYTES},
+#define TWINSTREAM_CONV_TILE(NAME, ARCH, DTYPE, M, N, WARPS_M, WARPS_N, STAGES, THREADS,           \
+                             BLOCKS_MIN, SHARED_BYTES)                                             \
+    {#NAME, sizeof(DTYPE) == 1, M, N, THREADS, SHARED_BYTES},
 #include "../tiles.inc"
 };
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 CUDA = Path(__file__).resolve().parent.parent.parent / "cuda"
 TILE = re.compile(
-    r"^TWINSTREAM_\w+_TILE\((\w+), \d+, (?:f16|i8), (\d+), (\d+), (\d+), (\d+), \d+, \d+, (\d+)\)$",
+    r"^TWINSTREAM_\w+_TILE\((\w+), \d+, (?:f16|i8), (\d+), (\d+), \d+, \d+, \d+, (\d+), \d+, (\d+)\)$",
     re.MULTILINE,
 )
 LAUNCH = re.compile(r"TWINSTREAM_(\w+)_(THREADS|SHARED_BYTES) = (\d+)")
@@ -27,9 +27,8 @@ class Launch:
 def launches():
     """By kernel, out of tiles.inc and launch.h."""
     found = {}
-    for name, m, n, *warps, shared in TILE.findall((CUDA / "tiles.inc").read_text()):
-        threads = int(warps[0]) * int(warps[1]) * 32
-        found[name] = Launch(threads, int(shared), (int(m), int(n)))
+    for name, m, n, threads, shared in TILE.findall((CUDA / "tiles.inc").read_text()):
+        found[name] = Launch(int(threads), int(shared), (int(m), int(n)))
     sizes = {}
     for name, what, value in LAUNCH.findall((CUDA / "launch.h").read_text()):
         sizes.setdefault(name.lower(), {})[what] = int(value)

@@ -243,6 +243,123 @@ const _: () = {
     ][::std::mem::offset_of!(twinstream_conv_params, split_k) - 140usize];
 };
 #[repr(C)]
+#[repr(align(64))]
+#[derive(Debug, Copy, Clone)]
+pub struct twinstream_tensor_map {
+    pub words: [u64; 16usize],
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    [
+        "Size of twinstream_tensor_map",
+    ][::std::mem::size_of::<twinstream_tensor_map>() - 128usize];
+    [
+        "Alignment of twinstream_tensor_map",
+    ][::std::mem::align_of::<twinstream_tensor_map>() - 64usize];
+    [
+        "Offset of field: twinstream_tensor_map::words",
+    ][::std::mem::offset_of!(twinstream_tensor_map, words) - 0usize];
+};
+#[repr(C)]
+#[repr(align(64))]
+#[derive(Debug, Copy, Clone)]
+pub struct twinstream_conv_wgmma_params {
+    pub input: twinstream_tensor_map,
+    pub shortcut: twinstream_tensor_map,
+    pub residual: twinstream_tensor_map,
+    pub output: twinstream_tensor_map,
+    pub weights: u64,
+    pub bias: u64,
+    pub batch: u64,
+    pub channels: u32,
+    pub output_height: u32,
+    pub output_width: u32,
+    pub output_channels: u32,
+    pub stride: u32,
+    pub padding: u32,
+    pub tap_row_first: u32,
+    pub tap_rows: u32,
+    pub tap_column_first: u32,
+    pub tap_columns: u32,
+    pub shortcut_channels: u32,
+    pub shortcut_stride: u32,
+    pub relu: u32,
+    pub has_residual: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    [
+        "Size of twinstream_conv_wgmma_params",
+    ][::std::mem::size_of::<twinstream_conv_wgmma_params>() - 640usize];
+    [
+        "Alignment of twinstream_conv_wgmma_params",
+    ][::std::mem::align_of::<twinstream_conv_wgmma_params>() - 64usize];
+    [
+        "Offset of field: twinstream_conv_wgmma_params::input",
+    ][::std::mem::offset_of!(twinstream_conv_wgmma_params, input) - 0usize];
+    [
+        "Offset of field: twinstream_conv_wgmma_params::shortcut",
+    ][::std::mem::offset_of!(twinstream_conv_wgmma_params, shortcut) - 128usize];
+    [
+        "Offset of field: twinstream_conv_wgmma_params::residual",
+    ][::std::mem::offset_of!(twinstream_conv_wgmma_params, residual) - 256usize];
+    [
+        "Offset of field: twinstream_conv_wgmma_params::output",
+    ][::std::mem::offset_of!(twinstream_conv_wgmma_params, output) - 384usize];
+    [
+        "Offset of field: twinstream_conv_wgmma_params::weights",
+    ][::std::mem::offset_of!(twinstream_conv_wgmma_params, weights) - 512usize];
+    [
+        "Offset of field: twinstream_conv_wgmma_params::bias",
+    ][::std::mem::offset_of!(twinstream_conv_wgmma_params, bias) - 520usize];
+    [
+        "Offset of field: twinstream_conv_wgmma_params::batch",
+    ][::std::mem::offset_of!(twinstream_conv_wgmma_params, batch) - 528usize];
+    [
+        "Offset of field: twinstream_conv_wgmma_params::channels",
+    ][::std::mem::offset_of!(twinstream_conv_wgmma_params, channels) - 536usize];
+    [
+        "Offset of field: twinstream_conv_wgmma_params::output_height",
+    ][::std::mem::offset_of!(twinstream_conv_wgmma_params, output_height) - 540usize];
+    [
+        "Offset of field: twinstream_conv_wgmma_params::output_width",
+    ][::std::mem::offset_of!(twinstream_conv_wgmma_params, output_width) - 544usize];
+    [
+        "Offset of field: twinstream_conv_wgmma_params::output_channels",
+    ][::std::mem::offset_of!(twinstream_conv_wgmma_params, output_channels) - 548usize];
+    [
+        "Offset of field: twinstream_conv_wgmma_params::stride",
+    ][::std::mem::offset_of!(twinstream_conv_wgmma_params, stride) - 552usize];
+    [
+        "Offset of field: twinstream_conv_wgmma_params::padding",
+    ][::std::mem::offset_of!(twinstream_conv_wgmma_params, padding) - 556usize];
+    [
+        "Offset of field: twinstream_conv_wgmma_params::tap_row_first",
+    ][::std::mem::offset_of!(twinstream_conv_wgmma_params, tap_row_first) - 560usize];
+    [
+        "Offset of field: twinstream_conv_wgmma_params::tap_rows",
+    ][::std::mem::offset_of!(twinstream_conv_wgmma_params, tap_rows) - 564usize];
+    [
+        "Offset of field: twinstream_conv_wgmma_params::tap_column_first",
+    ][::std::mem::offset_of!(twinstream_conv_wgmma_params, tap_column_first) - 568usize];
+    [
+        "Offset of field: twinstream_conv_wgmma_params::tap_columns",
+    ][::std::mem::offset_of!(twinstream_conv_wgmma_params, tap_columns) - 572usize];
+    [
+        "Offset of field: twinstream_conv_wgmma_params::shortcut_channels",
+    ][::std::mem::offset_of!(twinstream_conv_wgmma_params, shortcut_channels)
+        - 576usize];
+    [
+        "Offset of field: twinstream_conv_wgmma_params::shortcut_stride",
+    ][::std::mem::offset_of!(twinstream_conv_wgmma_params, shortcut_stride) - 580usize];
+    [
+        "Offset of field: twinstream_conv_wgmma_params::relu",
+    ][::std::mem::offset_of!(twinstream_conv_wgmma_params, relu) - 584usize];
+    [
+        "Offset of field: twinstream_conv_wgmma_params::has_residual",
+    ][::std::mem::offset_of!(twinstream_conv_wgmma_params, has_residual) - 588usize];
+};
+#[repr(C)]
 #[derive(Debug, Copy, Clone)]
 pub struct twinstream_average_pool_params {
     pub input: u64,

@@ -33,8 +33,6 @@ impl Tile {
 
     /// What follows the head of a line: the compiler of the kernels has checked it.
     fn parse(module: &'static str, row: &'static str) -> Self {
-        const WARP_LEN: u32 = 32;
-
         let mut fields = row.trim_end_matches(')').split(", ");
         let name = fields.next().unwrap_or_default();
         let number = |field: Option<&str>| -> u32 {
@@ -48,9 +46,9 @@ impl Tile {
             _ => panic!("cuda/tiles.inc: not a type of values: {row}"),
         };
         let mut number = || number(fields.next());
-        let (m, n, warps_m, warps_n) = (number(), number(), number(), number());
-        let (_stages, blocks_max, shared_bytes) = (number(), number(), number());
-        let thread_len = warps_m * warps_n * WARP_LEN;
+        let (m, n) = (number(), number());
+        let (_warps_m, _warps_n, _stages) = (number(), number(), number());
+        let (thread_len, blocks_max, shared_bytes) = (number(), number(), number());
         let kernel = Kernel { module, name, arch, thread_len, shared_bytes };
         Self { kernel, dtype, m: m as usize, n: n as usize, blocks_max }
     }
@@ -61,7 +59,7 @@ pub(super) mod tests {
     use super::*;
 
     /// The columns of every tile, whatever its family: name, arch, dtype, M, N, warps along M and
-    /// N, stages, blocks, shared bytes.
+    /// N, stages, threads, blocks, shared bytes.
     pub(crate) fn rows() -> Vec<Vec<&'static str>> {
         let lines = LIST.lines().filter(|line| line.starts_with("TWINSTREAM_"));
         let rows = lines.map(|line| line.split_once('(').unwrap().1.trim_end_matches(')'));
