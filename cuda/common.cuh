@@ -18,8 +18,9 @@
 #define TWINSTREAM_KERNEL(name, params, threads_max, blocks_min)                                   \
     extern "C" __global__ void __launch_bounds__(threads_max, blocks_min)                          \
         name(const __grid_constant__ params p)
-// Declares `name`, the block's dynamic shared memory as bytes.
-#define TWINSTREAM_SHARED(name) extern __shared__ __align__(128) unsigned char name[]
+// Declares `name`, the block's dynamic shared memory as bytes; from a multiple of 1,024 on, which
+// tiles in the copy engine's swizzle ask for.
+#define TWINSTREAM_SHARED(name) extern __shared__ __align__(1024) unsigned char name[]
 #define TWINSTREAM_PRAGMA(text) _Pragma(#text)
 #define TWINSTREAM_UNROLL _Pragma("unroll")
 #define TWINSTREAM_UNROLL_BY(count) TWINSTREAM_PRAGMA(unroll count)

@@ -57,20 +57,38 @@ TWINSTREAM_DEVICE void barrier_arrive_expect(uint32_t barrier, uint32_t bytes) {
 #endif
 }
 
+// Who arrives at a barrier and writes before that: threads of this block, or of others too. The
+// latter costs what this multiprocessor has in L1.
+enum class Arrivals {
+    block,
+    cluster,
+};
+
 // Whether the phase of that parity, 0 for the first, has ended; waits for that a short while. True
-// as well where the phase under way has the other parity. What copies wrote, and what threads of
-// the cluster wrote before they arrived, is then visible.
+// as well where the phase under way has the other parity. What copies wrote, and what threads wrote
+// before they arrived, is then visible.
+template <Arrivals from = Arrivals::block>
 TWINSTREAM_DEVICE bool barrier_try_wait(uint32_t barrier, uint32_t parity) {
 #if defined(__CUDACC__)
     uint32_t has_ended;
-    asm volatile("{\n"
-                 ".reg .pred p;\n"
-                 "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], %2;\n"
-                 "selp.u32 %0, 1, 0, p;\n"
-                 "}"
-                 : "=r"(has_ended)
-                 : "r"(barrier), "r"(parity)
-                 : "memory");
+    if constexpr (from == Arrivals::block)
+        asm volatile("{\n"
+                     ".reg .pred p;\n"
+                     "mbarrier.try_wait.parity.acquire.cta.shared::cta.b64 p, [%1], %2;\n"
+                     "selp.u32 %0, 1, 0, p;\n"
+                     "}"
+                     : "=r"(has_ended)
+                     : "r"(barrier), "r"(parity)
+                     : "memory");
+    else
+        asm volatile("{\n"
+                     ".reg .pred p;\n"
+                     "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], %2;\n"
+                     "selp.u32 %0, 1, 0, p;\n"
+                     "}"
+                     : "=r"(has_ended)
+                     : "r"(barrier), "r"(parity)
+                     : "memory");
     return has_ended != 0;
 #else
     return emulator::barrier_try_wait(barrier, parity);
@@ -108,11 +126,12 @@ TWINSTREAM_DEVICE void trap() {
 // Waits as barrier_try_wait does, but ends the launch where that takes two seconds: what is awaited
 // then never comes, and a block that went on would leave copies behind that land in another's
 // memory.
+template <Arrivals from = Arrivals::block>
 TWINSTREAM_DEVICE void barrier_wait(uint32_t barrier, uint32_t parity) {
     constexpr uint64_t WAIT_NS_MAX = 2000000000;
-    if (barrier_try_wait(barrier, parity)) return;
+    if (barrier_try_wait<from>(barrier, parity)) return;
     const uint64_t start_ns = global_timer_ns();
-    while (!barrier_try_wait(barrier, parity)) {
+    while (!barrier_try_wait<from>(barrier, parity)) {
         if (global_timer_ns() - start_ns > WAIT_NS_MAX) trap();
     }
 }

@@ -67,6 +67,28 @@ TWINSTREAM_DEVICE void wgmma_wait() {
 #endif
 }
 
+// Behind the wait for products: what is done with their sums stays behind it, and what made the
+// sums before the next fence stays before that. To the compiler, only asm that names them says so.
+template <unsigned len>
+TWINSTREAM_DEVICE void wgmma_settle(float (&sum)[len]) {
+#if defined(__CUDACC__)
+    TWINSTREAM_UNROLL
+    for (unsigned i = 0; i < len; ++i) asm volatile("" : "+f"(sum[i])::"memory");
+#else
+    static_cast<void>(sum);
+#endif
+}
+
+template <unsigned len>
+TWINSTREAM_DEVICE void wgmma_settle(int32_t (&sum)[len]) {
+#if defined(__CUDACC__)
+    TWINSTREAM_UNROLL
+    for (unsigned i = 0; i < len; ++i) asm volatile("" : "+r"(sum[i])::"memory");
+#else
+    static_cast<void>(sum);
+#endif
+}
+
 #if defined(__CUDACC__)
 
 // Operands 0 to n - 1 of the asm text, n a multiple of 4, and what they are.

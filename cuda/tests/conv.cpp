@@ -61,7 +61,8 @@ struct Conv : ConvBase<Halves> {
 } // namespace
 
 void test_conv(std::uint64_t seed, unsigned random_len) {
-    test_tiles<Conv>("conv", entries_of(false), seed, random_len);
+    test_tiles<Conv>("conv", entries_of(false, false), seed, random_len);
+    test_tiles<Conv>("conv_wgmma", entries_of(false, true), seed, random_len);
 }
 
 } // namespace twinstream::tests

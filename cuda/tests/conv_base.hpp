@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "conv_cases.hpp"
+#include "conv_wgmma.hpp"
 
 namespace twinstream::tests {
 
@@ -26,6 +27,7 @@ struct ConvBase {
 
     Case c;
     twinstream_conv_params p{};
+    twinstream_conv_wgmma_params wgmma_params{};
     // For the reference alone: [output][row][column][channel] of the whole kernel, and
     // [output][channel] of the shortcut.
     std::vector<typename Numbers::Weight> filter, shortcut_filter;
@@ -44,18 +46,32 @@ struct ConvBase {
           shortcut_filter(
               Numbers::weights(random, std::size_t{c.outputs} * c.shortcut_channels, c.data)),
           residual(Numbers::values(random, c.residual ? output_len(c.len) : 0, c.data)),
-          input(Numbers::values(random, std::size_t{c.len} * c.height * c.width * c.channels,
-                                c.data)),
-          shortcut(Numbers::values(random, shortcut_len(), c.data)),
+          input(in_memory(Numbers::values(
+              random, std::size_t{c.len} * c.height * c.width * c.channels, c.data))),
+          shortcut(in_memory(Numbers::values(random, shortcut_len(), c.data))),
           packed(std::size_t{c.outputs} * step_len(c) * STEP_LEN), output(output_len(c.bucket)),
           scales(0), partials(0), semaphores(0), batch(c.len, 0) {
+        if (c.entry.by_wgmma) c.split_k = 1;
         grid_x = (c.bucket * c.out(c.height) * c.out(c.width) + c.entry.m - 1) / c.entry.m;
         grid_y = c.outputs / c.entry.n;
     }
 
     void prepare() {
-        pack();
+        if (c.entry.by_wgmma)
+            pack_for_wgmma();
+        else
+            pack();
         describe();
+        if (c.entry.by_wgmma) wgmma_params = describe_for_wgmma(*this);
+    }
+
+    // What the batch's images are, and where the kernel has maps of the whole bucket, NaN behind
+    // them.
+    Buffer<Value> in_memory(Buffer<Value> values) const {
+        if (!c.entry.by_wgmma) return values;
+        Buffer<Value> all(values.len() / c.len * c.bucket);
+        std::copy_n(values.values(), values.len(), all.values());
+        return all;
     }
 
     static unsigned own_len(const Case &c) {
@@ -63,7 +79,9 @@ struct ConvBase {
     }
     static unsigned steps_of(unsigned values) { return (values + STEP_LEN - 1) / STEP_LEN; }
     static unsigned step_len(const Case &c) {
-        return steps_of(own_len(c)) + steps_of(c.shortcut_channels);
+        const unsigned own = c.entry.by_wgmma ? steps_of(c.channels) * (own_len(c) / c.channels)
+                                              : steps_of(own_len(c));
+        return own + steps_of(c.shortcut_channels);
     }
     std::size_t output_len(unsigned images) const {
         return std::size_t{images} * c.out(c.height) * c.out(c.width) * c.outputs;
@@ -106,6 +124,39 @@ struct ConvBase {
                                        block + i]);
             if (!Numbers::SHORTCUT_FIRST) put_shortcut();
         }
+    }
+
+    // The same for wgmma: a step is one tap, and every row lies in the swizzle.
+    void pack_for_wgmma() {
+        const auto [row_first, row_len] = taps_in_use(c, c.height);
+        const auto [column_first, column_len] = taps_in_use(c, c.width);
+        std::fill_n(packed.values(), packed.len(), Value{0});
+        unsigned step = 0;
+        // weight(output, channel) is that of one tap.
+        const auto put_step = [&](unsigned first, unsigned channels, const auto &weight) {
+            for (unsigned o = 0; o < c.outputs; ++o)
+                for (unsigned i = 0; i < STEP_LEN && first + i < channels; ++i)
+                    packed[wgmma_index<Value>(o, step, i, step_len(c))] =
+                        static_cast<Value>(weight(o, first + i));
+            ++step;
+        };
+        const auto put_shortcut = [&] {
+            for (unsigned first = 0; first < c.shortcut_channels; first += STEP_LEN)
+                put_step(first, c.shortcut_channels, [&](unsigned o, unsigned i) {
+                    return shortcut_filter[std::size_t{o} * c.shortcut_channels + i];
+                });
+        };
+        if (Numbers::SHORTCUT_FIRST) put_shortcut();
+        for (unsigned first = 0; first < c.channels; first += STEP_LEN)
+            for (unsigned row = row_first; row < row_first + row_len; ++row)
+                for (unsigned column = column_first; column < column_first + column_len; ++column)
+                    put_step(
+                        first, c.channels, [&, row = row, column = column](unsigned o, unsigned i) {
+                            return filter[((std::size_t{o} * c.kernel + row) * c.kernel + column) *
+                                              c.channels +
+                                          i];
+                        });
+        if (!Numbers::SHORTCUT_FIRST) put_shortcut();
     }
 
     void describe() {
@@ -181,8 +232,12 @@ struct ConvBase {
     // cheap; else at a stride that is coprime to all sizes.
     template <class Compare>
     double run_and_compare(const Compare &compare_one) const {
-        launch(c.entry.name, grid_x, grid_y, c.split_k, c.entry.threads, c.entry.shared_bytes, p,
-               batch, c.text());
+        if (c.entry.by_wgmma)
+            launch(c.entry.name, wgmma_blocks(), 1, 1, c.entry.threads, c.entry.shared_bytes,
+                   wgmma_params, batch, c.text());
+        else
+            launch(c.entry.name, grid_x, grid_y, c.split_k, c.entry.threads, c.entry.shared_bytes,
+                   p, batch, c.text());
         Worst worst;
         const unsigned height = c.out(c.height), width = c.out(c.width);
         for (std::size_t index = 0; index < output_len(c.len); index += stride_of_outputs()) {
@@ -193,12 +248,21 @@ struct ConvBase {
                                       static_cast<unsigned>(index % c.outputs), index});
         }
         worst.require(c.text());
-        if (!output.untouched(output_len(c.len))) fail(c.text() + ": wrote beyond the batch");
+        if (!output.untouched(written_len())) fail(c.text() + ": wrote beyond the batch");
         for (std::size_t i = 0; i < semaphores.len(); ++i)
             if (semaphores[i] != 0)
                 fail(c.text() + ": counter " + std::to_string(i) + " was not set back");
         return worst.ratio;
     }
+    // Of wgmma whole tiles are written.
+    std::size_t written_len() const {
+        if (!c.entry.by_wgmma) return output_len(c.len);
+        const std::size_t pixels = output_len(c.len) / c.outputs;
+        const std::size_t tiles = (pixels + c.entry.m - 1) / c.entry.m;
+        return std::min(tiles * c.entry.m * c.outputs, output_len(c.bucket));
+    }
+    // From one block to one more than tiles.
+    unsigned wgmma_blocks() const { return 1 + (c.height * 7 + c.len) % (grid_x * grid_y + 1); }
     std::size_t stride_of_outputs() const {
         return output_len(c.len) * step_len(c) * STEP_LEN > 20'000'000 ? 101 : 1;
     }
@@ -212,6 +276,10 @@ void test_tiles(const std::string &name, const std::vector<Entry> &tiles, std::u
     const auto attempt = [&](Subject &subject, const Case &c) {
         subject.attempt([&] { return Conv(c, random).run(); });
     };
+    if (tiles.empty()) {
+        std::printf("%s: not for this device\n", name.c_str());
+        return;
+    }
     for (const Entry &entry : tiles) {
         Subject subject(entry.name);
         for (const Case &c : cases_of(entry)) attempt(subject, c);

@@ -15,21 +15,27 @@ namespace twinstream::tests {
 struct Entry {
     const char *name;
     bool is_integer;
+    // Of the family that takes twinstream_conv_wgmma_params.
+    bool by_wgmma;
     unsigned m, n, threads, shared_bytes;
 };
 
 constexpr Entry entries[] = {
 #define TWINSTREAM_CONV_TILE(NAME, ARCH, DTYPE, M, N, WARPS_M, WARPS_N, STAGES, THREADS,           \
                              BLOCKS_MIN, SHARED_BYTES)                                             \
-    {#NAME, sizeof(DTYPE) == 1, M, N, THREADS, SHARED_BYTES},
+    {#NAME, sizeof(DTYPE) == 1, false, M, N, THREADS, SHARED_BYTES},
+#define TWINSTREAM_CONV_WGMMA_TILE(NAME, ARCH, DTYPE, M, N, WARPS_M, WARPS_N, STAGES, THREADS,     \
+                                   BLOCKS_MIN, SHARED_BYTES)                                       \
+    {#NAME, sizeof(DTYPE) == 1, true, M, N, THREADS, SHARED_BYTES},
 #include "../tiles.inc"
 };
 
-// The tiles of one type, in the list's order.
-inline std::vector<Entry> entries_of(bool is_integer) {
+// The tiles of one type and family that the device runs, in the list's order.
+inline std::vector<Entry> entries_of(bool is_integer, bool by_wgmma) {
     std::vector<Entry> list;
     for (const Entry &entry : entries)
-        if (entry.is_integer == is_integer) list.push_back(entry);
+        if (entry.is_integer == is_integer && entry.by_wgmma == by_wgmma && has_kernel(entry.name))
+            list.push_back(entry);
     return list;
 }
 
@@ -107,8 +113,9 @@ inline std::vector<Case> cases_of(const Entry &e) {
 // Rows as long as at 224x224.
 inline std::vector<Case> long_cases(const std::vector<Entry> &of_type) {
     const Data i = Data::integers;
+    const Entry &narrow = of_type[of_type[0].by_wgmma ? 3 : 1];
     return {
-        {of_type[1], 1, 1, 56, 56, 64, 64, 3, 1, false, true, 0, 1, 1, i},
+        {narrow, 1, 1, 56, 56, 64, 64, 3, 1, false, true, 0, 1, 1, i},
         {of_type[0], 1, 2, 28, 28, 128, 128, 3, 2, false, true, 0, 1, 1, i},
         {of_type[2], 1, 1, 56, 56, 64, 256, 1, 1, false, true, 64, 1, 1, i},
     };

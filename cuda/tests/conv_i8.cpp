@@ -113,7 +113,8 @@ struct ConvI8 : ConvBase<Integers> {
 } // namespace
 
 void test_conv_i8(std::uint64_t seed, unsigned random_len) {
-    test_tiles<ConvI8>("conv_i8", entries_of(true), seed, random_len);
+    test_tiles<ConvI8>("conv_i8", entries_of(true, false), seed, random_len);
+    test_tiles<ConvI8>("conv_i8_wgmma", entries_of(true, true), seed, random_len);
 }
 
 } // namespace twinstream::tests

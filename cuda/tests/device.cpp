@@ -25,7 +25,7 @@ namespace twinstream::tests {
 namespace {
 
 // CUresult.
-constexpr int SUCCESS = 0, NO_DEVICE = 100, NOT_FOUND = 500;
+constexpr int SUCCESS = 0, NO_DEVICE = 100, NO_BINARY_FOR_GPU = 209, NOT_FOUND = 500;
 // CU_FUNC_ATTRIBUTE_PTX_VERSION, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES.
 constexpr int PTX_VERSION = 5, MAX_DYNAMIC_SHARED_SIZE_BYTES = 8;
 // Kernels compiled for this architecture and later ones wait for the kernel ahead (ptx/pdl.cuh).
@@ -82,15 +82,20 @@ void check(int result, const std::string &call) {
     std::exit(77);
 }
 
-// The kernel, wherever it is, allowed to use all the shared memory that it asks for.
+// The kernel, wherever it is.
+int find(const char *kernel, void **handle) {
+    int result = NOT_FOUND;
+    for (std::size_t i = 0; i < modules.size() && result == NOT_FOUND; ++i)
+        result = cuModuleGetFunction(handle, modules[i], const_cast<char *>(kernel));
+    return result;
+}
+
+// Allowed to use all the shared memory that it asks for.
 Function function(const Launch &launch) {
     const auto known = functions.find(launch.kernel);
     if (known != functions.end()) return known->second;
     Function found{};
-    int result = NOT_FOUND;
-    for (std::size_t i = 0; i < modules.size() && result == NOT_FOUND; ++i)
-        result = cuModuleGetFunction(&found.handle, modules[i], const_cast<char *>(launch.kernel));
-    check(result, std::string("finding the kernel ") + launch.kernel);
+    check(find(launch.kernel, &found.handle), std::string("finding the kernel ") + launch.kernel);
     int version = 0;
     check(cuFuncGetAttribute(&version, PTX_VERSION, found.handle), "cuFuncGetAttribute");
     found.waits = version >= WAITING_VERSION;
@@ -173,7 +178,9 @@ void open_device() {
     check(cuStreamCreateWithPriority(&stream, NON_BLOCKING, 0), "cuStreamCreateWithPriority");
     for (const void *const *image = twinstream_modules; *image != nullptr; ++image) {
         void *module = nullptr;
-        check(cuModuleLoadData(&module, const_cast<void *>(*image)), "cuModuleLoadData");
+        const int loaded = cuModuleLoadData(&module, const_cast<void *>(*image));
+        if (loaded == NO_BINARY_FOR_GPU) continue;
+        check(loaded, "cuModuleLoadData");
         modules.push_back(module);
     }
     std::printf("device: %s\n", name);
@@ -183,6 +190,13 @@ void close_device() {
     for (void *module : modules) check(cuModuleUnload(module), "cuModuleUnload");
     check(cuStreamDestroy_v2(stream), "cuStreamDestroy");
     check(cuDevicePrimaryCtxRelease_v2(0), "cuDevicePrimaryCtxRelease");
+}
+
+bool has_kernel(const char *name) {
+    void *handle = nullptr;
+    const int result = find(name, &handle);
+    if (result != NOT_FOUND) check(result, std::string("finding the kernel ") + name);
+    return result == SUCCESS;
 }
 
 Memory::Memory(std::size_t len_bytes) : bytes(len_bytes, 0xff) {

@@ -18,6 +18,9 @@ void open_device();
 // At the end, when all memory is gone.
 void close_device();
 
+// Whether the device runs the kernel: not those that were compiled for others alone.
+bool has_kernel(const char *name);
+
 // Memory of the device and what the host has of it. Every byte is 0xff at first: NaN as f16 and as
 // f32.
 class Memory {

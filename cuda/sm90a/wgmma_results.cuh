@@ -1,0 +1,122 @@
+// From a warpgroup's sums to results in a box: bias, residual, ReLU; of integers their scales. The
+// same operations in the same order as in sm80/conv_block.cuh, so that results are the same.
+//
+// A thread has pixels in pairs and of each two channels, in rows g and g + 8 of its warp's 16
+// (g = lane / 4): of f16 channels g and g + 8; of integers, whose weights lie in that order, 2 g
+// and 2 g + 1, which together are one element of the matrices that stmatrix transposes and writes.
+// The residual is read from where the result goes, by the same lanes.
+#pragma once
+
+#include "../ptx/mma.cuh"
+#include "wgmma_tile.cuh"
+
+namespace twinstream {
+
+// What the two channels of a thread are scaled with.
+template <class Tile>
+class Scales {
+   public:
+    // Channels from first_channel on are the warpgroup's.
+    TWINSTREAM_DEVICE Scales(const twinstream_conv_wgmma_params &p, uint32_t first_channel)
+        : has_residual(p.has_residual != 0), lowest(p.relu ? 0.0f : -INFINITY) {
+        const unsigned group = threadIdx.x % WARP_LEN / 4;
+        const float *const own = global<const float>(p.bias) + first_channel + warp_of_group() * 16;
+        const uint32_t len = p.output_channels;
+        TWINSTREAM_UNROLL
+        for (unsigned i = 0; i < 2; ++i) {
+            const float *const of_row = own + (Tile::IS_INTEGER ? 2 * group + i : group + 8 * i);
+            bias[i] = of_row[0];
+            if constexpr (Tile::IS_INTEGER) {
+                multiplier[i] = of_row[len];
+                if (has_residual || p.shortcut_channels != 0) added[i] = of_row[2 * len];
+            }
+        }
+    }
+
+    // Of integers: brings the shortcut's sums into the unit of the convolution's.
+    TWINSTREAM_DEVICE void scale_shortcut(int32_t (&sums)[Tile::SUMS]) const {
+        TWINSTREAM_UNROLL
+        for (unsigned i = 0; i < Tile::SUMS; ++i)
+            sums[i] = __float2int_rn(static_cast<float>(sums[i]) * added[i / 2 % 2]);
+        ptx::wgmma_settle(sums);
+    }
+
+    // Replaces the residual in a box, if there is one, by the results of the warpgroup's
+    // `box_index`-th 64 pixels.
+    TWINSTREAM_DEVICE void write_box(const typename Tile::Sum (&sums)[Tile::SUMS],
+                                     unsigned box_index, uint32_t box) const {
+        constexpr unsigned ROWS_AT_ONCE = Tile::IS_INTEGER ? 32 : 16;
+        const uint32_t place = box + place_of_lane();
+        TWINSTREAM_UNROLL
+        for (unsigned row = 0; row < Tile::BOX_LEN; row += ROWS_AT_ONCE) {
+            const uint32_t at = place + row * Tile::BOX_ROW_BYTES;
+            // Sums of eight pixels and two rows are four.
+            const unsigned first = (box_index * Tile::BOX_LEN + row) / 8 * 4;
+            uint32_t values[4] = {};
+            if (has_residual) ptx::ldmatrix_x4_transposed(values, at);
+            TWINSTREAM_UNROLL
+            for (unsigned i = 0; i < 4; ++i) values[i] = results_of(sums + first, i, values[i]);
+            ptx::store_matrix_x4_transposed(at, values);
+        }
+    }
+
+   private:
+    static TWINSTREAM_DEVICE unsigned warp_of_group() { return threadIdx.x / WARP_LEN % 4; }
+
+    // Which row of a matrix a lane names, from the box's first byte on: four matrices are of f16
+    // 16 pixels of two chunks, of integers 32 pixels of one.
+    static TWINSTREAM_DEVICE uint32_t place_of_lane() {
+        const unsigned lane = threadIdx.x % WARP_LEN;
+        if constexpr (Tile::IS_INTEGER) {
+            const unsigned chunk = warp_of_group();
+            return lane * Tile::BOX_ROW_BYTES + (chunk ^ lane / 2 % 4) * CHUNK_BYTES;
+        } else {
+            const unsigned row = lane / 16 * 8 + lane % 8;
+            const unsigned chunk = warp_of_group() * 2 + lane / 8 % 2;
+            return row * Tile::BOX_ROW_BYTES + (chunk ^ row % 8) * CHUNK_BYTES;
+        }
+    }
+
+    // What a lane has of a matrix, of four that are written at once: of f16 a pair of pixels of one
+    // row.
+    TWINSTREAM_DEVICE uint32_t results_of(const float *sums, unsigned matrix,
+                                          uint32_t residual) const {
+        const unsigned row = matrix % 2, first = matrix / 2 * 4 + row * 2;
+        const float low = sums[first] + bias[row] + ptx::unpack_f16(residual);
+        const float high = sums[first + 1] + bias[row] + ptx::unpack_f16(residual >> 16);
+        return ptx::pack_f16x2(fmaxf(low, lowest), fmaxf(high, lowest));
+    }
+
+    // Of integers both rows, a byte each: those of the first pixel, then those of the second.
+    TWINSTREAM_DEVICE uint32_t results_of(const int32_t *sums, unsigned matrix,
+                                          uint32_t residual) const {
+        uint32_t results = 0;
+        TWINSTREAM_UNROLL
+        for (unsigned i = 0; i < 4; ++i) {
+            const unsigned row = i % 2, pixel = i / 2;
+            float value = __fmaf_rn(static_cast<float>(sums[matrix * 4 + row * 2 + pixel]),
+                                    multiplier[row], bias[row]);
+            if (has_residual)
+                value = __fmaf_rn(from_u8(residual >> 8 * i & 0xff), added[row], value);
+            results |= round_within_u8(value) << 8 * i;
+        }
+        return results;
+    }
+
+    // Both without the conversions of the slowest pipe: of 2^23 and a byte, the byte is the last of
+    // the number's bits.
+    static TWINSTREAM_DEVICE float from_u8(uint32_t byte) {
+        return __uint_as_float(0x4b000000u | byte) - 8388608.0f;
+    }
+    static TWINSTREAM_DEVICE uint32_t round_within_u8(float value) {
+        return __float_as_uint(fminf(fmaxf(value, 0.0f), 255.0f) + 8388608.0f) & 0xff;
+    }
+
+    bool has_residual;
+    float lowest;
+    float bias[2];
+    float multiplier[2];
+    float added[2];
+};
+
+} // namespace twinstream
