@@ -35,6 +35,8 @@ compile() { # compile TARGET SOURCE NAME: into NAME.cubin and NAME.log
 [ $# -gt 0 ] || set -- 80 86 89 90a
 for target; do
     for source in cuda/*.cu cuda/sm*/*.cu; do
+        # What only one architecture has is compiled for no other.
+        case $source in cuda/sm*a/*) [ "cuda/sm$target" = "$(dirname "$source")" ] || continue ;; esac
         compile "$target" "$source" "$(basename "$source" .cu).sm_$target"
     done
 done

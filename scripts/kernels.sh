@@ -54,6 +54,10 @@ embed() {
     printf '.quad 0\n.section .note.GNU-stack,"",%%progbits\n'
 }
 
+code_for() { # code_for TARGET sm|compute: code, or PTX
+    echo "-gencode=arch=compute_$1,code=$2_$1"
+}
+
 # gpu PROGRAM: with the same code for the same targets as build.rs has it.
 gpu() {
     toolkit=target/cuda-toolkit/bin
@@ -65,13 +69,22 @@ gpu() {
     targets=${TWINSTREAM_CUDA_TARGETS:-80,86,89,90a}
     code=''
     for target in $(echo "$targets" | tr , ' '); do
-        code="$code -gencode=arch=compute_$target,code=sm_$target"
+        code="$code $(code_for "$target" sm)"
     done
-    newest=$(echo "${targets##*,}" | tr -d '[:alpha:]')
-    code="$code -gencode=arch=compute_$newest,code=compute_$newest"
+    code="$code $(code_for "$(echo "${targets##*,}" | tr -d '[:alpha:]')" compute)"
     for source in $kernels; do
+        of_source=$code
+        # What only one architecture has is compiled for no other.
+        case $source in
+            cuda/sm*a/*)
+                target=$(basename "$(dirname "$source")")
+                target=${target#sm}
+                case ,$targets, in *,"$target",*) ;; *) continue ;; esac
+                of_source=$(code_for "$target" sm)
+                ;;
+        esac
         # shellcheck disable=SC2086 # flags are words
-        nvcc -fatbin -std=c++17 -O3 -lineinfo --threads 0 $code "$source" \
+        nvcc -fatbin -std=c++17 -O3 -lineinfo --threads 0 $of_source "$source" \
             -o "$folder/$(basename "$source" .cu).fatbin"
     done
     embed "$folder"/*.fatbin >"$folder/modules.s"

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Takes one barrier or wait out of the CUDA kernels at a time and shows that the tests notice.
+"""Takes one barrier, wait, arrival, fence or flip of a phase out of the CUDA kernels at a time and
+shows that the tests notice.
 
     scripts/mutate-kernels.py [RANDOM_LEN [FILE...]]
 
-Every `__syncthreads()` and `cp_async_wait` in the kernels below cuda/ is removed in a copy of
-the folder, and the kernel tests run on the emulated device: threads in order, in orders drawn from
-seeds, at last with ThreadSanitizer looking for races. Prints what noticed each removal first and
-fails if one went unnoticed. With RANDOM_LEN random convolutions in a run, 5 unless given; FILEs are
-names such as top_k.cu, all unless given. Needs g++ alone.
+Whatever REMOVED matches in the kernels below cuda/ is removed in a copy of the folder, and the
+kernel tests run on the emulated device: threads in order, in orders drawn from seeds, at last with
+ThreadSanitizer looking for races. Prints what noticed each removal first and fails if one went
+unnoticed. With RANDOM_LEN random convolutions in a run, 5 unless given; FILEs are names such as
+top_k.cu, all unless given. Needs g++ alone.
 """
 
 import os
@@ -19,7 +20,31 @@ import sys
 import tempfile
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
-REMOVED = re.compile(r"^\s*(__syncthreads\(\)|ptx::cp_async_wait<[^;]*>\(\));$")
+CALLS = (
+    "__syncthreads",
+    "__syncwarp",
+    "barrier_arrive",
+    "barrier_arrive_expect",
+    "barrier_wait",
+    "bulk_commit",
+    "bulk_wait",
+    "bulk_wait_read",
+    "cp_async_wait",
+    "decrease_registers",
+    "fence_barrier_init",
+    "fence_proxy_async_shared",
+    "make_room",
+    "places.advance",
+    "release",
+    "turn.advance",
+    "wait_for_previous_kernel",
+    "wgmma_commit",
+    "wgmma_fence",
+    "wgmma_wait",
+)
+CALL = rf"(?:ptx::)?(?:{'|'.join(map(re.escape, CALLS))})(?:<[^;]*>)?\([^;]*\)"
+# A statement of its own, or all that a condition is for.
+REMOVED = re.compile(rf"^\s*(?:(?:if|for) \(.*\) )?({CALL}|parity \^= 1);$")
 COMPILER = [os.environ.get("CXX", "g++"), "-std=c++17", "-fno-strict-aliasing"]
 SEED = "1"  # of the tests' data, the same in all runs
 ORDERS = ["0", "1", "2", "3"]

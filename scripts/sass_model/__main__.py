@@ -19,7 +19,15 @@ from pathlib import Path
 
 from bounds import lone_warp_cycles, pipe, step_bounds
 from device import DEVICES, L2_PESSIMIST_TB_S, Rates
-from gate import RESOURCES, check, limits_problems, message_problems, read_limits, write_limits
+from gate import (
+    RESOURCES,
+    TABLED,
+    check,
+    limits_problems,
+    message_problems,
+    read_limits,
+    write_limits,
+)
 from loop import main_loop
 from network import convs_of, read_lines
 from predict import markdown, rates_of, rows, stored
@@ -32,10 +40,7 @@ REMEDY = "scripts/cuda-gates.sh --write stores other limits, where that is meant
 TOOLKIT = "scripts/cuda-toolkit.sh installs theirs"
 # Kernels of warned.ptx.
 WARNED_LEN = 2
-HEADER = (
-    *("target", "kernel", "registers", "shared bytes", "code bytes"),
-    *("HMMA", "IMMA", "LDSM", "LDGSTS", "blocks"),
-)
+HEADER = ("target", "kernel", "registers", "shared bytes", "code bytes", *TABLED, "blocks")
 
 
 def run_gate(arguments):

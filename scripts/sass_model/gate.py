@@ -7,10 +7,11 @@ from collections import Counter
 from bounds import lone_warp_cycles, step_bounds
 from device import DEVICES
 from loop import main_loop
+from sass import WARPGROUP
 
 # By name, the first that fits: what a kernel must have, and what it must not.
 MATRIX_COPIES = ("LDSM", "LDGSTS")
-WARPGROUP_COPIES = ("UTMALDG", "UBLKCP", "STSM", "UTMASTG")
+WARPGROUP_COPIES = ("UTMALDG", "UBLKCP", "STSM", "LDSM", "UTMASTG", "USETMAXREG")
 OLD_COPIES = ("HMMA", "IMMA", "LDGSTS")
 FAMILIES = (
     (r"conv_i8_wgmma_", ("IGMMA", *WARPGROUP_COPIES), OLD_COPIES),
@@ -27,6 +28,7 @@ NOWHERE = ("LDL", "STL", "BRA.U.ANY")
 NOT_IN_STEP = ("I2F", "F2I")
 # wgmma made to wait for each other, setmaxnreg ignored: ptxas calls them information.
 MESSAGE = re.compile(r"^.*\bC75(?:08|10|17|19)\b.*$", re.MULTILINE)
+TABLED = ("HMMA", "IMMA", "HGMMA", "IGMMA", "LDSM", "LDGSTS", "UTMALDG")
 COUNTED = ("HMMA", "IMMA", "HGMMA", "IGMMA", "LDSM", "LDGSTS", "LDS")
 RESOURCES = ("issue", "tensor", "alu", "fma", "uniform", "xu", "shared", "l2_bytes")
 
@@ -58,6 +60,9 @@ def measures(kernel, path, warps):
         counts = Counter(ins.base for ins in path if ins.is_executed)
         found["instructions"] = len(path)
         found |= {base: counts[base] for base in COUNTED if counts[base]}
+        # Groups of wgmma: more than one a step, and each waits for the one before.
+        if groups := sum(ins.base in WARPGROUP and "gsb0" in ins.operands for ins in path):
+            found["groups"] = groups
         cycles = step_bounds(path, device, warps)
         found |= {name: round(cycles[name]) for name in RESOURCES if cycles.get(name)}
         found["lone_warp"] = round(lone_warp_cycles(path, device))
@@ -117,7 +122,7 @@ def table_row(kernel, launch):
         kernel.registers,
         launch.shared_bytes,
         len(kernel.code) * 16,
-        *(kernel.count(base) for base in ("HMMA", "IMMA", "LDSM", "LDGSTS")),
+        *(kernel.count(base) for base in TABLED),
         blocks,
     )
     return "| " + " | ".join(map(str, cells)) + " |", [] if blocks else ["not even one block fits"]

@@ -6,7 +6,8 @@ from pathlib import Path
 
 CUDA = Path(__file__).resolve().parent.parent.parent / "cuda"
 TILE = re.compile(
-    r"^TWINSTREAM_\w+_TILE\((\w+), \d+, (?:f16|i8), (\d+), (\d+), \d+, \d+, \d+, (\d+), \d+, (\d+)\)$",
+    r"^TWINSTREAM_\w+_TILE\((\w+), \d+, (?:f16|i8), (\d+), (\d+), (\d+), (\d+), \d+, (\d+), \d+, "
+    r"(\d+)\)$",
     re.MULTILINE,
 )
 LAUNCH = re.compile(r"TWINSTREAM_(\w+)_(THREADS|SHARED_BYTES) = (\d+)")
@@ -16,22 +17,22 @@ LAUNCH = re.compile(r"TWINSTREAM_(\w+)_(THREADS|SHARED_BYTES) = (\d+)")
 class Launch:
     threads: int
     shared_bytes: int
+    # Those that multiply.
+    warps: int
     # Output pixels and channels of a block, where it has a tile.
     tile: tuple = ()
-
-    @property
-    def warps(self):
-        return self.threads // 32
 
 
 def launches():
     """By kernel, out of tiles.inc and launch.h."""
     found = {}
-    for name, m, n, threads, shared in TILE.findall((CUDA / "tiles.inc").read_text()):
-        found[name] = Launch(int(threads), int(shared), (int(m), int(n)))
+    for name, *numbers in TILE.findall((CUDA / "tiles.inc").read_text()):
+        m, n, warps_m, warps_n, threads, shared_bytes = map(int, numbers)
+        found[name] = Launch(threads, shared_bytes, warps_m * warps_n, (m, n))
     sizes = {}
     for name, what, value in LAUNCH.findall((CUDA / "launch.h").read_text()):
         sizes.setdefault(name.lower(), {})[what] = int(value)
     for name, of_kernel in sizes.items():
-        found[name] = Launch(of_kernel["THREADS"], of_kernel["SHARED_BYTES"])
+        threads = of_kernel["THREADS"]
+        found[name] = Launch(threads, of_kernel["SHARED_BYTES"], threads // 32)
     return found

@@ -177,7 +177,10 @@ class Gate(unittest.TestCase):
         self.assertEqual(self.problems("EXIT", name="top_k"), [])
 
     def test_wgmma_kernels_copy_by_the_copy_engine(self):
-        copies = ("UTMALDG.4D.IM2COL", "UBLKCP.S.G", "STSM.16.MT88.4", "UTMASTG.4D")
+        copies = (
+            *("UTMALDG.4D.IM2COL", "UBLKCP.S.G", "STSM.16.MT88.4", "LDSM.16.MT88.4", "UTMASTG.2D"),
+            "USETMAXREG.DEALLOC.CTAPOOL 0x28",
+        )
         multiply = "HGMMA.64x128x16.F32 R24, gdesc[UR4], R24"
         name = "conv_wgmma_128x256"
         self.assertEqual(self.problems(multiply, *copies, name=name), [])
@@ -225,8 +228,16 @@ class Gate(unittest.TestCase):
         self.assertEqual((found["instructions"], found["HMMA"], found["LDGSTS"]), (3, 1, 1))
         self.assertNotIn("LDS", found)
 
+    def test_groups_of_wgmma_are_measured(self):
+        product = "HGMMA.64x256x16.F32 R24, gdesc[UR8], R24"
+        wait = "WARPGROUP.DEPBAR.LE gsb0, 0x1"
+        of_loop = kernel(product, f"{product}, gsb0", wait, "@P0 BRA 0x0", "EXIT")
+        self.assertEqual(gate.measures(of_loop, main_loop(of_loop.code), 8)["groups"], 1)
+
     def test_launches_are_those_of_the_sources(self):
         found = launches()
+        wgmma = found["conv_wgmma_64x256"]
+        self.assertEqual((wgmma.threads, wgmma.warps, wgmma.tile), (384, 8, (256, 64)))
         self.assertEqual((found["stem"].threads, found["stem"].tile), (256, ()))
         self.assertEqual((found["conv_128x64"].warps, found["conv_128x64"].tile), (4, (128, 64)))
         problems = gate.check({("sm_90a", "new"): kernel("EXIT", name="new")}, found)[2]

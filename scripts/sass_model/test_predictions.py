@@ -76,7 +76,7 @@ class Layers(unittest.TestCase):
 class ByTodaysKernels(unittest.TestCase):
     def model(self, split_len=1, step=1000):
         plan = {"layer": "layer3.1.conv2", "kernel": "conv_64x64"}
-        launches = {"conv_64x64": Launch(128, 66832, (64, 64)), "stem": Launch(256, 40928)}
+        launches = {"conv_64x64": Launch(128, 66832, 4, (64, 64)), "stem": Launch(256, 40928, 8)}
         kernels = [Kernel("conv_64x64", "sm_90a", registers=114), Kernel("stem", "sm_90a")]
         plans = [
             {"batch_len": 8, "convs": [plan | {"split_len": 1}]},
@@ -107,7 +107,7 @@ class ByTodaysKernels(unittest.TestCase):
         waits = ("LDGDEPBAR", "DEPBAR.LE SB0, 0x4")
         loop = ("MOV R1, R2", HMMA, LDGSTS, *waits, "@P0 BRA 0x10", "EXIT")
         of_loop = kernel(*loop, name="conv_64x64")
-        launches = {"conv_64x64": Launch(128, 66832, (64, 64))}
+        launches = {"conv_64x64": Launch(128, 66832, 4, (64, 64))}
         model = today.Today({0: of_loop}, launches, [], 2, RATES)
         # 2 KiB a block and step, at 32 bytes a clock; with five steps in flight no latency shows.
         self.assertAlmostEqual(model.step_cycles("conv_64x64", 2), 64, delta=3)
