@@ -188,6 +188,10 @@ TWINSTREAM_SIZE_IS(twinstream_tensor_map, 128);
  * / M) * (output_channels / N) tiles in turns, so more blocks than tiles, or than are at work at a
  * time, are of no use. output_channels is a multiple of N. The struct is aligned to 64 bytes.
  *
+ * Kernels of TWINSTREAM_CONV_PAIRS_TILE: the same by clusters of two blocks along x, which take two
+ * neighbouring tiles of the same pixels. The grid is even, output_channels a multiple of 2 * N, and
+ * a copy of the input's or the shortcut's map takes M / 2 pixels.
+ *
  * Of images from the batch's length on, up to M - 1 pixels behind its last one are computed from
  * whatever is in memory and written, but none behind the bucket's: output and residual must be
  * there for the whole bucket, and so must input and shortcut. No pixel of the batch depends on

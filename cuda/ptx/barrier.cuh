@@ -47,6 +47,17 @@ TWINSTREAM_DEVICE void barrier_arrive_at(uint32_t place) {
 #endif
 }
 
+// The same of threads that have only read: what they wrote need not be visible to whoever waits,
+// which spares a fence over the whole device.
+TWINSTREAM_DEVICE void barrier_arrive_relaxed_at(uint32_t place) {
+#if defined(__CUDACC__)
+    asm volatile("mbarrier.arrive.relaxed.cluster.shared::cluster.b64 _, [%0];" ::"r"(place)
+                 : "memory");
+#else
+    emulator::barrier_arrive(place);
+#endif
+}
+
 // Arrives, and makes the phase wait for so many bytes of copies.
 TWINSTREAM_DEVICE void barrier_arrive_expect(uint32_t barrier, uint32_t bytes) {
 #if defined(__CUDACC__)

@@ -77,7 +77,7 @@ TWINSTREAM_KERNEL(copies, Sm90aParams, 384, 1) {
         }
     } else {
         ptx::increase_registers<232>();
-        ptx::barrier_wait(barrier, 0);
+        ptx::barrier_wait<ptx::Arrivals::cluster>(barrier, 0);
         uint32_t values[4];
         ptx::ldmatrix_x4_transposed(values, at + threadIdx.x % 32 * 16);
         ptx::store_matrix_x4_transposed(at + threadIdx.x % 32 * 16, values);
@@ -97,6 +97,7 @@ TWINSTREAM_KERNEL(copies, Sm90aParams, 384, 1) {
             const uint32_t other = ptx::cluster_rank() ^ 1;
             ptx::store_async(ptx::map_shared(at, other), values, ptx::map_shared(barrier, other));
             ptx::barrier_arrive_at(ptx::map_shared(barrier, other));
+            ptx::barrier_arrive_relaxed_at(ptx::map_shared(barrier, other));
             ptx::barrier_arrive(barrier);
         }
     }

@@ -49,6 +49,12 @@ struct ConvTiles {
     }
 };
 
+// The block's number in its cluster.
+template <class Tile>
+TWINSTREAM_DEVICE uint32_t rank() {
+    return Tile::CLUSTER == 1 ? 0 : ptx::cluster_rank();
+}
+
 TWINSTREAM_DEVICE const TensorMap &map_of(const twinstream_tensor_map &map) {
     return reinterpret_cast<const TensorMap &>(map);
 }
@@ -75,7 +81,7 @@ class OperandCopier {
     TWINSTREAM_DEVICE void run() {
         for (uint32_t tile = blockIdx.x; tile < tiles.len; tile += gridDim.x) {
             if (tile != blockIdx.x) enter(tile);
-            const uint32_t pixel = tiles.first_pixel(tile);
+            const uint32_t pixel = tiles.first_pixel(tile) + rank<Tile>() * Tile::COPIED;
             const int32_t x = static_cast<int32_t>(pixel % p.output_width);
             const int32_t y = static_cast<int32_t>(pixel / p.output_width % p.output_height);
             const int32_t image = static_cast<int32_t>(pixel / p.output_width / p.output_height);
@@ -122,8 +128,14 @@ class OperandCopier {
             ptx::barrier_wait(shared.empty(turn.index), turn.parity);
             copy_weights(turn.index);
         }
-        ptx::copy_im2col(shared.stage(turn.index) + Tile::WEIGHTS_BYTES, map_of(map), first, tap,
-                         shared.full(turn.index));
+        const uint32_t pixels = shared.stage(turn.index) + Tile::WEIGHTS_BYTES +
+                                rank<Tile>() * Tile::COPIED * Tile::ROW_BYTES;
+        const uint32_t full = shared.full(turn.index);
+        if constexpr (Tile::CLUSTER == 1)
+            ptx::copy_im2col(pixels, map_of(map), first, tap, full);
+        else
+            ptx::copy_im2col_to_all(pixels, map_of(map), first, tap, full,
+                                    (1u << Tile::CLUSTER) - 1);
         turn.advance();
     }
 
@@ -263,8 +275,15 @@ class Multiplier {
         release(before);
     }
 
+    // Whoever copies into it may: this block, or any of the cluster.
     TWINSTREAM_DEVICE void release(uint32_t stage) const {
-        if (threadIdx.x % WARP_LEN == 0) ptx::barrier_arrive(shared.empty(stage));
+        const uint32_t lane = threadIdx.x % WARP_LEN, barrier = shared.empty(stage);
+        if constexpr (Tile::CLUSTER == 1) {
+            if (lane == 0) ptx::barrier_arrive(barrier);
+        } else {
+            if (lane < Tile::CLUSTER)
+                ptx::barrier_arrive_relaxed_at(ptx::map_shared(barrier, lane));
+        }
     }
 
     TWINSTREAM_DEVICE void write_results(const typename Tile::Sum (&sums)[Tile::SUMS],
@@ -303,20 +322,24 @@ class ConvWarpgroups {
             make_barriers();
             operands.copy_first_weights();
         }
-        __syncthreads();
+        meet();
         ptx::wait_for_previous_kernel();
         ptx::allow_next_kernel();
         if (warp < FIRST_COPYING) {
             ptx::increase_registers<REGISTERS_MULTIPLYING>();
             Multiplier<Tile>(p, tiles, shared, warp / 4).run();
-            return;
+        } else {
+            ptx::decrease_registers<REGISTERS_COPYING>();
+            if (warp == FIRST_COPYING && ptx::elect())
+                operands.run();
+            else if (warp - FIRST_COPYING - 1 < Tile::GROUPS && ptx::elect())
+                BoxCopier<Tile>(p, tiles, shared, warp - FIRST_COPYING - 1).run();
         }
-        ptx::decrease_registers<REGISTERS_COPYING>();
-        if (warp > FIRST_COPYING + Tile::GROUPS || !ptx::elect()) return;
-        if (warp == FIRST_COPYING)
-            operands.run();
-        else
-            BoxCopier<Tile>(p, tiles, shared, warp - FIRST_COPYING - 1).run();
+        // No block ends while others may arrive at its barriers.
+        if constexpr (Tile::CLUSTER > 1) {
+            __syncwarp();
+            meet();
+        }
     }
 
    private:
@@ -325,12 +348,22 @@ class ConvWarpgroups {
     static constexpr unsigned REGISTERS_MULTIPLYING = 232;
     static constexpr unsigned REGISTERS_COPYING = 40;
 
+    // All threads of the cluster.
+    TWINSTREAM_DEVICE void meet() const {
+        if constexpr (Tile::CLUSTER == 1) {
+            __syncthreads();
+        } else {
+            ptx::cluster_arrive();
+            ptx::cluster_wait();
+        }
+    }
+
     TWINSTREAM_DEVICE void make_barriers() const {
         // The swizzle counts from multiples of 1,024.
         if (shared.stage(0) % 1024 != 0) ptx::trap();
         for (unsigned i = 0; i < Tile::STAGES; ++i) {
             ptx::barrier_init(shared.full(i), 1);
-            ptx::barrier_init(shared.empty(i), FIRST_COPYING);
+            ptx::barrier_init(shared.empty(i), FIRST_COPYING * Tile::CLUSTER);
         }
         for (unsigned group = 0; group < Tile::GROUPS; ++group)
             for (unsigned i = 0; i < Tile::PLACES; ++i) {
@@ -346,3 +379,15 @@ class ConvWarpgroups {
 };
 
 } // namespace twinstream
+
+// The entry point of a tile in tiles.inc.
+#define TWINSTREAM_WARPGROUPS(CLUSTER, NAME, ARCH, DTYPE, M, N, WARPS_M, WARPS_N, STAGES,          \
+                              THREADS_LEN, BLOCKS_MIN, SHARED_BYTES)                               \
+    using Tile_##NAME = WarpgroupTile<DTYPE, M, N, WARPS_M, WARPS_N, STAGES, CLUSTER>;             \
+    static_assert(ARCH == 90, #NAME ": not of this family");                                       \
+    static_assert(WarpgroupShared<Tile_##NAME>::BYTES == SHARED_BYTES, #NAME ": see tiles.inc");   \
+    static_assert(Tile_##NAME::THREADS == THREADS_LEN, #NAME ": see tiles.inc");                   \
+    TWINSTREAM_KERNEL(NAME, twinstream_conv_wgmma_params, THREADS_LEN, BLOCKS_MIN) {               \
+        TWINSTREAM_SHARED(shared);                                                                 \
+        ConvWarpgroups<Tile_##NAME>(p, shared).run();                                              \
+    }

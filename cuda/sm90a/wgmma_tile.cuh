@@ -41,9 +41,10 @@ struct WarpgroupProduct<i8> {
 constexpr unsigned WARPGROUP_LEN = 4 * WARP_LEN;
 
 // M pixels by N channels of a block, as tiles.inc has them: WARPS_M x WARPS_N warps multiply, and a
-// warpgroup besides copies.
+// warpgroup besides copies. The CLUSTER blocks of a cluster multiply the same pixels, of which each
+// copies a part for all.
 template <class Value_, unsigned M_, unsigned N_, unsigned WARPS_M, unsigned WARPS_N,
-          unsigned STAGES_>
+          unsigned STAGES_, unsigned CLUSTER_>
 struct WarpgroupTile {
     using Value = Value_;
     using Product = WarpgroupProduct<Value>;
@@ -52,6 +53,7 @@ struct WarpgroupTile {
     static constexpr unsigned M = M_;
     static constexpr unsigned N = N_;
     static constexpr unsigned STAGES = STAGES_;
+    static constexpr unsigned CLUSTER = CLUSTER_;
     // Warpgroups that multiply, and the threads of all.
     static constexpr unsigned GROUPS = WARPS_M * WARPS_N / 4;
     static constexpr unsigned THREADS = (GROUPS + 1) * WARPGROUP_LEN;
@@ -66,6 +68,8 @@ struct WarpgroupTile {
     static constexpr unsigned BLOCK_BYTES = BLOCK_LEN * ROW_BYTES;
     static constexpr unsigned WEIGHTS_BYTES = N * ROW_BYTES;
     static constexpr unsigned STAGE_BYTES = WEIGHTS_BYTES + M * ROW_BYTES;
+    // Pixels that a block copies.
+    static constexpr unsigned COPIED = M / CLUSTER;
 
     // Of a warpgroup: pixels, boxes of them, and sums of a thread.
     static constexpr unsigned PIXELS = M / WARPS_M;
@@ -90,8 +94,9 @@ struct WarpgroupTile {
 };
 
 // Shared memory of a block: stages, boxes, and the barriers of both. A stage is `full` when its
-// operands are there, and `empty` when all warps have multiplied them. A place has `room` when the
-// residual, or nothing, lies in it and results may be written, and is `ready` when they are.
+// operands are there, and `empty` when all warps of the cluster have multiplied them. A place has
+// `room` when the residual, or nothing, lies in it and results may be written, and is `ready` when
+// they are.
 template <class Tile>
 class WarpgroupShared {
    public:

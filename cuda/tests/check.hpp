@@ -167,8 +167,13 @@ class Batch {
 };
 
 inline Launch describe(const twinstream_describe_params &params) {
-    return {"describe", {1, 1, 1}, TWINSTREAM_DESCRIBE_THREADS, TWINSTREAM_DESCRIBE_SHARED_BYTES,
-            &params,    false};
+    return {"describe",
+            {1, 1, 1},
+            TWINSTREAM_DESCRIBE_THREADS,
+            TWINSTREAM_DESCRIBE_SHARED_BYTES,
+            &params,
+            false,
+            1};
 }
 
 // Runs a kernel behind the one that brings it its batch, as the product does. One more stands
@@ -176,11 +181,11 @@ inline Launch describe(const twinstream_describe_params &params) {
 template <class Params>
 void launch(const char *name, unsigned x, unsigned y, unsigned z, unsigned threads,
             unsigned shared_bytes, const Params &params, const Batch &batch,
-            const std::string &what) {
+            const std::string &what, unsigned cluster_len = 1) {
     const twinstream_describe_params batch_params = batch.to_device(), next = batch.to_nowhere();
     run({describe(batch_params),
          describe(next),
-         {name, {x, y, z}, threads, shared_bytes, &params, true}},
+         {name, {x, y, z}, threads, shared_bytes, &params, true, cluster_len}},
         what);
 }
 

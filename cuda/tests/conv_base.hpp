@@ -234,7 +234,7 @@ struct ConvBase {
     double run_and_compare(const Compare &compare_one) const {
         if (c.entry.by_wgmma)
             launch(c.entry.name, wgmma_blocks(), 1, 1, c.entry.threads, c.entry.shared_bytes,
-                   wgmma_params, batch, c.text());
+                   wgmma_params, batch, c.text(), c.entry.cluster);
         else
             launch(c.entry.name, grid_x, grid_y, c.split_k, c.entry.threads, c.entry.shared_bytes,
                    p, batch, c.text());
@@ -261,8 +261,11 @@ struct ConvBase {
         const std::size_t tiles = (pixels + c.entry.m - 1) / c.entry.m;
         return std::min(tiles * c.entry.m * c.outputs, output_len(c.bucket));
     }
-    // From one block to one more than tiles.
-    unsigned wgmma_blocks() const { return 1 + (c.height * 7 + c.len) % (grid_x * grid_y + 1); }
+    // From one cluster to one more than there are tiles for.
+    unsigned wgmma_blocks() const {
+        const unsigned clusters = grid_x * grid_y / c.entry.cluster;
+        return (1 + (c.height * 7 + c.len) % (clusters + 1)) * c.entry.cluster;
+    }
     std::size_t stride_of_outputs() const {
         return output_len(c.len) * step_len(c) * STEP_LEN > 20'000'000 ? 101 : 1;
     }

@@ -18,15 +18,23 @@ struct Entry {
     // Of the family that takes twinstream_conv_wgmma_params.
     bool by_wgmma;
     unsigned m, n, threads, shared_bytes;
+    // Blocks of a cluster; they have different channels of the same pixels.
+    unsigned cluster;
+
+    // Output channels are a multiple of this.
+    unsigned channel_step() const { return std::max(n * cluster, 64u); }
 };
 
 constexpr Entry entries[] = {
 #define TWINSTREAM_CONV_TILE(NAME, ARCH, DTYPE, M, N, WARPS_M, WARPS_N, STAGES, THREADS,           \
                              BLOCKS_MIN, SHARED_BYTES)                                             \
-    {#NAME, sizeof(DTYPE) == 1, false, M, N, THREADS, SHARED_BYTES},
+    {#NAME, sizeof(DTYPE) == 1, false, M, N, THREADS, SHARED_BYTES, 1},
 #define TWINSTREAM_CONV_WGMMA_TILE(NAME, ARCH, DTYPE, M, N, WARPS_M, WARPS_N, STAGES, THREADS,     \
                                    BLOCKS_MIN, SHARED_BYTES)                                       \
-    {#NAME, sizeof(DTYPE) == 1, true, M, N, THREADS, SHARED_BYTES},
+    {#NAME, sizeof(DTYPE) == 1, true, M, N, THREADS, SHARED_BYTES, 1},
+#define TWINSTREAM_CONV_PAIRS_TILE(NAME, ARCH, DTYPE, M, N, WARPS_M, WARPS_N, STAGES, THREADS,     \
+                                   BLOCKS_MIN, SHARED_BYTES)                                       \
+    {#NAME, sizeof(DTYPE) == 1, true, M, N, THREADS, SHARED_BYTES, 2},
 #include "../tiles.inc"
 };
 
@@ -78,7 +86,7 @@ inline std::array<unsigned, 2> taps_in_use(const Case &c, unsigned side) {
 // Shapes of the network and of its edges.
 inline std::vector<Case> cases_of(const Entry &e) {
     const Data i = Data::integers, r = Data::reals;
-    const unsigned wide = std::max(e.n, 64u);
+    const unsigned wide = e.channel_step();
     // len bucket height width channels outputs kernel stride residual relu shortcut split data
     return {
         // One pixel, as layer 4 at 32x32: eight of nine taps see padding alone.
@@ -131,7 +139,7 @@ inline Case random_case(Random &random, const std::vector<Entry> &of_type) {
     c.height = random.below(11) + 1;
     c.width = random.below(11) + 1;
     c.channels = (random.below(3) + 1) * 64;
-    c.outputs = (random.below(2) + 1) * std::max(c.entry.n, 64u);
+    c.outputs = (random.below(2) + 1) * c.entry.channel_step();
     c.residual = random.below(2) != 0;
     c.relu = random.below(2) != 0;
     c.shortcut_channels = random.below(3) * 64;

@@ -91,7 +91,7 @@ twinstream_conv_wgmma_params describe_for_wgmma(const Conv &conv) {
         };
         return tensor.pixels({-int_of(padding), -int_of(padding)},
                              {upper(of.output_width, width), upper(of.output_height, height)},
-                             Conv::STEP_LEN, c.entry.m);
+                             Conv::STEP_LEN, c.entry.m / c.entry.cluster);
     };
     p.input = pixels(of.input, of.channels, of.input_width, of.input_height, of.stride, of.padding);
     if (of.shortcut_channels != 0)

@@ -51,8 +51,9 @@ struct LaunchConfig {
 
 static_assert(sizeof(LaunchAttribute) == 72 && sizeof(LaunchConfig) == 56, "as in cuda.h");
 
-// CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION.
+// CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION, CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION.
 constexpr LaunchAttribute DEPENDENT{6, {1}};
+constexpr int CLUSTER_DIMENSION = 4;
 
 struct Function {
     void *handle;
@@ -107,12 +108,16 @@ Function function(const Launch &launch) {
 
 void enqueue(const Launch &launch, bool in_graph) {
     const Function kernel = function(launch);
+    std::vector<LaunchAttribute> attributes;
+    if (in_graph && launch.may_begin_early && kernel.waits) attributes.push_back(DEPENDENT);
+    if (launch.cluster_len > 1)
+        attributes.push_back({CLUSTER_DIMENSION, {static_cast<int>(launch.cluster_len), 1, 1}});
     LaunchConfig config{{launch.grid[0], launch.grid[1], launch.grid[2]},
                         {launch.threads, 1, 1},
                         launch.shared_bytes,
                         stream,
-                        &DEPENDENT,
-                        in_graph && launch.may_begin_early && kernel.waits ? 1u : 0u};
+                        attributes.data(),
+                        static_cast<unsigned>(attributes.size())};
     void *params[] = {const_cast<void *>(launch.params)};
     check(cuLaunchKernelEx(&config, kernel.handle, params, nullptr),
           std::string("launching ") + launch.kernel);

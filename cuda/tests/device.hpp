@@ -56,6 +56,8 @@ struct Launch {
     const void *params;
     // It may begin before the kernel ahead has ended, if it is compiled to wait for that itself.
     bool may_begin_early;
+    // Blocks of a cluster, along x.
+    unsigned cluster_len;
 };
 
 // Copies all `Memory` to the device, runs the kernels one after another, and copies it back. Does

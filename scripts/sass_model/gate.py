@@ -13,7 +13,10 @@ from sass import WARPGROUP
 MATRIX_COPIES = ("LDSM", "LDGSTS")
 WARPGROUP_COPIES = ("UTMALDG", "UBLKCP", "STSM", "LDSM", "UTMASTG", "USETMAXREG")
 OLD_COPIES = ("HMMA", "IMMA", "LDGSTS")
+MULTICAST = "UTMALDG.4D.IM2COL.MULTICAST"
 FAMILIES = (
+    (r"conv_i8_wgmma_\w+_pair$", ("IGMMA", MULTICAST, *WARPGROUP_COPIES), OLD_COPIES),
+    (r"conv_wgmma_\w+_pair$", ("HGMMA", MULTICAST, *WARPGROUP_COPIES), OLD_COPIES),
     (r"conv_i8_wgmma_", ("IGMMA", *WARPGROUP_COPIES), OLD_COPIES),
     (r"conv_wgmma_", ("HGMMA", *WARPGROUP_COPIES), OLD_COPIES),
     (r"(conv_i8_|stem_i8$)", ("IMMA", *MATRIX_COPIES), ("HMMA",)),

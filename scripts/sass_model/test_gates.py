@@ -186,6 +186,8 @@ class Gate(unittest.TestCase):
         self.assertEqual(self.problems(multiply, *copies, name=name), [])
         self.assertEqual(self.problems(multiply, *copies, LDGSTS, name=name), ["has LDGSTS"])
         self.assertEqual(self.problems(multiply, *copies[1:], name=name), ["has no UTMALDG"])
+        alone = self.problems(multiply, *copies, name=f"{name}_pair")
+        self.assertEqual(alone, ["has no UTMALDG.4D.IM2COL.MULTICAST"])
 
     def test_no_kernel_has_what_costs_much(self):
         for bad in ("LDL R1, [R2]", "STL.64 [R2], R1", "BRA.U.ANY 0x0"):

@@ -171,7 +171,7 @@ void receive(const Sums &p, const float (&own)[4]) {
     if (lane > 0 && lane < blocks && p.has(ready)) {
         ptx::barrier_arrive_at(ptx::map_shared(ready_at, lane));
     }
-    if (p.has(wait_for_sums)) ptx::barrier_wait(arrived_at, 0);
+    if (p.has(wait_for_sums)) ptx::barrier_wait<ptx::Arrivals::cluster>(arrived_at, 0);
     for (std::uint32_t i = 0; i < 4; ++i) {
         float sum = own[i];
         for (std::uint32_t rank = 1; rank < blocks; ++rank) {
@@ -189,7 +189,7 @@ void receive(const Sums &p, const float (&own)[4]) {
 void send(const Sums &p, const float (&own)[4]) {
     std::uint32_t bits[4];
     std::memcpy(bits, own, sizeof bits);
-    if (p.has(ready)) ptx::barrier_wait(ready_at, 0);
+    if (p.has(ready)) ptx::barrier_wait<ptx::Arrivals::cluster>(ready_at, 0);
     const std::uint32_t at =
         sums_at + (ptx::cluster_rank() - 1) * block_sums_bytes + threadIdx.x * 16;
     ptx::store_async(ptx::map_shared(at, 0), bits, ptx::map_shared(arrived_at, 0));
