@@ -2,14 +2,15 @@
 # The kernel tests of cuda/tests: every kernel against scalar references, over the driver's calls.
 #
 #   scripts/kernels.sh [RANDOM_LEN [SEED]]     on the emulated device
+#   scripts/kernels.sh network [SEED]          convolutions on wgmma with every shape of ResNet-50
 #   scripts/kernels.sh gpu [PROGRAM]           builds them for GPUs [target/kernel-tests]
 #   scripts/kernels.sh emulated [PROGRAM]      builds them for the emulated device, the same way
 #
 # The first runs them plain, then under AddressSanitizer and UndefinedBehaviorSanitizer, then with
 # ThreadSanitizer looking for races between the threads of a block; with RANDOM_LEN random
-# convolutions, fewer under sanitizers. Needs g++ alone. The second needs nvcc, in PATH or by
-# scripts/cuda-toolkit.sh; the program carries its kernels and opens the driver when it runs, takes
-# RANDOM_LEN and SEED, and ends with status 77 where there is no driver.
+# convolutions, fewer under sanitizers. Needs g++ alone, as does the second, which takes minutes. The
+# third needs nvcc, in PATH or by scripts/cuda-toolkit.sh; the program carries its kernels and opens
+# the driver when it runs, takes RANDOM_LEN and SEED, and ends with status 77 where there is none.
 set -eu
 cd "$(dirname "$0")/.."
 folder=$(mktemp -d)
@@ -99,6 +100,11 @@ case ${1:-} in
         mkdir -p "$(dirname "$program")"
         if [ "$1" = gpu ]; then gpu "$program"; else emulated plain -O2 -O2 "$program"; fi
         echo "$program"
+        exit
+        ;;
+    network)
+        emulated plain -O2 -O2 "$folder/tests"
+        "$folder/tests" "$@"
         exit
         ;;
 esac

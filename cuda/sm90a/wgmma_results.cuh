@@ -67,14 +67,10 @@ class Scales {
     // 16 pixels of two chunks, of integers 32 pixels of one.
     static TWINSTREAM_DEVICE uint32_t place_of_lane() {
         const unsigned lane = threadIdx.x % WARP_LEN;
-        if constexpr (Tile::IS_INTEGER) {
-            const unsigned chunk = warp_of_group();
-            return lane * Tile::BOX_ROW_BYTES + (chunk ^ lane / 2 % 4) * CHUNK_BYTES;
-        } else {
-            const unsigned row = lane / 16 * 8 + lane % 8;
-            const unsigned chunk = warp_of_group() * 2 + lane / 8 % 2;
-            return row * Tile::BOX_ROW_BYTES + (chunk ^ row % 8) * CHUNK_BYTES;
-        }
+        if constexpr (Tile::IS_INTEGER)
+            return box_offset<Tile>(lane, warp_of_group());
+        else
+            return box_offset<Tile>(lane / 16 * 8 + lane % 8, warp_of_group() * 2 + lane / 8 % 2);
     }
 
     // What a lane has of a matrix, of four that are written at once: of f16 a pair of pixels of one

@@ -93,6 +93,13 @@ struct WarpgroupTile {
     }
 };
 
+// Byte offset of a chunk of a pixel within a box: in the swizzle of as many bytes as a row has.
+template <class Tile>
+constexpr TWINSTREAM_DEVICE unsigned box_offset(unsigned row, unsigned chunk) {
+    constexpr unsigned CHUNKS = Tile::BOX_ROW_BYTES / CHUNK_BYTES;
+    return row * Tile::BOX_ROW_BYTES + (chunk ^ row * CHUNKS / 8 % CHUNKS) * CHUNK_BYTES;
+}
+
 // Shared memory of a block: stages, boxes, and the barriers of both. A stage is `full` when its
 // operands are there, and `empty` when all warps of the cluster have multiplied them. A place has
 // `room` when the residual, or nothing, lies in it and results may be written, and is `ready` when

@@ -65,4 +65,6 @@ void test_conv(std::uint64_t seed, unsigned random_len) {
     test_tiles<Conv>("conv_wgmma", entries_of(false, true), seed, random_len);
 }
 
+void test_conv_network(std::uint64_t seed) { test_network<Conv>(entries_of(false, true), seed); }
+
 } // namespace twinstream::tests

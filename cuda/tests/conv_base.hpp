@@ -271,6 +271,21 @@ struct ConvBase {
     }
 };
 
+// Every shape of the network by every tile: minutes.
+template <class Conv>
+void test_network(const std::vector<Entry> &tiles, std::uint64_t seed) {
+    Random random(seed);
+    for (const Entry &entry : tiles) {
+        Subject subject(std::string(entry.name) + ", the network's shapes");
+        // An odd batch of small images, then one of large ones.
+        for (const Case &c : network_cases(entry, 32, 5, 7))
+            subject.attempt([&] { return Conv(c, random).run(); });
+        for (const Case &c : network_cases(entry, 224, 1, 1))
+            subject.attempt([&] { return Conv(c, random).run(); });
+        subject.report();
+    }
+}
+
 // All cases for the tiles of one type; their subjects are called by `name`.
 template <class Conv>
 void test_tiles(const std::string &name, const std::vector<Entry> &tiles, std::uint64_t seed,

@@ -151,4 +151,32 @@ inline Case random_case(Random &random, const std::vector<Entry> &of_type) {
     return c;
 }
 
+// All shapes of ResNet-50's convolutions on images of so many pixels a side, as far as the tile
+// computes them.
+inline std::vector<Case> network_cases(const Entry &e, unsigned side, unsigned len,
+                                       unsigned bucket) {
+    std::vector<Case> cases;
+    const auto add = [&](unsigned at, unsigned channels, unsigned outputs, unsigned kernel,
+                         unsigned stride, bool residual, unsigned shortcut,
+                         unsigned shortcut_stride) {
+        if (outputs % e.channel_step() == 0)
+            cases.push_back({e, len, bucket, at, at, channels, outputs, kernel, stride, residual,
+                             true, shortcut, shortcut_stride, 1, Data::integers});
+    };
+    unsigned before = 64, at = (side - 1) / 4 + 1;
+    for (unsigned width = 64; width <= 512; width *= 2) {
+        const unsigned stride = width == 64 ? 1 : 2, after = (at - 1) / stride + 1;
+        // The first block, with its projection, and the others.
+        add(at, before, width, 1, 1, false, 0, 1);
+        add(at, width, width, 3, stride, false, 0, 1);
+        add(after, width, 4 * width, 1, 1, false, before, stride);
+        at = after;
+        before = 4 * width;
+        add(at, before, width, 1, 1, false, 0, 1);
+        add(at, width, width, 3, 1, false, 0, 1);
+        add(at, width, before, 1, 1, true, 0, 1);
+    }
+    return cases;
+}
+
 } // namespace twinstream::tests

@@ -117,4 +117,8 @@ void test_conv_i8(std::uint64_t seed, unsigned random_len) {
     test_tiles<ConvI8>("conv_i8_wgmma", entries_of(true, true), seed, random_len);
 }
 
+void test_conv_i8_network(std::uint64_t seed) {
+    test_network<ConvI8>(entries_of(true, true), seed);
+}
+
 } // namespace twinstream::tests

@@ -5,7 +5,9 @@
 #include <set>
 #include <vector>
 
+#include "../../emulator/tensor_map.hpp"
 #include "../../sm80/conv_block.cuh"
+#include "../../sm90a/wgmma_tile.cuh"
 #include "../../stem.cuh"
 #include "../check.hpp"
 #include "../tests.hpp"
@@ -63,10 +65,31 @@ void test_results() {
         });
 }
 
+// Of a box, whose rows stmatrix writes and ldmatrix reads by eight; all chunks have places of their
+// own, which repeat where the swizzle does.
+template <class Tile>
+void test_boxes() {
+    constexpr unsigned CHUNKS = Tile::BOX_ROW_BYTES / CHUNK_BYTES;
+    std::set<unsigned> all;
+    for (unsigned row = 0; row < Tile::BOX_LEN; row += 8)
+        for (unsigned chunk = 0; chunk < CHUNKS; ++chunk)
+            require_free("eight rows of a box", 8, 16, [&](unsigned i) {
+                const unsigned offset = box_offset<Tile>(row + i, chunk);
+                const emulator::Swizzle swizzle =
+                    CHUNKS == 8 ? emulator::Swizzle::b128 : emulator::Swizzle::b64;
+                const unsigned plain = (row + i) * Tile::BOX_ROW_BYTES + chunk * CHUNK_BYTES;
+                if (offset != emulator::swizzled(plain, swizzle) || !all.insert(offset).second)
+                    fail("a chunk of a box lies where the copy engine does not have it");
+                return offset;
+            });
+}
+
 void test_all() {
     test_operands();
 #define TWINSTREAM_CONV_TILE(NAME, ARCH, DTYPE, M, N, WARPS_M, WARPS_N, STAGES, ...)               \
     test_results<Tile<DTYPE, M, N, WARPS_M, WARPS_N, STAGES>>();
+#define TWINSTREAM_CONV_WGMMA_TILE(NAME, ARCH, DTYPE, M, N, WARPS_M, WARPS_N, STAGES, ...)         \
+    test_boxes<WarpgroupTile<DTYPE, M, N, WARPS_M, WARPS_N, STAGES, 1>>();
 #include "../../tiles.inc"
     // The stem; of its pixels, groups of eight that go on in the next row do share banks.
     using namespace stem_layout;
