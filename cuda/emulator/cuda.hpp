@@ -164,6 +164,16 @@ inline float __uint_as_float(std::uint32_t bits) {
     std::memcpy(&value, &bits, sizeof value);
     return value;
 }
+// Four of the eight bytes of low and high, by the lower three bits of each nibble.
+inline std::uint32_t __byte_perm(std::uint32_t low, std::uint32_t high, std::uint32_t selector) {
+    const std::uint64_t bytes = std::uint64_t{high} << 32 | low;
+    std::uint32_t result = 0;
+    for (int i = 0; i < 4; ++i) {
+        const std::uint32_t from = selector >> 4 * i & 7;
+        result |= static_cast<std::uint32_t>(bytes >> 8 * from & 0xff) << 8 * i;
+    }
+    return result;
+}
 inline int __popc(std::uint32_t bits) { return __builtin_popcount(bits); }
 inline int __clz(std::uint32_t bits) { return bits == 0 ? 32 : __builtin_clz(bits); }
 inline int __ffs(std::int32_t bits) { return __builtin_ffs(bits); }

@@ -45,6 +45,16 @@ class Scales {
     // `box_index`-th 64 pixels.
     TWINSTREAM_DEVICE void write_box(const typename Tile::Sum (&sums)[Tile::SUMS],
                                      unsigned box_index, uint32_t box) const {
+        if (has_residual)
+            write_box_of<true>(sums, box_index, box);
+        else
+            write_box_of<false>(sums, box_index, box);
+    }
+
+   private:
+    template <bool ADDS>
+    TWINSTREAM_DEVICE void write_box_of(const typename Tile::Sum (&sums)[Tile::SUMS],
+                                        unsigned box_index, uint32_t box) const {
         constexpr unsigned ROWS_AT_ONCE = Tile::IS_INTEGER ? 32 : 16;
         const uint32_t place = box + place_of_lane();
         TWINSTREAM_UNROLL
@@ -53,14 +63,14 @@ class Scales {
             // Sums of eight pixels and two rows are four.
             const unsigned first = (box_index * Tile::BOX_LEN + row) / 8 * 4;
             uint32_t values[4] = {};
-            if (has_residual) ptx::ldmatrix_x4_transposed(values, at);
+            if constexpr (ADDS) ptx::ldmatrix_x4_transposed(values, at);
             TWINSTREAM_UNROLL
-            for (unsigned i = 0; i < 4; ++i) values[i] = results_of(sums + first, i, values[i]);
+            for (unsigned i = 0; i < 4; ++i)
+                values[i] = results_of<ADDS>(sums + first, i, values[i]);
             ptx::store_matrix_x4_transposed(at, values);
         }
     }
 
-   private:
     static TWINSTREAM_DEVICE unsigned warp_of_group() { return threadIdx.x / WARP_LEN % 4; }
 
     // Which row of a matrix a lane names, from the box's first byte on: four matrices are of f16
@@ -75,37 +85,40 @@ class Scales {
 
     // What a lane has of a matrix, of four that are written at once: of f16 a pair of pixels of one
     // row.
+    template <bool ADDS>
     TWINSTREAM_DEVICE uint32_t results_of(const float *sums, unsigned matrix,
                                           uint32_t residual) const {
         const unsigned row = matrix % 2, first = matrix / 2 * 4 + row * 2;
-        const float low = sums[first] + bias[row] + ptx::unpack_f16(residual);
-        const float high = sums[first + 1] + bias[row] + ptx::unpack_f16(residual >> 16);
+        float low = sums[first] + bias[row], high = sums[first + 1] + bias[row];
+        if constexpr (ADDS) {
+            low += ptx::unpack_f16(residual);
+            high += ptx::unpack_f16(residual >> 16);
+        }
         return ptx::pack_f16x2(fmaxf(low, lowest), fmaxf(high, lowest));
     }
 
-    // Of integers both rows, a byte each: those of the first pixel, then those of the second.
+    // Of integers both rows, a byte each: those of the first pixel, then those of the second. Bytes
+    // become numbers, and these bytes, without the conversions of the slowest pipe: of 2^23 and a
+    // byte, the byte is the last of the number's bits.
+    template <bool ADDS>
     TWINSTREAM_DEVICE uint32_t results_of(const int32_t *sums, unsigned matrix,
                                           uint32_t residual) const {
-        uint32_t results = 0;
+        constexpr float SHIFT = 8388608.0f;
+        constexpr uint32_t SHIFT_BITS = 0x4b000000;
+        uint32_t bits[4];
         TWINSTREAM_UNROLL
         for (unsigned i = 0; i < 4; ++i) {
             const unsigned row = i % 2, pixel = i / 2;
             float value = __fmaf_rn(static_cast<float>(sums[matrix * 4 + row * 2 + pixel]),
                                     multiplier[row], bias[row]);
-            if (has_residual)
-                value = __fmaf_rn(from_u8(residual >> 8 * i & 0xff), added[row], value);
-            results |= round_within_u8(value) << 8 * i;
+            if constexpr (ADDS) {
+                const uint32_t byte = __byte_perm(residual, SHIFT_BITS, 0x7440 | i);
+                value = __fmaf_rn(__uint_as_float(byte) - SHIFT, added[row], value);
+            }
+            bits[i] = __float_as_uint(fminf(fmaxf(value, 0.0f), 255.0f) + SHIFT);
         }
-        return results;
-    }
-
-    // Both without the conversions of the slowest pipe: of 2^23 and a byte, the byte is the last of
-    // the number's bits.
-    static TWINSTREAM_DEVICE float from_u8(uint32_t byte) {
-        return __uint_as_float(0x4b000000u | byte) - 8388608.0f;
-    }
-    static TWINSTREAM_DEVICE uint32_t round_within_u8(float value) {
-        return __float_as_uint(fminf(fmaxf(value, 0.0f), 255.0f) + 8388608.0f) & 0xff;
+        return __byte_perm(__byte_perm(bits[0], bits[1], 0x0040),
+                           __byte_perm(bits[2], bits[3], 0x0040), 0x5410);
     }
 
     bool has_residual;
