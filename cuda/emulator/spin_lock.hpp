@@ -1,8 +1,11 @@
-// A lock that ThreadSanitizer does not see: blocks that take it are not thereby in an order.
+// A lock that ThreadSanitizer does not see, nor what is done under it: blocks that take it are not
+// thereby in an order, nor in a race.
 #pragma once
 
 #include <atomic>
 #include <thread>
+
+#include "race.hpp"
 
 namespace twinstream::emulator {
 
@@ -12,8 +15,12 @@ class SpinLock {
         while (is_taken_.test_and_set(std::memory_order_acquire)) {
             std::this_thread::yield();
         }
+        begin_unseen();
     }
-    void unlock() { is_taken_.clear(std::memory_order_release); }
+    void unlock() {
+        end_unseen();
+        is_taken_.clear(std::memory_order_release);
+    }
 
    private:
     std::atomic_flag is_taken_ = ATOMIC_FLAG_INIT;

@@ -300,7 +300,8 @@ void test_tiles(const std::string &name, const std::vector<Entry> &tiles, std::u
     }
     for (const Entry &entry : tiles) {
         Subject subject(entry.name);
-        for (const Case &c : cases_of(entry)) attempt(subject, c);
+        for (const Case &c : entry.by_wgmma ? wgmma_cases_of(entry) : cases_of(entry))
+            attempt(subject, c);
         subject.report();
     }
     Subject long_rows(name + ", rows as long as at 224x224");

@@ -118,6 +118,30 @@ inline std::vector<Case> cases_of(const Entry &e) {
     };
 }
 
+// Of these, and of more, what breaks by way of wgmma: a tile costs the same whatever is in it.
+inline std::vector<Case> wgmma_cases_of(const Entry &e) {
+    const Data i = Data::integers, r = Data::reals;
+    const unsigned wide = e.channel_step();
+    // len bucket height width channels outputs kernel stride residual relu shortcut split data
+    return {
+        // Taps that see padding alone; many images in a tile; fewer steps than stages.
+        {e, 1, 1, 1, 1, 512, wide, 3, 1, false, true, 0, 1, 1, i},
+        {e, 9, 9, 1, 1, 128, wide, 1, 1, true, true, 0, 1, 1, i},
+        {e, 3, 4, 2, 2, 64, wide, 3, 2, false, true, 0, 1, 1, i},
+        {e, 1, 2, 5, 3, 64, wide, 1, 1, true, false, 0, 1, 1, i},
+        // Two maps, with images behind the batch; corners of images that are not square.
+        {e, 2, 4, 4, 5, 128, wide, 1, 1, false, true, 256, 2, 1, i},
+        {e, 1, 1, 9, 8, 64, wide, 3, 2, false, true, 0, 1, 1, i},
+        // Tile edges, and as many tiles as have every place for results used again.
+        {e, 1, 1, 1, e.m, 64, wide, 1, 1, true, true, 0, 1, 1, i},
+        {e, 1, 1, 1, e.m + 1, 64, wide, 1, 1, true, true, 0, 1, 1, i},
+        {e, 5, 7, 14, 13, 64, wide * 2, 1, 1, true, true, 0, 1, 1, i},
+        // Real numbers, and sums beyond what f32 holds of integers.
+        {e, 2, 2, 7, 7, 192, wide, 3, 1, true, false, 64, 1, 1, r},
+        {e, 1, 1, 2, 2, 2048, wide, 1, 1, false, true, 0, 1, 1, i},
+    };
+}
+
 // Rows as long as at 224x224.
 inline std::vector<Case> long_cases(const std::vector<Entry> &of_type) {
     const Data i = Data::integers;
