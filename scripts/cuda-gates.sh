@@ -40,7 +40,7 @@ for target; do
         compile "$target" "$source" "$(basename "$source" .cu).sm_$target"
     done
 done
-# Wrappers that no kernel uses yet: that each becomes the instruction it is named for.
+# Wrappers of sm_90a, some of which no kernel uses yet: that each becomes the instruction it is named for.
 case " $* " in
     *' 90a '*)
         # Not by the rules for kernels: one holds more than there are registers for.

@@ -37,14 +37,19 @@ def rows(kernels, launches, convs, plans, rates, pessimist):
 
         row("today's kernels", today)
         row("the same, layers 1-2 in chunks", today, CHUNK_LENS)
-        for cluster_max in (1, 2):
+        for what, cluster_max, beside in (
+            ("with wgmma, no clusters", 1, today),
+            ("with wgmma, clusters of two", 2, today),
+            ("wgmma as planned", 2, (None, None)),
+        ):
             models = [
-                Wgmma(value_bytes, each, cluster_max, write_share)
-                for each, write_share in ((pessimist, 1), (rates, 0.5))
+                Wgmma(value_bytes, each, cluster_max, write_share, other)
+                for each, write_share, other in zip(
+                    (pessimist, rates), (1, 0.5), beside, strict=True
+                )
             ]
-            clusters = "no clusters" if cluster_max == 1 else "clusters of two"
-            row(f"wgmma, {clusters}", models)
-            row(f"wgmma, {clusters}, chunks", models, CHUNK_LENS)
+            row(what, models)
+            row(f"{what}, chunks", models, CHUNK_LENS)
     return found
 
 

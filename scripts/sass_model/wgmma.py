@@ -1,6 +1,6 @@
-"""What kernels on wgmma could take: none is written. Channels are wgmma's rows, pixels its columns; the
-copy engine brings both; a block per multiprocessor stays for all its tiles. The largest of four times
-a launch, in whole waves of tiles, with the best tile."""
+"""What kernels on wgmma take: those of cuda/sm90a, and with them some that are planned. Channels are
+wgmma's rows, pixels its columns; the copy engine brings both; a block per multiprocessor stays for all
+its tiles. The largest of four times a launch, in whole waves of tiles, with the best tile."""
 
 from dataclasses import dataclass
 
@@ -11,8 +11,11 @@ from network import LAUNCHES_BESIDE, around_us, stem_memory_us
 MACS, MACS_SHARE = 2048, 0.96
 # Cycles before a kernel's first product, and of an epilogue besides its results. [A]
 START_CYCLES, EPILOGUE_CYCLES = 1400, 300
-# Instructions an output; the share that the other warpgroup's products do not hide. [A]
-OUTPUT_INSTRUCTIONS, SEEN_SHARE, RESIDUAL_FACTOR = {2: 2.5, 1: 5.0}, 0.6, 1.4
+# Instructions an output, counted in the machine code of conv_wgmma_128x256 and conv_i8_wgmma_128x256:
+# of a box without a residual 106 and 205 for 32 outputs a thread, with one 154 and 313.
+OUTPUT_INSTRUCTIONS, RESIDUAL_FACTOR = {2: 3.3, 1: 6.4}, 1.5
+# What the other warpgroup's products do not hide of them. [A]
+SEEN_SHARE = 0.6
 JOIN_CYCLES = 1500
 MEMORY_CYCLES = 800
 # After blocks that leave no room for the next kernel's, its start is seen in full. [A]
@@ -30,7 +33,6 @@ class Tile:
     blocks: int = 1
     clusters: tuple = (1,)
     splits: tuple = (1,)
-    adds_residual: bool = False
 
     @property
     def operand_rows(self):
@@ -42,17 +44,13 @@ class Tile:
         return self.channels + self.channels // 64 * self.pixels
 
 
-SMALL = tuple(
-    Tile(64, pixels, 2, splits=(1, 2, 4, 8, 16), adds_residual=True)
-    for pixels in (56, 64, 112, 128)
-)
-TILES = (
+BUILT = (
     Tile(128, 256, clusters=(1, 2)),
     Tile(128, 192, clusters=(1, 2)),
-    Tile(128, 128, adds_residual=True),
+    Tile(128, 128),
     Tile(64, 256),
-    *SMALL,
 )
+SMALL = tuple(Tile(64, pixels, 2, splits=(1, 2, 4, 8, 16)) for pixels in (56, 64, 112, 128))
 
 
 @dataclass(frozen=True)
@@ -62,6 +60,13 @@ class Wgmma:
     cluster_max: int
     # The share of shared memory's writes that compete with reads: 1 if all share one port.
     write_share: float
+    # What takes a layer where that is less, or nothing: then small tiles, splits of K, pairs that share
+    # weights, and a halo that is read once are counted as well, which are only planned.
+    beside: object = None
+
+    @property
+    def tiles(self):
+        return BUILT if self.beside else (*BUILT, *SMALL)
 
     def step_len(self, conv):
         """128 bytes of K a step, of one tap: of 64 channels in 8 bits half of it is zeros."""
@@ -86,7 +91,7 @@ class Wgmma:
     def tile_cycles(self, tile, conv, images, cluster, split_k):
         steps = -(-self.step_len(conv) // split_k)
         step = max(
-            self.tensor_cycles(tile.channels, tile.pixels, conv.k) / self.step_len(conv),
+            self.tensor_cycles(tile.channels, tile.pixels, 128 // self.value_bytes),
             tile.operand_rows + (tile.channels + tile.pixels) * self.write_share,
             self.copied_rows(tile, conv, cluster) * 128 / self.rates.l2_bytes_clk,
         )
@@ -114,16 +119,18 @@ class Wgmma:
 
     def candidates(self, conv, images):
         """(cycles, microseconds to the next kernel, name) of each way."""
-        for tile in TILES:
-            if conv.outputs % tile.channels or conv.residual_values and not tile.adds_residual:
+        for tile in self.tiles:
+            if conv.outputs % tile.channels:
                 continue
             gap_us = GAP_US if tile.blocks > 1 else GAP_FULL_US
             for cluster in (n for n in tile.clusters if n <= self.cluster_max):
+                if self.beside and conv.outputs % (tile.channels * cluster):
+                    continue
                 for split_k in (n for n in tile.splits if n <= self.step_len(conv)):
                     name = f"{tile.channels}x{tile.pixels}/{split_k} cluster {cluster}"
                     cycles = self.tile_cycles(tile, conv, images, cluster, split_k)
                     yield cycles, gap_us, name
-        if conv.stage == "layer1" and conv.taps == 9:
+        if not self.beside and conv.stage == "layer1" and conv.taps == 9:
             yield self.halo_cycles(conv, images), GAP_FULL_US, "halo"
 
     def layer(self, conv, images):
@@ -136,10 +143,13 @@ class Wgmma:
         )
 
     def layer_us(self, conv, images):
-        return self.layer(conv, images)[0]
+        found_us = self.layer(conv, images)[0]
+        return min(found_us, self.beside.layer_us(conv, images)) if self.beside else found_us
 
     def beside_us(self, batch_len):
-        """The stem stays in f16."""
+        """The stem stays in f16: today's, where its successor is only planned."""
+        if self.beside:
+            return self.beside.beside_us(batch_len)
         cycles = batch_len * STEM_MACS / MACS / H100.sm_count / STEM_SHARE
         stem = max(
             self.rates.us(cycles),
