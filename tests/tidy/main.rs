@@ -118,6 +118,7 @@ const UNSAFE_FILES: &[&str] = &[
     "src/backend/cuda/sys/memory.rs",
     "src/backend/cuda/sys/nvtx.rs",
     "src/backend/cuda/sys/stream.rs",
+    "src/backend/cuda/sys/tensor_map.rs",
     "src/engine/cell.rs",
     "src/model/tensor_file.rs",
     "src/ring/chain.rs",

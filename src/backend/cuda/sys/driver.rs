@@ -85,6 +85,38 @@ unsafe extern "C" {
     pub(crate) fn cuMemcpyHtoD_v2(to: u64, from: *const c_void, len_bytes: usize) -> c_int;
     pub(crate) fn cuMemsetD8_v2(to: u64, value: u8, len_bytes: usize) -> c_int;
     pub(crate) fn cuThreadExchangeStreamCaptureMode(mode: *mut c_int) -> c_int;
+    pub(crate) fn cuDriverGetVersion(version: *mut c_int) -> c_int;
+    pub(crate) fn cuTensorMapEncodeTiled(
+        map: *mut c_void,
+        data_type: c_int,
+        rank: c_uint,
+        address: *mut c_void,
+        dimensions: *const u64,
+        strides_bytes: *const u64,
+        lens: *const c_uint,
+        steps: *const c_uint,
+        interleave: c_int,
+        swizzle: c_int,
+        promotion: c_int,
+        fill: c_int,
+    ) -> c_int;
+    pub(crate) fn cuTensorMapEncodeIm2col(
+        map: *mut c_void,
+        data_type: c_int,
+        rank: c_uint,
+        address: *mut c_void,
+        dimensions: *const u64,
+        strides_bytes: *const u64,
+        corner_lower: *const c_int,
+        corner_upper: *const c_int,
+        channels: c_uint,
+        pixels: c_uint,
+        steps: *const c_uint,
+        interleave: c_int,
+        swizzle: c_int,
+        promotion: c_int,
+        fill: c_int,
+    ) -> c_int;
     pub(crate) fn cuLaunchKernelEx(
         config: *const LaunchConfig,
         function: Handle,

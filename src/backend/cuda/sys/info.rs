@@ -76,6 +76,8 @@ pub struct DeviceInfo {
     pub clock_hz: u64,
     /// What the memory moves at most in a second.
     pub memory_bytes_per_s: u64,
+    /// The CUDA version that the driver is of: 1000 times the major one and ten times the minor.
+    pub driver_version: u32,
 }
 
 impl DeviceInfo {
@@ -91,6 +93,7 @@ impl DeviceInfo {
             shared_bytes: 228 << 10,
             clock_hz: 1_980_000_000,
             memory_bytes_per_s: 3_350_000_000_000,
+            driver_version: 13000,
         }
     }
 
@@ -115,6 +118,9 @@ impl DeviceInfo {
         let mut uuid = [0; 16];
         // SAFETY: `uuid` has room for the 16 bytes of one.
         check(unsafe { driver::cuDeviceGetUuid_v2(&mut uuid, device.as_raw()) })?;
+        let mut driver_version = 0;
+        // SAFETY: `driver_version` is a place for a number.
+        check(unsafe { driver::cuDriverGetVersion(&mut driver_version) })?;
         Ok(Self {
             index,
             uuid,
@@ -133,6 +139,7 @@ impl DeviceInfo {
                 * u64::from(attribute(DeviceAttribute::MemoryClockRate)?)
                 * u64::from(attribute(DeviceAttribute::GlobalMemoryBusWidth)?)
                 / 8,
+            driver_version: driver_version as u32,
         })
     }
 }

@@ -11,4 +11,5 @@ pub(super) mod info;
 pub(super) mod memory;
 pub(super) mod nvtx;
 pub(super) mod stream;
+pub(super) mod tensor_map;
 pub(super) mod waiter;
