@@ -116,8 +116,7 @@ impl Executor {
             description,
         };
         for plan in &plans {
-            let launches = executor.load_plan(plan);
-            let launches = launches.map_err(|code| code.error("finding the kernels"))?;
+            let launches = executor.load_plan(plan)?;
             executor.launches.push(launches);
         }
         executor.plans = plans;
@@ -212,12 +211,13 @@ impl Executor {
         &self,
         stream: &Stream,
     ) -> std::result::Result<(), Code> {
+        let launch = self.find(self.description())?;
         // SAFETY: as the caller vouches.
-        unsafe { self.enqueue_launch(&self.load(self.description())?, stream) }
+        unsafe { self.enqueue_launch(&launch, stream) }
     }
 
     /// All launches of a batch, in order.
-    fn load_plan(&self, plan: &Plan) -> std::result::Result<Vec<Loaded>, Code> {
+    fn load_plan(&self, plan: &Plan) -> Result<Vec<Loaded>> {
         let steps = plan.choices.iter().enumerate();
         let steps = steps.map(|(step, &choice)| self.launch(step, choice, plan.batch_len));
         let first = std::iter::once_with(|| self.load(self.description()));
@@ -248,16 +248,12 @@ impl Executor {
     }
 
     /// The launch of a step for batches up to a length, as chosen.
-    pub(super) fn launch(
-        &self,
-        step: usize,
-        choice: Choice,
-        batch_len: usize,
-    ) -> std::result::Result<Loaded, Code> {
+    pub(super) fn launch(&self, step: usize, choice: Choice, batch_len: usize) -> Result<Loaded> {
         let (weights, bias) = self.weights.addresses(step, choice.family);
         let outputs: Vec<u64> =
             (0..self.steps.list.len()).map(|step| self.output(step, batch_len)).collect();
         let arguments = Arguments {
+            device: self.context.info(),
             images: self.images.address(),
             image_stride_bytes: self.stride_bytes as u64,
             scale: self.scale,
@@ -272,7 +268,7 @@ impl Executor {
             semaphores: self.semaphores.address(),
         };
         let step = &self.steps.list[step];
-        self.load(choice.family.launch(choice, step, batch_len, &arguments))
+        self.load(choice.family.launch(choice, step, batch_len, &arguments)?)
     }
 
     /// Where a step's output begins for batches of a length.
@@ -297,8 +293,13 @@ impl Executor {
         ((&self.arena, step.offset * batch_len * value_bytes), value_len * value_bytes)
     }
 
-    /// Finds a launch's kernel on the device.
-    fn load(&self, launch: Launch) -> std::result::Result<Loaded, Code> {
+    /// Finds a launch's kernel on the device, or names it.
+    fn load(&self, launch: Launch) -> Result<Loaded> {
+        let name = launch.kernel.name;
+        self.find(launch).map_err(|code| code.error(format_args!("finding the kernel {name}")))
+    }
+
+    fn find(&self, launch: Launch) -> std::result::Result<Loaded, Code> {
         let Launch { kernel, grid, params, may_overlap } = launch;
         let (thread_len, shared_bytes) = (kernel.thread_len, kernel.shared_bytes);
         let found = self.context.function(kernel.module, kernel.name, shared_bytes)?;

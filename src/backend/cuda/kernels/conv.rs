@@ -5,24 +5,24 @@
 
 use std::sync::LazyLock;
 
-use half::f16;
-
 use super::abi;
 use super::family::{Arguments, Choice, Family, Workspace};
+use super::filter::{Order, STEP_BYTES, conv_of};
 use super::launch::{Kernel, Launch};
-use super::packed::{Packed, quantized, rounded};
+use super::packed::Packed;
 use super::tile::Tile;
 use crate::backend::cuda::sys::info::DeviceInfo;
 use crate::error::Result;
-use crate::lower::{ConvStep, DType, Step, Work};
-use crate::model::{Model, QuantizedFilter};
+use crate::lower::{DType, Step, Work};
+use crate::model::Model;
 
 static TILES: LazyLock<Vec<Tile>> = LazyLock::new(|| Tile::of_module("conv"));
 
-/// Channels of one tap that lie together along K, and output channels whose weights do.
-const UNIT_LEN: usize = abi::TWINSTREAM_CHANNEL_STEP as usize;
-/// Bytes of K that a kernel takes at a step: one unit of f16, two of integers.
-const STEP_BYTES: usize = 128;
+/// A kernel permutes what it copies itself.
+const ORDER: Order = Order {
+    block_len: abi::TWINSTREAM_CHANNEL_STEP as usize,
+    place: |output, chunk| (output, chunk),
+};
 /// Splits of K that are tried.
 const SPLITS: [u32; 8] = [1, 2, 3, 4, 6, 8, 12, 16];
 /// Partial sums of one launch at most: beyond the level-2 cache they cost more than they gain.
@@ -48,65 +48,19 @@ const SHARED_BYTES_OF_BLOCK: u32 = 1024;
 #[derive(Debug)]
 pub(super) struct Conv;
 
-fn conv_of(step: &Step) -> &ConvStep {
-    match &step.work {
-        Work::Conv(conv) => conv,
-        _ => unreachable!("asked for a convolution"),
-    }
-}
-
-/// Values of K that a kernel takes at a step.
-fn step_len(dtype: DType) -> usize {
-    STEP_BYTES / dtype.size_bytes()
-}
-
-/// Terms of the projection's sum.
-fn shortcut_len(conv: &ConvStep) -> usize {
-    conv.shortcut.map_or(0, |shortcut| shortcut.input_shape.channels)
-}
-
-/// Steps of the convolution's own sum, and of the projection's: whole ones each.
-fn k_steps(conv: &ConvStep, dtype: DType) -> (usize, usize) {
-    let shortcut_len = shortcut_len(conv);
-    let steps = |len: usize| len.div_ceil(step_len(dtype));
-    (steps(conv.sum_len() - shortcut_len), steps(shortcut_len))
-}
-
-fn k_step_len(conv: &ConvStep, dtype: DType) -> usize {
-    let (own, shortcut) = k_steps(conv, dtype);
-    own + shortcut
-}
-
-/// The weights `[output][row][column][input]` that one output's own sum takes, in the order of K:
-/// units of input channels, in each the taps in use.
-fn own_terms<T: Copy>(conv: &ConvStep, weights: &[T], output: usize, to: &mut Vec<T>) {
-    let (inputs, side) = (conv.input_shape.channels, conv.conv.kernel);
-    for inputs_first in (0..inputs).step_by(UNIT_LEN) {
-        for row in conv.rows.first..conv.rows.first + conv.rows.len {
-            for column in conv.columns.first..conv.columns.first + conv.columns.len {
-                let tap = (output * side + row) * side + column;
-                to.extend_from_slice(&weights[tap * inputs + inputs_first..][..UNIT_LEN]);
-            }
-        }
-    }
-}
-
-/// Puts the terms of one output where the kernels read them: blocks of outputs, in each the steps,
-/// in each the outputs.
-fn put_terms<T: Copy>(terms: &[T], dtype: DType, output: usize, packed: &mut [T]) {
-    let step_len = step_len(dtype);
-    let first_step = output / UNIT_LEN * (terms.len() / step_len);
-    for (step, terms) in terms.chunks_exact(step_len).enumerate() {
-        let first = ((first_step + step) * UNIT_LEN + output % UNIT_LEN) * step_len;
-        packed[first..first + step_len].copy_from_slice(terms);
-    }
-}
-
 impl Conv {
+    fn blocks(&self, choice: Choice, step: &Step, batch_len: usize) -> [u32; 3] {
+        let tile = &TILES[choice.index];
+        let pixel_len = batch_len * step.output_shape.pixel_len();
+        let across = step.output_shape.channels / tile.n;
+        [pixel_len.div_ceil(tile.m) as u32, across as u32, choice.split_k]
+    }
+
     /// Bytes of the partial sums of a launch.
     fn partials_bytes(&self, choice: Choice, step: &Step, batch_len: usize) -> usize {
         let tile = &TILES[choice.index];
-        choice.block_len(step, batch_len) as usize * tile.m * tile.n * size_of::<f32>()
+        let block_len: u32 = self.blocks(choice, step, batch_len).iter().product();
+        block_len as usize * tile.m * tile.n * size_of::<f32>()
     }
 }
 
@@ -122,7 +76,7 @@ impl Family for Conv {
             (DType::I8, Some(_)) => &SPLITS[..1],
             _ => &SPLITS[..],
         };
-        let step_len = k_step_len(conv, step.dtype);
+        let step_len = ORDER.steps(step);
         let computes = |tile: &Tile| {
             tile.dtype == step.dtype && conv.output_shape.channels.is_multiple_of(tile.n)
         };
@@ -138,11 +92,8 @@ impl Family for Conv {
         choices.filter(fits).collect()
     }
 
-    fn grid(&self, choice: Choice, step: &Step, batch_len: usize) -> [u32; 3] {
-        let tile = &TILES[choice.index];
-        let pixel_len = batch_len * step.output_shape.pixel_len();
-        let across = step.output_shape.channels / tile.n;
-        [pixel_len.div_ceil(tile.m) as u32, across as u32, choice.split_k]
+    fn grid(&self, choice: Choice, step: &Step, batch_len: usize, _: &DeviceInfo) -> [u32; 3] {
+        self.blocks(choice, step, batch_len)
     }
 
     fn launch(
@@ -151,7 +102,7 @@ impl Family for Conv {
         step: &Step,
         batch_len: usize,
         arguments: &Arguments,
-    ) -> Launch {
+    ) -> Result<Launch> {
         let conv = conv_of(step);
         let is_split = choice.split_k > 1;
         let output = |step: usize| arguments.outputs[step];
@@ -185,17 +136,16 @@ impl Family for Conv {
             relu: conv.conv.relu.into(),
             split_k: choice.split_k,
         });
-        Launch::new(choice.kernel(), self.grid(choice, step, batch_len), params)
+        Ok(Launch::new(choice.kernel(), self.blocks(choice, step, batch_len), params))
     }
 
     /// Its blocks in waves, each as long as its products or its loads take, whichever is more.
     fn clocks(&self, choice: Choice, step: &Step, batch_len: usize, device: &DeviceInfo) -> f64 {
         let tile = &TILES[choice.index];
-        let block_len = choice.block_len(step, batch_len);
+        let block_len: u32 = self.blocks(choice, step, batch_len).iter().product();
         let block_bytes = tile.kernel.shared_bytes + SHARED_BYTES_OF_BLOCK;
         let per_processor = (device.shared_bytes / block_bytes).clamp(1, tile.blocks_max);
-        let steps = k_step_len(conv_of(step), tile.dtype);
-        let steps = steps.div_ceil(choice.split_k as usize) as f64;
+        let steps = ORDER.steps(step).div_ceil(choice.split_k as usize) as f64;
         let mac_bytes = (tile.m * tile.n * STEP_BYTES) as f64;
         let load_bytes = ((tile.m + tile.n) * STEP_BYTES) as f64;
         // Blocks that share a multiprocessor share its rates, and hide each other's waits.
@@ -220,7 +170,7 @@ impl Family for Conv {
         if choice.split_k == 1 {
             return Workspace::default();
         }
-        let [down, across, _] = self.grid(choice, step, batch_len);
+        let [down, across, _] = self.blocks(choice, step, batch_len);
         Workspace {
             partials_bytes: self.partials_bytes(choice, step, batch_len),
             semaphore_len: (down * across) as usize,
@@ -228,69 +178,10 @@ impl Family for Conv {
     }
 
     fn packed_bytes(&self, step: &Step) -> (usize, usize) {
-        let (outputs, conv) = (step.output_shape.channels, conv_of(step));
-        let bias_len = if step.dtype == DType::I8 { 3 * outputs } else { outputs };
-        (outputs * k_step_len(conv, step.dtype) * STEP_BYTES, bias_len * size_of::<f32>())
+        ORDER.packed_bytes(step)
     }
 
     fn pack(&self, model: &Model, step: &Step) -> Result<Packed> {
-        match step.dtype {
-            DType::I8 => pack_i8(model, step),
-            _ => pack_f16(model, step),
-        }
+        ORDER.pack(model, step)
     }
-}
-
-/// The convolution's terms, and a projection's `[output][input]` behind them.
-fn pack_f16(model: &Model, step: &Step) -> Result<Packed> {
-    let conv = conv_of(step);
-    let rounded = |filter| rounded(model, &step.name, filter);
-    let (weights, mut bias) = rounded(conv.conv.filter)?;
-    let shortcut = conv.shortcut.map(|shortcut| rounded(shortcut.filter)).transpose()?;
-    let (outputs, inputs) = (conv.output_shape.channels, shortcut_len(conv));
-    let mut packed = vec![f16::ZERO; outputs * conv.sum_len()];
-    let mut terms = Vec::with_capacity(conv.sum_len());
-    for output in 0..outputs {
-        terms.clear();
-        own_terms(conv, &weights, output, &mut terms);
-        if let Some((weights, _)) = &shortcut {
-            terms.extend_from_slice(&weights[output * inputs..][..inputs]);
-        }
-        put_terms(&terms, step.dtype, output, &mut packed);
-    }
-    if let Some((_, added)) = shortcut {
-        bias.iter_mut().zip(added).for_each(|(sum, bias)| *sum += bias);
-    }
-    Ok(Packed::f16(&packed, bias))
-}
-
-/// A projection's terms, then the convolution's, each filled up to whole steps; bias, multipliers,
-/// and what multiplies what is added.
-fn pack_i8(model: &Model, step: &Step) -> Result<Packed> {
-    let (conv, quantized) = (conv_of(step), quantized(model));
-    let QuantizedFilter { weights, multiplier, mut bias } = quantized.filter(conv.conv.filter)?;
-    let shortcut = conv.shortcut.map(|shortcut| quantized.filter(shortcut.filter)).transpose()?;
-    let (outputs, inputs) = (conv.output_shape.channels, shortcut_len(conv));
-    let (own_steps, shortcut_steps) = k_steps(conv, step.dtype);
-    let step_len = step_len(step.dtype);
-    let terms_len = (own_steps + shortcut_steps) * step_len;
-    let mut packed = vec![0; outputs * terms_len];
-    let mut terms = Vec::with_capacity(terms_len);
-    for output in 0..outputs {
-        terms.clear();
-        if let Some(QuantizedFilter { weights, .. }) = &shortcut {
-            terms.extend_from_slice(&weights[output * inputs..][..inputs]);
-            terms.resize(shortcut_steps * step_len, 0);
-        }
-        own_terms(conv, &weights, output, &mut terms);
-        terms.resize(terms_len, 0);
-        put_terms(&terms, step.dtype, output, &mut packed);
-    }
-    bias.extend(multiplier);
-    bias.extend(match (shortcut, conv.residual) {
-        (Some(QuantizedFilter { multiplier, .. }), _) => multiplier,
-        (None, Some(_)) => vec![quantized.residual_multiplier(conv.conv.filter); outputs],
-        (None, None) => vec![0.0; outputs],
-    });
-    Ok(Packed::i8(&packed, bias))
 }

@@ -28,16 +28,19 @@ pub(crate) trait Family: fmt::Debug + Sync {
     fn choices(&'static self, step: &Step, batch_len: usize) -> Vec<Choice>;
 
     /// Blocks.
-    fn grid(&self, choice: Choice, step: &Step, batch_len: usize) -> [u32; 3];
+    fn grid(&self, choice: Choice, step: &Step, batch_len: usize, device: &DeviceInfo) -> [u32; 3];
 
     /// Parameters of a launch.
+    ///
+    /// # Errors
+    /// `is_device` where the driver cannot describe to the device what a kernel is to read.
     fn launch(
         &self,
         choice: Choice,
         step: &Step,
         batch_len: usize,
         arguments: &Arguments,
-    ) -> Launch;
+    ) -> Result<Launch>;
 
     /// Estimated clocks of a launch: the fewest are chosen, of this family and of all others that
     /// compute the step.
@@ -81,8 +84,8 @@ impl Choice {
         self.family.kernel(self.index)
     }
 
-    pub(crate) fn block_len(self, step: &Step, batch_len: usize) -> u32 {
-        self.family.grid(self, step, batch_len).iter().product()
+    pub(crate) fn block_len(self, step: &Step, batch_len: usize, device: &DeviceInfo) -> u32 {
+        self.family.grid(self, step, batch_len, device).iter().product()
     }
 }
 
@@ -105,8 +108,10 @@ impl Workspace {
     }
 }
 
-/// What a launch is given beside its step: addresses on the device, and how pixels are normalised.
+/// What a launch is given beside its step: the device and addresses on it, and how pixels are
+/// normalised.
 pub(crate) struct Arguments<'a> {
+    pub(crate) device: &'a DeviceInfo,
     /// The input ring.
     pub(crate) images: u64,
     /// From one image of the ring to the next.

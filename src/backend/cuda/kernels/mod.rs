@@ -10,6 +10,7 @@ mod average_pool;
 mod conv;
 pub(super) mod describe;
 pub(super) mod family;
+mod filter;
 mod fully_connected;
 pub(super) mod launch;
 mod packed;

@@ -31,7 +31,7 @@ impl Family for Single {
         computes.then_some(Choice { family: self, index: 0, split_k: 1 }).into_iter().collect()
     }
 
-    fn grid(&self, _: Choice, step: &Step, batch_len: usize) -> [u32; 3] {
+    fn grid(&self, _: Choice, step: &Step, batch_len: usize, _: &DeviceInfo) -> [u32; 3] {
         (self.grid)(step, batch_len)
     }
 
@@ -40,9 +40,15 @@ impl Family for Single {
         0.0
     }
 
-    fn launch(&self, _: Choice, step: &Step, batch_len: usize, arguments: &Arguments) -> Launch {
+    fn launch(
+        &self,
+        _: Choice,
+        step: &Step,
+        batch_len: usize,
+        arguments: &Arguments,
+    ) -> Result<Launch> {
         let params = (self.params)(step, arguments);
-        Launch::new(self.kernel, (self.grid)(step, batch_len), params)
+        Ok(Launch::new(self.kernel, (self.grid)(step, batch_len), params))
     }
 
     fn packed_bytes(&self, step: &Step) -> (usize, usize) {

@@ -108,12 +108,12 @@ pub fn profile(
     let plans = buckets.iter().map(|&batch_len| Plan::new(&steps, batch_len, &chooser));
     let plans = plans.collect::<Result<_>>()?;
     let mut fixture = Fixture::new(&context, model, (steps, plans))?;
+    let measuring = |code: Code| code.error("measuring");
     for plan in 0..buckets.len() {
-        let measured = fixture
-            .prepare(plan)
-            .and_then(|()| Bench::new(&fixture, plan, profile_options.repeat_len))
-            .and_then(|bench| bench.profile());
-        report(&measured.map_err(|code| code.error("measuring"))?);
+        fixture.prepare(plan).map_err(measuring)?;
+        let launches = LaunchTimer::new(&fixture, plan, profile_options.repeat_len)?;
+        let bench = Bench::new(&fixture, plan, launches, profile_options.repeat_len);
+        report(&bench.and_then(|bench| bench.profile()).map_err(measuring)?);
     }
     Ok(())
 }
@@ -142,6 +142,7 @@ impl<'a> Bench<'a> {
     fn new(
         fixture: &'a Fixture,
         plan: usize,
+        launches: LaunchTimer<'a>,
         repeat_len: usize,
     ) -> std::result::Result<Self, Code> {
         let (context, executor) = (fixture.context(), fixture.executor());
@@ -159,7 +160,7 @@ impl<'a> Bench<'a> {
             computed: [event()?, event()?],
             uploaded: [event()?, event()?],
             answers: PinnedMemory::new(context, batch_len * executor.steps().class_count())?,
-            launches: LaunchTimer::new(fixture, plan, repeat_len)?,
+            launches,
             fixture,
             executor,
             plan,
@@ -206,15 +207,14 @@ impl<'a> Bench<'a> {
 
     /// Runs the steps one by one, for what each writes for the first image.
     fn outputs(&self) -> std::result::Result<Vec<Vec<u8>>, Code> {
-        let plan = &self.executor.plans()[self.plan];
-        let outputs = plan.choices.iter().enumerate().map(|(index, &choice)| {
-            let launch = self.executor.launch(index, choice, self.batch_len)?;
+        let launches = self.launches.of_plan().iter().enumerate();
+        let outputs = launches.map(|(index, launch)| {
             let (from, len_bytes) = self.executor.first_output(index, self.batch_len);
             let word_len = len_bytes.div_ceil(size_of::<u32>());
             let output = PinnedMemory::new(self.fixture.context(), word_len)?;
             // SAFETY: both are waited for.
             unsafe {
-                self.executor.enqueue_launch(&launch, &self.compute)?;
+                self.executor.enqueue_launch(launch, &self.compute)?;
                 self.compute.download((&output, 0), from, len_bytes)?;
             }
             self.compute.synchronize()?;
@@ -280,7 +280,7 @@ impl<'a> Bench<'a> {
         output: Vec<u8>,
     ) -> std::result::Result<LaunchProfile, Code> {
         let choice = self.executor.plans()[self.plan].choices[index];
-        let launch = self.executor.launch(index, choice, self.batch_len)?;
+        let launch = &self.launches.of_plan()[index];
         let kernel = match &step.work {
             Work::Conv(_) => format!("{}/{}", choice.kernel().name, choice.split_k),
             _ => choice.kernel().name.to_owned(),
@@ -288,7 +288,7 @@ impl<'a> Bench<'a> {
         Ok(LaunchProfile {
             layer: step.name.clone(),
             kernel,
-            elapsed_ns: self.launches.launch_ns(index, &launch)?,
+            elapsed_ns: self.launches.launch_ns(index, launch)?,
             bound_ns: bound_ns(step, self.batch_len, self.fixture.context().info()),
             output,
         })

@@ -10,6 +10,7 @@ use super::fixture::Fixture;
 use crate::backend::cuda::executor::{Executor, Loaded};
 use crate::backend::cuda::sys::driver::Code;
 use crate::backend::cuda::sys::stream::{Event, Priority, Stream};
+use crate::error::Result;
 use crate::lower::{Step, Work};
 
 /// See the module.
@@ -20,7 +21,7 @@ pub(crate) struct LaunchTimer<'a> {
     end: Event,
     repeat_len: usize,
     executor: &'a Executor,
-    /// Those of the plan.
+    /// See [`LaunchTimer::of_plan`].
     launches: Vec<Loaded>,
     /// So many steps, the first ones, have left their outputs where they belong.
     done_len: Cell<usize>,
@@ -29,25 +30,29 @@ pub(crate) struct LaunchTimer<'a> {
 impl<'a> LaunchTimer<'a> {
     /// Times the mean of `repeat_len` launches, at least one, of the batch that was prepared for
     /// this plan.
-    pub(crate) fn new(fixture: &'a Fixture, plan: usize, repeat_len: usize) -> Result<Self, Code> {
+    pub(crate) fn new(fixture: &'a Fixture, plan: usize, repeat_len: usize) -> Result<Self> {
         let (context, executor) = (fixture.context(), fixture.executor());
         let plan = &executor.plans()[plan];
         let choices = plan.choices.iter().enumerate();
         let launches = choices.map(|(step, &choice)| executor.launch(step, choice, plan.batch_len));
-        Ok(Self {
-            stream: Stream::new(context, Priority::Usual)?,
-            start: Event::new(context)?,
-            end: Event::new(context)?,
-            repeat_len: repeat_len.max(1),
-            executor,
-            launches: launches.collect::<Result<_, _>>()?,
-            done_len: Cell::new(0),
-        })
+        let launches = launches.collect::<Result<_>>()?;
+        let make = || {
+            Ok((Stream::new(context, Priority::Usual)?, Event::new(context)?, Event::new(context)?))
+        };
+        let (stream, start, end) =
+            make().map_err(|code: Code| code.error("making a stream and events"))?;
+        let (repeat_len, done_len) = (repeat_len.max(1), Cell::new(0));
+        Ok(Self { stream, start, end, repeat_len, executor, launches, done_len })
+    }
+
+    /// The launches of the plan's steps.
+    pub(crate) fn of_plan(&self) -> &[Loaded] {
+        &self.launches
     }
 
     /// Nanoseconds of a step's launch behind others of its kind, with what it reads in the level-2
     /// cache where it fits.
-    pub(crate) fn launch_ns(&self, step: usize, launch: &Loaded) -> Result<f64, Code> {
+    pub(crate) fn launch_ns(&self, step: usize, launch: &Loaded) -> std::result::Result<f64, Code> {
         self.make_inputs(step)?;
         let graph = self.stream.capture(|| {
             (0..self.repeat_len).try_for_each(|_| {
@@ -67,7 +72,7 @@ impl<'a> LaunchTimer<'a> {
     }
 
     /// Has the steps before this one run, unless they have.
-    fn make_inputs(&self, step: usize) -> Result<(), Code> {
+    fn make_inputs(&self, step: usize) -> std::result::Result<(), Code> {
         // The step itself may have run too: its output lies apart from its inputs.
         if !(step..=step + 1).contains(&self.done_len.get()) {
             for launch in &self.launches[..step] {

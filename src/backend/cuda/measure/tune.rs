@@ -12,7 +12,6 @@ use crate::backend::cuda::kernels::family::Choice;
 use crate::backend::cuda::plan::{BUCKETS, Plan, plans};
 use crate::backend::cuda::sizes::{Buffers, Sizes};
 use crate::backend::cuda::sys::context::Context;
-use crate::backend::cuda::sys::driver::Code;
 use crate::backend::cuda::sys::info::DeviceInfo;
 use crate::backend::cuda::tuning::{Tuning, input_key};
 use crate::backend::cuda::weights::Layout;
@@ -35,11 +34,11 @@ pub struct ConvSummary {
 }
 
 impl ConvSummary {
-    fn new(step: &Step, choice: Choice, batch_len: usize) -> Self {
+    fn new(step: &Step, choice: Choice, batch_len: usize, device: &DeviceInfo) -> Self {
         Self {
             layer: step.name.clone(),
             kernel: choice.kernel().name,
-            block_len: choice.block_len(step, batch_len),
+            block_len: choice.block_len(step, batch_len, device),
             split_k: choice.split_k,
         }
     }
@@ -85,17 +84,18 @@ pub fn plan_summaries(
             activation_bytes: sizes.activations,
             workspace_bytes: sizes.workspace,
             peak_bytes: sizes.total(),
-            convs: summaries(&steps, &plan),
+            convs: summaries(&steps, &plan, device),
         }
     };
     let plans = plans(&steps, BUCKETS[BUCKETS.len() - 1], &chooser)?;
     Ok(plans.into_iter().map(summary).collect())
 }
 
-fn summaries(steps: &Steps, plan: &Plan) -> Vec<ConvSummary> {
+fn summaries(steps: &Steps, plan: &Plan, device: &DeviceInfo) -> Vec<ConvSummary> {
     let of_step = steps.list.iter().zip(&plan.choices);
     let convs = of_step.filter(|(step, _)| matches!(step.work, Work::Conv(_)));
-    convs.map(|(step, &choice)| ConvSummary::new(step, choice, plan.batch_len)).collect()
+    let summary = |(step, &choice)| ConvSummary::new(step, choice, plan.batch_len, device);
+    convs.map(summary).collect()
 }
 
 /// What [`tune`] measures.
@@ -159,10 +159,8 @@ pub fn tune(
     let plans = plans.collect::<Result<_>>()?;
     let mut fixture = Fixture::new(&context, model, (steps, plans))?;
     for (plan, batch_len) in buckets.into_iter().enumerate() {
-        let timer = fixture
-            .prepare(plan)
-            .and_then(|()| LaunchTimer::new(&fixture, plan, tune_options.repeat_len))
-            .map_err(|code| code.error("preparing the measurement"))?;
+        fixture.prepare(plan).map_err(|code| code.error("preparing the measurement"))?;
+        let timer = LaunchTimer::new(&fixture, plan, tune_options.repeat_len)?;
         let executor = fixture.executor();
         let mut measured = Vec::new();
         for (index, step) in executor.steps().list.iter().enumerate() {
@@ -171,11 +169,10 @@ pub fn tune(
             }
             let mut choices = chooser.ranked(step, batch_len);
             choices.truncate(tune_options.choice_len.max(1));
-            let (choice, best_ns, model_ns) = best(&timer, executor, index, &choices, batch_len)
-                .map_err(|code| code.error(format!("measuring {}", step.name)))?;
+            let (choice, best_ns, model_ns) = best(&timer, executor, index, &choices, batch_len)?;
             let noted = (choice.kernel().name, choice.split_k);
             tuning.set((context.info(), &size), &step.name, batch_len, noted);
-            let conv = ConvSummary::new(step, choice, batch_len);
+            let conv = ConvSummary::new(step, choice, batch_len, context.info());
             measured.push(Measured { conv, batch_len, best_ns, model_ns });
         }
         report(&measured, tuning);
@@ -200,11 +197,15 @@ fn best(
     step: usize,
     choices: &[Choice],
     batch_len: usize,
-) -> std::result::Result<(Choice, f64, f64), Code> {
+) -> Result<(Choice, f64, f64)> {
     let mut times = Vec::with_capacity(choices.len());
     for &choice in choices {
         let launch = executor.launch(step, choice, batch_len)?;
-        times.push((choice, timer.launch_ns(step, &launch)?));
+        let elapsed_ns = timer.launch_ns(step, &launch).map_err(|code| {
+            let (name, kernel) = (&executor.steps().list[step].name, choice.kernel().name);
+            code.error(format!("measuring {name} by {kernel}"))
+        })?;
+        times.push((choice, elapsed_ns));
     }
     let first_ns = times[0].1;
     let best = times.into_iter().min_by(|one, other| one.1.total_cmp(&other.1));
