@@ -10,6 +10,7 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rustc-check-cfg=cfg(loom)");
     println!("cargo::rustc-check-cfg=cfg(twinstream_emulated)");
+    println!("cargo::rustc-check-cfg=cfg(twinstream_sm_90a)");
     ring();
     name_build();
     #[cfg(feature = "cuda")]
@@ -93,6 +94,10 @@ mod cuda {
     /// Compiled for unless `TWINSTREAM_CUDA_TARGETS` says otherwise; the newest as PTX too, for
     /// devices that are newer still.
     const TARGETS: &str = "80,86,89,90a";
+    /// The folder of `cuda/` whose kernels run on compute capability 9.0 alone, the target that
+    /// they are compiled for, and the first nvcc that knows all their instructions.
+    const ALONE: (&str, &str) = ("sm90a", "90a");
+    const ALONE_NVCC: (u32, u32) = (12, 4);
     const NVTX_HEADER: &str = "nvtx3/nvToolsExt.h";
 
     /// Says what is wrong and ends the build.
@@ -124,6 +129,7 @@ mod cuda {
     /// Kernels, emulator and the driver's double, all by the host's compiler.
     fn emulated() {
         println!("cargo::rustc-cfg=twinstream_emulated");
+        println!("cargo::rustc-cfg=twinstream_sm_90a");
         // For the build scripts of packages that use this one.
         println!("cargo::metadata=emulated=1");
         let kernels = kernels();
@@ -153,12 +159,20 @@ mod cuda {
             ))
         });
         let folder = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+        let targets = variable("TWINSTREAM_CUDA_TARGETS").unwrap_or_else(|| TARGETS.to_owned());
+        let has_alone = compiles_alone(&nvcc, &targets);
         let compile = |file: PathBuf| {
+            let is_alone = file.parent().is_some_and(|folder| folder.ends_with(ALONE.0));
+            if is_alone && !has_alone {
+                return String::new();
+            }
             let name = file.file_stem().expect("a file's path ends in its name");
             let fatbin = folder.join(name).with_extension("fatbin");
-            fat_binary(&nvcc, &file, &fatbin);
+            let codes = if is_alone { vec![machine_code(ALONE.1)] } else { codes(&targets) };
+            fat_binary(&nvcc, &codes, &file, &fatbin);
             // The host looks a kernel up in the module that is called as its file.
-            format!("({name:?}, include_bytes!({fatbin:?})),\n")
+            let alone = if is_alone { "Some((9, 0))" } else { "None" };
+            format!("({name:?}, {alone}, include_bytes!({fatbin:?})),\n")
         };
         let list: String = kernels().into_iter().map(compile).collect();
         let all = folder.join("fatbins.rs");
@@ -176,19 +190,54 @@ mod cuda {
         println!("cargo::rustc-link-lib=dl");
     }
 
-    /// Compiles a file's kernels for every target.
-    fn fat_binary(nvcc: &Path, file: &Path, fatbin: &Path) {
-        let mut command = Command::new(nvcc);
-        command.args(["-fatbin", "-std=c++17", "-O3", "-lineinfo", "--threads", "0"]);
-        let targets = variable("TWINSTREAM_CUDA_TARGETS").unwrap_or_else(|| TARGETS.to_owned());
-        for target in targets.split(',') {
-            command.arg(format!("-gencode=arch=compute_{target},code=sm_{target}"));
+    /// Whether there are to be kernels for one architecture alone; where not, devices of it run
+    /// those that are for all.
+    fn compiles_alone(nvcc: &Path, targets: &str) -> bool {
+        let (folder, target) = ALONE;
+        let ((major, minor), version) = (ALONE_NVCC, nvcc_version(nvcc));
+        let lacks = if !targets.split(',').any(|it| it == target) {
+            Some(format!("{target} is not in TWINSTREAM_CUDA_TARGETS={targets}"))
+        } else if version < Some(ALONE_NVCC) {
+            let found = version.map_or("unknown".to_owned(), |it| format!("{}.{}", it.0, it.1));
+            Some(format!("they take nvcc {major}.{minor} or newer, {} is {found}", nvcc.display()))
+        } else {
+            println!("cargo::rustc-cfg=twinstream_sm_90a");
+            None
+        };
+        if let Some(lacks) = &lacks {
+            println!("cargo::warning=kernels of cuda/{folder} are left out: {lacks}");
         }
+        lacks.is_none()
+    }
+
+    /// Of `Cuda compilation tools, release 13.0, V13.0.88`.
+    fn nvcc_version(nvcc: &Path) -> Option<(u32, u32)> {
+        let output = Command::new(nvcc).arg("--version").output().ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        let (major, rest) = text.split_once("release ")?.1.split_once('.')?;
+        let minor = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+        Some((major.parse().ok()?, minor.parse().ok()?))
+    }
+
+    /// nvcc's option for the machine code of a target.
+    fn machine_code(target: &str) -> String {
+        format!("-gencode=arch=compute_{target},code=sm_{target}")
+    }
+
+    /// nvcc's options for targets: machine code for each, and of the last one PTX too.
+    fn codes(targets: &str) -> Vec<String> {
         // PTX with features of one architecture alone ("90a") would run on no other.
         let newest = targets.rsplit(',').next().unwrap_or_default();
         let newest = newest.trim_end_matches(char::is_alphabetic);
-        command.arg(format!("-gencode=arch=compute_{newest},code=compute_{newest}"));
-        command.arg(file).arg("-o").arg(fatbin);
+        let newest = format!("-gencode=arch=compute_{newest},code=compute_{newest}");
+        targets.split(',').map(machine_code).chain([newest]).collect()
+    }
+
+    /// Compiles a file's kernels.
+    fn fat_binary(nvcc: &Path, codes: &[String], file: &Path, fatbin: &Path) {
+        let mut command = Command::new(nvcc);
+        command.args(["-fatbin", "-std=c++17", "-O3", "-lineinfo", "--threads", "0"]);
+        command.args(codes).arg(file).arg("-o").arg(fatbin);
         match command.status() {
             Ok(status) if status.success() => {}
             Ok(status) => fail(&format!("nvcc ended with {status}: {command:?}")),

@@ -1,10 +1,10 @@
 //! Which kernel and how many blocks a tile (split-K) each step gets: from measurements where there
 //! are some, else from what its family says that a launch costs.
 //!
-//! Invariant: any choice computes the same network; only time differs. Knows the device by a few
-//! numbers and never asks it.
+//! Invariant: any choice computes the same network; only time differs. Kernels that need a proof
+//! are none without it. Knows the device by a few numbers and never asks it.
 
-use super::kernels::choices;
+use super::kernels;
 use super::kernels::family::Choice;
 use super::sys::info::DeviceInfo;
 use super::tuning::{Tuning, input_key};
@@ -37,7 +37,7 @@ impl<'a> Chooser<'a> {
         let input = input_key(self.size, step.dtype);
         let of_device = (self.device, input.as_str());
         let tuned = self.tuning.and_then(|tuning| tuning.find(of_device, &step.name, batch_len));
-        let choices = choices(step, batch_len, self.device);
+        let choices = self.choices(step, batch_len);
         let is_tuned = |choice: &Choice| tuned == Some((choice.kernel().name, choice.split_k));
         choices.iter().copied().find(is_tuned).or_else(|| {
             choices.into_iter().min_by(|one, other| {
@@ -49,12 +49,21 @@ impl<'a> Chooser<'a> {
 
     /// Every choice for a step, what the model finds best first.
     pub(super) fn ranked(&self, step: &Step, batch_len: usize) -> Vec<Choice> {
-        let mut choices = choices(step, batch_len, self.device);
+        let mut choices = self.choices(step, batch_len);
         choices.sort_by(|&one, &other| {
             let clocks = |choice| self.clocks(choice, step, batch_len);
             clocks(one).total_cmp(&clocks(other))
         });
         choices
+    }
+
+    /// What the device runs, as far as it is known to compute what it should there.
+    fn choices(&self, step: &Step, batch_len: usize) -> Vec<Choice> {
+        let is_trusted = |choice: &Choice| {
+            !choice.family.needs_proof() || self.tuning.is_some_and(Tuning::trusts_unproven)
+        };
+        let choices = kernels::choices(step, batch_len, self.device).into_iter();
+        choices.filter(is_trusted).collect()
     }
 
     fn clocks(&self, choice: Choice, step: &Step, batch_len: usize) -> f64 {
@@ -64,6 +73,7 @@ impl<'a> Chooser<'a> {
 
 #[cfg(test)]
 mod tests {
+    use super::kernels::choices;
     use super::*;
     use crate::lower::{DType, Steps, Work};
     use crate::model::Network;

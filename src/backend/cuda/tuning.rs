@@ -18,6 +18,9 @@ use crate::lower::DType;
 #[serde(deny_unknown_fields)]
 pub struct Tuning {
     devices: BTreeMap<String, TunedDevice>,
+    /// See [`Tuning::trusts_unproven`].
+    #[serde(skip)]
+    trusts_unproven: bool,
 }
 
 /// By [`input_key`], and then by layer.
@@ -74,6 +77,19 @@ impl Tuning {
             Error::new(Kind::Io, format!("{}: cannot write: {error}", path.display()))
                 .with_source(error)
         })
+    }
+
+    /// The same, with kernels that need a proof taken for proven, as they are on the emulated
+    /// device by their tests.
+    #[cfg(twinstream_emulated)]
+    #[must_use]
+    pub fn trusting_unproven(self) -> Self {
+        Self { trusts_unproven: true, ..self }
+    }
+
+    /// Whether kernels that need a proof may be chosen without; no file says so.
+    pub(super) fn trusts_unproven(&self) -> bool {
+        self.trusts_unproven
     }
 
     /// Notes what was best, in place of what was noted before.

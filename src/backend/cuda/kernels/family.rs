@@ -23,6 +23,12 @@ pub(crate) trait Family: fmt::Debug + Sync {
     /// The kernel that [`Choice::index`] means.
     fn kernel(&self, index: usize) -> &'static Kernel;
 
+    /// Whether a device has to have shown that these kernels compute there what others do, before
+    /// an engine may use them.
+    fn needs_proof(&self) -> bool {
+        false
+    }
+
     /// Every way to launch a step for batches up to a length, whatever the device; none where the
     /// family does not compute such a step.
     fn choices(&'static self, step: &Step, batch_len: usize) -> Vec<Choice>;

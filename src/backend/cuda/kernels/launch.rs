@@ -10,6 +10,11 @@ use crate::backend::cuda::sys::info::DeviceInfo;
 
 /// The least architecture of all kernels, see [`Kernel::arch`].
 const ARCH_MIN: u32 = 80;
+/// From here on, kernels use what NVIDIA keeps for one architecture: code for `sm_90a` runs at 9.0
+/// and nowhere else. This is the one that the program may have such code for.
+const ARCH_ALONE: u32 = 90;
+/// The first driver that encodes tensor maps, which these kernels read by: CUDA 12.0's.
+const TENSOR_MAPS_VERSION: u32 = 12000;
 
 /// An entry point, and the sizes of its blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +23,8 @@ pub(crate) struct Kernel {
     pub(crate) module: &'static str,
     /// No other kernel has it.
     pub(crate) name: &'static str,
-    /// The least compute capability that runs it, ten times it.
+    /// The compute capability that runs it, ten times it: the least, or the only one
+    /// (`ARCH_ALONE`).
     pub(crate) arch: u32,
     pub(crate) thread_len: u32,
     pub(crate) shared_bytes: u32,
@@ -32,7 +38,11 @@ impl Kernel {
 
     pub(crate) fn runs_on(&self, device: &DeviceInfo) -> bool {
         let (major, minor) = device.capability;
-        self.arch <= 10 * major + minor
+        let arch = 10 * major + minor;
+        if self.arch < ARCH_ALONE {
+            return self.arch <= arch;
+        }
+        self.arch == arch && cfg!(twinstream_sm_90a) && device.driver_version >= TENSOR_MAPS_VERSION
     }
 }
 

@@ -8,6 +8,7 @@
 pub(super) mod abi;
 mod average_pool;
 mod conv;
+mod conv_wgmma;
 pub(super) mod describe;
 pub(super) mod family;
 mod filter;
@@ -25,10 +26,11 @@ use family::{Choice, Family};
 use super::sys::info::DeviceInfo;
 
 /// Every family that computes a step.
-static FAMILIES: [&dyn Family; 7] = [
+static FAMILIES: [&dyn Family; 8] = [
     &stem::F16,
     &stem::I8,
     &conv::Conv,
+    &conv_wgmma::ConvWgmma,
     &average_pool::F16,
     &average_pool::I8,
     &fully_connected::F16,
@@ -62,14 +64,14 @@ mod tests {
     /// the names of all choices for the network against the list.
     #[test]
     fn every_tile_is_some_family_s() {
-        let device = DeviceInfo::h100();
-        let choices = steps().iter().flat_map(|step| choices(step, 8, &device)).collect();
-        let choices: Vec<Choice> = choices;
+        let of_families = |step| FAMILIES.iter().flat_map(move |family| family.choices(step, 8));
+        let steps = steps();
+        let choices: Vec<Choice> = steps.iter().flat_map(of_families).collect();
         for row in tile::tests::rows() {
             let choice = choices.iter().find(|choice| choice.kernel().name == row[0]);
             let kernel = choice.unwrap_or_else(|| panic!("{row:?}")).kernel();
             assert_eq!((kernel.arch.to_string(), kernel.shared_bytes.to_string()), {
-                (row[1].to_owned(), row[9].to_owned())
+                (row[1].to_owned(), row[10].to_owned())
             });
         }
         let modules: BTreeSet<_> = choices.iter().map(|choice| choice.kernel().module).collect();
@@ -77,6 +79,7 @@ mod tests {
             "average_pool",
             "average_pool_i8",
             "conv",
+            "conv_wgmma",
             "fully_connected",
             "fully_connected_i8",
             "stem",
@@ -93,7 +96,8 @@ mod tests {
     }
 
     /// Goal: a device is given no kernel that it cannot run. Method: devices one step below each
-    /// kernel's architecture, and at it.
+    /// kernel's architecture, and at it; one of the next generation, where code for `sm_90a` does
+    /// not run; a driver that encodes no tensor maps.
     #[test]
     fn a_device_runs_what_its_architecture_has() {
         let h100 = DeviceInfo::h100();
@@ -107,6 +111,10 @@ mod tests {
                 };
                 assert!(is_offered(kernel.arch), "{kernel:?}");
                 assert!(!is_offered(kernel.arch - 1), "{kernel:?}");
+                let is_alone = kernel.module == "conv_wgmma";
+                assert_eq!(is_offered(100), !is_alone, "{kernel:?}");
+                let old = DeviceInfo { driver_version: 11080, ..h100.clone() };
+                assert_eq!(choices(step, 1, &old).contains(&choice), !is_alone, "{kernel:?}");
             }
         }
     }

@@ -154,7 +154,8 @@ pub fn tune(
     let context = Context::new(options.device)?;
     let _pushed = context.push_current();
     let size = input_key((options.height, options.width), options.precision);
-    let chooser = Chooser::new(context.info(), (options.height, options.width), None);
+    let known = tuning.clone();
+    let chooser = Chooser::new(context.info(), (options.height, options.width), Some(&known));
     let plans = buckets.iter().map(|&batch_len| roomy_plan(&steps, batch_len, &chooser));
     let plans = plans.collect::<Result<_>>()?;
     let mut fixture = Fixture::new(&context, model, (steps, plans))?;

@@ -14,12 +14,13 @@ use super::driver::{self, Code, Handle, check};
 use super::info::{DeviceId, DeviceInfo, devices};
 use crate::error::{Error, Kind, Result};
 
-/// The kernels: fat binaries by their source files, or one that is empty where the emulated device
-/// knows them by name.
+/// The kernels: fat binaries by their source files, each with the compute capability that alone
+/// runs it, if there is one; or one that is empty where the emulated device knows them by name.
 #[cfg(not(twinstream_emulated))]
-const KERNELS: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/fatbins.rs"));
+const KERNELS: &[Binary] = include!(concat!(env!("OUT_DIR"), "/fatbins.rs"));
 #[cfg(twinstream_emulated)]
-const KERNELS: &[(&str, &[u8])] = &[("", &[])];
+const KERNELS: &[Binary] = &[("", None, &[])];
+type Binary = (&'static str, Option<(u32, u32)>, &'static [u8]);
 
 /// CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES.
 const MAX_DYNAMIC_SHARED_SIZE_BYTES: i32 = 8;
@@ -75,10 +76,12 @@ impl Context {
         check(unsafe { driver::cuCtxGetCurrent(&mut before) })?;
         // Replaces the context that was current.
         let context = cust::context::Context::new(Device::get_device(info.index)?)?;
-        let load = |&(module, kernels): &(&'static str, &[u8])| {
+        // The driver refuses a file without code for the device.
+        let runs = |&&(_, alone, _): &&Binary| alone.is_none_or(|only| only == info.capability);
+        let load = |&(module, _, kernels): &Binary| {
             Ok((module, Module::from_fatbin(kernels, &[]).map_err(Code::from)?))
         };
-        let modules: std::result::Result<_, Code> = KERNELS.iter().map(load).collect();
+        let modules: std::result::Result<_, Code> = KERNELS.iter().filter(runs).map(load).collect();
         // SAFETY: the context that was current lives, if there was one.
         check(unsafe { driver::cuCtxSetCurrent(before) })?;
         Ok(Arc::new(Self { info, modules: modules?, context }))
