@@ -18,7 +18,7 @@ use super::device::{Bench, CLASS_COUNT, IMAGE_BYTES, cifar, is_there, model};
 const CALIBRATION_LEN: usize = 16;
 
 /// The repository's model, calibrated once.
-fn quantized() -> &'static Model {
+pub fn quantized() -> &'static Model {
     static MODEL: OnceLock<Model> = OnceLock::new();
     MODEL.get_or_init(|| {
         let (pixels, _) = cifar();
@@ -31,12 +31,12 @@ fn options() -> CudaOptions {
     CudaOptions::for_model(quantized())
 }
 
-fn bits(logits: &[f32]) -> Vec<u32> {
+pub fn bits(logits: &[f32]) -> Vec<u32> {
     logits.iter().map(|logit| logit.to_bits()).collect()
 }
 
 /// The CPU's logits of images of one size.
-fn on_the_cpu(pixels: &[u8], (height, width): (usize, usize)) -> Vec<f32> {
+pub fn on_the_cpu(pixels: &[u8], (height, width): (usize, usize)) -> Vec<f32> {
     let options = CpuOptions::for_model(quantized()).threads(1).height(height).width(width);
     assert_eq!(options.precision, DType::I8);
     let mut logits = vec![0.0; pixels.len() / (height * width * 3) * CLASS_COUNT];

@@ -14,3 +14,5 @@ mod failures;
 mod golden;
 mod integers;
 mod live;
+#[cfg(twinstream_emulated)]
+mod wgmma;

@@ -115,6 +115,29 @@ mod tests {
         assert!(choices(step, 8, &smaller).contains(&choose(&smaller, (32, 32), 8)));
     }
 
+    /// Goal: what needs a proof is not chosen without, even where it was measured to be best; where
+    /// it is trusted, it stands beside the others.
+    #[cfg(twinstream_emulated)]
+    #[test]
+    fn kernels_without_proof_are_none() {
+        let device = DeviceInfo::h100();
+        let steps = Steps::new(&Network::resnet50(1000, 224, 224).unwrap(), DType::F16);
+        let step = steps.list.iter().find(|step| step.name == "layer3.1.conv2").unwrap();
+        let mut tuning = Tuning::default();
+        let best = ("conv_wgmma_128x192", 1);
+        tuning.set((&device, "224x224"), &step.name, 128, best);
+        let families = |tuning: &Tuning| {
+            let chooser = Chooser::new(&device, (224, 224), Some(tuning));
+            let chosen = chooser.choose(step, 128).unwrap();
+            let ranked = chooser.ranked(step, 128);
+            assert!(ranked.contains(&chosen));
+            let of = |module: &str| ranked.iter().any(|it| it.family.module() == module);
+            (chosen.kernel().name, of("conv"), of("conv_wgmma"))
+        };
+        assert_eq!(families(&tuning), ("conv_128x128", true, false));
+        assert_eq!(families(&tuning.trusting_unproven()), (best.0, true, true));
+    }
+
     /// Goal: the tile of two stages is for devices whose shared memory holds one block of three
     /// stages, and two of two; where registers are the limit, it gains nothing and is not taken.
     #[test]

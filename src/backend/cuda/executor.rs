@@ -301,11 +301,16 @@ impl Executor {
 
     fn find(&self, launch: Launch) -> std::result::Result<Loaded, Code> {
         let Launch { kernel, grid, params, may_overlap } = launch;
-        let (thread_len, shared_bytes) = (kernel.thread_len, kernel.shared_bytes);
-        let found = self.context.function(kernel.module, kernel.name, shared_bytes)?;
+        let found = self.context.function(kernel.module, kernel.name, kernel.shared_bytes)?;
         let Function { handle: function, waits } = found;
-        let is_dependent = waits && may_overlap;
-        let kernel = KernelLaunch { function, grid, thread_len, shared_bytes, is_dependent };
+        let kernel = KernelLaunch {
+            function,
+            grid,
+            thread_len: kernel.thread_len,
+            shared_bytes: kernel.shared_bytes,
+            cluster_len: kernel.cluster_len,
+            is_dependent: waits && may_overlap,
+        };
         Ok(Loaded { kernel, params })
     }
 }

@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::lower::{DType, Step, Work};
 use crate::model::Model;
 
-static TILES: LazyLock<Vec<Tile>> = LazyLock::new(|| Tile::of_module("conv"));
+static TILES: LazyLock<Vec<Tile>> = LazyLock::new(|| Tile::of_module("conv", 1));
 
 /// A kernel permutes what it copies itself.
 const ORDER: Order = Order {

@@ -1,5 +1,7 @@
 //! Convolutions by `wgmma` on f16 and on 8-bit integers, for compute capability 9.0 alone. Their
-//! blocks stay for all their tiles; the copy engine brings pixels by tensor maps.
+//! blocks stay for all their tiles; the copy engine brings pixels by tensor maps. Some kernels run
+//! in clusters of two blocks, which share their pixels: they are in a module of their own, and read
+//! the same weights.
 //!
 //! Invariant: any choice computes the same; only time differs.
 
@@ -18,7 +20,8 @@ use crate::error::Result;
 use crate::lower::{ConvStep, DType, Step, Work};
 use crate::model::{Model, Shape};
 
-static TILES: LazyLock<Vec<Tile>> = LazyLock::new(|| Tile::of_module("conv_wgmma"));
+static TILES: LazyLock<Vec<Tile>> =
+    LazyLock::new(|| [Tile::of_module("conv_wgmma", 1), Tile::of_module("conv_pairs", 2)].concat());
 
 /// Weights lie in memory as a block wants them in shared memory: in a row, chunks permuted.
 const F16_ORDER: Order =
@@ -59,6 +62,11 @@ fn swizzled(row: usize, chunk: usize) -> (usize, usize) {
     (row, chunk ^ (row % 8))
 }
 
+/// Pixels that a block copies: its share of a cluster's.
+fn copied_pixels(tile: &Tile) -> usize {
+    tile.m / tile.kernel.cluster_len as usize
+}
+
 fn order(step: &Step) -> &'static Order {
     if step.dtype == DType::I8 { &I8_ORDER } else { &F16_ORDER }
 }
@@ -75,7 +83,7 @@ fn window(
     };
     Window {
         channels: STEP_BYTES / dtype.size_bytes(),
-        pixels: tile.m,
+        pixels: copied_pixels(tile),
         stride,
         lower: [-(padding as i32); 2],
         upper: [upper(input.width, output.width), upper(input.height, output.height)],
@@ -118,17 +126,24 @@ impl Family for ConvWgmma {
             let corners = |it: Window| it.lower.into_iter().chain(it.upper);
             let mut corners = corners(own).chain(shortcut.into_iter().flat_map(corners));
             tile.dtype == step.dtype
-                && conv.output_shape.channels.is_multiple_of(tile.n)
+                && conv
+                    .output_shape
+                    .channels
+                    .is_multiple_of(tile.n * tile.kernel.cluster_len as usize)
                 && corners.all(|corner| CORNERS.contains(&corner))
         };
         let tiles = TILES.iter().enumerate().filter(|(_, tile)| computes(tile));
         tiles.map(|(index, _)| Choice { family: self, index, split_k: 1 }).collect()
     }
 
-    /// As many blocks as are at work at a time.
+    /// As many blocks as are at work at a time. A pair fits two neighbouring multiprocessors, and
+    /// those of a device are made two by two.
     fn grid(&self, choice: Choice, step: &Step, batch_len: usize, device: &DeviceInfo) -> [u32; 3] {
-        let at_work_len = device.multiprocessor_len * TILES[choice.index].blocks_max;
-        [at_work_len.min(self.tile_len(choice, step, batch_len) as u32), 1, 1]
+        let tile = &TILES[choice.index];
+        let cluster_len = tile.kernel.cluster_len;
+        let at_work_len = (device.multiprocessor_len * tile.blocks_max).max(cluster_len);
+        let block_len = at_work_len.min(self.tile_len(choice, step, batch_len) as u32);
+        [block_len / cluster_len * cluster_len, 1, 1]
     }
 
     fn launch(
@@ -193,7 +208,8 @@ impl Family for ConvWgmma {
         let [block_len, ..] = self.grid(choice, step, batch_len, device);
         let turns = self.tile_len(choice, step, batch_len).div_ceil(block_len as usize) as f64;
         let multiplying = (tile.m * tile.n * STEP_BYTES) as f64 / MAC_BYTES_PER_CLOCK;
-        let loading = ((tile.m + tile.n) * STEP_BYTES) as f64 / LOAD_BYTES_PER_CLOCK;
+        let load_bytes = ((copied_pixels(tile) + tile.n) * STEP_BYTES) as f64;
+        let loading = load_bytes / LOAD_BYTES_PER_CLOCK;
         let value_clocks = if tile.dtype == DType::I8 { I8_CLOCKS } else { F16_CLOCKS };
         let results = TILE_CLOCKS + (tile.m * tile.n) as f64 * value_clocks;
         let steps = order(step).steps(step) as f64;

@@ -15,7 +15,7 @@ use crate::model::Model;
 
 /// See the module. A family is handed its own choices alone, and steps that it offered one for.
 pub(crate) trait Family: fmt::Debug + Sync {
-    /// The module of its kernels, which no other family has.
+    /// The module of its first kernel, which no other family has.
     fn module(&self) -> &'static str {
         self.kernel(0).module
     }

@@ -28,12 +28,15 @@ pub(crate) struct Kernel {
     pub(crate) arch: u32,
     pub(crate) thread_len: u32,
     pub(crate) shared_bytes: u32,
+    /// Blocks, neighbours along x, that run side by side and reach each other's shared memory.
+    pub(crate) cluster_len: u32,
 }
 
 impl Kernel {
     /// One that is called as its module, and runs on every device that is supported.
     pub(super) const fn alone(name: &'static str, thread_len: u32, shared_bytes: u32) -> Self {
-        Self { module: name, name, arch: ARCH_MIN, thread_len, shared_bytes }
+        let (module, arch, cluster_len) = (name, ARCH_MIN, 1);
+        Self { module, name, arch, thread_len, shared_bytes, cluster_len }
     }
 
     pub(crate) fn runs_on(&self, device: &DeviceInfo) -> bool {

@@ -79,6 +79,7 @@ mod tests {
             "average_pool",
             "average_pool_i8",
             "conv",
+            "conv_pairs",
             "conv_wgmma",
             "fully_connected",
             "fully_connected_i8",
@@ -111,7 +112,7 @@ mod tests {
                 };
                 assert!(is_offered(kernel.arch), "{kernel:?}");
                 assert!(!is_offered(kernel.arch - 1), "{kernel:?}");
-                let is_alone = kernel.module == "conv_wgmma";
+                let is_alone = ["conv_pairs", "conv_wgmma"].contains(&kernel.module);
                 assert_eq!(is_offered(100), !is_alone, "{kernel:?}");
                 let old = DeviceInfo { driver_version: 11080, ..h100.clone() };
                 assert_eq!(choices(step, 1, &old).contains(&choice), !is_alone, "{kernel:?}");

@@ -24,15 +24,16 @@ pub(crate) struct Tile {
 }
 
 impl Tile {
-    /// Those of the family whose kernels `cuda/` has in a file of this name, in the list's order.
-    pub(super) fn of_module(module: &'static str) -> Vec<Self> {
+    /// Those of the family whose kernels `cuda/` has in a file of this name, in the list's order;
+    /// so many blocks make up a cluster.
+    pub(super) fn of_module(module: &'static str, cluster_len: u32) -> Vec<Self> {
         let head = format!("TWINSTREAM_{}_TILE(", module.to_uppercase());
         let rows = LIST.lines().filter_map(|line| line.strip_prefix(&head));
-        rows.map(|row| Self::parse(module, row)).collect()
+        rows.map(|row| Self::parse((module, cluster_len), row)).collect()
     }
 
     /// What follows the head of a line: the compiler of the kernels has checked it.
-    fn parse(module: &'static str, row: &'static str) -> Self {
+    fn parse((module, cluster_len): (&'static str, u32), row: &'static str) -> Self {
         let mut fields = row.trim_end_matches(')').split(", ");
         let name = fields.next().unwrap_or_default();
         let number = |field: Option<&str>| -> u32 {
@@ -49,7 +50,7 @@ impl Tile {
         let (m, n) = (number(), number());
         let (_warps_m, _warps_n, _stages) = (number(), number(), number());
         let (thread_len, blocks_max, shared_bytes) = (number(), number(), number());
-        let kernel = Kernel { module, name, arch, thread_len, shared_bytes };
+        let kernel = Kernel { module, name, arch, thread_len, shared_bytes, cluster_len };
         Self { kernel, dtype, m: m as usize, n: n as usize, blocks_max }
     }
 }
@@ -68,7 +69,7 @@ pub(super) mod tests {
 
     #[test]
     fn the_list_is_read_as_it_stands() {
-        let tiles = Tile::of_module("conv");
+        let tiles = Tile::of_module("conv", 1);
         let tile = tiles.iter().find(|tile| tile.kernel.name == "conv_16x64").unwrap();
         let kernel = Kernel {
             module: "conv",
@@ -76,6 +77,7 @@ pub(super) mod tests {
             arch: 80,
             thread_len: 128,
             shared_bytes: 61968,
+            cluster_len: 1,
         };
         assert_eq!(*tile, Tile { kernel, dtype: DType::F16, m: 16, n: 64, blocks_max: 3 });
     }

@@ -147,11 +147,18 @@ pub(crate) struct LaunchAttribute {
 impl LaunchAttribute {
     /// The kernel waits itself for the one before it on the stream, so it may begin sooner
     /// (CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION).
-    pub(crate) const DEPENDENT: Self = {
+    pub(crate) const DEPENDENT: Self = Self::new(6, [1, 0, 0]);
+
+    /// So many blocks, neighbours along x, are one cluster (CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION).
+    pub(crate) const fn cluster(block_len: u32) -> Self {
+        Self::new(4, [block_len as c_int, 1, 1])
+    }
+
+    const fn new(id: c_int, [first, second, third]: [c_int; 3]) -> Self {
         let mut value = [0; 16];
-        value[0] = 1;
-        Self { id: 6, padding: 0, value }
-    };
+        (value[0], value[1], value[2]) = (first, second, third);
+        Self { id, padding: 0, value }
+    }
 }
 
 const _: () = assert!(size_of::<LaunchConfig>() == 56 && size_of::<LaunchAttribute>() == 72);

@@ -39,6 +39,8 @@ pub(crate) struct KernelLaunch {
     pub(crate) grid: [u32; 3],
     pub(crate) thread_len: u32,
     pub(crate) shared_bytes: u32,
+    /// Blocks, neighbours along x, of a cluster; the grid is made of whole ones.
+    pub(crate) cluster_len: u32,
     /// Whether it may begin while the kernel before it on the stream still runs; it waits itself
     /// before it touches what that one does.
     pub(crate) is_dependent: bool,
@@ -117,13 +119,18 @@ impl Stream {
         launch: &KernelLaunch,
         params: *const c_void,
     ) -> Result<(), Code> {
+        let attributes = [LaunchAttribute::cluster(launch.cluster_len), LaunchAttribute::DEPENDENT];
+        // Devices before 9.0 know no clusters.
+        let first = if launch.cluster_len > 1 { 0 } else { 1 };
+        let end = if launch.is_dependent { 2 } else { 1 };
+        let attributes = &attributes[first..end];
         let config = LaunchConfig {
             grid: launch.grid,
             block: [launch.thread_len, 1, 1],
             shared_bytes: launch.shared_bytes,
             stream: self.handle,
-            attributes: &LaunchAttribute::DEPENDENT,
-            attribute_len: launch.is_dependent.into(),
+            attributes: attributes.as_ptr(),
+            attribute_len: attributes.len() as u32,
         };
         let mut pointers = [params.cast_mut()];
         // SAFETY: the driver copies sizes and parameters in the call; the caller vouches for the
@@ -401,6 +408,40 @@ mod tests {
         unsafe {
             check(driver::cuStreamEndCapture(theirs.handle, &mut graph)).unwrap();
             check(driver::cuGraphDestroy(graph)).unwrap();
+        }
+    }
+
+    /// Goal: the blocks of a launch make up clusters of the size that is asked for, by itself and in
+    /// a graph. Method: grids of whole clusters, and of some more blocks, which no device runs.
+    #[test]
+    fn launches_are_made_of_clusters() {
+        // What the kernel that describes batches copies from the host.
+        const COPIED_WORD_LEN: usize = 258;
+        for (block_len, is_graph) in [(4, false), (4, true), (3, false), (3, true)] {
+            // As a device that was reset: one that refused a grid is lost.
+            let (context, ..) = open(5, 0);
+            let stream = Stream::new(&context, Priority::Usual).unwrap();
+            let from = PinnedMemory::new(&context, COPIED_WORD_LEN).unwrap();
+            let to = DeviceMemory::new(&context, COPIED_WORD_LEN * size_of::<u32>()).unwrap();
+            let (source, _) = from.range(0, from.len_bytes());
+            let params = [source.addr() as u64, to.address()];
+            let launch = KernelLaunch {
+                function: context.function("describe", "describe", 0).unwrap().handle,
+                grid: [block_len, 1, 1],
+                thread_len: 288,
+                shared_bytes: 0,
+                cluster_len: 2,
+                is_dependent: true,
+            };
+            // SAFETY: what the kernel reads and writes lives until the stream's work was waited for.
+            let enqueue = || unsafe { stream.launch(&launch, params.as_ptr().cast()) };
+            let graph = is_graph.then(|| stream.capture(enqueue).unwrap());
+            match &graph {
+                // SAFETY: as above.
+                Some(graph) => unsafe { stream.replay(graph).unwrap() },
+                None => enqueue().unwrap(),
+            }
+            assert_eq!(stream.synchronize().is_ok(), block_len == 4, "in a graph: {is_graph}");
         }
     }
 

@@ -1,0 +1,145 @@
+//! The network by the convolutions on `wgmma`, taken for proven: on the emulated device alone.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use twinstream::backend::cpu::reference;
+use twinstream::backend::cuda::{
+    CudaDevice, CudaOptions, DeviceId, LaunchProfile, PlanSummary, ProfileOptions, TuneOptions,
+    Tuning, devices, plan_summaries, profile, tune,
+};
+use twinstream::lower::DType;
+
+use super::device::{Bench, CLASS_COUNT, IMAGE_BYTES, cifar, model};
+use super::golden::check;
+use super::integers::{bits, on_the_cpu, quantized};
+
+/// A device that these tests have for themselves.
+const DEVICE: u32 = 0;
+const BUCKETS: [usize; 3] = [1, 2, 4];
+/// Convolutions of the network that are launched.
+const CONV_LEN: usize = 48;
+
+fn plans(precision: DType, tuning: &Tuning) -> Vec<PlanSummary> {
+    let network = model().network(32, 32).unwrap();
+    plan_summaries(&network, precision, &devices().unwrap()[DEVICE as usize], tuning).unwrap()
+}
+
+/// As if these kernels had been measured to be best for every convolution, one after another those
+/// whose channels divide the layer's.
+fn everywhere(precision: DType) -> Tuning {
+    let (input, type_name) = match precision {
+        DType::I8 => ("32x32 i8", "_i8"),
+        _ => ("32x32", ""),
+    };
+    let tiles = ["64x256", "128x128", "128x192", "128x256", "128x192_pair", "128x256_pair"];
+    let mut layers = String::new();
+    for (index, conv) in plans(precision, &Tuning::default())[0].convs.iter().enumerate() {
+        let number = |at: usize| usize::from(conv.layer.as_bytes()[at] - b'0');
+        let (stage, is_last) = (number("layer".len()), conv.layer.ends_with("conv3"));
+        let channels = (32 << stage) * if is_last { 4 } else { 1 };
+        let tiles = match channels {
+            64 => &tiles[..1],
+            128 => &tiles[..4],
+            _ => &tiles[..],
+        };
+        let entry = |(at, batch_len): (usize, &usize)| {
+            let tile = tiles[(index + at) % tiles.len()];
+            format!(
+                "{{\"batch_len\": {batch_len}, \"kernel\": \"conv{type_name}_wgmma_{tile}\", \
+                 \"split_len\": 1}}"
+            )
+        };
+        let entries: Vec<_> = BUCKETS.iter().enumerate().map(entry).collect();
+        write!(layers, "\"{}\": [{}],", conv.layer, entries.join(", ")).unwrap();
+    }
+    let device = format!("Emulated device {DEVICE} sm_90 x8");
+    let layers = layers.trim_end_matches(',');
+    let text = format!("{{\"devices\": {{\"{device}\": {{\"{input}\": {{{layers}}}}}}}}}");
+    let name = format!("twinstream-wgmma-{precision}-{}.json", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    std::fs::write(&path, text).unwrap();
+    let tuning = Tuning::load(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    tuning
+}
+
+/// Goal: a plan has these kernels where they are trusted, all of them, and nowhere else.
+#[test]
+fn plans_show_kernels_that_are_trusted() {
+    for (precision, head) in [(DType::F16, "conv_wgmma_"), (DType::I8, "conv_i8_wgmma_")] {
+        let tuning = everywhere(precision);
+        let kernels = |tuning: &Tuning| -> BTreeSet<&str> {
+            let plans = plans(precision, tuning);
+            let plans = plans.iter().filter(|plan| BUCKETS.contains(&plan.batch_len));
+            plans.flat_map(|plan| plan.convs.iter().map(|conv| conv.kernel)).collect()
+        };
+        assert!(kernels(&tuning).iter().all(|kernel| !kernel.starts_with(head)));
+        let trusted = kernels(&tuning.trusting_unproven());
+        assert_eq!(trusted.len(), 6);
+        assert!(trusted.iter().all(|kernel| kernel.starts_with(head)), "{trusted:?}");
+    }
+}
+
+/// Goal: with these kernels for every convolution, batches are computed as ever, full or not.
+/// Method: in each bucket, logits against PyTorch's.
+#[test]
+fn logits_are_pytorch_s() {
+    let (pixels, expected) = cifar();
+    let options = CudaOptions::for_model(model())
+        .device(DeviceId::Index(DEVICE))
+        .tuning(everywhere(DType::F16).trusting_unproven());
+    let mut bench = Bench::new(CudaDevice::new(model(), &options).unwrap(), 4);
+    let mut first = 0;
+    for batch_len in [1, 2, 3, 4] {
+        let images = first..first + batch_len;
+        let found = bench.infer(&pixels[images.start * IMAGE_BYTES..images.end * IMAGE_BYTES]);
+        let expected = &expected[images.start * CLASS_COUNT..images.end * CLASS_COUNT];
+        check(&format!("{batch_len} CIFAR images"), &found, expected);
+        first = images.end;
+    }
+}
+
+/// Goal: of integers each layer's bytes are the definition's, and logits the CPU's in each bucket; a
+/// profile takes these kernels.
+#[test]
+fn integers_are_the_reference_s() {
+    let options = CudaOptions::for_model(quantized())
+        .device(DeviceId::Index(DEVICE))
+        .tuning(everywhere(DType::I8).trusting_unproven());
+    let mut bench = Bench::new(CudaDevice::new(quantized(), &options).unwrap(), 4);
+    let (pixels, _) = cifar();
+    for batch_len in [1, 2, 3] {
+        let batch = &pixels[..batch_len * IMAGE_BYTES];
+        assert_eq!(bits(&bench.infer(batch)), bits(&on_the_cpu(batch, (32, 32))), "{batch_len}");
+    }
+    let mut profiled = Vec::new();
+    let profile_options = ProfileOptions::default().batch_lens(vec![4]).repeat_len(1);
+    profile(quantized(), &options, &profile_options, &mut |batch| profiled.push(batch.clone()))
+        .unwrap();
+    let [batch] = &profiled[..] else { panic!("{}", profiled.len()) };
+    assert_eq!(bits(&batch.logits), bits(&on_the_cpu(&batch.images, (32, 32))));
+    let expected = reference(quantized(), 32, 32, &batch.images[..IMAGE_BYTES]).unwrap();
+    for (launch, expected) in batch.launches.iter().zip(expected.activations) {
+        assert!(launch.output == expected, "{} by {}", launch.layer, launch.kernel);
+    }
+    let is_new = |launch: &&LaunchProfile| launch.kernel.starts_with("conv_i8_wgmma_");
+    assert_eq!(batch.launches.iter().filter(is_new).count(), CONV_LEN);
+}
+
+/// Goal: there is room to measure them beside the others, and what was best is noted and used.
+/// Method: so many choices a layer that by the model some of these are among them, as in all last
+/// convolutions of stages 3 and 4.
+#[test]
+fn kernels_that_are_trusted_are_tuned() {
+    let mut tuning = Tuning::default().trusting_unproven();
+    let options = CudaOptions::for_model(model()).device(DeviceId::Index(DEVICE));
+    let tune_options = TuneOptions::default().batch_lens(vec![1]).choice_len(4).repeat_len(1);
+    let mut measured = Vec::new();
+    tune(model(), &options, &tune_options, &mut tuning, &mut |bucket, _| {
+        measured.extend_from_slice(bucket);
+    })
+    .unwrap();
+    assert_eq!(measured.len(), CONV_LEN);
+    assert!(measured.iter().map(|it| &it.conv).eq(&plans(DType::F16, &tuning)[0].convs));
+}
