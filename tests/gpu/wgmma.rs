@@ -9,6 +9,7 @@ use twinstream::backend::cuda::{
     Tuning, devices, plan_summaries, profile, tune,
 };
 use twinstream::lower::DType;
+use twinstream::model::Model;
 
 use super::device::{Bench, CLASS_COUNT, IMAGE_BYTES, cifar, model};
 use super::golden::check;
@@ -20,21 +21,22 @@ const BUCKETS: [usize; 3] = [1, 2, 4];
 /// Convolutions of the network that are launched.
 const CONV_LEN: usize = 48;
 
-fn plans(precision: DType, tuning: &Tuning) -> Vec<PlanSummary> {
-    let network = model().network(32, 32).unwrap();
+fn plans((height, precision): (usize, DType), tuning: &Tuning) -> Vec<PlanSummary> {
+    let network = model().network(height, 32).unwrap();
     plan_summaries(&network, precision, &devices().unwrap()[DEVICE as usize], tuning).unwrap()
 }
 
 /// As if these kernels had been measured to be best for every convolution, one after another those
-/// whose channels divide the layer's.
-fn everywhere(precision: DType) -> Tuning {
+/// whose channels divide the layer's. Images are 32 pixels wide.
+fn everywhere(height: usize, precision: DType) -> Tuning {
     let (input, type_name) = match precision {
-        DType::I8 => ("32x32 i8", "_i8"),
-        _ => ("32x32", ""),
+        DType::I8 => (format!("{height}x32 i8"), "_i8"),
+        _ => (format!("{height}x32"), ""),
     };
     let tiles = ["64x256", "128x128", "128x192", "128x256", "128x192_pair", "128x256_pair"];
     let mut layers = String::new();
-    for (index, conv) in plans(precision, &Tuning::default())[0].convs.iter().enumerate() {
+    for (index, conv) in plans((height, precision), &Tuning::default())[0].convs.iter().enumerate()
+    {
         let number = |at: usize| usize::from(conv.layer.as_bytes()[at] - b'0');
         let (stage, is_last) = (number("layer".len()), conv.layer.ends_with("conv3"));
         let channels = (32 << stage) * if is_last { 4 } else { 1 };
@@ -56,7 +58,7 @@ fn everywhere(precision: DType) -> Tuning {
     let device = format!("Emulated device {DEVICE} sm_90 x8");
     let layers = layers.trim_end_matches(',');
     let text = format!("{{\"devices\": {{\"{device}\": {{\"{input}\": {{{layers}}}}}}}}}");
-    let name = format!("twinstream-wgmma-{precision}-{}.json", std::process::id());
+    let name = format!("twinstream-wgmma-{height}-{precision}-{}.json", std::process::id());
     let path = std::env::temp_dir().join(name);
     std::fs::write(&path, text).unwrap();
     let tuning = Tuning::load(&path).unwrap();
@@ -64,13 +66,20 @@ fn everywhere(precision: DType) -> Tuning {
     tuning
 }
 
+/// The device, trusting these kernels.
+fn options_for(of_model: &Model, height: usize) -> CudaOptions {
+    let options = CudaOptions::for_model(of_model).device(DeviceId::Index(DEVICE)).height(height);
+    let tuning = everywhere(height, options.precision).trusting_unproven();
+    options.tuning(tuning)
+}
+
 /// Goal: a plan has these kernels where they are trusted, all of them, and nowhere else.
 #[test]
 fn plans_show_kernels_that_are_trusted() {
     for (precision, head) in [(DType::F16, "conv_wgmma_"), (DType::I8, "conv_i8_wgmma_")] {
-        let tuning = everywhere(precision);
+        let tuning = everywhere(32, precision);
         let kernels = |tuning: &Tuning| -> BTreeSet<&str> {
-            let plans = plans(precision, tuning);
+            let plans = plans((32, precision), tuning);
             let plans = plans.iter().filter(|plan| BUCKETS.contains(&plan.batch_len));
             plans.flat_map(|plan| plan.convs.iter().map(|conv| conv.kernel)).collect()
         };
@@ -86,10 +95,8 @@ fn plans_show_kernels_that_are_trusted() {
 #[test]
 fn logits_are_pytorch_s() {
     let (pixels, expected) = cifar();
-    let options = CudaOptions::for_model(model())
-        .device(DeviceId::Index(DEVICE))
-        .tuning(everywhere(DType::F16).trusting_unproven());
-    let mut bench = Bench::new(CudaDevice::new(model(), &options).unwrap(), 4);
+    let device = CudaDevice::new(model(), &options_for(model(), 32)).unwrap();
+    let mut bench = Bench::new(device, 4);
     let mut first = 0;
     for batch_len in [1, 2, 3, 4] {
         let images = first..first + batch_len;
@@ -100,19 +107,21 @@ fn logits_are_pytorch_s() {
     }
 }
 
-/// Goal: of integers each layer's bytes are the definition's, and logits the CPU's in each bucket; a
-/// profile takes these kernels.
+/// Goal: of integers each layer's bytes are the definition's, and logits the CPU's in each bucket,
+/// for images with an odd and an even side too; a profile takes these kernels.
 #[test]
 fn integers_are_the_reference_s() {
-    let options = CudaOptions::for_model(quantized())
-        .device(DeviceId::Index(DEVICE))
-        .tuning(everywhere(DType::I8).trusting_unproven());
-    let mut bench = Bench::new(CudaDevice::new(quantized(), &options).unwrap(), 4);
     let (pixels, _) = cifar();
-    for batch_len in [1, 2, 3] {
-        let batch = &pixels[..batch_len * IMAGE_BYTES];
-        assert_eq!(bits(&bench.infer(batch)), bits(&on_the_cpu(batch, (32, 32))), "{batch_len}");
+    for (height, batch_lens) in [(32, [1, 2, 3]), (33, [1, 2, 4])] {
+        let device = CudaDevice::new(quantized(), &options_for(quantized(), height)).unwrap();
+        let mut bench = Bench::new(device, 4);
+        for batch_len in batch_lens {
+            let batch = &pixels[..batch_len * height * 32 * 3];
+            let (found, expected) = (bench.infer(batch), on_the_cpu(batch, (height, 32)));
+            assert_eq!(bits(&found), bits(&expected), "{batch_len} images of {height} rows");
+        }
     }
+    let options = options_for(quantized(), 32);
     let mut profiled = Vec::new();
     let profile_options = ProfileOptions::default().batch_lens(vec![4]).repeat_len(1);
     profile(quantized(), &options, &profile_options, &mut |batch| profiled.push(batch.clone()))
@@ -141,5 +150,5 @@ fn kernels_that_are_trusted_are_tuned() {
     })
     .unwrap();
     assert_eq!(measured.len(), CONV_LEN);
-    assert!(measured.iter().map(|it| &it.conv).eq(&plans(DType::F16, &tuning)[0].convs));
+    assert!(measured.iter().map(|it| &it.conv).eq(&plans((32, DType::F16), &tuning)[0].convs));
 }

@@ -278,7 +278,7 @@ mod tests {
                     for (row, output) in outputs(step.dtype).into_iter().enumerate() {
                         for at in 0..step_len {
                             let (place, within) = (at / chunk_len, at % chunk_len);
-                            let input = inputs_first + (place ^ row % 8) * chunk_len + within;
+                            let input = inputs_first + (place ^ (row % 8)) * chunk_len + within;
                             let output = outputs_first + output;
                             let tap = (output * side + tap_row) * side + tap_column;
                             let is_filling = input >= inputs;
@@ -307,12 +307,12 @@ mod tests {
     }
 
     /// Goal: corners are told by width first, and let each output pixel see its own. Method: of an
-    /// image that is no square, along each axis the pixels between the corners, by the stride, are
-    /// as many as the outputs.
+    /// image with an odd and an even side, along each axis the pixels between the corners, by the
+    /// stride, are as many as the outputs.
     #[test]
     fn windows_hold_an_image_s_pixels() {
         for name in ["layer1.0.conv2", "layer2.0.conv2", "layer3.0.conv3", "layer4.2.conv1"] {
-            let step = step((65, 34), DType::F16, name);
+            let step = step((65, 64), DType::F16, name);
             let conv = conv_of(&step);
             let (own, shortcut) = windows(&TILES[0], DType::F16, conv);
             let shapes = [Some(conv.input_shape), conv.shortcut.map(|it| it.input_shape)];
@@ -341,5 +341,40 @@ mod tests {
         for (batch_len, expected) in [(1, 4), (32, 28), (256, 132)] {
             assert_eq!(choice.block_len(&step, batch_len, &device), expected, "{batch_len}");
         }
+    }
+
+    /// Goal: who reads the error knows the layer and which of its tensors the driver refused.
+    #[cfg(twinstream_emulated)]
+    #[test]
+    fn a_refused_map_is_named() {
+        cust::init(cust::CudaFlags::empty()).unwrap();
+        let network = Network::resnet50(10, 32, 32).unwrap();
+        let steps = Steps::new(&network, DType::F16);
+        let step = steps.list.iter().find(|step| step.name == "layer1.0.conv3").unwrap();
+        let device = DeviceInfo::h100();
+        // No multiple of 16.
+        let refusal = |outputs: &[u64], output| {
+            let arguments = Arguments {
+                device: &device,
+                images: 0,
+                image_stride_bytes: 0,
+                scale: [0.0; 3],
+                shift: [0.0; 3],
+                batch: 0,
+                weights: 0,
+                bias: 0,
+                outputs,
+                output,
+                logits_stride_bytes: 0,
+                partials: 0,
+                semaphores: 0,
+            };
+            let launch = FAMILY.launch(FAMILY.choices(step, 1)[0], step, 1, &arguments);
+            launch.map(drop).unwrap_err().to_string()
+        };
+        let mut outputs = vec![256; steps.list.len()];
+        assert!(refusal(&outputs, 8).contains("layer1.0.conv3: describing its output"));
+        outputs[conv_of(step).shortcut.unwrap().input] = 8;
+        assert!(refusal(&outputs, 256).contains("layer1.0.conv3: describing its shortcut"));
     }
 }

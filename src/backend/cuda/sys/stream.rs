@@ -411,8 +411,8 @@ mod tests {
         }
     }
 
-    /// Goal: the blocks of a launch make up clusters of the size that is asked for, by itself and in
-    /// a graph. Method: grids of whole clusters, and of some more blocks, which no device runs.
+    /// Goal: the blocks of a launch make up clusters of the size that is asked for, by itself and
+    /// in a graph. Method: grids of whole clusters, and of some more blocks, which no device runs.
     #[test]
     fn launches_are_made_of_clusters() {
         // What the kernel that describes batches copies from the host.
@@ -433,7 +433,7 @@ mod tests {
                 cluster_len: 2,
                 is_dependent: true,
             };
-            // SAFETY: what the kernel reads and writes lives until the stream's work was waited for.
+            // SAFETY: what the kernel reads and writes lives until it was waited for.
             let enqueue = || unsafe { stream.launch(&launch, params.as_ptr().cast()) };
             let graph = is_graph.then(|| stream.capture(enqueue).unwrap());
             match &graph {
