@@ -48,7 +48,7 @@ CALLS = (
 )
 CALL = rf"(?:ptx::)?(?:{'|'.join(map(re.escape, CALLS))})(?:<[^;]*>)?\([^;]*\)"
 # A statement of its own, or all that a condition is for.
-REMOVED = re.compile(rf"^\s*(?:(?:if|for) \(.*\) )?({CALL}|parity \^= 1);$")
+REMOVED = re.compile(rf"^\s*(?:(?:if|if constexpr|for) \(.*\) )?({CALL}|parity \^= 1);$")
 COMPILER = [os.environ.get("CXX", "g++"), "-std=c++17", "-fno-strict-aliasing"]
 SEED = "1"  # of the tests' data, the same in all runs
 ORDERS = ["0", "1", "2", "3"]

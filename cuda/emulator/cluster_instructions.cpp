@@ -30,13 +30,13 @@ std::uint32_t map_shared(std::uint32_t shared, std::uint32_t rank) {
 }
 
 void cluster_arrive() {
-    static const WarpInstruction instruction{"barrier.cluster.arrive.aligned", do_nothing};
+    static const WarpInstruction instruction{"barrier.cluster.arrive", do_nothing};
     current_block->execute(instruction, all_lanes, nullptr);
     current_block->cluster().arrive();
 }
 
 void cluster_wait() {
-    static const WarpInstruction instruction{"barrier.cluster.wait.aligned", do_nothing};
+    static const WarpInstruction instruction{"barrier.cluster.wait", do_nothing};
     current_block->execute(instruction, all_lanes, nullptr);
     current_block->cluster().wait();
 }

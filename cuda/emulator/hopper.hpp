@@ -86,7 +86,7 @@ std::uint32_t cluster_rank();
 std::uint32_t cluster_len();
 // mapa.shared::cluster: where the block of that rank has what lies at `shared` here.
 std::uint32_t map_shared(std::uint32_t shared, std::uint32_t rank);
-// barrier.cluster.arrive.aligned and .wait.aligned, by whole warps.
+// barrier.cluster.arrive and .wait; lanes of a warp wait for one another.
 void cluster_arrive();
 void cluster_wait();
 // st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.b32: 16 bytes to a block of the cluster,

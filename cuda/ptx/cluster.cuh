@@ -76,11 +76,11 @@ TWINSTREAM_DEVICE uint32_t map_shared(uint32_t shared, uint32_t rank) {
 #endif
 }
 
-// The barrier of all threads of the cluster; whole warps. Behind it no block ends while others may
-// reach it before.
+// The barrier of all threads of the cluster, of whom those of a warp need not come together. Behind
+// it no block ends while others may reach it before.
 TWINSTREAM_DEVICE void cluster_arrive() {
 #if defined(__CUDACC__)
-    asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+    asm volatile("barrier.cluster.arrive.release;" ::: "memory");
 #else
     emulator::cluster_arrive();
 #endif
@@ -88,7 +88,7 @@ TWINSTREAM_DEVICE void cluster_arrive() {
 
 TWINSTREAM_DEVICE void cluster_wait() {
 #if defined(__CUDACC__)
-    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+    asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
 #else
     emulator::cluster_wait();
 #endif

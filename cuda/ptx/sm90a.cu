@@ -101,7 +101,6 @@ TWINSTREAM_KERNEL(copies, Sm90aParams, 384, 1) {
             ptx::barrier_arrive(barrier);
         }
     }
-    __syncwarp();
     ptx::cluster_arrive();
     ptx::cluster_wait();
 }

@@ -336,10 +336,7 @@ class ConvWarpgroups {
                 BoxCopier<Tile>(p, tiles, shared, warp - FIRST_COPYING - 1).run();
         }
         // No block ends while others may arrive at its barriers.
-        if constexpr (Tile::CLUSTER > 1) {
-            __syncwarp();
-            meet();
-        }
+        if constexpr (Tile::CLUSTER > 1) meet();
     }
 
    private:
