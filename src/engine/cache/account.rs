@@ -1,11 +1,11 @@
 //! Whether hashing images pays.
 //!
-//! An account in nanoseconds. Each image that is hashed costs what hashing takes; each whose answer
-//! is there, or on its way, earns what the device would have taken for one image more. Once nothing
-//! is left, images are no longer hashed, but for some in a row now and then, which takes 1/500 of a
-//! processor's time. For these there is credit, and where it lasts, so does hashing. What was
-//! earned long ago is not to cover what is lost now, so the account has a limit. Knows no images;
-//! reads no clock.
+//! An account of callers' time in nanoseconds. Each image that is hashed costs what hashing takes;
+//! each whose answer is there, or on its way, earns what an image by itself takes to pass all
+//! stages, which its caller would have waited for at the least. Once nothing is left, images are no
+//! longer hashed, but for some in a row now and then, which takes 1/500 of a processor's time. For
+//! these there is credit, and where it lasts, so does hashing. What was earned long ago is not to
+//! cover what is lost now, so the account has a limit. Knows no images; reads no clock.
 
 /// Images whose hashing is covered as the account is opened, and at most.
 const CREDIT_LEN: f64 = 1024.0;
@@ -35,7 +35,7 @@ impl Account {
         self.due_ns.is_none()
     }
 
-    /// An image was hashed, which saved the device so much.
+    /// An image was hashed, which saved its caller so much.
     pub(in crate::engine) fn hashed(&mut self, now_ns: u64, saved_ns: f64) {
         let credit_ns = self.credit_ns + saved_ns - self.hash_ns;
         self.credit_ns = credit_ns.min(CREDIT_LEN * self.hash_ns);

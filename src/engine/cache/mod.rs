@@ -52,12 +52,13 @@ impl Cache {
         })
     }
 
-    /// What there is for a request that came; `image_ns` is what computing it would cost.
+    /// What there is for a request that came; `alone_ns` is what computing it would take
+    /// at the least.
     pub(super) fn meet(
         &mut self,
         slot: u32,
         claim: Claim,
-        (now_ns, image_ns): (u64, f64),
+        (now_ns, alone_ns): (u64, f64),
         stats: &mut CacheStats,
     ) -> Met {
         let met = match self.kept.find(claim.key) {
@@ -71,7 +72,7 @@ impl Cache {
             Met::Leader => &mut stats.joined,
             Met::Nothing => &mut stats.misses,
         } += 1;
-        self.account.hashed(now_ns, if met == Met::Nothing { 0.0 } else { image_ns });
+        self.account.hashed(now_ns, if met == Met::Nothing { 0.0 } else { alone_ns });
         met
     }
 }

@@ -81,8 +81,8 @@ impl Driver<'_> {
     fn meet(&mut self, now_ns: u64, slot: u32, claim: Option<Claim>) -> Met {
         let (Some(cache), Some(claim)) = (&mut self.cache, claim) else { return Met::Nothing };
         let stats = &mut *self.stats;
-        let image_ns = stats.image_ns();
-        cache.meet(slot, claim, (now_ns, image_ns), &mut stats.cache)
+        let alone_ns = stats.alone_ns();
+        cache.meet(slot, claim, (now_ns, alone_ns), &mut stats.cache)
     }
 
     /// Has images hashed as long as that pays.
