@@ -71,13 +71,13 @@ fn check(backend: impl Backend + 'static, round_len: usize) {
     let answer_bytes = 4 * backend.geometry().result_len + 300;
     // Answers are kept, of which most give way.
     let options =
-        EngineOptions::default().slot_len(32).trace_len(100).cache_bytes(40 * answer_bytes);
+        EngineOptions::default().slot_len(32).trace_len(100).cache_bytes(10 * answer_bytes);
     let engine = Engine::start(backend, &options).unwrap();
     let handler: Arc<dyn Handler> = Arc::new(|_, answer: Answer| drop(answer));
     play(&engine, &handler, 1);
     play(&engine, &handler, round_len);
     let CacheStats { hits, joined, misses, .. } = engine.stats().cache;
-    assert!(hits > 0 && joined > 0 && misses > 50, "{:?}", engine.stats().cache);
+    assert!(hits > 0 && joined > 0 && misses > 10, "{:?}", engine.stats().cache);
 }
 
 /// One test alone in its process, so that no other test's allocations are counted.
