@@ -21,7 +21,7 @@ fn main() {
 }
 
 fn config(policy: PolicySpec, latency_bound_ns: Option<u64>) -> Config {
-    Config { slot_len: 8192, batch_len_max: 256, latency_bound_ns, policy, lines: LINES }
+    Config { slot_len: 8192, batch_len_max: 256, latency_bound_ns, policy, lines: vec![LINES] }
 }
 
 /// A scheduler with `depth` requests waiting while a batch computes.
@@ -32,7 +32,7 @@ fn busy(policy: PolicySpec, latency_bound_ns: Option<u64>, depth: usize) -> Sche
     };
     submit(&mut scheduler, 0, 0);
     assert!(scheduler.poll_action(0).is_some());
-    scheduler.stage_completed(18_000, Stage::Upload, 18_000).unwrap();
+    scheduler.stage_completed(18_000, 0, Stage::Upload, 18_000).unwrap();
     assert!(scheduler.poll_action(18_000).is_some());
     for slot in 1..=depth {
         submit(&mut scheduler, 20_000, slot as u32);
@@ -66,8 +66,8 @@ fn compute(bencher: Bencher<'_, '_>, depth: usize) {
     let ready = || {
         let mut scheduler = busy(PolicySpec::Stream, None, depth);
         assert!(scheduler.poll_action(540_000).is_some());
-        scheduler.stage_completed(541_000, Stage::Upload, 18_000).unwrap();
-        scheduler.stage_completed(541_000, Stage::Compute, 525_000).unwrap();
+        scheduler.stage_completed(541_000, 0, Stage::Upload, 18_000).unwrap();
+        scheduler.stage_completed(541_000, 0, Stage::Compute, 525_000).unwrap();
         assert!(scheduler.poll_action(541_000).is_some());
         scheduler
     };
@@ -100,7 +100,9 @@ fn simulate(bencher: Bencher<'_, '_>, load_percent: u32) {
     const ARRIVALS: u64 = 200_000;
     let setup = Setup {
         config: config(PolicySpec::Stream, None),
-        device: DeviceSpec::from_lines("bench", LINES),
+        devices: vec![DeviceSpec::from_lines("bench", LINES)],
+        is_link_shared: false,
+        outages: Vec::new(),
         calibration_factor: 1.0,
         workload: format!("poisson:{}", 400 * load_percent).parse().unwrap(),
         mix: Mix::default(),

@@ -118,8 +118,8 @@ impl Caller {
 
     fn end_stage(&mut self, stage: Stage, elapsed_ns: Option<u64>) {
         let told = match elapsed_ns {
-            Some(elapsed_ns) => self.scheduler.stage_completed(self.now_ns, stage, elapsed_ns),
-            None => self.scheduler.stage_failed(self.now_ns, stage),
+            Some(elapsed_ns) => self.scheduler.stage_completed(self.now_ns, 0, stage, elapsed_ns),
+            None => self.scheduler.stage_failed(self.now_ns, 0, stage),
         };
         let queue = &mut self.in_flight[stage as usize];
         assert_eq!(told.is_ok(), !queue.is_empty());
@@ -207,11 +207,11 @@ proptest! {
             batch_len_max: BATCH_LEN_MAX,
             latency_bound_ns: latency_bound_us.map(|bound_us| bound_us * 1_000),
             policy,
-            lines: Stages {
+            lines: vec![Stages {
                 upload: Line::new(10_000.0, 5_000.0),
                 compute: Line::new(500_000.0, 25_000.0),
                 download: Line::new(10_000.0, 0.0),
-            },
+            }],
         };
         let mut caller = Caller {
             scheduler: Scheduler::new(&config),

@@ -34,7 +34,7 @@ fn drive(scheduler: &mut Scheduler, free: &mut Vec<u32>, round_len: usize) -> us
         now_ns += 300_000;
         for stage in [Stage::Upload, Stage::Compute, Stage::Download] {
             if in_flight[stage as usize] {
-                scheduler.stage_completed(now_ns, stage, 290_000).unwrap();
+                scheduler.stage_completed(now_ns, 0, stage, 290_000).unwrap();
             }
         }
     }
@@ -52,7 +52,7 @@ fn nothing_is_allocated_after_construction() {
             batch_len_max: 32,
             latency_bound_ns: Some(50_000_000),
             policy,
-            lines: Stages { upload: line, compute: line, download: line },
+            lines: vec![Stages { upload: line, compute: line, download: line }],
         };
         let mut scheduler = Scheduler::new(&config);
         scheduler.replace_trace(Trace::new(1000));

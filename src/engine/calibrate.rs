@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::announced::NOWHERE;
 use super::shared::{ALONE, NEVER_NS, Request, Shared};
 use super::stall::StallWatchdog;
+use super::stats::LANE;
 use crate::backend::{Backend, Completion, Fault, ResultSlot};
 use crate::ring::{Consumer, Slot};
 use crate::sched::{Line, Priority, Scheduler, Stage, Stages, calibration_lens};
@@ -46,7 +47,7 @@ impl Calibration {
     pub(super) fn teach(&self, scheduler: &mut Scheduler) {
         for &(batch_len, times_ns) in &self.timed {
             for (stage, elapsed_ns) in STAGES.into_iter().zip(times_ns) {
-                scheduler.calibrated(stage, batch_len, elapsed_ns);
+                scheduler.calibrated(LANE, stage, batch_len, elapsed_ns);
             }
         }
     }

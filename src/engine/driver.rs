@@ -24,7 +24,7 @@ use super::options::{EngineOptions, Failure, SLOT_LEN_MAX};
 use super::pin;
 use super::shared::{NEVER_NS, Receivers, Request, Shared, Status};
 use super::stall::StallWatchdog;
-use super::stats::Stats;
+use super::stats::{LANE, Stats};
 use crate::backend::{Attachment, Backend, Completion, Fault, Geometry, ResultSlot};
 use crate::error::{Error, Kind, Result};
 use crate::ring::{Consumer, Slot};
@@ -151,11 +151,11 @@ pub(super) fn serve(
         batch_len_max,
         latency_bound_ns: options.latency_bound.map(in_ns),
         policy: options.policy,
-        lines: calibration.lines,
+        lines: vec![calibration.lines],
     };
     let mut scheduler = Scheduler::with_policy(&config, policy);
     calibration.teach(&mut scheduler);
-    shared.board.open(scheduler.cost().predict_ns(Stage::Compute, 1));
+    shared.board.open(scheduler.cost(LANE).predict_ns(Stage::Compute, 1));
     let mut driver = Driver {
         shared,
         backend,
@@ -184,7 +184,7 @@ pub(super) fn serve(
     driver.publish(shared.now_ns());
     // Loggers are the program's code here as below.
     let _ = contain(|| {
-        let lines = config.lines;
+        let lines = config.lines[LANE];
         log::info!("engine started: at most {batch_len_max} images a batch, {lines:?}");
     });
     let _ = started.send(Ok(()));
@@ -291,11 +291,11 @@ impl Driver<'_> {
         completion: Completion,
     ) -> std::result::Result<(), Fault> {
         let told = match completion {
-            Ok(elapsed_ns) => self.scheduler.stage_completed(now_ns, stage, elapsed_ns),
+            Ok(elapsed_ns) => self.scheduler.stage_completed(now_ns, LANE, stage, elapsed_ns),
             Err(fault) if fault.is_lost => return Err(fault),
             Err(fault) => {
                 let _ = contain(|| log::warn!("{stage:?} failed: {fault}"));
-                self.scheduler.stage_failed(now_ns, stage)
+                self.scheduler.stage_failed(now_ns, LANE, stage)
             }
         };
         told.expect("the backend ends what it was asked for");
@@ -382,7 +382,7 @@ impl Driver<'_> {
                     self.backend.download(slots, &mut self.results);
                 }
             }
-            let predicted_ns = self.scheduler.cost().predict_ns(stage, batch_len);
+            let predicted_ns = self.scheduler.cost(LANE).predict_ns(stage, batch_len);
             *self.expected_ns.of_mut(stage) = now_ns.saturating_add(predicted_ns);
         }
         is_busy

@@ -8,6 +8,9 @@ use super::histogram::{LatencyHistogram, LengthHistogram};
 use super::options::{Failure, Refused};
 use crate::sched::{Line, Reason, Scheduler, Stage, Stages};
 
+/// The scheduler's lane of the one backend.
+pub(super) const LANE: usize = 0;
+
 /// How often leases and commits were refused, by reason; these requests are not among the accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -132,7 +135,7 @@ impl Stats {
 
     /// Takes over what the scheduler counts.
     pub(super) fn read(&mut self, scheduler: &Scheduler) {
-        let cost = scheduler.cost();
+        let cost = scheduler.cost(LANE);
         let started = |stage| Reason::ALL.map(|reason| scheduler.decision_len(stage, reason));
         self.waiting_len = scheduler.waiting_len();
         self.fits = Stages {

@@ -6,8 +6,8 @@ use super::line::{Line, Stage, Stages};
 use super::policy::{PolicySpec, Reason};
 use super::queue::Priority;
 
-/// Limits, policy and first cost model of a scheduler.
-#[derive(Clone, Copy, Debug)]
+/// Limits, policy and first cost models of a scheduler.
+#[derive(Clone, Debug)]
 pub struct Config {
     /// Slots, at least one: the most requests alive at a time.
     pub slot_len: usize,
@@ -18,8 +18,8 @@ pub struct Config {
     pub latency_bound_ns: Option<u64>,
     /// How batches are chosen.
     pub policy: PolicySpec,
-    /// Cost of the stages as calibrated.
-    pub lines: Stages<Line>,
+    /// Cost of the stages as calibrated, of each lane: of each device that serves the queue.
+    pub lines: Vec<Stages<Line>>,
 }
 
 /// Batch lengths to time before anyone is served, ascending: the powers of two and the longest. A
@@ -73,9 +73,11 @@ pub enum Outcome {
 pub enum Action<'a> {
     /// Start a stage, behind those already asked of the same engine.
     Start {
-        /// Which engine.
+        /// Which lane, from 0, in the order of [`Config::lines`].
+        lane: usize,
+        /// Which of its engines.
         stage: Stage,
-        /// The requests' slots. Those to compute are all in device memory, in any order.
+        /// The requests' slots. Those to compute are all in the lane's memory, in any order.
         slots: &'a [u32],
         /// Why now.
         reason: Reason,
@@ -91,5 +93,10 @@ pub enum Action<'a> {
 
 /// A stage was reported as completed or failed while its engine had nothing to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("nothing is in flight in stage {0:?}")]
-pub struct NotInFlight(pub Stage);
+#[error("nothing is in flight in stage {stage:?} of lane {lane}")]
+pub struct NotInFlight {
+    /// Of which lane.
+    pub lane: usize,
+    /// In which stage.
+    pub stage: Stage,
+}

@@ -2,7 +2,7 @@
 //!
 //! The present is an argument: there is no clock here, no thread, no I/O, no randomness and no
 //! device, and after construction nothing is allocated. The live engine and the simulator drive the
-//! same [`Scheduler`].
+//! same [`Scheduler`]. It serves one queue with one device or several, each a lane.
 //!
 //! ```
 //! use twinstream::sched::{
@@ -15,7 +15,7 @@
 //!     batch_len_max: 4,
 //!     latency_bound_ns: None,
 //!     policy: PolicySpec::default(),
-//!     lines: Stages { upload: line, compute: line, download: line },
+//!     lines: vec![Stages { upload: line, compute: line, download: line }],
 //! });
 //! let mut now_ns = 0;
 //! scheduler.submit(now_ns, Request::default())?;
@@ -24,7 +24,7 @@
 //!     let action = scheduler.poll_action(now_ns).expect("the device idles");
 //!     assert!(matches!(action, Action::Start { stage: s, slots: [0], .. } if s == stage));
 //!     now_ns += 110_000;
-//!     scheduler.stage_completed(now_ns, stage, 110_000)?;
+//!     scheduler.stage_completed(now_ns, 0, stage, 110_000)?;
 //! }
 //! let ended = Action::Finish { slot: 0, outcome: Outcome::Completed };
 //! assert_eq!(scheduler.poll_action(now_ns), Some(ended));

@@ -67,6 +67,21 @@ impl Queue {
         self.len += 1;
     }
 
+    /// Puts one back that was taken: before those of the same key, of which it was the first.
+    pub(super) fn put_back(&mut self, priority: Priority, key_ns: u64, slot: u32) {
+        let level = &mut self.levels[priority as usize];
+        let place = level.partition_point(|other| other.key_ns < key_ns);
+        level.insert(place, Entry { key_ns, slot });
+        self.len += 1;
+    }
+
+    /// The request that goes last.
+    pub(super) fn pop_last(&mut self) -> Option<u32> {
+        let entry = self.levels.iter_mut().rev().find_map(VecDeque::pop_back)?;
+        self.len -= 1;
+        Some(entry.slot)
+    }
+
     /// Takes one request out; false if it is not here.
     pub(super) fn remove(&mut self, priority: Priority, key_ns: u64, slot: u32) -> bool {
         let level = &mut self.levels[priority as usize];

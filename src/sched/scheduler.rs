@@ -1,15 +1,20 @@
-//! The state machine: requests go in, actions for the three engines and outcomes come out.
+//! The state machine: requests go in, actions for the three engines of each lane and outcomes come
+//! out. A lane is a device; all of them serve one queue, and a request belongs to one from the
+//! start of its upload on.
 //!
-//! Invariants: each accepted request ends with exactly one outcome; an engine has one upload, one
+//! Invariants: each accepted request ends with exactly one outcome; a lane has one upload, one
 //! batch to compute and a bounded number of downloads at a time, in the order they were asked for;
 //! nothing is allocated after construction. It reads no clock: the caller says what time it is, and
-//! time never runs backwards. It does not know what a slot holds or which device computes.
+//! time never runs backwards. It does not know what a slot holds or which device is which lane.
 
 mod deadline;
 mod decide;
+mod lane;
+mod loss;
 
 use std::collections::VecDeque;
 
+use self::lane::{Lane, place_of};
 use super::announced::Announcements;
 use super::api::{Action, Config, NotInFlight, Outcome, Refusal, Request};
 use super::cost::CostModel;
@@ -22,8 +27,6 @@ use super::rate::ArrivalRate;
 use super::timing::Timing;
 use super::trace::{Trace, TraceKind};
 
-/// As a batch's number counts.
-const DEPTH: u64 = Scheduler::DEPTH as u64;
 /// A request without a deadline is ordered as if it had one so long after its arrival: requests
 /// with deadlines can't keep it waiting for ever.
 const PATIENCE_NS: u64 = 1_000_000_000;
@@ -52,7 +55,9 @@ struct Slot {
     is_cancelled: bool,
     upload_started_ns: u64,
     upload_ended_ns: u64,
-    /// Place of its batch in the ring, once that computes.
+    /// The lane that has it, once its upload has begun.
+    lane: u16,
+    /// Place of its batch in the lane's ring, once that computes.
     batch: u8,
 }
 
@@ -66,6 +71,7 @@ impl Slot {
         is_cancelled: false,
         upload_started_ns: 0,
         upload_ended_ns: 0,
+        lane: 0,
         batch: 0,
     };
 }
@@ -74,6 +80,8 @@ impl Slot {
 #[derive(Debug)]
 struct Work {
     slots: Vec<u32>,
+    /// Its number, among the uploads or the batches of all lanes.
+    number: u64,
     reason: Reason,
     /// Start of the stage that it is in.
     started_ns: u64,
@@ -86,6 +94,7 @@ impl Work {
     fn with_capacity(capacity: usize) -> Self {
         Self {
             slots: Vec::with_capacity(capacity),
+            number: 0,
             reason: Reason::Idle,
             started_ns: 0,
             end_ns: 0,
@@ -96,9 +105,9 @@ impl Work {
 
 /// What to do next, without the slots that it concerns.
 enum Step {
-    Upload,
-    Compute,
-    Download(u64),
+    Upload { lane: usize },
+    Compute { lane: usize },
+    Download { lane: usize, place: usize },
     Finish(u32, Outcome),
 }
 
@@ -108,30 +117,18 @@ pub struct Scheduler {
     batch_len_max: usize,
     latency_bound_ns: Option<u64>,
     policy: Box<dyn Policy>,
-    cost: CostModel,
+    lanes: Vec<Lane>,
+    /// Lanes in the order in which they are asked.
+    order: Vec<usize>,
     rate: ArrivalRate,
     gaps: ArrivalGaps,
     echo: Echo,
     announcements: Announcements,
     slots: Vec<Slot>,
     waiting: Queue,
-    resident: Queue,
-    /// Start of the first upload of those that are resident.
-    resident_since_ns: u64,
-    chunk: Work,
-    is_uploading: bool,
-    /// Uploads started so far.
+    /// Uploads started so far, and batches, by all lanes.
     uploads: u64,
-    /// Batches by number, a ring: number n lies at n modulo its length.
-    batches: [Work; Scheduler::DEPTH],
-    /// What is known of their times, likewise.
-    timings: [Timing; Scheduler::DEPTH],
-    started: u64,
-    computed: u64,
-    download_asked: u64,
-    downloaded: u64,
-    /// End of the latest download.
-    download_free_ns: u64,
+    batches: u64,
     /// Outcomes that have not been polled.
     ended: VecDeque<(u32, Outcome)>,
     /// Requests alive.
@@ -157,7 +154,7 @@ impl Scheduler {
     /// An idle scheduler.
     ///
     /// # Panics
-    /// If there is no slot or the longest batch is empty.
+    /// If there is no slot, the longest batch is empty, or there is no lane or more than 65,536.
     pub fn new(config: &Config) -> Self {
         Self::with_policy(config, config.policy.policy())
     }
@@ -165,34 +162,31 @@ impl Scheduler {
     /// An idle scheduler with a policy from outside; `config.policy` is ignored.
     ///
     /// # Panics
-    /// If there is no slot or the longest batch is empty.
+    /// If there is no slot, the longest batch is empty, or there is no lane or more than 65,536.
     pub fn with_policy(config: &Config, policy: Box<dyn Policy>) -> Self {
         assert!(config.slot_len > 0 && config.batch_len_max > 0, "limits are at least one");
-        let together_ns = (config.lines.compute.at_ns(1) * TOGETHER) as u64;
+        let lane_len = config.lines.len();
+        assert!((1..=1 << 16).contains(&lane_len), "{lane_len} lanes");
+        // Where one is quicker, its time tells arrivals apart.
+        let alone_ns = config.lines.iter().map(|lines| lines.compute.at_ns(1));
+        let alone_ns = alone_ns.fold(f64::INFINITY, f64::min);
+        let together_ns = (alone_ns * TOGETHER) as u64;
         let work_len = config.batch_len_max.min(config.slot_len);
+        let lane = |&lines: &_| Lane::new(lines, config.slot_len, work_len);
         Self {
             batch_len_max: config.batch_len_max,
             latency_bound_ns: config.latency_bound_ns,
             policy,
-            cost: CostModel::new(config.lines),
-            rate: ArrivalRate::new(config.lines.compute.at_ns(1)),
+            lanes: config.lines.iter().map(lane).collect(),
+            order: (0..lane_len).collect(),
+            rate: ArrivalRate::new(alone_ns),
             gaps: ArrivalGaps::new(together_ns),
             echo: Echo::new(together_ns),
             announcements: Announcements::new(together_ns),
             slots: vec![Slot::FREE; config.slot_len],
             waiting: Queue::with_capacity(config.slot_len),
-            resident: Queue::with_capacity(config.slot_len),
-            resident_since_ns: 0,
-            chunk: Work::with_capacity(work_len),
-            is_uploading: false,
             uploads: 0,
-            batches: std::array::from_fn(|_| Work::with_capacity(work_len)),
-            timings: [Timing::of_batch(0, 0, Reason::Idle, 0); Self::DEPTH],
-            started: 0,
-            computed: 0,
-            download_asked: 0,
-            downloaded: 0,
-            download_free_ns: 0,
+            batches: 0,
             ended: VecDeque::with_capacity(config.slot_len),
             unanswered_len: 0,
             deadline_len: 0,
@@ -205,9 +199,12 @@ impl Scheduler {
         }
     }
 
-    /// Learns what a stage took when nothing was served: while the device was calibrated.
-    pub fn calibrated(&mut self, stage: Stage, batch_len: usize, elapsed_ns: u64) {
-        self.cost.calibrated(stage, batch_len, elapsed_ns);
+    /// Learns what a stage of a lane took when nothing was served: while its device was calibrated.
+    ///
+    /// # Panics
+    /// If there is no such lane.
+    pub fn calibrated(&mut self, lane: usize, stage: Stage, batch_len: usize, elapsed_ns: u64) {
+        self.lanes[lane].cost.calibrated(stage, batch_len, elapsed_ns);
     }
 
     /// Records what happens into `trace` from now on, and hands over what it recorded into so far:
@@ -283,68 +280,72 @@ impl Scheduler {
         self.announcements.ended(now_ns, place, is_there);
     }
 
-    /// The oldest work in flight of a stage is done and took the device `elapsed_ns`.
+    /// The oldest work in flight of a lane's stage is done and took the device `elapsed_ns`.
     ///
     /// # Errors
     /// If the stage has nothing in flight.
     pub fn stage_completed(
         &mut self,
         now_ns: u64,
+        lane: usize,
         stage: Stage,
         elapsed_ns: u64,
     ) -> Result<(), NotInFlight> {
-        if !self.is_in_flight(stage) {
-            return Err(NotInFlight(stage));
-        }
-        self.cost.observe(stage, self.oldest(stage).slots.len(), elapsed_ns);
-        self.trace_end(now_ns, stage, Some(elapsed_ns));
+        self.require_in_flight(lane, stage)?;
+        let batch_len = self.lanes[lane].oldest(stage).slots.len();
+        self.lanes[lane].cost.observe(stage, batch_len, elapsed_ns);
+        self.trace_end(now_ns, lane, stage, Some(elapsed_ns));
         self.is_settled = false;
         match stage {
-            Stage::Upload => self.upload_completed(now_ns),
+            Stage::Upload => self.upload_completed(now_ns, lane),
             Stage::Compute => {
-                let timing = &mut self.timings[(self.computed % DEPTH) as usize];
+                let lane = &mut self.lanes[lane];
+                let timing = &mut lane.timings[place_of(lane.computed)];
                 timing.compute_ended_ns = now_ns;
                 timing.computed_ns = elapsed_ns;
-                self.computed += 1;
+                lane.computed += 1;
             }
             Stage::Download => {
-                self.download_ended(now_ns);
-                self.feed_back(now_ns);
-                self.end_batch(Outcome::Completed);
+                self.lanes[lane].download_ended(now_ns);
+                self.feed_back(now_ns, lane);
+                self.end_batch(lane, Outcome::Completed);
             }
         }
         Ok(())
     }
 
-    /// The oldest work in flight of a stage failed: its requests end as [`Outcome::Failed`].
+    /// The oldest work in flight of a lane's stage failed: its requests end as [`Outcome::Failed`].
     ///
     /// # Errors
     /// If the stage has nothing in flight.
-    pub fn stage_failed(&mut self, now_ns: u64, stage: Stage) -> Result<(), NotInFlight> {
-        if !self.is_in_flight(stage) {
-            return Err(NotInFlight(stage));
-        }
-        self.trace_end(now_ns, stage, None);
+    pub fn stage_failed(
+        &mut self,
+        now_ns: u64,
+        lane: usize,
+        stage: Stage,
+    ) -> Result<(), NotInFlight> {
+        self.require_in_flight(lane, stage)?;
+        self.trace_end(now_ns, lane, stage, None);
         self.is_settled = false;
         match stage {
             Stage::Upload => {
-                self.is_uploading = false;
-                for i in 0..self.chunk.slots.len() {
-                    self.end(self.chunk.slots[i], Outcome::Failed);
+                self.lanes[lane].is_uploading = false;
+                for i in 0..self.lanes[lane].chunk.slots.len() {
+                    self.end(self.lanes[lane].chunk.slots[i], Outcome::Failed);
                 }
             }
             Stage::Compute => {
                 // Nothing of it is left to download, but it keeps its place in the ring.
-                let batch = self.computed % DEPTH;
-                for i in 0..self.batches[batch as usize].slots.len() {
-                    self.end(self.batches[batch as usize].slots[i], Outcome::Failed);
+                let place = place_of(self.lanes[lane].computed);
+                for i in 0..self.lanes[lane].batches[place].slots.len() {
+                    self.end(self.lanes[lane].batches[place].slots[i], Outcome::Failed);
                 }
-                self.batches[batch as usize].slots.clear();
-                self.computed += 1;
+                self.lanes[lane].batches[place].slots.clear();
+                self.lanes[lane].computed += 1;
             }
             Stage::Download => {
-                self.download_ended(now_ns);
-                self.end_batch(Outcome::Failed);
+                self.lanes[lane].download_ended(now_ns);
+                self.end_batch(lane, Outcome::Failed);
             }
         }
         Ok(())
@@ -365,7 +366,10 @@ impl Scheduler {
                 return is_new;
             }
             State::Waiting => self.waiting.remove(priority, key_ns, slot),
-            State::Resident => self.resident.remove(priority, key_ns, slot),
+            State::Resident => {
+                let lane = &mut self.lanes[usize::from(request.lane)];
+                lane.resident.remove(priority, key_ns, slot)
+            }
         };
         self.end(slot, Outcome::Cancelled);
         true
@@ -379,32 +383,23 @@ impl Scheduler {
 
     /// Whether no request is alive and no outcome is left to poll.
     pub fn is_idle(&self) -> bool {
-        self.waiting.len() + self.resident.len() + self.ended.len() == 0
-            && !self.is_uploading
-            && self.started == self.downloaded
+        self.waiting.len() + self.ended.len() == 0 && self.lanes.iter().all(Lane::is_idle)
     }
 
     /// The next thing to do; call it after every change until it answers none.
     pub fn poll_action(&mut self, now_ns: u64) -> Option<Action<'_>> {
-        let action = match self.step(now_ns)? {
-            Step::Finish(slot, outcome) => Action::Finish { slot, outcome },
-            Step::Upload => Action::Start {
-                stage: Stage::Upload,
-                slots: &self.chunk.slots,
-                reason: self.chunk.reason,
-            },
-            Step::Compute => {
-                let batch = &self.batches[((self.started - 1) % DEPTH) as usize];
-                let reason = batch.reason;
-                Action::Start { stage: Stage::Compute, slots: &batch.slots, reason }
+        let (lane, stage, work) = match self.step(now_ns)? {
+            Step::Finish(slot, outcome) => return Some(Action::Finish { slot, outcome }),
+            Step::Upload { lane } => (lane, Stage::Upload, &self.lanes[lane].chunk),
+            Step::Compute { lane } => {
+                let place = place_of(self.lanes[lane].started - 1);
+                (lane, Stage::Compute, &self.lanes[lane].batches[place])
             }
-            Step::Download(number) => {
-                let batch = &self.batches[(number % DEPTH) as usize];
-                let reason = batch.reason;
-                Action::Start { stage: Stage::Download, slots: &batch.slots, reason }
+            Step::Download { lane, place } => {
+                (lane, Stage::Download, &self.lanes[lane].batches[place])
             }
         };
-        Some(action)
+        Some(Action::Start { lane, stage, slots: &work.slots, reason: work.reason })
     }
 
     /// When to poll again if nothing happens before: a batch is due or a request expires.
@@ -423,7 +418,8 @@ impl Scheduler {
     /// If there is no such slot.
     pub fn timing(&self, slot: u32) -> Timing {
         let request = &self.slots[slot as usize];
-        let batch = &self.timings[usize::from(request.batch)];
+        let lane = &self.lanes[usize::from(request.lane)];
+        let batch = &lane.timings[usize::from(request.batch)];
         Timing {
             arrival_ns: request.arrival_ns,
             upload_started_ns: request.upload_started_ns,
@@ -433,9 +429,17 @@ impl Scheduler {
         }
     }
 
-    /// What the stages are expected to cost.
-    pub fn cost(&self) -> &CostModel {
-        &self.cost
+    /// What the stages of a lane are expected to cost.
+    ///
+    /// # Panics
+    /// If there is no such lane.
+    pub fn cost(&self, lane: usize) -> &CostModel {
+        &self.lanes[lane].cost
+    }
+
+    /// Lanes, the lost ones among them.
+    pub fn lane_len(&self) -> usize {
+        self.lanes.len()
     }
 
     /// Requests in host memory that wait for their upload.
@@ -443,104 +447,67 @@ impl Scheduler {
         self.waiting.len()
     }
 
-    /// How often a stage was started for a reason.
+    /// How often a stage was started for a reason, by all lanes.
     pub fn decision_len(&self, stage: Stage, reason: Reason) -> u64 {
         self.decisions.of(stage)[reason as usize]
     }
 
-    fn computing(&self) -> Option<&Work> {
-        let is_computing = self.started > self.computed;
-        is_computing.then(|| &self.batches[(self.computed % DEPTH) as usize])
+    fn require_in_flight(&self, lane: usize, stage: Stage) -> Result<(), NotInFlight> {
+        let is_in_flight = self.lanes.get(lane).is_some_and(|lane| lane.is_in_flight(stage));
+        if is_in_flight { Ok(()) } else { Err(NotInFlight { lane, stage }) }
     }
 
-    fn compute_free_ns(&self, now_ns: u64) -> u64 {
-        self.computing().map_or(now_ns, |batch| batch.end_ns.max(now_ns))
-    }
-
-    fn is_in_flight(&self, stage: Stage) -> bool {
-        match stage {
-            Stage::Upload => self.is_uploading,
-            Stage::Compute => self.started > self.computed,
-            Stage::Download => self.download_asked > self.downloaded,
-        }
-    }
-
-    fn oldest(&self, stage: Stage) -> &Work {
-        match stage {
-            Stage::Upload => &self.chunk,
-            Stage::Compute => &self.batches[(self.computed % DEPTH) as usize],
-            Stage::Download => &self.batches[(self.downloaded % DEPTH) as usize],
-        }
-    }
-
-    /// A download begins when it is asked for, or at the end of the one before.
-    fn download_ended(&mut self, now_ns: u64) {
-        let timing = &mut self.timings[(self.downloaded % DEPTH) as usize];
-        timing.download_started_ns = timing.download_started_ns.max(self.download_free_ns);
-        timing.download_ended_ns = now_ns;
-        self.download_free_ns = now_ns;
-    }
-
-    fn trace_start(
-        &mut self,
-        now_ns: u64,
-        stage: Stage,
-        (number, len): (u64, usize),
-        reason: Reason,
-    ) {
+    /// A stage has started with work that lies in its place by now.
+    fn trace_start(&mut self, now_ns: u64, lane: usize, stage: Stage, work: (u64, usize, Reason)) {
         if self.trace.is_on() {
-            let predicted_ns = self.cost.predict_ns(stage, len);
+            let (number, len, reason) = work;
+            let predicted_ns = self.lanes[lane].cost.predict_ns(stage, len);
             let (len, waiting_len) = (len as u32, self.waiting.len() as u32);
-            let kind = TraceKind::Started { stage, number, len, reason, predicted_ns, waiting_len };
-            self.trace.record(now_ns, kind);
+            let lane = lane as u16;
+            self.trace.record(
+                now_ns,
+                TraceKind::Started { lane, stage, number, len, reason, predicted_ns, waiting_len },
+            );
         }
     }
 
-    fn trace_end(&mut self, now_ns: u64, stage: Stage, elapsed_ns: Option<u64>) {
-        let number = match stage {
-            Stage::Upload => self.uploads - 1,
-            Stage::Compute => self.computed,
-            Stage::Download => self.downloaded,
-        };
-        self.trace.record(now_ns, TraceKind::Ended { stage, number, elapsed_ns });
+    fn trace_end(&mut self, now_ns: u64, lane: usize, stage: Stage, elapsed_ns: Option<u64>) {
+        let number = self.lanes[lane].oldest(stage).number;
+        let lane = lane as u16;
+        self.trace.record(now_ns, TraceKind::Ended { lane, stage, number, elapsed_ns });
     }
 
-    fn upload_completed(&mut self, now_ns: u64) {
-        self.is_uploading = false;
-        if self.resident.len() == 0 {
-            self.resident_since_ns = self.chunk.started_ns;
+    fn upload_completed(&mut self, now_ns: u64, lane: usize) {
+        let at = &mut self.lanes[lane];
+        at.is_uploading = false;
+        if at.resident.len() == 0 {
+            at.resident_since_ns = at.chunk.started_ns;
         }
-        for i in 0..self.chunk.slots.len() {
-            let slot = self.chunk.slots[i];
+        let started_ns = at.chunk.started_ns;
+        for i in 0..at.chunk.slots.len() {
+            let slot = self.lanes[lane].chunk.slots[i];
             let request = &mut self.slots[slot as usize];
             if request.is_cancelled {
                 self.end(slot, Outcome::Cancelled);
             } else {
                 request.state = State::Resident;
-                request.upload_started_ns = self.chunk.started_ns;
+                request.upload_started_ns = started_ns;
                 request.upload_ended_ns = now_ns;
-                self.resident.push(request.priority, request.key_ns, slot);
+                self.lanes[lane].resident.push(request.priority, request.key_ns, slot);
             }
         }
     }
 
     /// Ends the batch whose download is over, and those behind it whose computing failed.
-    fn end_batch(&mut self, outcome: Outcome) {
-        let batch = (self.downloaded % DEPTH) as usize;
-        for i in 0..self.batches[batch].slots.len() {
-            let slot = self.batches[batch].slots[i];
+    fn end_batch(&mut self, lane: usize, outcome: Outcome) {
+        let place = place_of(self.lanes[lane].downloaded);
+        for i in 0..self.lanes[lane].batches[place].slots.len() {
+            let slot = self.lanes[lane].batches[place].slots[i];
             let is_cancelled = self.slots[slot as usize].is_cancelled;
             self.end(slot, if is_cancelled { Outcome::Cancelled } else { outcome });
         }
-        self.downloaded += 1;
-        self.skip_failed();
-    }
-
-    fn skip_failed(&mut self) {
-        while self.downloaded < self.download_asked && self.oldest(Stage::Download).slots.is_empty()
-        {
-            self.downloaded += 1;
-        }
+        self.lanes[lane].downloaded += 1;
+        self.lanes[lane].skip_failed();
     }
 
     fn end(&mut self, slot: u32, outcome: Outcome) {
@@ -554,8 +521,8 @@ impl Scheduler {
         self.ended.push_back((slot, outcome));
     }
 
-    fn feed_back(&mut self, now_ns: u64) {
-        let batch = self.oldest(Stage::Download);
+    fn feed_back(&mut self, now_ns: u64, lane: usize) {
+        let batch = self.lanes[lane].oldest(Stage::Download);
         let arrivals = batch.slots.iter().map(|&slot| self.slots[slot as usize].arrival_ns);
         let waits = arrivals.map(|arrival_ns| batch.upload_started_ns.saturating_sub(arrival_ns));
         let finished = FinishedBatch {

@@ -36,6 +36,8 @@ pub enum TraceKind {
     /// The policy was asked whether to start a stage. A hold is recorded once for as long as what
     /// it is about stays the same.
     Decided {
+        /// Of which lane.
+        lane: u16,
         /// Which stage.
         stage: Stage,
         /// What the policy saw.
@@ -45,6 +47,8 @@ pub enum TraceKind {
     },
     /// A stage was asked for.
     Started {
+        /// Of which lane.
+        lane: u16,
         /// Which stage.
         stage: Stage,
         /// Number of the upload, or of the batch.
@@ -60,11 +64,13 @@ pub enum TraceKind {
     },
     /// A stage ended.
     Ended {
+        /// Of which lane.
+        lane: u16,
         /// Which stage.
         stage: Stage,
         /// Number of the upload, or of the batch.
         number: u64,
-        /// What the device took, in nanoseconds; none: it failed.
+        /// What the device took, in nanoseconds; none: it failed, or the lane was lost.
         elapsed_ns: Option<u64>,
     },
 }
@@ -110,8 +116,8 @@ pub struct Trace {
     next: usize,
     /// Events recorded so far.
     recorded: u64,
-    /// By stage: what the policy saw as it last held, if nothing started since.
-    held: Stages<Option<[u32; 4]>>,
+    /// By stage: the lane of which the policy last held, and what it saw, if nothing started since.
+    held: Stages<Option<(u16, [u32; 4])>>,
 }
 
 impl Trace {
@@ -159,15 +165,21 @@ impl Trace {
         }
     }
 
-    pub(super) fn decided(&mut self, at_ns: u64, stage: Stage, seen: Seen, decision: Decision) {
+    pub(super) fn decided(
+        &mut self,
+        at_ns: u64,
+        (lane, stage): (u16, Stage),
+        seen: Seen,
+        decision: Decision,
+    ) {
         let held = match decision {
             Decision::Go { .. } | Decision::Drop => None,
-            Decision::Hold { .. } => Some(seen.lens()),
+            Decision::Hold { .. } => Some((lane, seen.lens())),
         };
         let is_repeated = held.is_some() && *self.held.of(stage) == held;
         *self.held.of_mut(stage) = held;
         if !is_repeated {
-            self.record(at_ns, TraceKind::Decided { stage, seen, decision });
+            self.record(at_ns, TraceKind::Decided { lane, stage, seen, decision });
         }
     }
 }

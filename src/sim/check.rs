@@ -2,8 +2,9 @@
 //!
 //! It keeps its own books from the events alone, shares no code with the scheduler, and remembers
 //! the first rule that was broken: each request ends exactly once and as its life allows, engines
-//! do one thing at a time, limits hold, requests of a priority go by deadline and arrival, no
-//! priority starves, and what a request is told of its times is true.
+//! do one thing at a time, a request is one lane's until that is lost, and nobody's then, limits
+//! hold, requests of a priority go by deadline and arrival, no priority starves, and what a request
+//! is told of its times is true.
 
 use std::collections::BTreeSet;
 
@@ -34,6 +35,8 @@ struct Life {
     priority: Priority,
     key_ns: u64,
     deadline_ns: Option<u64>,
+    /// Whose it is from its upload on.
+    lane: usize,
     is_cancelled: bool,
     /// Others took its place at this moment, which only its expiry at the same moment excuses.
     overtaken_ns: Option<u64>,
@@ -60,6 +63,15 @@ impl Place {
     }
 }
 
+/// What one lane has.
+#[derive(Debug, Default)]
+struct LaneBooks {
+    resident: Place,
+    in_flight: [Vec<Vec<u32>>; 3],
+    engine_free_ns: [u64; 3],
+    is_lost: bool,
+}
+
 /// Watches a world and reports what went wrong first.
 #[derive(Debug)]
 pub struct Checker {
@@ -69,9 +81,7 @@ pub struct Checker {
     is_dropping: bool,
     lives: Vec<Life>,
     hosted: Place,
-    resident: Place,
-    in_flight: [Vec<Vec<u32>>; 3],
-    engine_free_ns: [u64; 3],
+    lanes: Vec<LaneBooks>,
     /// Batches that were asked to be computed.
     batch_count: u64,
     overtaken: Vec<u32>,
@@ -89,6 +99,7 @@ impl Checker {
             priority: Priority::Normal,
             key_ns: 0,
             deadline_ns: None,
+            lane: 0,
             is_cancelled: false,
             overtaken_ns: None,
             spans_ns: [(0, 0); 3],
@@ -100,9 +111,7 @@ impl Checker {
             is_dropping: config.policy.is_dropping(),
             lives: vec![life; config.slot_len],
             hosted: Place::default(),
-            resident: Place::default(),
-            in_flight: Default::default(),
-            engine_free_ns: [0; 3],
+            lanes: config.lines.iter().map(|_| LaneBooks::default()).collect(),
             batch_count: 0,
             overtaken: Vec::new(),
             submitted_len: 0,
@@ -119,7 +128,8 @@ impl Checker {
         self.require(submitted_len == finished_len, || {
             format!("of {submitted_len} requests {finished_len} ended, the rest never")
         });
-        let busy_len: usize = self.in_flight.iter().map(Vec::len).sum();
+        let busy_len: usize =
+            self.lanes.iter().flat_map(|lane| &lane.in_flight).map(Vec::len).sum();
         self.require(busy_len == 0, || format!("{busy_len} stages never ended"));
         self.violation
     }
@@ -152,15 +162,26 @@ impl Checker {
         self.submitted_len += 1;
     }
 
-    fn asked(&mut self, stage: Stage, slots: &[u32], reason: Reason, span_ns: (u64, u64)) {
+    fn asked(
+        &mut self,
+        (lane, stage): (usize, Stage),
+        slots: &[u32],
+        reason: Reason,
+        span_ns: (u64, u64),
+    ) {
         let (len, len_max) = (slots.len(), self.batch_len_max);
         self.require((1..=len_max).contains(&len), || format!("{stage:?} of {len} images"));
-        let free_ns = self.engine_free_ns[stage as usize];
+        let is_there = self.lanes.get(lane).is_some_and(|lane| !lane.is_lost);
+        self.require(is_there, || format!("{stage:?} on lane {lane}, which is not there"));
+        if !is_there {
+            return;
+        }
+        let free_ns = self.lanes[lane].engine_free_ns[stage as usize];
         let now_ns = self.now_ns;
         self.require(span_ns.0 >= free_ns.max(now_ns) && span_ns.1 > span_ns.0, || {
             format!("{stage:?} from {} to {}, free at {free_ns}", span_ns.0, span_ns.1)
         });
-        self.engine_free_ns[stage as usize] = span_ns.1;
+        self.lanes[lane].engine_free_ns[stage as usize] = span_ns.1;
         let (before, during) = match stage {
             Stage::Upload => (Phase::Waiting, Phase::Uploading),
             Stage::Compute => (Phase::Resident, Phase::Computing),
@@ -172,22 +193,27 @@ impl Checker {
                 return;
             };
             let phase = std::mem::replace(&mut life.phase, during);
-            life.spans_ns[stage as usize] = span_ns;
+            let owner = std::mem::replace(&mut life.lane, lane);
+            // What is told of an upload is when it was asked for: it may wait for a link of all.
+            let start_ns = if stage == Stage::Upload { now_ns } else { span_ns.0 };
+            life.spans_ns[stage as usize] = (start_ns, span_ns.1);
             if stage == Stage::Compute {
                 life.batch = (self.batch_count, len, reason);
             }
+            let is_here = stage == Stage::Upload || owner == lane;
+            self.require(is_here, || format!("{stage:?} on lane {lane} of {slot}, on {owner}"));
             self.require(phase == before, || format!("{stage:?} of slot {slot} while {phase:?}"));
         }
         match stage {
             Stage::Upload => self.left(slots, |checker| &mut checker.hosted),
             Stage::Compute => {
                 self.batch_count += 1;
-                self.left(slots, |checker| &mut checker.resident);
+                self.left(slots, |checker| &mut checker.lanes[lane].resident);
             }
             Stage::Download => {}
         }
-        self.in_flight[stage as usize].push(slots.to_vec());
-        let depth = |stage: Stage| self.in_flight[stage as usize].len();
+        self.lanes[lane].in_flight[stage as usize].push(slots.to_vec());
+        let depth = |stage: Stage| self.lanes[lane].in_flight[stage as usize].len();
         let (uploads, computes) = (depth(Stage::Upload), depth(Stage::Compute));
         let batches = computes + depth(Stage::Download);
         self.require(uploads <= 1 && computes <= 1 && batches <= Scheduler::DEPTH, || {
@@ -244,32 +270,72 @@ impl Checker {
         }
     }
 
-    fn ended(&mut self, stage: Stage, is_failed: bool) {
-        if self.in_flight[stage as usize].is_empty() {
-            self.require(false, || format!("{stage:?} ended, but none was asked for"));
+    fn ended(&mut self, lane: usize, stage: Stage, is_failed: bool) {
+        let in_flight = self.lanes.get_mut(lane).map(|lane| &mut lane.in_flight[stage as usize]);
+        let Some(slots) = in_flight.filter(|works| !works.is_empty()).map(|works| works.remove(0))
+        else {
+            self.require(false, || format!("{stage:?} ended on {lane}, but none was asked for"));
             return;
-        }
+        };
         let after = match stage {
             _ if is_failed => Phase::Failed,
             Stage::Upload => Phase::Resident,
             Stage::Compute => Phase::Computed,
             Stage::Download => Phase::Downloaded,
         };
-        for slot in self.in_flight[stage as usize].remove(0) {
+        for slot in slots {
             let life = &mut self.lives[slot as usize];
             life.phase = after;
             if after == Phase::Resident && !life.is_cancelled {
-                self.resident.waiting[life.priority as usize].insert((life.key_ns, slot));
+                let level = life.priority as usize;
+                self.lanes[lane].resident.waiting[level].insert((life.key_ns, slot));
             }
         }
+    }
+
+    /// A lane is lost: what it had is on the host again, but for what has yet to end.
+    fn lost(&mut self, lane: usize) {
+        let is_new = self.lanes.get(lane).is_some_and(|lane| !lane.is_lost);
+        self.require(is_new, || format!("lane {lane} was lost, which is not there"));
+        if !is_new {
+            return;
+        }
+        self.lanes[lane] = LaneBooks { is_lost: true, ..LaneBooks::default() };
+        let is_left = |phase| {
+            !matches!(phase, Phase::Free | Phase::Waiting | Phase::Downloaded | Phase::Failed)
+        };
+        for slot in 0..self.lives.len() {
+            let life = &mut self.lives[slot];
+            if life.lane != lane || !is_left(life.phase) {
+                continue;
+            }
+            life.phase = Phase::Waiting;
+            if !life.is_cancelled {
+                let level = life.priority as usize;
+                self.hosted.waiting[level].insert((life.key_ns, slot as u32));
+            }
+        }
+    }
+
+    fn returned(&mut self, lane: usize) {
+        let is_known = self.lanes.get(lane).is_some_and(|lane| lane.is_lost);
+        self.require(is_known, || format!("lane {lane} is back, but was not lost"));
+        if is_known {
+            self.lanes[lane].is_lost = false;
+            self.lanes[lane].engine_free_ns = [self.now_ns; 3];
+        }
+    }
+
+    fn forget(&mut self, lane: usize, level: usize, key_ns: u64, slot: u32) {
+        self.hosted.forget(level, key_ns, slot);
+        self.lanes[lane].resident.forget(level, key_ns, slot);
     }
 
     fn cancelled(&mut self, slot: u32) {
         let life = &mut self.lives[slot as usize];
         life.is_cancelled = true;
-        let (level, key_ns) = (life.priority as usize, life.key_ns);
-        self.hosted.forget(level, key_ns, slot);
-        self.resident.forget(level, key_ns, slot);
+        let (lane, level, key_ns) = (life.lane, life.priority as usize, life.key_ns);
+        self.forget(lane, level, key_ns, slot);
     }
 
     fn finished(&mut self, slot: u32, outcome: Outcome) {
@@ -278,7 +344,7 @@ impl Checker {
             return;
         };
         let Life { phase, is_cancelled, deadline_ns, .. } = *life;
-        let (level, key_ns) = (life.priority as usize, life.key_ns);
+        let (lane, level, key_ns) = (life.lane, life.priority as usize, life.key_ns);
         life.phase = Phase::Free;
         life.overtaken_ns = None;
         let is_allowed = match outcome {
@@ -295,8 +361,7 @@ impl Checker {
             }
         };
         self.require(is_allowed, || format!("slot {slot} ended as {outcome:?} while {phase:?}"));
-        self.hosted.forget(level, key_ns, slot);
-        self.resident.forget(level, key_ns, slot);
+        self.forget(lane, level, key_ns, slot);
         self.finished_len += 1;
     }
 }
@@ -350,10 +415,12 @@ impl Observer for Checker {
                 self.submitted(slot, priority, deadline_ns);
             }
             Event::Refused { .. } => {}
-            Event::Asked { stage, slots, reason, span_ns } => {
-                self.asked(stage, slots, reason, span_ns);
+            Event::Asked { lane, stage, slots, reason, span_ns } => {
+                self.asked((lane, stage), slots, reason, span_ns);
             }
-            Event::Ended { stage, is_failed } => self.ended(stage, is_failed),
+            Event::Ended { lane, stage, is_failed } => self.ended(lane, stage, is_failed),
+            Event::Lost { lane } => self.lost(lane),
+            Event::Returned { lane } => self.returned(lane),
             Event::Cancelled { slot } => self.cancelled(slot),
             Event::Finished { slot, outcome, arrival_ns, timing } => {
                 self.finished(slot, outcome);

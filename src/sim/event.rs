@@ -21,6 +21,8 @@ pub enum Event<'a> {
     },
     /// The scheduler asked for a stage.
     Asked {
+        /// Of which lane.
+        lane: usize,
         /// Which engine.
         stage: Stage,
         /// The requests in it.
@@ -32,10 +34,22 @@ pub enum Event<'a> {
     },
     /// A stage ended.
     Ended {
+        /// Of which lane.
+        lane: usize,
         /// Which engine.
         stage: Stage,
         /// Whether it failed.
         is_failed: bool,
+    },
+    /// A lane's device is gone, with all that it did.
+    Lost {
+        /// Which lane.
+        lane: usize,
+    },
+    /// A device that was gone is back.
+    Returned {
+        /// Which lane.
+        lane: usize,
     },
     /// A caller gave a request up.
     Cancelled {

@@ -6,6 +6,7 @@ pub mod check;
 pub mod device;
 mod event;
 pub mod experiment;
+mod fleet;
 pub mod network;
 pub mod plan;
 mod random;
@@ -15,5 +16,6 @@ pub mod words;
 mod world;
 
 pub use event::{Event, Observer};
+pub use fleet::Outage;
 pub use report::{Latencies, Report};
 pub use world::{Mix, Setup, run, run_with_policy};

@@ -40,9 +40,11 @@ pub fn setup(
             batch_len_max,
             latency_bound_ns: None,
             policy,
-            lines: device.lines(),
+            lines: vec![device.lines()],
         },
-        device: device.clone(),
+        devices: vec![device.clone()],
+        is_link_shared: false,
+        outages: Vec::new(),
         calibration_factor: 1.0,
         workload: workload.clone(),
         mix: Mix::default(),
@@ -60,12 +62,13 @@ pub fn misjudge(setup: &mut Setup, factor: f64) {
         crate::sched::Line::new(line.fixed_ns * factor, line.per_image_ns * factor)
     };
     setup.calibration_factor = factor;
-    let lines = setup.config.lines;
-    setup.config.lines = Stages {
-        upload: scaled(lines.upload),
-        compute: scaled(lines.compute),
-        download: scaled(lines.download),
-    };
+    for lines in &mut setup.config.lines {
+        *lines = Stages {
+            upload: scaled(lines.upload),
+            compute: scaled(lines.compute),
+            download: scaled(lines.download),
+        };
+    }
 }
 
 /// What policies are measured against in a setup; none where it does not apply. Mean and p99 are
@@ -103,11 +106,11 @@ impl Bounds {
             return Self::default();
         };
         let batch_len_max = setup.config.batch_len_max;
-        let times = ServiceTimes::compute(&setup.device, batch_len_max);
+        let times = ServiceTimes::compute(&setup.devices[0], batch_len_max);
         let rate_hz = open.rate_hz();
         let mean_without_look_ahead_ms = match open {
             OpenLoop::Poisson { rate_hz } if batch_len_max <= OPTIMAL_LEN_MAX => {
-                bounds::mean_without_look_ahead_ns(&setup.device, batch_len_max, *rate_hz)
+                bounds::mean_without_look_ahead_ns(&setup.devices[0], batch_len_max, *rate_hz)
                     .map(|mean| mean * 1e-6)
             }
             _ => None,
@@ -123,12 +126,12 @@ impl Bounds {
         type Bound = fn(&DeviceSpec, usize, &[u64]) -> f64;
         let of_trace = |bound: Bound, is_held: bool| {
             (is_held && !arrivals_ns.is_empty())
-                .then(|| bound(&setup.device, batch_len_max, &arrivals_ns) * 1e-6)
+                .then(|| bound(&setup.devices[0], batch_len_max, &arrivals_ns) * 1e-6)
         };
         let answers_all = setup.config.latency_bound_ns.is_none();
         let goodput_hz = match (open, setup.config.latency_bound_ns) {
             (OpenLoop::Poisson { .. } | OpenLoop::Uniform { .. }, Some(bound_ns)) => {
-                let left_ns = bound_ns as f64 - bounds::transfers_ns(&setup.device);
+                let left_ns = bound_ns as f64 - bounds::transfers_ns(&setup.devices[0]);
                 Some(bounds::fluid_goodput_hz(&times, rate_hz, left_ns))
             }
             _ => None,

@@ -1,4 +1,5 @@
-//! The event loop: virtual time, three engines, clients, around the production scheduler.
+//! The event loop: virtual time, devices of three engines, clients, around the production
+//! scheduler.
 //!
 //! Time is whole nanoseconds and jumps from event to event. Everything that happens at one moment
 //! is told to the scheduler before it is asked what to do. Each engine does one thing at a time, in
@@ -7,27 +8,31 @@
 use std::collections::VecDeque;
 
 use super::arrivals::{Arrivals, Workload};
-use super::device::{Device, DeviceSpec};
+use super::device::DeviceSpec;
 use super::event::{Event, Observer};
+use super::fleet::{Change, Fleet, Job, Outage, STAGES};
 use super::random::{Random, Stream};
 use super::report::{Latencies, Report, mix};
 use crate::sched::{
     Action, Announcements, Config, Outcome, Policy, Priority, Reason, Request, Scheduler, Stage,
 };
-use crate::sched::{Stages, Timing, Trace, calibration_lens};
+use crate::sched::{Timing, Trace, calibration_lens};
 
 pub(super) const NEVER_NS: u64 = u64::MAX;
 /// Shortest time after which a client sends again what was refused.
 const RETRY_NS: u64 = 1_000_000;
-const STAGES: [Stage; 3] = [Stage::Upload, Stage::Compute, Stage::Download];
 
 /// A world to simulate.
 #[derive(Clone, Debug)]
 pub struct Setup {
     /// The scheduler's limits, policy and first cost model, which may differ from the device's.
     pub config: Config,
-    /// The device as it is.
-    pub device: DeviceSpec,
+    /// The devices as they are, one for each of the scheduler's lanes.
+    pub devices: Vec<DeviceSpec>,
+    /// Whether the devices share one link for their uploads, which then go one after the other.
+    pub is_link_shared: bool,
+    /// Devices that fail, in any order.
+    pub outages: Vec<Outage>,
     /// What the scheduler is told of the device at first, over the truth: 1, unless it is to be
     /// misled.
     pub calibration_factor: f64,
@@ -82,26 +87,6 @@ pub fn run_with_policy(setup: &Setup, policy: Box<dyn Policy>, observer: impl Ob
     let mut world = World::new(setup, policy, observer);
     while world.advance() {}
     world.into_report()
-}
-
-/// Work that an engine has taken on.
-#[derive(Clone, Copy, Debug)]
-struct Job {
-    end_ns: u64,
-    elapsed_ns: u64,
-    is_failing: bool,
-}
-
-#[derive(Debug, Default)]
-struct Engine {
-    jobs: VecDeque<Job>,
-    free_ns: u64,
-}
-
-impl Engine {
-    fn next_ns(&self) -> u64 {
-        self.jobs.front().map_or(NEVER_NS, |job| job.end_ns)
-    }
 }
 
 /// Where the next request comes from.
@@ -211,7 +196,7 @@ struct Coming {
 pub(super) struct World<'a, O> {
     setup: &'a Setup,
     scheduler: Scheduler,
-    device: Device,
+    fleet: Fleet,
     pub(super) observer: O,
     source: Source,
     /// Requests that are known to come, by their arrival.
@@ -220,7 +205,6 @@ pub(super) struct World<'a, O> {
     free_places: Vec<usize>,
     random: Random,
     now_ns: u64,
-    engines: Stages<Engine>,
     free_slots: VecDeque<u32>,
     /// By slot: scheduled arrival and deadline.
     alive: Vec<(u64, u64)>,
@@ -234,22 +218,23 @@ impl<'a, O: Observer> World<'a, O> {
         let mut scheduler = Scheduler::with_policy(&setup.config, policy);
         scheduler.replace_trace(Trace::new(setup.trace_len));
         for batch_len in calibration_lens(setup.config.batch_len_max) {
-            for stage in STAGES {
-                let time_ns = setup.device.mean_ns(stage, batch_len) * setup.calibration_factor;
-                scheduler.calibrated(stage, batch_len, time_ns.round() as u64);
+            for (lane, device) in setup.devices.iter().enumerate() {
+                for stage in STAGES {
+                    let time_ns = device.mean_ns(stage, batch_len) * setup.calibration_factor;
+                    scheduler.calibrated(lane, stage, batch_len, time_ns.round() as u64);
+                }
             }
         }
         Self {
             setup,
             scheduler,
-            device: Device::new(&setup.device, setup.seed),
+            fleet: Fleet::new(&setup.devices, setup.is_link_shared, &setup.outages, setup.seed),
             observer,
             source: Source::new(setup),
             coming: VecDeque::new(),
             free_places: (0..Announcements::PLACE_LEN).collect(),
             random: Random::new(setup.seed, Stream::Requests),
             now_ns: 0,
-            engines: Stages::default(),
             free_slots: (0..slot_len as u32).collect(),
             alive: vec![(0, NEVER_NS); slot_len],
             latencies_ns: Vec::new(),
@@ -287,10 +272,7 @@ impl<'a, O: Observer> World<'a, O> {
             self.act();
         }
         let timeout_ns = self.scheduler.poll_timeout().unwrap_or(NEVER_NS);
-        STAGES
-            .iter()
-            .map(|&stage| self.engines.of(stage).next_ns())
-            .fold(arrival_ns.min(timeout_ns), u64::min)
+        self.fleet.next_ns().min(arrival_ns).min(timeout_ns)
     }
 
     /// Goes to the next moment at which something happens; false if there is none.
@@ -300,10 +282,11 @@ impl<'a, O: Observer> World<'a, O> {
             return false;
         }
         self.now_ns = self.now_ns.max(next_ns);
-        for stage in STAGES {
-            while self.engines.of(stage).next_ns() <= self.now_ns {
-                self.end_stage(stage);
-            }
+        while let Some((lane, stage, job)) = self.fleet.end(self.now_ns) {
+            self.end_stage(lane, stage, job);
+        }
+        while let Some((lane, change)) = self.fleet.change(self.now_ns) {
+            self.change(lane, change);
         }
         if self.next_arrival_ns() <= self.now_ns && !self.is_over() {
             self.arrive();
@@ -437,16 +420,30 @@ impl<'a, O: Observer> World<'a, O> {
         }
     }
 
-    fn end_stage(&mut self, stage: Stage) {
-        let job = self.engines.of_mut(stage).jobs.pop_front().expect("an engine that ends works");
+    fn end_stage(&mut self, lane: usize, stage: Stage, job: Job) {
         let told = if job.is_failing {
-            self.scheduler.stage_failed(self.now_ns, stage)
+            self.scheduler.stage_failed(self.now_ns, lane, stage)
         } else {
-            self.scheduler.stage_completed(self.now_ns, stage, job.elapsed_ns)
+            self.scheduler.stage_completed(self.now_ns, lane, stage, job.elapsed_ns)
         };
         told.expect("the scheduler knows what it asked for");
         let is_failed = job.is_failing;
-        self.tell(Event::Ended { stage, is_failed }, (stage as u64) << 1 | u64::from(is_failed));
+        let word = (lane as u64) << 3 | (stage as u64) << 1 | u64::from(is_failed);
+        self.tell(Event::Ended { lane, stage, is_failed }, word);
+    }
+
+    /// A device fails, or is back.
+    fn change(&mut self, lane: usize, change: Change) {
+        match change {
+            Change::Lost => {
+                self.scheduler.lane_lost(self.now_ns, lane);
+                self.tell(Event::Lost { lane }, lane as u64);
+            }
+            Change::Returned => {
+                self.scheduler.lane_returned(lane);
+                self.tell(Event::Returned { lane }, lane as u64);
+            }
+        }
     }
 
     /// Does what the scheduler wants done now.
@@ -455,28 +452,24 @@ impl<'a, O: Observer> World<'a, O> {
             let finish = match self.scheduler.poll_action(self.now_ns) {
                 None => return,
                 Some(Action::Finish { slot, outcome }) => Some((slot, outcome)),
-                Some(Action::Start { stage, slots, reason }) => {
-                    let engine = self.engines.of_mut(stage);
-                    let start_ns = engine.free_ns.max(self.now_ns);
-                    let elapsed_ns = self.device.stage_ns(stage, slots.len(), start_ns);
-                    let end_ns = start_ns + elapsed_ns;
+                Some(Action::Start { lane, stage, slots, reason }) => {
                     let fail = self.setup.mix.fail;
                     let is_failing = fail > 0.0 && self.random.uniform() < fail;
-                    engine.free_ns = end_ns;
-                    engine.jobs.push_back(Job { end_ns, elapsed_ns, is_failing });
+                    let work = (lane, stage, slots.len());
+                    let span_ns = self.fleet.start(self.now_ns, work, is_failing);
                     let report = &mut self.report;
                     if stage == Stage::Compute {
                         report.batch_count += 1;
                         report.batched_len += slots.len() as u64;
                         report.batch_len_max = report.batch_len_max.max(slots.len());
                     }
-                    let mut hash = mix(report.event_hash, self.now_ns ^ end_ns << 1);
+                    let word = self.now_ns ^ span_ns.1 << 1 ^ (lane as u64) << 48;
+                    let mut hash = mix(report.event_hash, word);
                     for &slot in slots {
                         hash = mix(hash, u64::from(slot));
                     }
                     report.event_hash = hash;
-                    let span_ns = (start_ns, end_ns);
-                    let event = Event::Asked { stage, slots, reason, span_ns };
+                    let event = Event::Asked { lane, stage, slots, reason, span_ns };
                     self.observer.event(self.now_ns, &event);
                     None
                 }

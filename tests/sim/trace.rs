@@ -27,7 +27,7 @@ impl Observer for Noted {
                 self.arrivals_ns.push(now_ns);
                 self.waiting_len += 1;
             }
-            Event::Asked { stage, slots, reason, span_ns: (start_ns, end_ns) } => {
+            Event::Asked { stage, slots, reason, span_ns: (start_ns, end_ns), .. } => {
                 let slice = (start_ns, end_ns, slots.len(), reason.name());
                 self.slices[stage as usize].push(slice);
                 if stage != Stage::Upload {

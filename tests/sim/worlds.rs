@@ -15,7 +15,7 @@ use twinstream::sched::{
 use twinstream::sim::arrivals::Workload;
 use twinstream::sim::check::Checker;
 use twinstream::sim::device::{DeviceSpec, Outliers};
-use twinstream::sim::{Event, Mix, Observer, Setup, run, run_with_policy};
+use twinstream::sim::{Event, Mix, Observer, Outage, Setup, run, run_with_policy};
 
 pub struct Draw(SplitMix64);
 
@@ -93,8 +93,7 @@ fn workload(draw: &mut Draw, capacity_hz: f64) -> Workload {
     words.parse().unwrap()
 }
 
-pub fn world(seed: u64) -> Setup {
-    let mut draw = Draw::new(seed);
+fn device(draw: &mut Draw) -> DeviceSpec {
     let lines = Stages {
         upload: draw.line(12_000.0, 6_000.0),
         compute: draw.line(500_000.0, 25_000.0),
@@ -110,6 +109,25 @@ pub fn world(seed: u64) -> Setup {
     if draw.sometimes(4) {
         device.stages.compute.buckets = vec![1, 4, 8, 16, 32];
     }
+    device
+}
+
+/// Devices that fail, some of them for good, but never the first.
+fn outages(draw: &mut Draw, lane_len: usize) -> Vec<Outage> {
+    let outage = |_| {
+        let lane = draw.below(lane_len as u64) as usize;
+        let from_ns = draw.below(400_000_000);
+        let is_back = lane == 0 || draw.sometimes(2);
+        let until_ns = is_back.then(|| from_ns + 1 + draw.below(100_000_000));
+        Outage { lane, from_ns, until_ns }
+    };
+    (0..lane_len).map(outage).collect()
+}
+
+pub fn world(seed: u64) -> Setup {
+    let mut draw = Draw::new(seed);
+    let devices = vec![device(&mut draw)];
+    let lines = devices[0].lines();
     let workload = workload(&mut draw, 1e9 / lines.compute.per_image_ns);
     let off = if draw.sometimes(3) { draw.between(0.3, 3.0) } else { 1.0 };
     let first = |line: Line| Line::new(line.fixed_ns * off, line.per_image_ns * off);
@@ -122,13 +140,15 @@ pub fn world(seed: u64) -> Setup {
                 .sometimes(2)
                 .then(|| (4.0 * lines.compute.at_ns(1) * draw.between(0.2, 20.0)) as u64),
             policy: policy(&mut draw),
-            lines: Stages {
+            lines: vec![Stages {
                 upload: first(lines.upload),
                 compute: first(lines.compute),
                 download: first(lines.download),
-            },
+            }],
         },
-        device,
+        devices,
+        is_link_shared: false,
+        outages: Vec::new(),
         calibration_factor: 1.0,
         workload,
         mix: Mix {
@@ -148,8 +168,34 @@ pub fn world(seed: u64) -> Setup {
     }
 }
 
+/// The same with more devices, of which some fail and some come back.
+fn world_of_several(seed: u64) -> Setup {
+    let mut setup = world(seed);
+    let mut draw = Draw::new(!seed);
+    let more_len = 1 + draw.below(4) as usize;
+    for _ in 0..more_len {
+        let is_alike = draw.sometimes(2);
+        setup.devices.push(if is_alike { setup.devices[0].clone() } else { device(&mut draw) });
+    }
+    setup.config.lines = setup.devices.iter().map(DeviceSpec::lines).collect();
+    setup.is_link_shared = draw.sometimes(2);
+    if draw.sometimes(2) {
+        setup.outages = outages(&mut draw, setup.devices.len());
+    }
+    setup
+}
+
 #[test]
 fn every_rule_holds_in_random_worlds() {
+    every_rule_holds(world);
+}
+
+#[test]
+fn every_rule_holds_in_random_worlds_of_several_devices() {
+    every_rule_holds(world_of_several);
+}
+
+fn every_rule_holds(world: fn(u64) -> Setup) {
     let first = seed();
     let mut outcomes = [0_u64; 5];
     for seed in (0..400).map(|offset| first.wrapping_add(offset)) {
@@ -220,6 +266,9 @@ enum Bug {
     Overtaking,
     TimeRunsBack,
     WrongTiming,
+    /// Of a scheduler of several lanes alone.
+    WrongLane,
+    UntoldLoss,
 }
 
 const BUGS: [Bug; 10] = [
@@ -238,14 +287,27 @@ const BUGS: [Bug; 10] = [
 struct Planted {
     checker: Checker,
     bug: Bug,
+    /// Which occasion it strikes at.
+    occasion: u64,
     seen: Cell<u64>,
 }
 
 impl Planted {
-    /// Whether this is the fiftieth occasion.
     fn strikes(&self) -> bool {
         self.seen.set(self.seen.get() + 1);
-        self.seen.get() == 50
+        self.seen.get() == self.occasion
+    }
+
+    /// What the checker says of a world with the bug in it.
+    fn violation(setup: &Setup, bug: Bug, occasion: u64) -> Option<String> {
+        let checker = Checker::new(&setup.config);
+        let mut planted = Self { checker, bug, occasion, seen: Cell::new(0) };
+        run(setup, &mut planted);
+        let seed = setup.seed;
+        assert!(planted.seen.get() >= occasion, "{bug:?} had no occasion, TWINSTREAM_SEED={seed}");
+        let violation = planted.checker.violation();
+        println!("{bug:?}: {violation:?}");
+        violation
     }
 }
 
@@ -283,6 +345,12 @@ impl Observer for Planted {
             (Bug::WrongTiming, Event::Finished { timing: Some(timing), .. }) if self.strikes() => {
                 timing.upload_ended_ns -= 1;
             }
+            (Bug::WrongLane, Event::Asked { lane, stage, .. })
+                if *stage != Stage::Upload && self.strikes() =>
+            {
+                *lane ^= 1;
+            }
+            (Bug::UntoldLoss, Event::Lost { .. }) if self.strikes() => times = 0,
             _ => {}
         }
         if let (Event::Asked { slots, .. }, false) = (&mut event, changed.is_empty()) {
@@ -323,12 +391,25 @@ fn planted_bugs_are_found() {
     assert!(violation.is_some_and(|words| words.contains("never")));
 
     for bug in BUGS {
-        let checker = Checker::new(&setup.config);
-        let mut planted = Planted { checker, bug, seen: Cell::new(0) };
-        run(&setup, &mut planted);
-        assert!(planted.seen.get() >= 50, "{bug:?} had no occasion, TWINSTREAM_SEED={seed}");
-        let violation = planted.checker.violation();
-        println!("{bug:?}: {violation:?}");
+        let violation = Planted::violation(&setup, bug, 50);
+        assert!(violation.is_some(), "{bug:?} was not found, TWINSTREAM_SEED={seed}");
+    }
+}
+
+#[test]
+fn planted_bugs_of_several_lanes_are_found() {
+    let seed = seed();
+    let mut setup = sound_world(seed);
+    setup.devices.push(setup.devices[0].clone());
+    setup.config.lines.push(setup.config.lines[0]);
+    // Its clients always have some on either lane.
+    let back_ns = Some(200_000_000);
+    setup.outages = vec![Outage { lane: 1, from_ns: 100_000_000, until_ns: back_ns }];
+    let mut checker = Checker::new(&setup.config);
+    run(&setup, &mut checker);
+    assert_eq!(checker.violation(), None, "without a bug, TWINSTREAM_SEED={seed}");
+    for (bug, occasion) in [(Bug::WrongLane, 50), (Bug::UntoldLoss, 1)] {
+        let violation = Planted::violation(&setup, bug, occasion);
         assert!(violation.is_some(), "{bug:?} was not found, TWINSTREAM_SEED={seed}");
     }
 }

@@ -1,9 +1,10 @@
 //! What to do next: outcomes first, then downloads, then the policy's word on computing and on
-//! uploads.
+//! uploads, of one lane after the other: the one first that is free first.
 //!
 //! Whatever the policy answers, no batch is empty or longer than the longest allowed.
 
-use super::{DEPTH, Priority, Queue, Scheduler, Stage, State, Step};
+use super::lane::place_of;
+use super::{Priority, Queue, Scheduler, Stage, State, Step};
 use crate::sched::policy::{Decision, View};
 use crate::sched::timing::Timing;
 use crate::sched::trace::Seen;
@@ -14,40 +15,69 @@ impl Scheduler {
         if let Some(finish) = self.next_outcome() {
             return Some(finish);
         }
-        if self.download_asked < self.computed {
-            let number = self.download_asked;
-            self.download_asked += 1;
-            let batch = &self.batches[(number % DEPTH) as usize];
-            if batch.slots.is_empty() {
-                // Its computing failed. Downloads end in order, so it waits for those before it.
-                self.skip_failed();
-                return self.step(now_ns);
+        for lane in 0..self.lanes.len() {
+            if let Some(place) = self.next_download(now_ns, lane) {
+                return Some(Step::Download { lane, place });
             }
-            let (len, reason) = (batch.slots.len(), batch.reason);
-            self.decisions.download[reason as usize] += 1;
-            self.timings[(number % DEPTH) as usize].download_started_ns = now_ns;
-            self.trace_start(now_ns, Stage::Download, (number, len), reason);
-            return Some(Step::Download(number));
         }
         if self.is_settled && self.hold_until_ns.is_none_or(|until_ns| now_ns < until_ns) {
             return None;
         }
         self.is_settled = false;
         self.hold_until_ns = None;
-        if self.started == self.computed
-            && self.started - self.downloaded < DEPTH
-            && self.resident.len() > 0
-            && self.start_compute(now_ns)
-        {
-            return Some(Step::Compute);
+        self.sort_lanes(now_ns);
+        for i in 0..self.order.len() {
+            let lane = self.order[i];
+            if self.lanes[lane].may_compute() && self.start_compute(now_ns, lane) {
+                return Some(Step::Compute { lane });
+            }
         }
-        if !self.is_uploading && self.waiting.len() > 0 && self.start_upload(now_ns) {
-            return Some(Step::Upload);
+        for i in 0..self.order.len() {
+            let lane = self.order[i];
+            if self.waiting.len() > 0
+                && self.lanes[lane].may_upload()
+                && self.start_upload(now_ns, lane)
+            {
+                return Some(Step::Upload { lane });
+            }
         }
         // Closing a batch may have dropped all of it, and a policy drops one at a time.
         let dropped = self.next_outcome();
         self.is_settled = dropped.is_none();
         dropped
+    }
+
+    /// Place of a batch to download now.
+    fn next_download(&mut self, now_ns: u64, lane: usize) -> Option<usize> {
+        let at = &mut self.lanes[lane];
+        while at.download_asked < at.computed {
+            let place = place_of(at.download_asked);
+            at.download_asked += 1;
+            let batch = &at.batches[place];
+            if batch.slots.is_empty() {
+                // Its computing failed. Downloads end in order, so it waits for those before it.
+                at.skip_failed();
+                continue;
+            }
+            let work = (batch.number, batch.slots.len(), batch.reason);
+            at.timings[place].download_started_ns = now_ns;
+            self.decisions.download[work.2 as usize] += 1;
+            self.trace_start(now_ns, lane, Stage::Download, work);
+            return Some(place);
+        }
+        None
+    }
+
+    /// By when they can compute, the quicker one first where that is the same.
+    fn sort_lanes(&mut self, now_ns: u64) {
+        let lanes = &self.lanes;
+        let key = |lane: usize| {
+            let at = &lanes[lane];
+            (at.compute_free_ns(now_ns), at.cost.predict_ns(Stage::Compute, 1), lane)
+        };
+        if lanes.len() > 1 {
+            self.order.sort_unstable_by_key(|&lane| key(lane));
+        }
     }
 
     fn next_outcome(&mut self) -> Option<Step> {
@@ -56,83 +86,91 @@ impl Scheduler {
         Some(Step::Finish(slot, outcome))
     }
 
-    fn start_compute(&mut self, now_ns: u64) -> bool {
+    fn start_compute(&mut self, now_ns: u64, lane: usize) -> bool {
+        let at = &self.lanes[lane];
         let (mut batch_len, reason) = match self.policy.closes_at() {
-            Stage::Upload => (self.resident.len(), self.chunk.reason),
-            _ => match self.ask(Stage::Compute, now_ns) {
+            Stage::Upload => (at.resident.len(), at.chunk.reason),
+            _ => match self.ask(Stage::Compute, now_ns, lane) {
                 Decision::Go { len, reason } => (len, reason),
                 Decision::Hold { until_ns } => return self.hold(until_ns),
-                Decision::Drop => return self.drop_first(Stage::Compute),
+                Decision::Drop => return self.drop_first(lane, Stage::Compute),
             },
         };
-        batch_len = batch_len.clamp(1, self.batch_len_max).min(self.resident.len());
+        batch_len = batch_len.clamp(1, self.batch_len_max).min(self.lanes[lane].resident.len());
         if self.deadline_len > 0 && self.policy.closes_at() != Stage::Upload {
-            batch_len = self.window(Stage::Compute, batch_len, now_ns);
+            batch_len = self.window(lane, Stage::Compute, batch_len, now_ns);
             if batch_len == 0 {
                 return false;
             }
         }
-        let (number, place) = (self.started, (self.started % DEPTH) as usize);
-        let batch = &mut self.batches[place];
+        let at = &mut self.lanes[lane];
+        let (number, place) = (self.batches, place_of(at.started));
+        let batch = &mut at.batches[place];
         batch.slots.clear();
-        self.resident.take(batch_len, &mut batch.slots);
+        at.resident.take(batch_len, &mut batch.slots);
         for &slot in &batch.slots {
             let request = &mut self.slots[slot as usize];
             request.state = State::InFlight;
             request.batch = place as u8;
         }
-        let predicted_ns = self.cost.predict_ns(Stage::Compute, batch_len);
+        let predicted_ns = at.cost.predict_ns(Stage::Compute, batch_len);
+        batch.number = number;
         batch.reason = reason;
         batch.started_ns = now_ns;
         batch.end_ns = now_ns + predicted_ns;
-        batch.upload_started_ns = self.resident_since_ns;
+        batch.upload_started_ns = at.resident_since_ns;
         let timing = Timing::of_batch(number, batch_len, reason, now_ns);
-        self.timings[place] = Timing { predicted_ns, ..timing };
-        self.trace_start(now_ns, Stage::Compute, (number, batch_len), reason);
-        self.started += 1;
+        at.timings[place] = Timing { predicted_ns, ..timing };
+        at.started += 1;
+        self.batches += 1;
+        self.trace_start(now_ns, lane, Stage::Compute, (number, batch_len, reason));
         self.rate.batch_started(now_ns);
         self.decisions.compute[reason as usize] += 1;
         true
     }
 
-    fn start_upload(&mut self, now_ns: u64) -> bool {
-        let (mut chunk_len, reason) = match self.ask(Stage::Upload, now_ns) {
+    fn start_upload(&mut self, now_ns: u64, lane: usize) -> bool {
+        let (mut chunk_len, reason) = match self.ask(Stage::Upload, now_ns, lane) {
             Decision::Go { len, reason } => (len, reason),
             Decision::Hold { until_ns } => return self.hold(until_ns),
-            Decision::Drop => return self.drop_first(Stage::Upload),
+            Decision::Drop => return self.drop_first(lane, Stage::Upload),
         };
         chunk_len = chunk_len.clamp(1, self.batch_len_max).min(self.waiting.len());
         if self.deadline_len > 0 && self.policy.closes_at() == Stage::Upload {
-            chunk_len = self.window(Stage::Upload, chunk_len, now_ns);
+            chunk_len = self.window(lane, Stage::Upload, chunk_len, now_ns);
             if chunk_len == 0 {
                 return false;
             }
         }
-        self.chunk.slots.clear();
-        self.waiting.take(chunk_len, &mut self.chunk.slots);
-        for &slot in &self.chunk.slots {
-            self.slots[slot as usize].state = State::InFlight;
+        let at = &mut self.lanes[lane];
+        at.chunk.slots.clear();
+        self.waiting.take(chunk_len, &mut at.chunk.slots);
+        for &slot in &at.chunk.slots {
+            let request = &mut self.slots[slot as usize];
+            request.state = State::InFlight;
+            request.lane = lane as u16;
         }
-        self.chunk.reason = reason;
-        self.chunk.started_ns = now_ns;
-        self.chunk.end_ns = now_ns + self.cost.predict_ns(Stage::Upload, chunk_len);
-        self.trace_start(now_ns, Stage::Upload, (self.uploads, chunk_len), reason);
+        at.chunk.number = self.uploads;
+        at.chunk.reason = reason;
+        at.chunk.started_ns = now_ns;
+        at.chunk.end_ns = now_ns + at.cost.predict_ns(Stage::Upload, chunk_len);
+        at.is_uploading = true;
+        self.trace_start(now_ns, lane, Stage::Upload, (self.uploads, chunk_len, reason));
         self.uploads += 1;
-        self.is_uploading = true;
         self.decisions.upload[reason as usize] += 1;
         true
     }
 
     /// What the policy says to starting a stage now.
-    fn ask(&mut self, stage: Stage, now_ns: u64) -> Decision {
-        let view = self.view(now_ns);
+    fn ask(&mut self, stage: Stage, now_ns: u64, lane: usize) -> Decision {
+        let view = self.view(now_ns, lane);
         let decision = match stage {
             Stage::Upload => self.policy.upload(&view),
             _ => self.policy.compute(&view),
         };
         if self.trace.is_on() {
             let seen = Seen::new(&view);
-            self.trace.decided(now_ns, stage, seen, decision);
+            self.trace.decided(now_ns, (lane as u16, stage), seen, decision);
         }
         decision
     }
@@ -146,42 +184,42 @@ impl Scheduler {
         false
     }
 
-    fn view(&self, now_ns: u64) -> View<'_> {
+    /// What the policy is shown of one lane, as if it were the only one: it has its share of the
+    /// arrivals.
+    fn view(&self, now_ns: u64, lane: usize) -> View<'_> {
+        let at = &self.lanes[lane];
+        let live_len = self.lanes.iter().filter(|lane| !lane.is_lost).count() as f64;
         let firsts = |queue: &'_ Queue| {
             Priority::ALL.map(|priority| Some(&self.slots[queue.first(priority)? as usize]))
         };
         let waiting = firsts(&self.waiting);
         let oldest_ns = waiting.iter().flatten().map(|request| request.arrival_ns).min();
         // Each priority is sorted by its key, which is no later than the deadline.
-        let here = waiting.into_iter().chain(firsts(&self.resident)).flatten();
+        let here = waiting.into_iter().chain(firsts(&at.resident)).flatten();
         let earliest_ns = here.map(|request| request.key_ns).min();
-        let downloading = (self.downloaded..self.computed).map(|number| {
-            let batch = &self.batches[(number % DEPTH) as usize];
-            batch.slots.len()
-        });
         View {
             now_ns,
             waiting_len: self.waiting.len(),
             oldest_arrival_ns: oldest_ns.unwrap_or(now_ns),
             latest_arrival_ns: oldest_ns.map_or(now_ns, |_| self.latest_arrival_ns),
-            uploading_len: if self.is_uploading { self.chunk.slots.len() } else { 0 },
-            upload_free_ns: if self.is_uploading { self.chunk.end_ns } else { now_ns },
-            resident_len: self.resident.len(),
-            computing_len: self.computing().map_or(0, |batch| batch.slots.len()),
-            compute_free_ns: self.compute_free_ns(now_ns),
-            batches_in_flight_len: (self.started - self.downloaded) as usize,
-            downloading_len: downloading.sum(),
+            uploading_len: at.uploading_len(),
+            upload_free_ns: if at.is_uploading { at.chunk.end_ns } else { now_ns },
+            resident_len: at.resident.len(),
+            computing_len: at.computing().map_or(0, |batch| batch.slots.len()),
+            compute_free_ns: at.compute_free_ns(now_ns),
+            batches_in_flight_len: (at.started - at.downloaded) as usize,
+            downloading_len: at.downloading_len(),
             unanswered_len: self.unanswered_len,
             batch_len_max: self.batch_len_max,
             latency_bound_ns: self.latency_bound_ns,
-            arrivals_per_ns: self.rate.per_ns(now_ns),
-            steady_arrivals_per_ns: self.rate.steady_per_ns(now_ns),
+            arrivals_per_ns: self.rate.per_ns(now_ns) / live_len,
+            steady_arrivals_per_ns: self.rate.steady_per_ns(now_ns).map(|per_ns| per_ns / live_len),
             earliest_deadline_ns: earliest_ns.filter(|_| self.deadline_len > 0),
             gaps: &self.gaps,
             echo: &self.echo,
             announcements: &self.announcements,
             is_draining: self.is_draining,
-            cost: &self.cost,
+            cost: &at.cost,
         }
     }
 }

@@ -7,18 +7,14 @@ use crate::sched::{BatchLens, Decision, Line, PolicySpec};
 /// Microseconds in nanoseconds.
 const US: u64 = 1_000;
 
+const LINES: Stages<Line> = Stages {
+    upload: Line::new(10_000.0, 5_000.0),
+    compute: Line::new(500_000.0, 25_000.0),
+    download: Line::new(10_000.0, 0.0),
+};
+
 fn config(policy: PolicySpec) -> Config {
-    Config {
-        slot_len: 64,
-        batch_len_max: 16,
-        latency_bound_ns: None,
-        policy,
-        lines: Stages {
-            upload: Line::new(10_000.0, 5_000.0),
-            compute: Line::new(500_000.0, 25_000.0),
-            download: Line::new(10_000.0, 0.0),
-        },
-    }
+    Config { slot_len: 64, batch_len_max: 16, latency_bound_ns: None, policy, lines: vec![LINES] }
 }
 
 fn request(slot: u32) -> Request {
@@ -28,7 +24,7 @@ fn request(slot: u32) -> Request {
 /// The stage asked for next and its slots, sorted.
 fn start(scheduler: &mut Scheduler, now_ns: u64) -> Option<(Stage, Vec<u32>, Reason)> {
     match scheduler.poll_action(now_ns)? {
-        Action::Start { stage, slots, reason } => {
+        Action::Start { stage, slots, reason, .. } => {
             let mut slots = slots.to_vec();
             slots.sort_unstable();
             Some((stage, slots, reason))
@@ -45,7 +41,7 @@ fn finish(scheduler: &mut Scheduler, now_ns: u64) -> Option<(u32, Outcome)> {
 }
 
 fn complete(scheduler: &mut Scheduler, now_ns: u64, stage: Stage, elapsed_ns: u64) {
-    scheduler.stage_completed(now_ns, stage, elapsed_ns).unwrap();
+    scheduler.stage_completed(now_ns, 0, stage, elapsed_ns).unwrap();
 }
 
 #[test]
@@ -87,9 +83,12 @@ fn slots_are_refused_while_in_use() {
 #[test]
 fn completions_out_of_nowhere_are_errors() {
     let mut scheduler = Scheduler::new(&config(PolicySpec::Serial));
-    for stage in [Stage::Upload, Stage::Compute, Stage::Download] {
-        assert_eq!(scheduler.stage_completed(0, stage, 1), Err(NotInFlight(stage)));
-        assert_eq!(scheduler.stage_failed(0, stage), Err(NotInFlight(stage)));
+    for (lane, stage) in
+        [(0, Stage::Upload), (0, Stage::Compute), (0, Stage::Download), (1, Stage::Upload)]
+    {
+        let nothing = Err(NotInFlight { lane, stage });
+        assert_eq!(scheduler.stage_completed(0, lane, stage, 1), nothing);
+        assert_eq!(scheduler.stage_failed(0, lane, stage), nothing);
     }
 }
 
@@ -134,12 +133,12 @@ fn a_failed_stage_fails_its_requests_and_no_others() {
     scheduler.submit(0, request(0)).unwrap();
     start(&mut scheduler, 0);
     scheduler.submit(US, request(1)).unwrap();
-    scheduler.stage_failed(0, Stage::Upload).unwrap();
+    scheduler.stage_failed(0, 0, Stage::Upload).unwrap();
     assert_eq!(finish(&mut scheduler, US), Some((0, Outcome::Failed)));
     assert_eq!(start(&mut scheduler, US), Some((Stage::Upload, vec![1], Reason::Idle)));
     complete(&mut scheduler, 2 * US, Stage::Upload, US);
     start(&mut scheduler, 2 * US);
-    scheduler.stage_failed(0, Stage::Compute).unwrap();
+    scheduler.stage_failed(0, 0, Stage::Compute).unwrap();
     assert_eq!(finish(&mut scheduler, 3 * US), Some((1, Outcome::Failed)));
     assert_eq!(scheduler.poll_action(3 * US), None);
     assert!(scheduler.is_idle());
@@ -227,7 +226,7 @@ fn a_stage_that_takes_for_ever_overflows_nothing() {
     for (_, policy) in PolicySpec::ALL {
         let endless = Line::new(1e30, 1e30);
         let lines = Stages { upload: endless, compute: endless, download: endless };
-        let mut scheduler = Scheduler::new(&Config { lines, ..config(policy) });
+        let mut scheduler = Scheduler::new(&Config { lines: vec![lines], ..config(policy) });
         let urgent = Request { deadline_ns: Some(1_000_000_000_000), ..request(63) };
         assert_eq!(scheduler.submit(0, urgent), Err(Refusal::Deadline));
         let late = Request { deadline_ns: Some(u64::MAX - 1), ..request(62) };
@@ -239,7 +238,7 @@ fn a_stage_that_takes_for_ever_overflows_nothing() {
             let now_ns = moment * 3_600_000_000_000;
             while scheduler.poll_action(now_ns).is_some() {}
             for stage in [Stage::Upload, Stage::Compute, Stage::Download] {
-                let _ = scheduler.stage_completed(now_ns, stage, u64::MAX);
+                let _ = scheduler.stage_completed(now_ns, 0, stage, u64::MAX);
             }
             scheduler.poll_timeout();
         }
@@ -285,7 +284,7 @@ fn a_hold_is_recorded_once_for_as_long_as_nothing_changes() {
     let decisions: Vec<_> = trace
         .events()
         .filter_map(|event| match event.kind {
-            TraceKind::Decided { stage, seen, decision } => {
+            TraceKind::Decided { stage, seen, decision, .. } => {
                 Some((event.at_ns, stage, seen.waiting_len, decision))
             }
             _ => None,
@@ -302,8 +301,8 @@ fn a_hold_is_recorded_once_for_as_long_as_nothing_changes() {
 /// is due. Batches, and requests by outcome.
 fn pairs(latency_bound_ns: Option<u64>, is_always_asked: bool) -> (u64, [u64; 4]) {
     const STEP: u64 = 2 * US;
-    let lines = Stages { compute: Line::new(1e6, 25e3), ..config(PolicySpec::Stream).lines };
-    let config = Config { lines, latency_bound_ns, ..config(PolicySpec::Stream) };
+    let lines = Stages { compute: Line::new(1e6, 25e3), ..LINES };
+    let config = Config { lines: vec![lines], latency_bound_ns, ..config(PolicySpec::Stream) };
     let mut scheduler = Scheduler::new(&config);
     let arrivals_ns = (0..400).flat_map(|pair| {
         let first_ns = 5_000 * US * (pair + 1);
@@ -370,7 +369,6 @@ fn a_hold_makes_nobody_late() {
 /// # Panics
 /// When that takes longer than 10 ms.
 fn answered_ns(scheduler: &mut Scheduler, arrival_ns: u64, request_len: u32) -> u64 {
-    let lines = config(PolicySpec::Stream).lines;
     (0..request_len).for_each(|slot| scheduler.submit(arrival_ns, request(slot)).unwrap());
     let (mut now_ns, mut left_len) = (arrival_ns, request_len);
     let mut work = Vec::new();
@@ -378,7 +376,7 @@ fn answered_ns(scheduler: &mut Scheduler, arrival_ns: u64, request_len: u32) -> 
         while let Some(action) = scheduler.poll_action(now_ns) {
             match action {
                 Action::Start { stage, slots, .. } => {
-                    let elapsed_ns = lines.of(stage).at_ns(slots.len()) as u64;
+                    let elapsed_ns = LINES.of(stage).at_ns(slots.len()) as u64;
                     work.push((now_ns + elapsed_ns, stage, elapsed_ns));
                 }
                 Action::Finish { .. } => left_len -= 1,
@@ -415,5 +413,43 @@ fn nobody_waits_for_those_who_left() {
         // It may wait once for as long as they may be late.
         assert!(end_ns - now_ns < alone_ns * 5 / 4, "round {round}: {} ns", end_ns - now_ns);
         now_ns = end_ns + think_ns;
+    }
+}
+
+/// Goal: whatever of its way a request has gone on a lane that is lost, another lane answers it,
+/// before those that came later; one that was cancelled ends with the lane.
+#[test]
+fn what_a_lost_lane_had_is_computed_by_another_first() {
+    // Stages that end on the first lane before it is lost: it uploads, computes or downloads then.
+    for ended_len in 0..3 {
+        let mut scheduler =
+            Scheduler::new(&Config { lines: vec![LINES; 2], ..config(PolicySpec::Serial) });
+        scheduler.submit(0, request(0)).unwrap();
+        scheduler.submit(0, request(1)).unwrap();
+        let started = scheduler.poll_action(0);
+        assert!(matches!(started, Some(Action::Start { lane: 0, slots: [0, 1], .. })));
+        for stage in [Stage::Upload, Stage::Compute].into_iter().take(ended_len) {
+            complete(&mut scheduler, US, stage, US);
+            assert!(matches!(scheduler.poll_action(US), Some(Action::Start { lane: 0, .. })));
+        }
+        scheduler.submit(US, request(2)).unwrap();
+        assert!(scheduler.cancel(0));
+        scheduler.lane_lost(US, 0);
+        assert!(scheduler.is_lane_lost(0));
+        let nothing = Err(NotInFlight { lane: 0, stage: Stage::Upload });
+        assert_eq!(scheduler.stage_completed(US, 0, Stage::Upload, 1), nothing);
+        assert_eq!(finish(&mut scheduler, US), Some((0, Outcome::Cancelled)), "{ended_len}");
+        let started = scheduler.poll_action(US);
+        let expected = [1, 2];
+        assert!(
+            matches!(started, Some(Action::Start { lane: 1, slots, .. }) if slots == expected),
+            "{ended_len}: {started:?}"
+        );
+        assert_eq!(scheduler.poll_action(US), None);
+
+        scheduler.lane_returned(0);
+        scheduler.submit(US, request(3)).unwrap();
+        let started = scheduler.poll_action(US);
+        assert!(matches!(started, Some(Action::Start { lane: 0, slots: [3], .. })), "{started:?}");
     }
 }

@@ -1,16 +1,16 @@
 //! Traces as JSON in Chrome's trace event format, which Perfetto and Chromium's viewer read.
 //!
 //! Invariant: events ascend in time; slices of a row do not overlap. Each trace is a process with a
-//! row for arrivals, decisions and each stage, and a counter of the requests that wait. Times are
-//! microseconds with three decimals, so that no nanosecond is lost.
+//! row for arrivals, decisions and each stage of each lane, and a counter of the requests that
+//! wait. Times are microseconds with three decimals, so that no nanosecond is lost.
 
 use std::collections::VecDeque;
 use std::fmt::{self, Display, Write};
 
 use super::{Decision, Seen, Stage, Trace, TraceEvent, TraceKind};
 
-/// From one process's number to the next: rows have the numbers between, so that none is that of
-/// its process, which viewers take for the main thread.
+/// From one process's number to the next, at least: rows have the numbers between, so that none is
+/// that of its process, which viewers take for the main thread.
 const PROCESS_STEP: usize = 10;
 /// Rows from the top: numbers within their process, and names.
 const ARRIVALS: (usize, &str) = (1, "arrivals");
@@ -38,11 +38,26 @@ pub fn chrome_json(traces: &[(&str, &Trace)]) -> String {
     let event_len: usize = traces.iter().map(|(_, trace)| trace.events().count()).sum();
     let mut json = Json { text: String::with_capacity(1024 + 256 * event_len), is_first: true };
     json.text.push_str("{\"displayTimeUnit\":\"ns\",\"traceEvents\":[");
-    for (index, (name, trace)) in traces.iter().enumerate() {
-        json.trace(PROCESS_STEP * (index + 1), name, trace);
+    let mut process = 0;
+    for (name, trace) in traces {
+        process += PROCESS_STEP;
+        let lane_len = lane_len(trace);
+        json.trace(process, name, (trace, lane_len));
+        process += STAGES.len() * (lane_len - 1);
     }
     json.text.push_str("\n]}\n");
     json.text
+}
+
+/// Lanes up to the last one that something happened on, at least one.
+fn lane_len(trace: &Trace) -> usize {
+    let lanes = trace.events().map(|event| match event.kind {
+        TraceKind::Arrived { .. } => 0,
+        TraceKind::Decided { lane, .. }
+        | TraceKind::Started { lane, .. }
+        | TraceKind::Ended { lane, .. } => usize::from(lane),
+    });
+    1 + lanes.max().unwrap_or(0)
 }
 
 /// A stage from its start to its end.
@@ -76,8 +91,8 @@ impl Entry<'_> {
     }
 }
 
-/// The slices of a stage. Ends whose starts the trace no longer holds have none.
-fn slices(trace: &Trace, of: Stage) -> Vec<Slice> {
+/// The slices of a lane's stage. Ends whose starts the trace no longer holds have none.
+fn slices(trace: &Trace, (of_lane, of): (u16, Stage)) -> Vec<Slice> {
     let mut started: VecDeque<(u64, TraceEvent)> = VecDeque::new();
     let mut slices = Vec::new();
     let (mut free_ns, mut last_ns) = (0, 0);
@@ -89,10 +104,12 @@ fn slices(trace: &Trace, of: Stage) -> Vec<Slice> {
     for event in trace.events() {
         last_ns = event.at_ns;
         match event.kind {
-            TraceKind::Started { stage, number, .. } if stage == of => {
+            TraceKind::Started { lane, stage, number, .. } if (lane, stage) == (of_lane, of) => {
                 started.push_back((number, *event));
             }
-            TraceKind::Ended { stage, number: ended, elapsed_ns } if stage == of => {
+            TraceKind::Ended { lane, stage, number: ended, elapsed_ns }
+                if (lane, stage) == (of_lane, of) =>
+            {
                 if let Some((_, start)) = started.pop_front_if(|(number, _)| *number == ended) {
                     let completed = |elapsed_ns| End::Completed { elapsed_ns };
                     push(start, free_ns, last_ns, elapsed_ns.map_or(End::Failed, completed));
@@ -115,13 +132,20 @@ struct Json {
 }
 
 impl Json {
-    fn trace(&mut self, process: usize, name: &str, trace: &Trace) {
+    fn trace(&mut self, process: usize, name: &str, (trace, lane_len): (&Trace, usize)) {
         self.event(format_args!(
             "\"ph\":\"M\",\"name\":\"process_name\",\"pid\":{process},\"tid\":0,\
              \"args\":{{\"name\":{}}}",
             Quoted(name)
         ));
-        for (row, name) in [ARRIVALS, DECISIONS].into_iter().chain(STAGES.map(row_of)) {
+        let lanes = 0..lane_len as u16;
+        let stages: Vec<_> = lanes.flat_map(|lane| STAGES.map(|stage| (lane, stage))).collect();
+        let rows = stages.iter().map(|&(lane, stage)| {
+            let (row, name) = row_of(lane, stage);
+            (row, if lane_len > 1 { format!("{name} {lane}") } else { name.to_string() })
+        });
+        let plain = [ARRIVALS, DECISIONS].map(|(row, name)| (row, name.to_string()));
+        for (row, name) in plain.into_iter().chain(rows) {
             let tid = process + row;
             self.event(format_args!(
                 "\"ph\":\"M\",\"name\":\"thread_name\",\"pid\":{process},\"tid\":{tid},\
@@ -132,7 +156,7 @@ impl Json {
                  \"args\":{{\"sort_index\":{row}}}"
             ));
         }
-        let slices = STAGES.into_iter().flat_map(|stage| slices(trace, stage));
+        let slices = stages.iter().flat_map(|&of| slices(trace, of));
         let events = trace.events().map(Entry::Event);
         let mut entries: Vec<Entry<'_>> = events.chain(slices.map(Entry::Slice)).collect();
         entries.sort_by_key(Entry::at_ns);
@@ -156,8 +180,8 @@ impl Json {
                 ));
                 waiting_len
             }
-            TraceKind::Decided { stage, seen, decision } => {
-                self.decision(process, event.at_ns, (stage, seen, decision));
+            TraceKind::Decided { lane, stage, seen, decision } => {
+                self.decision(process, event.at_ns, (lane, stage), (seen, decision));
                 return;
             }
             TraceKind::Started { stage: Stage::Upload, waiting_len, .. } => waiting_len,
@@ -173,10 +197,11 @@ impl Json {
         &mut self,
         process: usize,
         at_ns: u64,
-        (stage, seen, decision): (Stage, Seen, Decision),
+        (lane, stage): (u16, Stage),
+        (seen, decision): (Seen, Decision),
     ) {
         let Seen { waiting_len, uploading_len, resident_len, computing_len, arrivals_hz } = seen;
-        let (tid, (_, stage)) = (process + DECISIONS.0, row_of(stage));
+        let (tid, (_, stage)) = (process + DECISIONS.0, row_of(lane, stage));
         let (answer, len, reason, until_ns) = match decision {
             Decision::Go { len, reason } => ("go", Some(len), Some(Quoted(reason.name())), None),
             Decision::Hold { until_ns } => ("hold", None, None, until_ns),
@@ -196,11 +221,12 @@ impl Json {
     }
 
     fn slice(&mut self, process: usize, slice: &Slice) {
-        let TraceKind::Started { stage, number, len, reason, predicted_ns, .. } = slice.start.kind
+        let TraceKind::Started { lane, stage, number, len, reason, predicted_ns, .. } =
+            slice.start.kind
         else {
             unreachable!("slices are made of starts")
         };
-        let (row, stage) = row_of(stage);
+        let (row, stage) = row_of(lane, stage);
         let tid = process + row;
         let (ts, dur) = (Micros(slice.start.at_ns), Micros(slice.end_ns - slice.start.at_ns));
         let (outcome, actual_ns) = match slice.end {
@@ -225,12 +251,13 @@ impl Json {
     }
 }
 
-fn row_of(stage: Stage) -> (usize, &'static str) {
-    match stage {
+fn row_of(lane: u16, stage: Stage) -> (usize, &'static str) {
+    let (row, name) = match stage {
         Stage::Upload => (3, "upload"),
         Stage::Compute => (4, "compute"),
         Stage::Download => (5, "download"),
-    }
+    };
+    (row + STAGES.len() * usize::from(lane), name)
 }
 
 /// Nanoseconds as microseconds.

@@ -101,7 +101,11 @@ impl Observer for Desk {
             Event::Finished { slot, outcome, .. } => {
                 answer(self.sent_ns[slot as usize], outcome == Outcome::Completed, false);
             }
-            Event::Asked { .. } | Event::Ended { .. } | Event::Cancelled { .. } => {}
+            Event::Asked { .. }
+            | Event::Ended { .. }
+            | Event::Cancelled { .. }
+            | Event::Lost { .. }
+            | Event::Returned { .. } => {}
         }
     }
 }

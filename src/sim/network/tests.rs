@@ -103,7 +103,7 @@ fn headers_announce_what_is_still_on_the_link_and_nothing_else() {
 #[test]
 fn the_host_with_the_fewest_outstanding_is_idle_where_one_is() {
     let mut world = world("closed:3,think=1ms,exponential", PolicySpec::Serial, 20_000);
-    world.device = format!("{DEVICE},outliers=10%x10").parse().unwrap();
+    world.devices = vec![format!("{DEVICE},outliers=10%x10").parse().unwrap()];
     let [least, turns] =
         ["hosts=4", "hosts=4,balancer=round-robin"].map(|words| run(&world, &network(words)));
     assert!(turns.hosts.iter().all(|host| host.offered_len == 5_000));
