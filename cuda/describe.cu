@@ -22,9 +22,10 @@ static_assert(WORDS <= THREADS, "a thread fetches one word");
 TWINSTREAM_KERNEL(describe, twinstream_describe_params, THREADS, 1) {
     ptx::wait_for_previous_kernel();
     ptx::allow_next_kernel();
+    const unsigned word = blockIdx.x * WORDS + threadIdx.x;
     if (threadIdx.x < WORDS)
-        global<uint32_t>(p.batch)[threadIdx.x] =
-            ptx::load_past_l1(global<const uint32_t>(p.source) + threadIdx.x);
+        global<uint32_t>(p.batch)[word] =
+            ptx::load_past_l1(global<const uint32_t>(p.source) + word);
 }
 
 } // namespace twinstream::kernels

@@ -43,13 +43,13 @@ typedef struct {
 } twinstream_batch;
 TWINSTREAM_SIZE_IS(twinstream_batch, 1032);
 
-/* Kernel `describe`: the description of a batch from the host to the device.
- * Grid: (1, 1, 1). */
+/* Kernel `describe`: descriptions from the host to the device: of a batch, and behind it of chunks
+ * that it is computed in, each as if it were a batch. Grid: (descriptions, 1, 1). */
 typedef struct {
-    /* twinstream_batch in page-locked memory of the host, aligned to 4 bytes; words of slots beyond
-     * the batch are copied too and mean nothing. */
+    /* twinstream_batch [descriptions] in page-locked memory of the host, aligned to 4 bytes; words
+     * of slots beyond the batch are copied too and mean nothing. */
     uint64_t source;
-    /* twinstream_batch. */
+    /* twinstream_batch [descriptions]. */
     uint64_t batch;
 } twinstream_describe_params;
 TWINSTREAM_SIZE_IS(twinstream_describe_params, 16);

@@ -16,6 +16,7 @@ use crate::table::lay_out;
 struct Plan<'a> {
     device: &'a str,
     batch_len: usize,
+    chunk_len: Option<usize>,
     weight_bytes: usize,
     activation_bytes: usize,
     workspace_bytes: usize,
@@ -51,11 +52,15 @@ pub fn write(
     }
     let absent = if is_there { "" } else { ", which is not there" };
     writeln!(output, "plan for {}{absent}; megabytes without the input ring", device.name)?;
-    for PlanSummary { batch_len, activation_bytes, workspace_bytes, peak_bytes, .. } in &plans {
+    for plan in &plans {
+        let PlanSummary { batch_len, activation_bytes, workspace_bytes, peak_bytes, .. } = plan;
+        let chunks = plan.chunk_len.map_or_else(String::new, |chunk_len| {
+            format!(", layers 1 and 2 in chunks of {chunk_len}")
+        });
         let megabytes = |bytes: usize| bytes as f64 / 1e6;
         writeln!(
             output,
-            "batch {batch_len:3}  peak {:8.1} MB: activations {:8.1}, partial sums {:6.1}",
+            "batch {batch_len:3}  peak {:8.1} MB: activations {:8.1}, partial sums {:6.1}{chunks}",
             megabytes(*peak_bytes),
             megabytes(*activation_bytes),
             megabytes(*workspace_bytes)
@@ -85,6 +90,7 @@ fn row<'a>(device: &'a DeviceInfo, plan: &'a PlanSummary) -> Plan<'a> {
     Plan {
         device: &device.name,
         batch_len: plan.batch_len,
+        chunk_len: plan.chunk_len,
         weight_bytes: plan.weight_bytes,
         activation_bytes: plan.activation_bytes,
         workspace_bytes: plan.workspace_bytes,

@@ -1,11 +1,12 @@
-//! `twinstream tune`: measure the convolutions' tiles on a GPU, and store the best.
+//! `twinstream tune`: measure the convolutions' tiles on a GPU, and the chunks of layers 1 and 2,
+//! and store the best.
 
 use std::io::Write;
 use std::path::Path;
 
 use clap::Args;
 use serde::Serialize;
-use twinstream::backend::cuda::{Measured, TuneOptions, Tuning, tune};
+use twinstream::backend::cuda::{Measured, MeasuredChunks, TuneOptions, Tuning, tune, tune_chunks};
 
 use crate::classify::write_line;
 use crate::computer::GpuOptions;
@@ -15,7 +16,8 @@ use crate::output::{stdout, tell};
 
 /// Measure tiles for each convolution and batch size on a GPU, and store the best for later runs
 ///
-/// What is measured is stored behind each batch size, the shortest first.
+/// What is measured is stored behind each batch size, the shortest first. Then batches of 32 images
+/// and more are measured with layers 1 and 2 in chunks of images that the level-2 cache may hold.
 #[derive(Args)]
 pub struct Options {
     #[command(flatten)]
@@ -25,13 +27,13 @@ pub struct Options {
     /// Batch sizes, each rounded up to a power of two
     #[arg(long, value_name = "COUNTS", value_delimiter = ',', value_parser = parse_count)]
     batches: Vec<usize>,
-    /// Choices to measure for each convolution, the likeliest first
+    /// Choices to measure for each convolution, and lengths of chunks, the likeliest first
     #[arg(long, value_name = "COUNT", value_parser = parse_count, default_value_t = 16)]
     choices: usize,
     /// Launches that are timed as one
     #[arg(long, value_name = "COUNT", value_parser = parse_count, default_value_t = 20)]
     repeats: usize,
-    /// One JSON object a convolution and batch size
+    /// One JSON object a convolution and batch size, and one a batch size in chunks
     #[arg(long)]
     json: bool,
 }
@@ -44,6 +46,14 @@ struct Row<'a> {
     split_len: u32,
     best_us: f64,
     model_us: f64,
+}
+
+#[derive(Serialize)]
+struct ChunksRow {
+    batch_len: usize,
+    chunk_len: Option<usize>,
+    chunks_us: f64,
+    whole_us: f64,
 }
 
 pub fn run(options: &Options) -> anyhow::Result<Outcome> {
@@ -70,6 +80,12 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
             done = is_written.and_then(|()| store(tuning, &path));
         }
     })?;
+    tune_chunks(&model, &cuda, &tune_options, &mut tuning, &mut |chunks, tuning| {
+        if done.is_ok() {
+            let is_written = write_chunks(&mut output, options.json, chunks);
+            done = is_written.and_then(|()| store(tuning, &path));
+        }
+    })?;
     done?;
     tell(format_args!("stored in {}", path.display()));
     Ok(Outcome::AllAnswered)
@@ -92,6 +108,26 @@ fn write(output: &mut impl Write, json: bool, measured: &Measured) -> anyhow::Re
         output,
         "{batch_len:5}  {layer:21} {kernel:14} {split_len:5} {best_us:10.2} {model_us:10.2}"
     )?)
+}
+
+fn write_chunks(
+    output: &mut impl Write,
+    json: bool,
+    measured: &MeasuredChunks,
+) -> anyhow::Result<()> {
+    let MeasuredChunks { batch_len, chunk_len, best_ns, whole_ns } = *measured;
+    let (chunks_us, whole_us) = (best_ns / 1e3, whole_ns / 1e3);
+    if json {
+        return write_line(output, &ChunksRow { batch_len, chunk_len, chunks_us, whole_us });
+    }
+    Ok(match chunk_len {
+        Some(chunk_len) => writeln!(
+            output,
+            "{batch_len:5}  layers 1 and 2 in chunks of {chunk_len}: a batch in {chunks_us:.2} µs, \
+             without in {whole_us:.2}"
+        )?,
+        None => writeln!(output, "{batch_len:5}  without chunks: a batch in {whole_us:.2} µs")?,
+    })
 }
 
 fn store(tuning: &Tuning, path: &Path) -> anyhow::Result<()> {

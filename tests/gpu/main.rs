@@ -5,6 +5,7 @@
 //! if `TWINSTREAM_REQUIRE` names `gpu`. `TWINSTREAM_CUDA=emulated cargo test --features cuda` runs
 //! them on the emulated device, and `emulated` besides: what no GPU can be made to do.
 
+mod chunks;
 #[path = "../common/mod.rs"]
 mod common;
 mod device;

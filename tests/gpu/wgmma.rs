@@ -27,7 +27,8 @@ fn plans((height, precision): (usize, DType), tuning: &Tuning) -> Vec<PlanSummar
 }
 
 /// As if these kernels had been measured to be best for every convolution, one after another those
-/// whose channels divide the layer's. Images are 32 pixels wide.
+/// whose channels divide the layer's; four images are computed in chunks. Images are 32 pixels
+/// wide.
 fn everywhere(height: usize, precision: DType) -> Tuning {
     let (input, type_name) = match precision {
         DType::I8 => (format!("{height}x32 i8"), "_i8"),
@@ -57,7 +58,10 @@ fn everywhere(height: usize, precision: DType) -> Tuning {
     }
     let device = format!("Emulated device {DEVICE} sm_90 x8");
     let layers = layers.trim_end_matches(',');
-    let text = format!("{{\"devices\": {{\"{device}\": {{\"{input}\": {{{layers}}}}}}}}}");
+    let text = format!(
+        "{{\"devices\": {{\"{device}\": {{\"{input}\": {{{layers}}}}}}}, \
+         \"chunks\": {{\"{device}\": {{\"{input}\": {{\"4\": 3}}}}}}}}"
+    );
     let name = format!("twinstream-wgmma-{height}-{precision}-{}.json", std::process::id());
     let path = std::env::temp_dir().join(name);
     std::fs::write(&path, text).unwrap();

@@ -8,7 +8,7 @@ use super::kernels;
 use super::kernels::family::Choice;
 use super::sys::info::DeviceInfo;
 use super::tuning::{Tuning, input_key};
-use crate::lower::Step;
+use crate::lower::{DType, Step};
 
 /// Chooses for one device and input size.
 pub(super) struct Chooser<'a> {
@@ -47,6 +47,13 @@ impl<'a> Chooser<'a> {
         })
     }
 
+    /// Images of a chunk of layers 1 and 2, where some length was measured to be best.
+    pub(super) fn chunk_len(&self, precision: DType, batch_len: usize) -> Option<usize> {
+        let input = input_key(self.size, precision);
+        let tuned = self.tuning?.chunk_len((self.device, input.as_str()), batch_len)?;
+        (1..batch_len).contains(&tuned).then_some(tuned)
+    }
+
     /// Every choice for a step, what the model finds best first.
     pub(super) fn ranked(&self, step: &Step, batch_len: usize) -> Vec<Choice> {
         let mut choices = self.choices(step, batch_len);
@@ -75,7 +82,7 @@ impl<'a> Chooser<'a> {
 mod tests {
     use super::kernels::choices;
     use super::*;
-    use crate::lower::{DType, Steps, Work};
+    use crate::lower::{Steps, Work};
     use crate::model::Network;
 
     /// Goal: what was measured is used, on the device and at the size where it was, and only if the

@@ -301,9 +301,10 @@ impl Attached {
         let batch = &mut self.batches[result];
         batch.slots.clear();
         batch.slots.extend_from_slice(slots);
-        self.executor.describe(result, slots);
         let len = slots.len();
-        let job = Job::begin(c"compute", len, || self.begin_compute(result, len));
+        let plan = self.executor.plan_for(len);
+        self.executor.describe(plan, result, slots);
+        let job = Job::begin(c"compute", len, || self.begin_compute(result, plan));
         let is_begun = job.refused.is_none();
         self.computing = Some((job, result));
         if is_begun {
@@ -315,10 +316,9 @@ impl Attached {
         }
     }
 
-    fn begin_compute(&self, result: usize, len: usize) -> std::result::Result<(), Code> {
+    fn begin_compute(&self, result: usize, plan: usize) -> std::result::Result<(), Code> {
         let StageStream { stream, starts, ends, .. } = &self.compute;
         starts[result].record(stream)?;
-        let plan = self.executor.plan_for(len);
         // SAFETY: graphs and kernels use the executor's memory, which outlives the streams' work
         // (`drop`), one batch after another.
         let launched = unsafe {

@@ -3,6 +3,7 @@
 //! Invariant: after [`Executor::new`] nothing is allocated, on host or device; launches point into
 //! memory that the executor owns, and are put on one stream by its owner, one batch at a time.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::kernels::family::{Arguments, Choice};
@@ -36,13 +37,24 @@ pub(super) struct Loaded {
     params: Box<dyn Params>,
 }
 
+/// Images that launches compute together: of a batch, or of a chunk of one.
+struct Span {
+    /// Images at most.
+    len: usize,
+    /// Where their description is.
+    batch: u64,
+    /// Where each step's output begins.
+    outputs: Vec<u64>,
+}
+
 /// Memory of the device, and everything that is launched on it.
 pub(super) struct Executor {
     context: Arc<Context>,
     weights: Weights,
     steps: Steps,
     plans: Vec<Plan>,
-    /// By plan, in order: the description's, the steps', what the answer takes.
+    /// By plan, in order: the descriptions', the steps', the first ones' once a chunk, and what the
+    /// answer takes.
     launches: Vec<Vec<Loaded>>,
     answer: Answer,
     scale: [f32; 3],
@@ -76,6 +88,7 @@ impl Executor {
     ) -> Result<Self> {
         let buffers = Buffers::new(&steps, &plans, answer, slots.len * slots.stride_bytes);
         let room = |bytes| DeviceMemory::new(context, bytes);
+        let word_len = plans.iter().map(description_len).max().unwrap_or(1) * BATCH_WORD_LEN;
         let allocate = || {
             let semaphores = room(buffers.semaphores)?;
             // Each launch leaves them at zero again.
@@ -86,8 +99,8 @@ impl Executor {
                 (room(buffers.partials)?, semaphores),
                 room(RESULT_LEN * buffers.logits)?,
                 room(RESULT_LEN * buffers.best)?,
-                room(BATCH_WORD_LEN * size_of::<u32>())?,
-                PinnedMemory::new(context, BATCH_WORD_LEN)?,
+                room(word_len * size_of::<u32>())?,
+                PinnedMemory::new(context, word_len)?,
             ))
         };
         let (images, arena, (partials, semaphores), logits, best, batch, description) = allocate()
@@ -165,12 +178,18 @@ impl Executor {
         plan.expect("no batch is longer than the longest plan")
     }
 
-    /// Says what the next batch consists of. That of the one before was read.
-    pub(super) fn describe(&mut self, result: usize, slots: &[u32]) {
-        let words = self.description.words_mut();
-        words[0] = slots.len() as u32;
-        words[1] = result as u32;
-        words[2..2 + slots.len()].copy_from_slice(slots);
+    /// Says what the next batch consists of, and each of its plan's chunks. That of the one before
+    /// was read.
+    pub(super) fn describe(&mut self, plan: usize, result: usize, slots: &[u32]) {
+        let plan = &self.plans[plan];
+        let spans = std::iter::once(0..plan.batch_len).chain(plan.chunks());
+        let descriptions = self.description.words_mut().chunks_exact_mut(BATCH_WORD_LEN);
+        for (words, images) in descriptions.zip(spans) {
+            let slots = &slots[images.start.min(slots.len())..images.end.min(slots.len())];
+            words[0] = slots.len() as u32;
+            words[1] = result as u32;
+            words[2..2 + slots.len()].copy_from_slice(slots);
+        }
     }
 
     /// Puts a plan's work on a stream.
@@ -203,33 +222,47 @@ impl Executor {
         unsafe { stream.launch(&launch.kernel, launch.params.pointer()) }
     }
 
-    /// Brings the description to the device.
+    /// Brings the descriptions of a plan's batch to the device.
     ///
     /// # Safety
     /// As for [`Executor::enqueue`].
     pub(super) unsafe fn enqueue_description(
         &self,
+        plan: usize,
         stream: &Stream,
     ) -> std::result::Result<(), Code> {
-        let launch = self.find(self.description())?;
+        let launch = self.find(self.description(&self.plans[plan]))?;
         // SAFETY: as the caller vouches.
         unsafe { self.enqueue_launch(&launch, stream) }
     }
 
     /// All launches of a batch, in order.
     fn load_plan(&self, plan: &Plan) -> Result<Vec<Loaded>> {
-        let steps = plan.choices.iter().enumerate();
-        let steps = steps.map(|(step, &choice)| self.launch(step, choice, plan.batch_len));
-        let first = std::iter::once_with(|| self.load(self.description()));
-        let last = self.top_k(plan.batch_len).map(|launch| self.load(launch));
-        first.chain(steps).chain(last).collect()
+        let mut launches = vec![self.load(self.description(plan))?];
+        let mut steps = 0..plan.choices.len();
+        for (index, images) in plan.chunks().enumerate() {
+            let chunk = self.chunk(plan, index, images);
+            for step in 0..plan.chunked_len {
+                launches.push(self.launch_of(step, plan.choices[step], &chunk)?);
+            }
+            steps.start = plan.chunked_len;
+        }
+        let batch = self.whole(plan.batch_len);
+        for step in steps {
+            launches.push(self.launch_of(step, plan.choices[step], &batch)?);
+        }
+        if let Some(launch) = self.top_k(plan.batch_len) {
+            launches.push(self.load(launch)?);
+        }
+        Ok(launches)
     }
 
-    /// The launch that brings the description to the device.
-    fn description(&self) -> Launch {
+    /// The launch that brings the descriptions of a plan's batch to the device.
+    fn description(&self, plan: &Plan) -> Launch {
         let (source, _) = self.description.range(0, self.description.len_bytes());
+        let len = description_len(plan) as u32;
         // Page-locked memory has the same address on the device.
-        describe::launch(source.addr() as u64, self.batch.address())
+        describe::launch(source.addr() as u64, self.batch.address(), len)
     }
 
     /// The launch that ranks the classes, where they are the answer.
@@ -249,26 +282,52 @@ impl Executor {
 
     /// The launch of a step for batches up to a length, as chosen.
     pub(super) fn launch(&self, step: usize, choice: Choice, batch_len: usize) -> Result<Loaded> {
+        self.launch_of(step, choice, &self.whole(batch_len))
+    }
+
+    fn launch_of(&self, step: usize, choice: Choice, span: &Span) -> Result<Loaded> {
         let (weights, bias) = self.weights.addresses(step, choice.family);
-        let outputs: Vec<u64> =
-            (0..self.steps.list.len()).map(|step| self.output(step, batch_len)).collect();
         let arguments = Arguments {
             device: self.context.info(),
             images: self.images.address(),
             image_stride_bytes: self.stride_bytes as u64,
             scale: self.scale,
             shift: self.shift,
-            batch: self.batch.address(),
+            batch: span.batch,
             weights,
             bias,
-            output: outputs[step],
-            outputs: &outputs,
+            output: span.outputs[step],
+            outputs: &span.outputs,
             logits_stride_bytes: self.buffers.logits as u64,
             partials: self.partials.address(),
             semaphores: self.semaphores.address(),
         };
         let step = &self.steps.list[step];
-        self.load(choice.family.launch(choice, step, batch_len, &arguments)?)
+        self.load(choice.family.launch(choice, step, span.len, &arguments)?)
+    }
+
+    /// All images of batches of a length.
+    fn whole(&self, batch_len: usize) -> Span {
+        let outputs = (0..self.steps.list.len()).map(|step| self.output(step, batch_len));
+        Span { len: batch_len, batch: self.batch.address(), outputs: outputs.collect() }
+    }
+
+    /// A chunk of a plan's batches. What its last step writes is where the batch's next one reads
+    /// it; all else lies behind the batch's activations, in the same place for each chunk, so that
+    /// the level-2 cache holds it.
+    fn chunk(&self, plan: &Plan, index: usize, images: Range<usize>) -> Span {
+        let mut span = self.whole(plan.batch_len);
+        let first_bytes = plan.batch_len * self.steps.arena_bytes();
+        let last = plan.chunked_len - 1;
+        for (step, output) in span.outputs[..last].iter_mut().enumerate() {
+            let ((memory, offset_bytes), image_bytes) = self.first_output(step, images.len());
+            *output = memory.range(first_bytes + offset_bytes, image_bytes * images.len());
+        }
+        let (_, image_bytes) = self.first_output(last, plan.batch_len);
+        span.outputs[last] += (images.start * image_bytes) as u64;
+        span.len = images.len();
+        span.batch += ((1 + index) * size_of::<abi::twinstream_batch>()) as u64;
+        span
     }
 
     /// Where a step's output begins for batches of a length.
@@ -313,4 +372,9 @@ impl Executor {
         };
         Ok(Loaded { kernel, params })
     }
+}
+
+/// Descriptions of a plan's batch: its own and those of its chunks.
+fn description_len(plan: &Plan) -> usize {
+    1 + plan.chunks().count()
 }

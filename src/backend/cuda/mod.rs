@@ -36,7 +36,10 @@ mod weights;
 
 pub use device::{CudaDevice, CudaOptions};
 pub use measure::profile::{BatchProfile, LaunchProfile, ProfileOptions, profile};
-pub use measure::tune::{ConvSummary, Measured, PlanSummary, TuneOptions, plan_summaries, tune};
+pub use measure::tune::{
+    ConvSummary, Measured, MeasuredChunks, PlanSummary, TuneOptions, plan_summaries, tune,
+    tune_chunks,
+};
 #[cfg(twinstream_emulated)]
 pub use sys::emulated;
 pub use sys::info::{DeviceId, DeviceInfo, devices};

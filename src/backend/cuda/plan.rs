@@ -4,6 +4,8 @@
 //! Invariant: a plan holds sizes alone, no address, so it is the same on every device but for the
 //! kernels, which are chosen for one.
 
+use std::ops::Range;
+
 use super::choice::Chooser;
 use super::kernels::family::{Choice, Family, Workspace};
 use crate::error::{Error, Kind, Result};
@@ -38,6 +40,10 @@ pub(super) fn plans(steps: &Steps, batch_len_max: usize, chooser: &Chooser) -> R
 pub(super) struct Plan {
     /// Longest batch.
     pub(super) batch_len: usize,
+    /// Images that the first steps compute at a time; none: all of them, step by step.
+    pub(super) chunk_len: Option<usize>,
+    /// So many steps, the stem, layer 1 and layer 2, run chunk after chunk where there are chunks.
+    pub(super) chunked_len: usize,
     /// By step.
     pub(super) choices: Vec<Choice>,
     /// Enough for each of them.
@@ -68,6 +74,8 @@ impl Plan {
         let choices = steps.list.iter().map(choice).collect::<Result<Vec<_>>>()?;
         let mut plan = Self {
             batch_len,
+            chunk_len: chooser.chunk_len(steps.list[0].dtype, batch_len),
+            chunked_len: chunked_len(steps),
             choices: choices.clone(),
             workspace: Workspace::default(),
             families: vec![Vec::new(); choices.len()],
@@ -78,12 +86,33 @@ impl Plan {
         Ok(plan)
     }
 
+    /// The images of each chunk, in order.
+    pub(super) fn chunks(&self) -> impl Iterator<Item = Range<usize>> {
+        let batch_len = self.batch_len;
+        self.chunk_len.into_iter().flat_map(move |chunk_len| {
+            let firsts = (0..batch_len).step_by(chunk_len);
+            firsts.map(move |first| first..batch_len.min(first + chunk_len))
+        })
+    }
+
+    /// Images whose activations there is memory for: those of the batch, and apart from them those
+    /// of a chunk, whose steps reuse what holds results of chunks before it.
+    pub(super) fn room_len(&self) -> usize {
+        self.batch_len + self.chunk_len.unwrap_or(0)
+    }
+
     /// Provides for a choice of a step, whatever else is launched.
     pub(super) fn make_room(&mut self, step: &Step, index: usize, choice: Choice) {
         let workspace = choice.family.workspace(choice, step, self.batch_len);
         self.workspace = self.workspace.max(workspace);
         add_family(&mut self.families[index], choice.family);
     }
+}
+
+/// Steps ahead of layer 3.
+fn chunked_len(steps: &Steps) -> usize {
+    let is_late = |step: &Step| step.name.starts_with("layer3.");
+    steps.list.iter().position(is_late).expect("the network has a layer 3")
 }
 
 /// Adds a family unless it is there, which its module says.

@@ -18,7 +18,7 @@ pub(super) const RESULT_LEN: usize = abi::TWINSTREAM_RESULT_LEN as usize;
 pub(super) struct Buffers {
     /// The input ring.
     pub(super) images: usize,
-    /// All activations, for the longest batch.
+    /// All activations, for the longest batch, and for a chunk of it where there are chunks.
     pub(super) arena: usize,
     pub(super) partials: usize,
     pub(super) semaphores: usize,
@@ -32,6 +32,7 @@ impl Buffers {
     /// For the longest of the plans' batches, beside an input ring of `images` bytes.
     pub(super) fn new(steps: &Steps, plans: &[Plan], answer: Answer, images: usize) -> Self {
         let batch_len = plans.iter().map(|plan| plan.batch_len).max().unwrap_or(0);
+        let room_len = plans.iter().map(Plan::room_len).max().unwrap_or(0);
         let workspaces = plans.iter().map(|plan| plan.workspace);
         let workspace = workspaces.fold(Workspace::default(), Workspace::max);
         let best_len = match answer {
@@ -40,7 +41,7 @@ impl Buffers {
         };
         Self {
             images,
-            arena: batch_len * steps.arena_bytes(),
+            arena: room_len * steps.arena_bytes(),
             partials: workspace.partials_bytes,
             semaphores: workspace.semaphore_len * size_of::<u32>(),
             logits: batch_len * steps.class_count() * size_of::<f32>(),

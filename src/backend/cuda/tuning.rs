@@ -1,5 +1,5 @@
 //! What `twinstream tune` measured to be best, in a file: kernels and splits by device, input size
-//! and precision, layer and batch bucket.
+//! and precision, layer and batch bucket; and the chunks of layers 1 and 2 by batch bucket.
 //!
 //! Invariant: what is written can be read again. Knows kernels by their names alone, and not
 //! whether there are such.
@@ -18,6 +18,9 @@ use crate::lower::DType;
 #[serde(deny_unknown_fields)]
 pub struct Tuning {
     devices: BTreeMap<String, TunedDevice>,
+    /// Images of a chunk by device, [`input_key`] and batch bucket.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    chunks: BTreeMap<String, BTreeMap<String, BTreeMap<usize, usize>>>,
     /// See [`Tuning::trusts_unproven`].
     #[serde(skip)]
     trusts_unproven: bool,
@@ -118,6 +121,30 @@ impl Tuning {
         let choices = self.devices.get(&device_key(device))?.get(input)?.get(layer)?;
         let tuned = choices.iter().find(|tuned| tuned.batch_len == batch_len)?;
         Some((&tuned.kernel, tuned.split_k))
+    }
+
+    /// Notes how many images a chunk of layers 1 and 2 is best made of; none: no chunks.
+    pub(super) fn set_chunk_len(
+        &mut self,
+        (device, input): (&DeviceInfo, &str),
+        batch_len: usize,
+        chunk_len: Option<usize>,
+    ) {
+        let inputs = self.chunks.entry(device_key(device)).or_default();
+        let chunk_lens = inputs.entry(input.to_owned()).or_default();
+        match chunk_len {
+            Some(chunk_len) => _ = chunk_lens.insert(batch_len, chunk_len),
+            None => _ = chunk_lens.remove(&batch_len),
+        }
+    }
+
+    /// What was noted so.
+    pub(super) fn chunk_len(
+        &self,
+        (device, input): (&DeviceInfo, &str),
+        batch_len: usize,
+    ) -> Option<usize> {
+        self.chunks.get(&device_key(device))?.get(input)?.get(&batch_len).copied()
     }
 }
 

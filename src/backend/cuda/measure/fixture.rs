@@ -85,12 +85,12 @@ impl Fixture {
     pub(crate) fn prepare(&mut self, plan: usize) -> std::result::Result<(), Code> {
         let batch_len = self.executor.plans()[plan].batch_len;
         let slots: Vec<u32> = (0..batch_len as u32).collect();
-        self.executor.describe(0, &slots);
+        self.executor.describe(plan, 0, &slots);
         let stream = Stream::new(&self.context, Priority::Usual)?;
         // SAFETY: the images are page-locked and never written again; both copies are waited for.
         unsafe {
             stream.upload(self.executor.images(), 0, self.images(batch_len))?;
-            self.executor.enqueue_description(&stream)?;
+            self.executor.enqueue_description(plan, &stream)?;
         }
         stream.synchronize()
     }

@@ -9,7 +9,7 @@ use std::cell::Cell;
 use super::fixture::Fixture;
 use crate::backend::cuda::executor::{Executor, Loaded};
 use crate::backend::cuda::sys::driver::Code;
-use crate::backend::cuda::sys::stream::{Event, Priority, Stream};
+use crate::backend::cuda::sys::stream::{Event, Graph, Priority, Stream};
 use crate::error::Result;
 use crate::lower::{Step, Work};
 
@@ -60,15 +60,10 @@ impl<'a> LaunchTimer<'a> {
                 unsafe { self.executor.enqueue_launch(launch, &self.stream) }
             })
         })?;
+        let events = (&self.start, &self.end);
         // SAFETY: as above.
-        let replay = || unsafe { self.stream.replay(&graph) };
-        // One to warm up.
-        replay()?;
-        self.start.record(&self.stream)?;
-        replay()?;
-        self.end.record(&self.stream)?;
-        self.stream.synchronize()?;
-        Ok(self.end.elapsed_ns(&self.start)? as f64 / self.repeat_len as f64)
+        let elapsed_ns = unsafe { replays_ns(&self.stream, events, &graph, 1)? };
+        Ok(elapsed_ns / self.repeat_len as f64)
     }
 
     /// Has the steps before this one run, unless they have.
@@ -89,4 +84,42 @@ impl<'a> LaunchTimer<'a> {
         self.done_len.set(if is_done { step + 1 } else { 0 });
         Ok(())
     }
+}
+
+/// Nanoseconds of a batch of this plan, which was prepared, as a graph behind others of its kind:
+/// the mean of `repeat_len`, at least one.
+pub(crate) fn batch_ns(
+    fixture: &Fixture,
+    plan: usize,
+    repeat_len: usize,
+) -> std::result::Result<f64, Code> {
+    let (context, executor) = (fixture.context(), fixture.executor());
+    let stream = Stream::new(context, Priority::Usual)?;
+    let (start, end) = (Event::new(context)?, Event::new(context)?);
+    let repeat_len = repeat_len.max(1);
+    // SAFETY: the executor outlives the stream's work, which is waited for.
+    unsafe {
+        let graph = stream.capture(|| executor.enqueue(plan, &stream))?;
+        Ok(replays_ns(&stream, (&start, &end), &graph, repeat_len)? / repeat_len as f64)
+    }
+}
+
+/// Nanoseconds of so many replays, behind one to warm up; they are over then.
+///
+/// # Safety
+/// What the graph uses lives, and is not used otherwise meanwhile.
+unsafe fn replays_ns(
+    stream: &Stream,
+    (start, end): (&Event, &Event),
+    graph: &Graph,
+    replay_len: usize,
+) -> std::result::Result<f64, Code> {
+    // SAFETY: as the caller vouches.
+    let replay = || unsafe { stream.replay(graph) };
+    replay()?;
+    start.record(stream)?;
+    (0..replay_len).try_for_each(|_| replay())?;
+    end.record(stream)?;
+    stream.synchronize()?;
+    Ok(end.elapsed_ns(start)? as f64)
 }

@@ -4,7 +4,7 @@
 //! Invariant: measurements use a device of their own, beside no engine of this process.
 
 use super::fixture::{Fixture, buckets};
-use super::timer::LaunchTimer;
+use super::timer::{LaunchTimer, batch_ns};
 use crate::backend::cuda::choice::Chooser;
 use crate::backend::cuda::device::CudaOptions;
 use crate::backend::cuda::executor::Executor;
@@ -49,6 +49,8 @@ impl ConvSummary {
 pub struct PlanSummary {
     /// Longest batch.
     pub batch_len: usize,
+    /// Images that the stem and layers 1 and 2 compute at a time; none: all of them.
+    pub chunk_len: Option<usize>,
     /// Packed weights.
     pub weight_bytes: usize,
     /// Activations alive at a time, in one arena.
@@ -80,6 +82,7 @@ pub fn plan_summaries(
         let sizes = Sizes::new(&Layout::new(&steps, of_plan), &buffers);
         PlanSummary {
             batch_len: plan.batch_len,
+            chunk_len: plan.chunk_len,
             weight_bytes: sizes.weights,
             activation_bytes: sizes.activations,
             workspace_bytes: sizes.workspace,
@@ -104,7 +107,8 @@ fn summaries(steps: &Steps, plan: &Plan, device: &DeviceInfo) -> Vec<ConvSummary
 pub struct TuneOptions {
     /// Batch buckets; others are rounded up to one.
     pub batch_lens: Vec<usize>,
-    /// Choices that are measured for each convolution: those that the model finds best.
+    /// Choices that are measured for each convolution: those that the model finds best; and
+    /// lengths of chunks that are, the likeliest.
     pub choice_len: usize,
     /// Launches behind one another that are timed as one.
     pub repeat_len: usize,
@@ -176,6 +180,83 @@ pub fn tune(
             let conv = ConvSummary::new(step, choice, batch_len, context.info());
             measured.push(Measured { conv, batch_len, best_ns, model_ns });
         }
+        report(&measured, tuning);
+    }
+    Ok(())
+}
+
+/// Chunks of layers 1 and 2 are measured of batches as long as this.
+const CHUNKED_BATCH_LEN_MIN: usize = 32;
+/// Images of a chunk that are measured, the likeliest first: what the level-2 cache holds of them.
+const CHUNK_LENS: [usize; 9] = [16, 28, 14, 20, 12, 32, 24, 10, 8];
+/// Each length is measured so often at most, in turns, and its least time counts: clocks change
+/// meanwhile.
+const CHUNK_ROUNDS: usize = 3;
+
+/// A batch's measurement in chunks and without.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MeasuredChunks {
+    /// Longest batch.
+    pub batch_len: usize,
+    /// Images of a chunk that was best, which is noted; none where no chunks are.
+    pub chunk_len: Option<usize>,
+    /// Nanoseconds of a batch by it.
+    pub best_ns: f64,
+    /// Those of a batch without chunks.
+    pub whole_ns: f64,
+}
+
+/// Measures whole batches, full ones of each bucket from 32 images on, with the stem and layers 1
+/// and 2 in chunks of several lengths, by the kernels that `tuning` has; notes the best there, and
+/// tells `report` as [`tune`] does.
+///
+/// # Errors
+/// As [`tune`].
+pub fn tune_chunks(
+    model: &Model,
+    options: &CudaOptions,
+    tune_options: &TuneOptions,
+    tuning: &mut Tuning,
+    report: &mut dyn FnMut(&MeasuredChunks, &Tuning),
+) -> Result<()> {
+    let network = model.network(options.height, options.width)?;
+    let steps = options.steps(model, &network)?;
+    let mut buckets = buckets(&tune_options.batch_lens)?;
+    buckets.retain(|&batch_len| batch_len >= CHUNKED_BATCH_LEN_MIN);
+    if buckets.is_empty() {
+        return Ok(());
+    }
+    let context = Context::new(options.device)?;
+    let _pushed = context.push_current();
+    let size = input_key((options.height, options.width), options.precision);
+    let known = tuning.clone();
+    let chooser = Chooser::new(context.info(), (options.height, options.width), Some(&known));
+    let mut plans = Vec::new();
+    for batch_len in buckets {
+        let plan = Plan::new(&steps, batch_len, &chooser)?;
+        let chunk_lens = CHUNK_LENS.into_iter().take(tune_options.choice_len.max(1));
+        let chunk_lens = chunk_lens.filter(|&chunk_len| chunk_len < batch_len).map(Some);
+        let in_chunks = |chunk_len| Plan { chunk_len, ..plan.clone() };
+        plans.extend(std::iter::once(None).chain(chunk_lens).map(in_chunks));
+    }
+    let mut fixture = Fixture::new(&context, model, (steps, plans.clone()))?;
+    let mut first = 0;
+    for plans in plans.chunk_by(|one, other| one.batch_len == other.batch_len) {
+        let mut times_ns = vec![f64::INFINITY; plans.len()];
+        for _ in 0..tune_options.repeat_len.clamp(1, CHUNK_ROUNDS) {
+            for (index, time_ns) in times_ns.iter_mut().enumerate() {
+                let measured = fixture
+                    .prepare(first + index)
+                    .and_then(|()| batch_ns(&fixture, first + index, tune_options.repeat_len));
+                let measured_ns = measured.map_err(|code| code.error("measuring chunks"))?;
+                *time_ns = time_ns.min(measured_ns);
+            }
+        }
+        first += plans.len();
+        let best = plans.iter().zip(&times_ns).min_by(|one, other| one.1.total_cmp(other.1));
+        let (&Plan { batch_len, chunk_len, .. }, &best_ns) = best.expect("one is without chunks");
+        tuning.set_chunk_len((context.info(), &size), batch_len, chunk_len);
+        let measured = MeasuredChunks { batch_len, chunk_len, best_ns, whole_ns: times_ns[0] };
         report(&measured, tuning);
     }
     Ok(())
