@@ -120,14 +120,15 @@ fn write_chunks(
     if json {
         return write_line(output, &ChunksRow { batch_len, chunk_len, chunks_us, whole_us });
     }
-    Ok(match chunk_len {
+    match chunk_len {
         Some(chunk_len) => writeln!(
             output,
             "{batch_len:5}  layers 1 and 2 in chunks of {chunk_len}: a batch in {chunks_us:.2} µs, \
              without in {whole_us:.2}"
         )?,
         None => writeln!(output, "{batch_len:5}  without chunks: a batch in {whole_us:.2} µs")?,
-    })
+    }
+    Ok(())
 }
 
 fn store(tuning: &Tuning, path: &Path) -> anyhow::Result<()> {
