@@ -415,8 +415,8 @@ mod tests {
     /// in a graph. Method: grids of whole clusters, and of some more blocks, which no device runs.
     #[test]
     fn launches_are_made_of_clusters() {
-        // What the kernel that describes batches copies from the host.
-        const COPIED_WORD_LEN: usize = 258;
+        // What each block of the kernel that describes batches copies from the host: 258 words.
+        const COPIED_WORD_LEN: usize = 4 * 258;
         for (block_len, is_graph) in [(4, false), (4, true), (3, false), (3, true)] {
             // As a device that was reset: one that refused a grid is lost.
             let (context, ..) = open(5, 0);
