@@ -7,8 +7,9 @@
 #   scripts/kernels.sh emulated [PROGRAM]      builds them for the emulated device, the same way
 #
 # The first runs them plain, then under AddressSanitizer and UndefinedBehaviorSanitizer, then with
-# ThreadSanitizer looking for races between the threads of a block; with RANDOM_LEN random
-# convolutions, fewer under sanitizers. Needs g++ alone, as does the second, which takes minutes. The
+# ThreadSanitizer looking for races between the threads of a block, and for stores that no fence
+# follows before a copy or a product reads them; with RANDOM_LEN random convolutions, fewer where they
+# are looked at. Needs g++ alone, as does the second, which takes minutes. The
 # third needs nvcc, in PATH or by scripts/cuda-toolkit.sh; the program carries its kernels and opens
 # the driver when it runs, takes RANDOM_LEN and SEED, and ends with status 77 where there is none.
 set -eu
@@ -33,13 +34,13 @@ compile() {
         '$compiler $0 -x c++ -c "$1" -o "$2/$(echo "$1" | tr / _).o"' "$flags" {} "$to"
 }
 
-# emulated NAME DEVICE_FLAGS KERNEL_FLAGS PROGRAM
+# emulated NAME DEVICE_FLAGS KERNEL_FLAGS PROGRAM [LINKER_FLAGS], the kernels' without
 emulated() {
     compile "$folder/$1" "$2" cuda/emulator/*.cpp cuda/emulator/driver/*.cpp
     # shellcheck disable=SC2086 # a word a file
     compile "$folder/$1" "$3" $kernels cuda/tests/*.cpp cuda/tests/emulated/*.cpp
     # shellcheck disable=SC2086 # flags are words
-    ${CXX:-g++} $3 "$folder/$1"/*.o -o "$4" -pthread
+    ${CXX:-g++} ${5-$3} "$folder/$1"/*.o -o "$4" -pthread
 }
 
 # An assembly file with the fat binaries, and a table of where they begin.
@@ -123,4 +124,9 @@ echo '== races'
 # The emulator itself is left out: its own state is no memory of the device.
 races='-O1 -DTWINSTREAM_RACE_CHECK'
 emulated races "$races" "$races -fsanitize=thread" "$folder/tests"
+"$folder/tests" "$few" "$@"
+echo '== stores'
+# The compiler's calls before each store go to accesses.cpp, not to ThreadSanitizer.
+compile "$folder/stores" -O1 cuda/emulator/tests/accesses.cpp
+emulated stores -O2 '-O1 -fsanitize=thread' "$folder/tests" -O1
 "$folder/tests" "$few" "$@"
