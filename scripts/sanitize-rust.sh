@@ -3,7 +3,8 @@
 #
 # `address` needs a stable Rust alone. `thread` needs the standard library's source (`rustup component
 # add rust-src`): one that is not instrumented hides its locks, and every use of them looks like a race.
-# Leaks are not looked for: a device that stalled is left alone on purpose, with its memory.
+# Leaks are not looked for: a device that stalled is left alone on purpose, with its memory. An allocation
+# that cannot be had fails as it does elsewhere: what is refused for it is tested.
 set -eu
 cd "$(dirname "$0")/.."
 sanitizer=${1:-address}
@@ -21,7 +22,7 @@ if [ -n "$build_std" ] && ! [ -d "$(rustc --print sysroot)/lib/rustlib/src/rust/
 fi
 # The flags of sanitizers are open to stable compilers under this name.
 export RUSTC_BOOTSTRAP=1
-export RUSTFLAGS="-Zsanitizer=$sanitizer" CXXFLAGS="-fsanitize=$sanitizer" ASAN_OPTIONS=detect_leaks=0
+export RUSTFLAGS="-Zsanitizer=$sanitizer" CXXFLAGS="-fsanitize=$sanitizer" ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1
 # Named, the target keeps the flags from build scripts and procedural macros. What decodes JPEG for other
 # tests is compiled, but not run.
 sanitized() {
