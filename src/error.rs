@@ -43,8 +43,13 @@ impl Error {
     }
 
     /// Names the file that the failure lies in.
-    pub(crate) fn in_file(mut self, path: &std::path::Path) -> Self {
-        self.message = format!("{}: {}", path.display(), self.message);
+    pub(crate) fn in_file(self, path: &std::path::Path) -> Self {
+        self.within(&format!("{}: ", path.display()))
+    }
+
+    /// Says first where the failure lies.
+    pub(crate) fn within(mut self, place: &str) -> Self {
+        self.message.insert_str(0, place);
         self
     }
 

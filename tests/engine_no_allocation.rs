@@ -66,13 +66,13 @@ fn play(engine: &Engine, handler: &Arc<dyn Handler>, round_len: usize) {
     }
 }
 
-fn check(backend: impl Backend + 'static, round_len: usize) {
+fn check(backends: Vec<Box<dyn Backend>>, round_len: usize) {
     // Traced, so that the trace is full after a few rounds.
-    let answer_bytes = 4 * backend.geometry().result_len + 300;
+    let answer_bytes = 4 * backends[0].geometry().result_len + 300;
     // Answers are kept, of which most give way.
     let options =
         EngineOptions::default().slot_len(32).trace_len(100).cache_bytes(10 * answer_bytes);
-    let engine = Engine::start(backend, &options).unwrap();
+    let engine = Engine::start_all(backends, &options).unwrap();
     let handler: Arc<dyn Handler> = Arc::new(|_, answer: Answer| drop(answer));
     play(&engine, &handler, 1);
     play(&engine, &handler, round_len);
@@ -83,15 +83,17 @@ fn check(backend: impl Backend + 'static, round_len: usize) {
 /// One test alone in its process, so that no other test's allocations are counted.
 #[test]
 fn the_request_path_allocates_nothing() {
-    check(Null::new(Geometry { image_bytes: 3072, result_len: 10, batch_len_max: 16 }), 5000);
+    let null = || Null::new(Geometry { image_bytes: 3072, result_len: 10, batch_len_max: 16 });
+    check(vec![null().into()], 5000);
+    check(vec![null().into(), null().into()], 5000);
     let weights = concat!(env!("CARGO_MANIFEST_DIR"), "/models/resnet50-cifar10/model.safetensors");
     let model = Model::load(weights.as_ref(), None).unwrap();
     let options = CpuOptions::for_model(&model).threads(2);
-    check(CpuDevice::new(Cpu::new(&model, &options).unwrap()), 20);
+    check(vec![CpuDevice::new(Cpu::new(&model, &options).unwrap()).into()], 20);
     // The emulated device's own allocations are C++'s, and not counted.
     #[cfg(twinstream_emulated)]
     {
         use twinstream::backend::cuda::{CudaDevice, CudaOptions};
-        check(CudaDevice::new(&model, &CudaOptions::for_model(&model)).unwrap(), 2);
+        check(vec![CudaDevice::new(&model, &CudaOptions::for_model(&model)).unwrap().into()], 2);
     }
 }

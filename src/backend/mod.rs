@@ -23,7 +23,7 @@ pub use open::{BackendSpec, OpenOptions};
 pub use simulated::SimulatedDevice;
 
 use crate::error::Result;
-use crate::ring::{Lease, Ring, Run, Slot};
+use crate::ring::{Lease, Reader, Ring, Run, Slot};
 use crate::sched::Timing;
 
 /// A place on the host that a result is downloaded to: 32-bit floats in the machine's byte order.
@@ -58,6 +58,16 @@ pub trait Images: Send + Sync {
 }
 
 impl<T: Send> Images for Ring<T> {
+    fn image<'a>(&'a self, slot: &'a Slot) -> &'a [u8] {
+        self.bytes(slot)
+    }
+
+    fn visit_runs(&self, slots: &[Slot], visit: &mut dyn FnMut(Run<'_>)) {
+        self.runs(slots).for_each(visit);
+    }
+}
+
+impl<T: Send> Images for Reader<T> {
     fn image<'a>(&'a self, slot: &'a Slot) -> &'a [u8] {
         self.bytes(slot)
     }

@@ -8,10 +8,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::announced::NOWHERE;
+use super::lane::Device;
 use super::shared::{ALONE, NEVER_NS, Request, Shared};
 use super::stall::StallWatchdog;
-use super::stats::LANE;
-use crate::backend::{Backend, Completion, Fault, ResultSlot};
+use crate::backend::{Completion, Fault, ResultSlot};
 use crate::ring::{Consumer, Slot};
 use crate::sched::{Line, Priority, Scheduler, Stage, Stages, calibration_lens};
 
@@ -30,7 +30,7 @@ const LONG_RUN_LEN: usize = 2;
 const LOOK: Duration = Duration::from_millis(1);
 
 /// What the stages of a device take on which nothing else runs.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Calibration {
     pub(super) lines: Stages<Line>,
     /// Batch lengths, ascending, each with the time of upload, compute and download in nanoseconds.
@@ -43,11 +43,11 @@ impl Calibration {
         Self { lines, timed: Vec::new() }
     }
 
-    /// Lets a scheduler know what was timed.
-    pub(super) fn teach(&self, scheduler: &mut Scheduler) {
+    /// Lets a scheduler know what was timed on a lane's device.
+    pub(super) fn teach(&self, scheduler: &mut Scheduler, lane: usize) {
         for &(batch_len, times_ns) in &self.timed {
             for (stage, elapsed_ns) in STAGES.into_iter().zip(times_ns) {
-                scheduler.calibrated(LANE, stage, batch_len, elapsed_ns);
+                scheduler.calibrated(lane, stage, batch_len, elapsed_ns);
             }
         }
     }
@@ -67,7 +67,7 @@ impl Calibration {
 
 /// Times batches on a device on which nothing else runs.
 pub(super) fn calibrate(
-    backend: &mut dyn Backend,
+    device: &mut Device,
     shared: &Shared,
     images: &mut Consumer<Request>,
     batch_len_max: usize,
@@ -93,6 +93,7 @@ pub(super) fn calibrate(
         slots.push(slot);
         results.push(request.result);
     }
+    slots.sort_unstable();
     let mut timed: Vec<(usize, [u64; 3])> = Vec::new();
     for batch_len in calibration_lens(batch_len_max) {
         let is_long = batch_len > LONG_LEN;
@@ -101,7 +102,7 @@ pub(super) fn calibrate(
         }
         let mut runs = Vec::new();
         for _ in 0..if is_long { LONG_RUN_LEN } else { 1 + RUN_LEN } {
-            runs.push(run(backend, &mut slots, &mut results, batch_len, timeout)?);
+            runs.push(run(device, &slots, &mut results, batch_len, timeout)?);
         }
         if !is_long {
             runs.remove(0);
@@ -118,22 +119,24 @@ pub(super) fn calibrate(
 
 /// One batch through the three stages: the time of each in nanoseconds.
 fn run(
-    backend: &mut dyn Backend,
-    slots: &mut Vec<Slot>,
+    device: &mut Device,
+    slots: &[Slot],
     results: &mut Vec<ResultSlot>,
     batch_len: usize,
     timeout: Duration,
 ) -> Result<[u64; 3], Fault> {
-    let mut chunk: Vec<Slot> = slots.drain(..batch_len).collect();
+    let Device { backend, images } = device;
+    let slots = &slots[..batch_len];
+    let mut lent: Vec<Slot> = slots.iter().map(|slot| images.lend(slot)).collect();
     let mut targets: Vec<ResultSlot> = results.drain(..batch_len).collect();
-    let numbers: Vec<u32> = chunk.iter().map(Slot::index).collect();
-    backend.upload(&mut chunk);
-    let upload_ns = wait(timeout, || backend.poll_upload(slots))?;
+    let numbers: Vec<u32> = slots.iter().map(Slot::index).collect();
+    backend.upload(&mut lent);
+    let upload_ns = wait(timeout, || backend.poll_upload(&mut lent))?;
+    images.take_back(lent);
     backend.compute(&numbers);
     let compute_ns = wait(timeout, || backend.poll_compute())?;
     backend.download(&numbers, &mut targets);
     let download_ns = wait(timeout, || backend.poll_download(results))?;
-    slots.sort_unstable();
     Ok([upload_ns, compute_ns, download_ns])
 }
 

@@ -1,34 +1,34 @@
-//! The scheduling thread: drives scheduler, ring and backend by the clock.
+//! The scheduling thread: drives scheduler, ring and devices by the clock.
 //!
 //! Invariants: a request lives in `entries` from its admission until its answer, and leaves it
-//! once; whatever this thread or the backend does, [`serve`] answers all that were accepted before
-//! it returns. It decides nothing about batches.
+//! once; whatever this thread or the backends do, [`serve`] answers all that were accepted before
+//! it returns. A device that is lost is left out, and what it had not answered is the others'. It
+//! decides nothing about batches.
 
 mod requests;
+mod start;
 
-use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::sync::{Arc, PoisonError};
-use std::task::{Wake, Waker};
-use std::thread::{self, Thread};
+use std::task::Wake;
+use std::thread::{self, JoinHandle, Thread};
 use std::time::Duration;
 
 use super::announced::Told;
-use super::answer::Handler;
 use super::cache::Cache;
-use super::calibrate::{Calibration, calibrate};
 use super::contain::contain;
+use super::entries::Entries;
 use super::group;
+use super::lane::{Device, Lane, Loss};
 use super::options::{EngineOptions, Failure, SLOT_LEN_MAX};
-use super::pin;
 use super::shared::{NEVER_NS, Receivers, Request, Shared, Status};
-use super::stall::StallWatchdog;
-use super::stats::{LANE, Stats};
-use crate::backend::{Attachment, Backend, Completion, Fault, Geometry, ResultSlot};
-use crate::error::{Error, Kind, Result};
-use crate::ring::{Consumer, Slot};
-use crate::sched::{Action, Config, Policy, Priority, Scheduler, Stage, Stages};
+use super::stats::Stats;
+use crate::backend::{Backend, Completion, Fault, Geometry};
+use crate::error::Result;
+use crate::ring::Consumer;
+use crate::sched::{Action, Policy, Scheduler, Stage};
+use start::{name, start};
 
 /// How much later than asked for a sleeping thread wakes on a common system.
 const TIMER_SLACK_NS: u64 = 100_000;
@@ -52,29 +52,13 @@ impl Wake for Unpark {
     }
 }
 
-/// A request that was accepted and has not ended.
-struct Entry {
-    /// None while the backend uploads it.
-    image: Option<Slot>,
-    /// None while the backend downloads to it.
-    result: Option<ResultSlot>,
-    /// The first cell of its group, and its own.
-    cells: (u32, u32),
-    committed_ns: u64,
-    priority: Priority,
-    /// When it is late.
-    deadline_ns: u64,
-    /// Its caller has given it up, but others wait for its answer.
-    is_cancelled: bool,
-    handler: Option<(Arc<dyn Handler>, u64)>,
-}
-
 /// Why the thread stops serving.
 enum End {
     Stopped,
-    Lost(Fault),
-    /// The backend is not to be touched again: even its destructor may not return.
-    Stalled,
+    /// The device with this number, the last one.
+    Lost(usize, Loss),
+    /// This thread panicked.
+    Panic(Fault),
 }
 
 /// Lets those go who wait for the end, when it is dropped.
@@ -89,29 +73,20 @@ impl Drop for Ended<'_> {
 
 struct Driver<'a> {
     shared: &'a Shared,
-    backend: Box<dyn Backend>,
+    /// By device, as the scheduler counts them.
+    lanes: Vec<Lane>,
+    /// Each drops a device that is lost.
+    retired: Vec<JoinHandle<()>>,
     images: Consumer<Request>,
     cancels: Receiver<u32>,
     scheduler: Scheduler,
     told: Told,
     cache: Option<Cache>,
-    /// By image slot.
-    entries: Vec<Option<Entry>>,
+    entries: Entries,
     /// By cell.
     slot_of_cell: Vec<u32>,
     /// To be given up, empty otherwise.
     given_up: Vec<u32>,
-    /// Lists on their way to or from the backend, empty otherwise.
-    slots: Vec<Slot>,
-    results: Vec<ResultSlot>,
-    /// Slots of the downloads in flight, in order.
-    downloading: VecDeque<u32>,
-    /// Stages in flight.
-    in_flight_len: usize,
-    /// Since one of them last ended, or the first of them began.
-    watchdog: StallWatchdog,
-    /// When the latest work of each stage is expected to end; 0 if none is in flight.
-    expected_ns: Stages<u64>,
     /// When there was last something to do.
     busy_ns: u64,
     published_ns: u64,
@@ -121,103 +96,26 @@ struct Driver<'a> {
     stats: Box<Stats>,
 }
 
-/// Serves until it is stopped or the device is lost. Reports once to `started`.
+/// Serves until it is stopped or the last device is lost. Reports once to `started`.
 pub(super) fn serve(
-    (mut backend, policy): (Box<dyn Backend>, Box<dyn Policy>),
+    (backends, policy): (Vec<Box<dyn Backend>>, Box<dyn Policy>),
     shared: &Shared,
     receivers: Receivers,
     options: &EngineOptions,
     started: &SyncSender<Result<()>>,
 ) {
     shared.thread.get_or_init(thread::current);
-    let Receivers { mut images, cancels } = receivers;
-    let geometry = backend.geometry();
-    let batch_len_max = options.batch_len_max.min(geometry.batch_len_max).min(options.slot_len);
-    let prepared = prepare(&mut *backend, shared, &mut images, (options, batch_len_max));
-    let (calibration, cache) = match prepared {
-        Ok(prepared) => prepared,
+    let mut driver = match start((backends, policy), shared, receivers, options) {
+        Ok(driver) => driver,
         Err(error) => {
-            // A device that failed may hang, and there is no work to wait for.
-            match error.is_device() {
-                true => std::mem::forget(backend),
-                false => drop(backend),
-            }
             let _ = started.send(Err(error));
             return;
         }
     };
-    let config = Config {
-        slot_len: options.slot_len,
-        batch_len_max,
-        latency_bound_ns: options.latency_bound.map(in_ns),
-        policy: options.policy,
-        lines: vec![calibration.lines],
-    };
-    let mut scheduler = Scheduler::with_policy(&config, policy);
-    calibration.teach(&mut scheduler);
-    shared.board.open(scheduler.cost(LANE).predict_ns(Stage::Compute, 1));
-    let mut driver = Driver {
-        shared,
-        backend,
-        images,
-        cancels,
-        scheduler,
-        told: Told::new(&shared.board),
-        cache,
-        entries: (0..options.slot_len).map(|_| None).collect(),
-        slot_of_cell: vec![NO_SLOT; shared.cells.len()],
-        given_up: Vec::with_capacity(options.slot_len),
-        slots: Vec::with_capacity(batch_len_max),
-        results: Vec::with_capacity(batch_len_max),
-        downloading: VecDeque::with_capacity(options.slot_len),
-        in_flight_len: 0,
-        watchdog: StallWatchdog::new(options.stall_timeout),
-        expected_ns: Stages::default(),
-        busy_ns: 0,
-        published_ns: 0,
-        is_draining: false,
-        geometry,
-        latency_bound_ns: config.latency_bound_ns.unwrap_or(NEVER_NS),
-        stats: Box::new(Stats::new(shared.now_ns())),
-    };
-    driver.scheduler.replace_trace(shared.traces.empty());
     driver.publish(shared.now_ns());
-    // Loggers are the program's code here as below.
-    let _ = contain(|| {
-        let lines = config.lines[LANE];
-        log::info!("engine started: at most {batch_len_max} images a batch, {lines:?}");
-    });
     let _ = started.send(Ok(()));
-    let end = contain(|| driver.run()).unwrap_or_else(|text| End::Lost(Fault::lost(text)));
+    let end = contain(|| driver.run()).unwrap_or_else(|text| End::Panic(Fault::lost(text)));
     driver.finish_all(end);
-}
-
-fn prepare(
-    backend: &mut dyn Backend,
-    shared: &Shared,
-    images: &mut Consumer<Request>,
-    (options, batch_len_max): (&EngineOptions, usize),
-) -> Result<(Calibration, Option<Cache>)> {
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let depth = Scheduler::DEPTH;
-    backend.attach(Attachment::new(&shared.images, batch_len_max, depth, waker))?;
-    // After the backend has started its threads, which would inherit it.
-    if let Some(core) = options.core {
-        pin::pin(core)?;
-    }
-    let cache = match &shared.hashing {
-        Some(hashing) => Some(Cache::new(hashing, options, backend.geometry())?),
-        None => None,
-    };
-    if let Some(lines) = options.costs {
-        return Ok((Calibration::given(lines), cache));
-    }
-    match calibrate(backend, shared, images, batch_len_max, options.stall_timeout) {
-        Ok(calibration) => Ok((calibration, cache)),
-        Err(fault) => {
-            Err(Error::new(Kind::Device, format!("calibration: {fault}")).with_source(fault))
-        }
-    }
 }
 
 fn in_ns(duration: Duration) -> u64 {
@@ -226,12 +124,13 @@ fn in_ns(duration: Duration) -> u64 {
 
 impl Driver<'_> {
     fn run(&mut self) -> End {
+        self.serve().unwrap_or_else(|end| end)
+    }
+
+    fn serve(&mut self) -> std::result::Result<End, End> {
         loop {
             let now_ns = self.shared.now_ns();
-            let mut is_busy = match self.poll(now_ns) {
-                Ok(is_busy) => is_busy,
-                Err(fault) => return End::Lost(fault),
-            };
+            let mut is_busy = self.poll(now_ns)?;
             is_busy |= self.admit(now_ns);
             is_busy |= self.cancel(now_ns);
             self.told.tell(&self.shared.board, &mut self.scheduler, now_ns);
@@ -240,68 +139,113 @@ impl Driver<'_> {
             if stop_at_ns != NEVER_NS {
                 self.drain(now_ns);
             }
-            is_busy |= self.act(now_ns);
+            is_busy |= self.act(now_ns)?;
             if self.is_draining && (now_ns >= stop_at_ns || self.scheduler.is_idle()) {
-                return End::Stopped;
+                return Ok(End::Stopped);
             }
-            if self.in_flight_len > 0 && self.watchdog.is_stalled(now_ns) {
-                return End::Stalled;
-            }
+            is_busy |= self.watch(now_ns)?;
             if is_busy {
                 self.busy_ns = now_ns;
                 if now_ns - self.published_ns > PUBLISH_NS {
                     self.publish(now_ns);
                 }
             } else {
-                self.rest(now_ns, stop_at_ns);
+                self.rest(now_ns, stop_at_ns)?;
             }
         }
     }
 
-    /// Takes up what the backend has ended.
-    fn poll(&mut self, now_ns: u64) -> std::result::Result<bool, Fault> {
-        let in_flight_len = self.in_flight_len;
-        if in_flight_len == 0 {
+    /// Takes up what the backends have ended.
+    fn poll(&mut self, now_ns: u64) -> std::result::Result<bool, End> {
+        let mut is_busy = false;
+        for lane in 0..self.lanes.len() {
+            match self.poll_lane(now_ns, lane) {
+                Ok(has_ended) => is_busy |= has_ended,
+                Err(fault) => {
+                    self.lose(now_ns, lane, Loss::Fault(fault))?;
+                    is_busy = true;
+                }
+            }
+        }
+        Ok(is_busy)
+    }
+
+    fn poll_lane(&mut self, now_ns: u64, lane: usize) -> std::result::Result<bool, Fault> {
+        if !self.lanes[lane].is_in_flight() {
             return Ok(false);
         }
-        while let Some(completion) = self.backend.poll_download(&mut self.results) {
-            for result in self.results.drain(..) {
-                let slot = self.downloading.pop_front().expect("a result that was asked for");
-                entry(&mut self.entries, slot).result = Some(result);
+        let mut has_ended = false;
+        for stage in [Stage::Download, Stage::Compute, Stage::Upload] {
+            while let Some(completion) = self.lanes[lane].poll(stage, &mut self.entries) {
+                self.ended(now_ns, (lane, stage), completion)?;
+                has_ended = true;
+                if stage != Stage::Download {
+                    break;
+                }
             }
-            self.ended(now_ns, Stage::Download, completion)?;
         }
-        if let Some(completion) = self.backend.poll_compute() {
-            self.ended(now_ns, Stage::Compute, completion)?;
-        }
-        if let Some(completion) = self.backend.poll_upload(&mut self.slots) {
-            for slot in self.slots.drain(..) {
-                let index = slot.index();
-                entry(&mut self.entries, index).image = Some(slot);
-            }
-            self.ended(now_ns, Stage::Upload, completion)?;
-        }
-        Ok(self.in_flight_len != in_flight_len)
+        Ok(has_ended)
     }
 
     fn ended(
         &mut self,
         now_ns: u64,
-        stage: Stage,
+        (lane, stage): (usize, Stage),
         completion: Completion,
     ) -> std::result::Result<(), Fault> {
         let told = match completion {
-            Ok(elapsed_ns) => self.scheduler.stage_completed(now_ns, LANE, stage, elapsed_ns),
+            Ok(elapsed_ns) => self.scheduler.stage_completed(now_ns, lane, stage, elapsed_ns),
             Err(fault) if fault.is_lost => return Err(fault),
             Err(fault) => {
-                let _ = contain(|| log::warn!("{stage:?} failed: {fault}"));
-                self.scheduler.stage_failed(now_ns, LANE, stage)
+                let _ = contain(|| {
+                    let device = name(lane, self.lanes.len());
+                    log::warn!("{device}{stage:?} failed: {fault}");
+                });
+                self.scheduler.stage_failed(now_ns, lane, stage)
             }
         };
-        told.expect("the backend ends what it was asked for");
-        self.in_flight_len -= 1;
-        self.watchdog.end(now_ns);
-        *self.expected_ns.of_mut(stage) = 0;
+        told.map_err(|error| Fault::lost(format!("it ends what it was not asked for: {error}")))?;
+        self.lanes[lane].ended(now_ns, stage);
+        Ok(())
+    }
+
+    /// Loses devices that are stalled.
+    fn watch(&mut self, now_ns: u64) -> std::result::Result<bool, End> {
+        let mut is_busy = false;
+        for lane in 0..self.lanes.len() {
+            if self.lanes[lane].is_stalled(now_ns) {
+                let fault = self.lanes[lane].stall();
+                self.lose(now_ns, lane, Loss::Stall(fault))?;
+                is_busy = true;
+            }
+        }
+        Ok(is_busy)
+    }
+
+    /// Leaves a device out from now on: what it had not answered is the others'.
+    ///
+    /// # Errors
+    /// There are no others.
+    fn lose(&mut self, now_ns: u64, lane: usize, loss: Loss) -> std::result::Result<(), End> {
+        let left_len = self.lanes.iter().filter(|lane| !lane.is_lost()).count() - 1;
+        if left_len == 0 {
+            return Err(End::Lost(lane, loss));
+        }
+        let device = self.lanes[lane].give_up();
+        let (fault, device) = match loss {
+            Loss::Fault(fault) => (fault, device),
+            Loss::Stall(fault) => {
+                std::mem::forget(device);
+                (fault, None)
+            }
+        };
+        self.retired.extend(device.and_then(Device::retire));
+        self.scheduler.lane_lost(now_ns, lane);
+        let _ = contain(|| {
+            let lane_len = self.lanes.len();
+            log::error!("device {lane} is lost, {left_len} of {lane_len} are left: {fault}");
+        });
+        self.note_lost(lane, fault);
         Ok(())
     }
 
@@ -339,14 +283,14 @@ impl Driver<'_> {
     }
 
     /// Does what the scheduler wants done now.
-    fn act(&mut self, now_ns: u64) -> bool {
+    fn act(&mut self, now_ns: u64) -> std::result::Result<bool, End> {
         let mut is_busy = false;
         // The clock as the last answer was told, if nothing else was done since.
         let mut told_ns = None;
         while let Some(action) = self.scheduler.poll_action(now_ns) {
             is_busy = true;
-            let (stage, slots) = match action {
-                Action::Start { stage, slots, .. } => (stage, slots),
+            let (lane, stage, slots) = match action {
+                Action::Start { lane, stage, slots, .. } => (lane, stage, slots),
                 Action::Finish { slot, outcome } => {
                     let tells_ns = told_ns.unwrap_or_else(|| self.shared.now_ns());
                     told_ns = Some(self.end(now_ns, tells_ns, (slot, outcome)));
@@ -354,52 +298,29 @@ impl Driver<'_> {
                 }
             };
             told_ns = None;
-            if self.in_flight_len == 0 {
-                self.watchdog.end(now_ns);
+            self.stats.count_start((lane, stage), slots.len(), self.geometry);
+            let (lanes, entries) = (&mut self.lanes, &mut self.entries);
+            let (len, started) = (slots.len(), lanes[lane].start(now_ns, stage, slots, entries));
+            match started {
+                Ok(()) => {
+                    let predicted_ns = self.scheduler.cost(lane).predict_ns(stage, len);
+                    self.lanes[lane].expect(stage, now_ns.saturating_add(predicted_ns));
+                }
+                Err(fault) => self.lose(now_ns, lane, Loss::Fault(fault))?,
             }
-            self.in_flight_len += 1;
-            let batch_len = slots.len();
-            match stage {
-                Stage::Upload => {
-                    self.stats.uploaded_bytes += (slots.len() * self.geometry.image_bytes) as u64;
-                    let images =
-                        slots.iter().map(|&slot| entry(&mut self.entries, slot).image.take());
-                    self.slots.extend(images.map(|image| image.expect("uploaded once")));
-                    self.slots.sort_unstable();
-                    self.backend.upload(&mut self.slots);
-                }
-                Stage::Compute => {
-                    self.stats.batch_lens.record(slots.len());
-                    self.backend.compute(slots);
-                }
-                Stage::Download => {
-                    let result_bytes = self.geometry.result_len * size_of::<f32>();
-                    self.stats.downloaded_bytes += (slots.len() * result_bytes) as u64;
-                    let results =
-                        slots.iter().map(|&slot| entry(&mut self.entries, slot).result.take());
-                    self.results.extend(results.map(|result| result.expect("downloaded once")));
-                    self.downloading.extend(slots);
-                    self.backend.download(slots, &mut self.results);
-                }
-            }
-            let predicted_ns = self.scheduler.cost(LANE).predict_ns(stage, batch_len);
-            *self.expected_ns.of_mut(stage) = now_ns.saturating_add(predicted_ns);
         }
-        is_busy
+        Ok(is_busy)
     }
 
     /// Spins, or sleeps until something is committed, ends, is cancelled or is due.
-    fn rest(&mut self, now_ns: u64, stop_at_ns: u64) {
-        let mut due_ns = self.scheduler.poll_timeout().unwrap_or(NEVER_NS).min(stop_at_ns);
-        if self.in_flight_len > 0 {
-            due_ns = due_ns.min(self.watchdog.due_ns());
-        }
+    fn rest(&mut self, now_ns: u64, stop_at_ns: u64) -> std::result::Result<(), End> {
+        let due_ns = self.scheduler.poll_timeout().unwrap_or(NEVER_NS).min(stop_at_ns);
+        let mut due_ns = self.lanes.iter().filter_map(Lane::due_ns).fold(due_ns, u64::min);
         let spin_ns = in_ns(self.shared.spin);
         if spin_ns > 0 {
             // To be awake when work ends spares its answer a wake-up. Work that is late by more
             // than `spin` is left to its waker.
-            let Stages { upload, compute, download } = self.expected_ns;
-            let expected = [upload, compute, download].into_iter();
+            let expected = self.lanes.iter().flat_map(Lane::expected_ns);
             let is_open = |end_ns: &u64| end_ns.saturating_add(spin_ns) > now_ns;
             due_ns = expected.filter(is_open).fold(due_ns, u64::min);
         }
@@ -417,20 +338,23 @@ impl Driver<'_> {
                 // A processor may be what a producer waits for.
                 thread::yield_now();
             }
-            return;
+            return Ok(());
         }
         let mut unpublished_ns = NEVER_NS;
         if is_unpublished && now_ns <= publish_ns {
             // Copied before each sleep, statistics would cost the more the oftener it sleeps.
             unpublished_ns = publish_ns - now_ns + 1;
         } else if is_unpublished && !self.publish(now_ns) {
-            return;
+            return Ok(());
         }
         if !self.images.sleep() {
-            return;
+            return Ok(());
         }
-        if self.in_flight_len > 0 {
-            self.backend.before_sleep();
+        for lane in 0..self.lanes.len() {
+            if let Err(fault) = self.lanes[lane].before_sleep() {
+                self.images.wake();
+                return self.lose(now_ns, lane, Loss::Fault(fault));
+            }
         }
         // All other news unpark this thread, and what came since it looked makes this return at
         // once.
@@ -443,24 +367,30 @@ impl Driver<'_> {
             }
         }
         self.images.wake();
+        Ok(())
     }
 
     /// Answers everything that is left, and what is still committed meanwhile. No step of it keeps
     /// the others from being done.
     fn finish_all(mut self, end: End) {
         let ended = Ended(self.shared);
-        let is_stalled = matches!(end, End::Stalled);
+        let mut stalled = None;
         let failure = match end {
             End::Stopped => Failure::ShutDown,
-            End::Lost(fault) => self.lost(fault),
-            End::Stalled => self.lost(self.watchdog.fault()),
+            End::Lost(lane, loss) => {
+                let (Loss::Fault(fault) | Loss::Stall(fault)) = &loss;
+                stalled = matches!(loss, Loss::Stall(_)).then_some(lane);
+                self.note_lost(lane, fault.clone());
+                self.lost(fault.clone())
+            }
+            End::Panic(fault) => self.lost(fault),
         };
         self.images.close();
         self.shared.traces.end(&mut self.scheduler);
         let now_ns = self.shared.now_ns();
-        for slot in 0..self.entries.len() {
-            if self.entries[slot].is_some() {
-                let _ = contain(|| self.finish(self.shared.now_ns(), slot as u32, Err(failure)));
+        for slot in 0..self.entries.slot_len() as u32 {
+            if self.entries.contains(slot) {
+                let _ = contain(|| self.finish(self.shared.now_ns(), slot, Err(failure)));
             }
         }
         while let Some((slot, request)) = self.images.take() {
@@ -474,16 +404,20 @@ impl Driver<'_> {
         self.stats.read(&self.scheduler);
         *self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner) = *self.stats;
         drop(ended);
-        if is_stalled {
-            std::mem::forget(self.backend);
-            return;
+        for (lane, device) in self.lanes.iter_mut().map(Lane::give_up).enumerate() {
+            match device {
+                Some(device) if stalled == Some(lane) => std::mem::forget(device),
+                Some(device) => device.end(),
+                None => {}
+            }
         }
-        let backend = self.backend;
-        if let Err(text) = contain(|| drop(backend)) {
-            let _ = contain(|| log::error!("the backend as it was dropped: {text}"));
+        for thread in self.retired {
+            // Its panics were caught and reported.
+            let _ = thread.join();
         }
     }
 
+    /// Says that all is over.
     fn lost(&self, fault: Fault) -> Failure {
         let text = fault.to_string();
         // The reason first: whoever is refused finds it.
@@ -491,6 +425,12 @@ impl Driver<'_> {
         self.shared.refuse(Status::DeviceLost);
         let _ = contain(|| log::error!("the device is lost: {text}"));
         Failure::DeviceLost
+    }
+
+    /// Keeps for those who ask that a device is lost.
+    fn note_lost(&mut self, lane: usize, fault: Fault) {
+        self.stats.devices[lane].is_lost = true;
+        let _ = self.shared.device_faults[lane].set(fault);
     }
 
     /// Publishes the statistics; false if someone is just reading them.
@@ -505,9 +445,4 @@ impl Driver<'_> {
             Err(_) => false,
         }
     }
-}
-
-/// The request of a slot that the scheduler or the backend speaks of.
-fn entry(entries: &mut [Option<Entry>], slot: u32) -> &mut Entry {
-    entries[slot as usize].as_mut().expect("a slot in use has a request")
 }

@@ -1,8 +1,9 @@
-//! The engine: requests from any thread, one scheduling thread, one device.
+//! The engine: requests from any thread, one scheduling thread, one device or several.
 //!
-//! Invariant: each accepted request is answered exactly once, whatever the device does, and after
-//! the start the request path allocates nothing. Joins ring, scheduler and backend; which device
-//! computes and how batches are chosen it refuses to know. `docs/ENGINE.md` describes the protocol.
+//! Invariant: each accepted request is answered exactly once, whatever the devices do, and after
+//! the start the request path allocates nothing. Joins ring, scheduler and backends; which device
+//! computes what and how batches are chosen it refuses to know. `docs/ENGINE.md` describes the
+//! protocol.
 
 mod announced;
 mod answer;
@@ -12,9 +13,11 @@ mod calibrate;
 mod cell;
 mod contain;
 mod driver;
+mod entries;
 mod group;
 mod hashing;
 mod histogram;
+mod lane;
 mod lease;
 mod metrics;
 mod options;
@@ -42,20 +45,20 @@ pub use lease::{Lease, ManyLease};
 pub use metrics::prometheus;
 pub use options::{EngineOptions, Failure, Refused, RequestOptions};
 pub use shared::AnswerTable;
-pub use stats::{CacheStats, Refusals, Stats};
+pub use stats::{CacheStats, DeviceStats, Devices, Refusals, Stats};
 pub use ticket::{ManyTicket, Ticket, spin_until};
 pub use waiting::{LeaseFuture, ManyLeaseFuture};
 
-use crate::backend::{Backend, Fault, Geometry};
+use crate::backend::{Backend, Fault, Geometry, ResultSlot};
 use crate::error::{Error, Kind, Result};
 use crate::ring::{self, Ring, RingOptions};
-use crate::sched::{Policy, Trace};
+use crate::sched::{Policy, Scheduler, Trace};
 use crate::stripe::Stripes;
 use announced::Board;
 use cache::Kept;
 use cell::Cell;
 use hashing::Hashing;
-use options::{SLOT_LEN_MAX, TRACE_LEN_MAX, WAITER_LEN_MAX};
+use options::{DEVICE_LEN_MAX, SLOT_LEN_MAX, TRACE_LEN_MAX, WAITER_LEN_MAX};
 use room::Room;
 use shared::{Freed, NEVER_NS, Receivers, Shared, Status};
 use trace::Traces;
@@ -79,7 +82,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Makes the rings, attaches the backend, measures two batch sizes and starts to serve.
+    /// Makes the rings, attaches the backend, times batches on it and starts to serve.
     ///
     /// # Errors
     /// `is_argument` when an option is out of range or the thread cannot be pinned to `core`,
@@ -125,19 +128,53 @@ impl Engine {
         options: &EngineOptions,
         policy: Box<dyn Policy>,
     ) -> Result<Self> {
-        let backend = backend.into();
-        let geometry = backend.geometry();
+        Self::serve(vec![backend.into()], options, policy)
+    }
+
+    /// As [`Engine::start`], with several devices that serve one queue: which of them computes an
+    /// image is decided when its upload starts. A device that is lost is left out, and what it had
+    /// not answered is the others', see `docs/ENGINE.md`.
+    ///
+    /// Each is a backend of its own; they take images of the same size and give results of the same
+    /// length, and no batch is longer than what all of them can do.
+    ///
+    /// ```
+    /// use twinstream::backend::{Backend, Geometry, Null};
+    /// use twinstream::engine::{Engine, EngineOptions, RequestOptions};
+    ///
+    /// let null = || Null::new(Geometry { image_bytes: 12, result_len: 10, batch_len_max: 8 });
+    /// let engine =
+    ///     Engine::start_all(vec![null().into(), null().into()], &EngineOptions::default())?;
+    /// let result = engine.submit(&[0; 12], RequestOptions::default())?.wait()?;
+    /// assert_eq!(result.len(), 10);
+    /// assert_eq!(engine.stats().devices.len(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`Engine::start`], naming the device by its place from 0; and `is_argument` where
+    /// there is no backend, where there are more than 32, or where their sizes differ.
+    pub fn start_all(backends: Vec<Box<dyn Backend>>, options: &EngineOptions) -> Result<Self> {
+        Self::serve(backends, options, options.policy.policy())
+    }
+
+    fn serve(
+        backends: Vec<Box<dyn Backend>>,
+        options: &EngineOptions,
+        policy: Box<dyn Policy>,
+    ) -> Result<Self> {
+        let geometry = common_geometry(&backends)?;
         check(options, geometry)?;
-        let mut built = None;
-        backend.with_host_memory(&mut || built = Some(build(options, geometry)));
-        let (shared, receivers) = built.expect("the backend lets memory be made")?;
+        let (lane_len, mut built) = (backends.len(), None);
+        with_host_memory(&backends, &mut || built = Some(build(options, geometry, lane_len)));
+        let (shared, receivers) = built.expect("the backends let memory be made")?;
         let options = *options;
         let (started, is_started) = mpsc::sync_channel(1);
         let for_thread = Arc::clone(&shared);
         let thread = thread::Builder::new()
             .name("twinstream".to_owned())
             .spawn(move || {
-                driver::serve((backend, policy), &for_thread, receivers, &options, &started);
+                driver::serve((backends, policy), &for_thread, receivers, &options, &started);
             })
             .map_err(|error| {
                 Error::new(Kind::Io, format!("cannot start the scheduling thread: {error}"))
@@ -327,9 +364,15 @@ impl Engine {
         self.shared.refusal()
     }
 
-    /// Why the device is lost; none while it is not.
+    /// Why the device is lost, of several the last one; none while one serves.
     pub fn fault(&self) -> Option<&Fault> {
         self.shared.fault.get()
+    }
+
+    /// Devices that are lost, by their place among the backends, and why. The others serve on.
+    pub fn device_faults(&self) -> impl Iterator<Item = (usize, &Fault)> {
+        let faults = self.shared.device_faults.iter().enumerate();
+        faults.filter_map(|(device, fault)| Some((device, fault.get()?)))
     }
 
     /// Refuses further requests, waits until the accepted ones have ended, but no longer than
@@ -382,6 +425,36 @@ impl fmt::Debug for Engine {
     }
 }
 
+/// The sizes that all backends work with.
+fn common_geometry(backends: &[Box<dyn Backend>]) -> Result<Geometry> {
+    let refused = |message| Err(Error::new(Kind::Argument, message));
+    if !(1..=DEVICE_LEN_MAX).contains(&backends.len()) {
+        let len = backends.len();
+        return refused(format!("{len} backends: an engine has from 1 to {DEVICE_LEN_MAX}"));
+    }
+    let mut common = backends[0].geometry();
+    for (place, backend) in backends.iter().enumerate() {
+        let own = backend.geometry();
+        if (own.image_bytes, own.result_len) != (common.image_bytes, common.result_len) {
+            return refused(format!(
+                "device {place}: images of {} bytes and results of {} values, where device 0 has \
+                 {} and {}: all devices of an engine compute the same network at the same size",
+                own.image_bytes, own.result_len, common.image_bytes, common.result_len
+            ));
+        }
+        common.batch_len_max = common.batch_len_max.min(own.batch_len_max);
+    }
+    Ok(common)
+}
+
+/// Has `make` allocate memory that all devices can copy from and to at full speed.
+fn with_host_memory(backends: &[Box<dyn Backend>], make: &mut dyn FnMut()) {
+    match backends.split_first() {
+        Some((first, rest)) => first.with_host_memory(&mut || with_host_memory(rest, make)),
+        None => make(),
+    }
+}
+
 fn check(options: &EngineOptions, geometry: Geometry) -> Result<()> {
     let slot_len = options.slot_len;
     if !(1..=SLOT_LEN_MAX).contains(&slot_len) {
@@ -410,7 +483,11 @@ fn check(options: &EngineOptions, geometry: Geometry) -> Result<()> {
     Ok(())
 }
 
-fn build(options: &EngineOptions, geometry: Geometry) -> Result<(Arc<Shared>, Receivers)> {
+fn build(
+    options: &EngineOptions,
+    geometry: Geometry,
+    lane_len: usize,
+) -> Result<(Arc<Shared>, Receivers)> {
     let memory_weakest = options.memory_weakest;
     let slot_len = options.slot_len as u32;
     let (images, consumer) =
@@ -419,6 +496,8 @@ fn build(options: &EngineOptions, geometry: Geometry) -> Result<(Arc<Shared>, Re
     // Results are only leased; nothing is ever committed to this ring.
     let (results, _) =
         Ring::new(&RingOptions { slot_len: result_slot_len, slot_bytes, memory_weakest })?;
+    let landings = (0..lane_len).map(|_| landings(options, geometry, lane_len));
+    let landings = landings.collect::<Result<_>>()?;
     let has_cache = options.cache_bytes > 0;
     let hashing = has_cache.then(|| Hashing::new(options.slot_len)).transpose()?;
     let (cancels, to_cancel) = mpsc::sync_channel(result_slot_len as usize);
@@ -428,6 +507,7 @@ fn build(options: &EngineOptions, geometry: Geometry) -> Result<(Arc<Shared>, Re
         rings.1.set_awaited(is_awaited);
     };
     let shared = Arc::new(Shared {
+        geometry,
         board: Board::new(),
         hashing,
         room: Room::new(WAITER_LEN_MAX, Box::new(set_awaited)),
@@ -442,6 +522,7 @@ fn build(options: &EngineOptions, geometry: Geometry) -> Result<(Arc<Shared>, Re
         stop_at_ns: AtomicU64::new(NEVER_NS),
         status: AtomicU8::new(Status::Running as u8),
         fault: OnceLock::new(),
+        device_faults: (0..lane_len).map(|_| OnceLock::new()).collect(),
         stats: Mutex::new(Stats::default()),
         traces: Traces::new(options.trace_len),
         refusal_counts: [const { AtomicU64::new(0) }; Refused::LEN],
@@ -451,5 +532,24 @@ fn build(options: &EngineOptions, geometry: Geometry) -> Result<(Arc<Shared>, Re
     let freed = Waker::from(Arc::new(Freed(Arc::downgrade(&shared))));
     shared.images.set_freed_waker(freed.clone());
     shared.results.set_freed_waker(freed);
-    Ok((shared, Receivers { images: consumer, cancels: to_cancel }))
+    Ok((shared, Receivers { images: consumer, cancels: to_cancel, landings }))
+}
+
+/// Where the results of one device of several land: one that is lost, and may write for ever, must
+/// not have what requests need. Enough for all batches that it may be asked to download.
+fn landings(
+    options: &EngineOptions,
+    geometry: Geometry,
+    lane_len: usize,
+) -> Result<Option<Vec<ResultSlot>>> {
+    if lane_len == 1 {
+        return Ok(None);
+    }
+    let batch_len_max = options.batch_len_max.min(geometry.batch_len_max);
+    let slot_len = Scheduler::DEPTH.saturating_mul(batch_len_max).min(options.slot_len) as u32;
+    let slot_bytes = geometry.result_len * size_of::<f32>();
+    let memory_weakest = options.memory_weakest;
+    let (ring, _) = Ring::new(&RingOptions { slot_len, slot_bytes, memory_weakest })?;
+    let free = || ring.lease().expect("all are free").into_owned();
+    Ok(Some((0..slot_len).map(|_| free()).collect()))
 }

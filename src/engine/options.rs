@@ -11,6 +11,9 @@ use crate::setters::setters;
 /// Slots at most: their results, twice as many, fit the largest ring.
 pub(super) const SLOT_LEN_MAX: usize = 32_768;
 
+/// Devices of an engine at most: one thread looks at all of them.
+pub(super) const DEVICE_LEN_MAX: usize = 32;
+
 /// Events of a trace at most, 64 bytes each.
 pub(super) const TRACE_LEN_MAX: usize = 1 << 24;
 

@@ -20,7 +20,7 @@ use super::options::{Failure, Refused};
 use super::room::{Room, Wanted};
 use super::stats::{CacheStats, Refusals, Stats};
 use super::trace::Traces;
-use crate::backend::{Fault, ResultSlot};
+use crate::backend::{Fault, Geometry, ResultSlot};
 use crate::ring::{self, Chain, Consumer, Ring};
 use crate::sched::{Priority, Timing};
 
@@ -125,6 +125,8 @@ impl fmt::Debug for AnswerTable {
 pub(super) struct Receivers {
     pub(super) images: Consumer<Request>,
     pub(super) cancels: Receiver<u32>,
+    /// By device: where its results land, if not in their requests' own slots.
+    pub(super) landings: Vec<Option<Vec<ResultSlot>>>,
 }
 
 /// Wakes who waits for slots, whose code may panic on any thread that frees one.
@@ -144,6 +146,8 @@ pub(super) enum Status {
 }
 
 pub(super) struct Shared {
+    /// What all devices can do.
+    pub(super) geometry: Geometry,
     pub(super) images: Ring<Request>,
     pub(super) results: Ring<Timing>,
     /// By result slot.
@@ -166,7 +170,10 @@ pub(super) struct Shared {
     pub(super) stop_at_ns: AtomicU64,
     /// What new requests are told.
     pub(super) status: AtomicU8,
+    /// Why no device is left.
     pub(super) fault: OnceLock<Fault>,
+    /// Why a device is lost, by device.
+    pub(super) device_faults: Box<[OnceLock<Fault>]>,
     pub(super) stats: Mutex<Stats>,
     pub(super) traces: Traces,
     /// How often new requests were refused, by [`Refused`].

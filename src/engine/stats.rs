@@ -3,13 +3,14 @@
 //! Invariant: `accepted` is the sum of all outcomes and of `alive_len`; each of the four latencies
 //! holds as many durations as were `completed`, and the sum of `latency` is that of its parts.
 
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+
 use super::arrivals::Arrivals;
 use super::histogram::{LatencyHistogram, LengthHistogram};
-use super::options::{Failure, Refused};
+use super::options::{DEVICE_LEN_MAX, Failure, Refused};
+use crate::backend::Geometry;
 use crate::sched::{Line, Reason, Scheduler, Stage, Stages};
-
-/// The scheduler's lane of the one backend.
-pub(super) const LANE: usize = 0;
 
 /// How often leases and commits were refused, by reason; these requests are not among the accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,6 +41,53 @@ pub struct CacheStats {
     pub bytes: u64,
     /// Whether all images are looked for; not where there is no cache, nor while that does not pay.
     pub is_on: bool,
+}
+
+/// What one device has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct DeviceStats {
+    /// Batches whose computing was started.
+    pub batches: u64,
+    /// Images in them.
+    pub images: u64,
+    /// Whether it is lost: the others serve on without it.
+    pub is_lost: bool,
+    /// Lines fitted to its stages.
+    pub fits: Stages<Line>,
+}
+
+/// Of each device, in the order in which their backends were given: dereferences to a slice.
+#[derive(Clone, Copy, PartialEq)]
+pub struct Devices {
+    len: usize,
+    all: [DeviceStats; DEVICE_LEN_MAX],
+}
+
+impl Default for Devices {
+    fn default() -> Self {
+        Self { len: 0, all: [DeviceStats::default(); DEVICE_LEN_MAX] }
+    }
+}
+
+impl Deref for Devices {
+    type Target = [DeviceStats];
+
+    fn deref(&self) -> &[DeviceStats] {
+        &self.all[..self.len]
+    }
+}
+
+impl DerefMut for Devices {
+    fn deref_mut(&mut self) -> &mut [DeviceStats] {
+        &mut self.all[..self.len]
+    }
+}
+
+impl fmt::Debug for Devices {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&**self).finish()
+    }
 }
 
 /// Counts since the start, and the present state. At most about a millisecond old.
@@ -80,7 +128,7 @@ pub struct Stats {
     /// Arrivals a second: requests accepted in the last five seconds, over these. Of an engine that
     /// is younger, over its life, but a second at least.
     pub arrival_rate_hz: f64,
-    /// Lines fitted to the stages.
+    /// Lines fitted to the stages of the first device that is not lost.
     pub fits: Stages<Line>,
     /// How often each stage was started, by reason in the order of [`Reason::ALL`].
     pub started: Stages<[u64; Reason::ALL.len()]>,
@@ -104,13 +152,37 @@ pub struct Stats {
     pub downloaded_bytes: u64,
     /// Of images seen before.
     pub cache: CacheStats,
+    /// Of each device.
+    pub devices: Devices,
     pub(super) arrivals: Arrivals,
 }
 
 impl Stats {
-    /// Of an engine that serves from `begin_ns` on.
-    pub(super) fn new(begin_ns: u64) -> Self {
-        Self { arrivals: Arrivals::new(begin_ns), ..Self::default() }
+    /// Of an engine that serves from `begin_ns` on, with so many devices.
+    pub(super) fn new(begin_ns: u64, device_len: usize) -> Self {
+        let devices = Devices { len: device_len, ..Devices::default() };
+        Self { arrivals: Arrivals::new(begin_ns), devices, ..Self::default() }
+    }
+
+    /// A lane's stage was started, of so many images.
+    pub(super) fn count_start(
+        &mut self,
+        (lane, stage): (usize, Stage),
+        len: usize,
+        sizes: Geometry,
+    ) {
+        let bytes = |image_bytes: usize| (len * image_bytes) as u64;
+        match stage {
+            Stage::Upload => self.uploaded_bytes += bytes(sizes.image_bytes),
+            Stage::Compute => {
+                self.batch_lens.record(len);
+                self.devices[lane].batches += 1;
+                self.devices[lane].images += len as u64;
+            }
+            Stage::Download => {
+                self.downloaded_bytes += bytes(sizes.result_len * size_of::<f32>());
+            }
+        }
     }
 
     pub(super) fn count(&mut self, outcome: Result<(), Failure>) {
@@ -135,14 +207,18 @@ impl Stats {
 
     /// Takes over what the scheduler counts.
     pub(super) fn read(&mut self, scheduler: &Scheduler) {
-        let cost = scheduler.cost(LANE);
+        for (lane, device) in self.devices.iter_mut().enumerate() {
+            let cost = scheduler.cost(lane);
+            device.fits = Stages {
+                upload: cost.line(Stage::Upload),
+                compute: cost.line(Stage::Compute),
+                download: cost.line(Stage::Download),
+            };
+        }
+        let left = self.devices.iter().find(|device| !device.is_lost);
+        self.fits = left.unwrap_or(&self.devices[0]).fits;
         let started = |stage| Reason::ALL.map(|reason| scheduler.decision_len(stage, reason));
         self.waiting_len = scheduler.waiting_len();
-        self.fits = Stages {
-            upload: cost.line(Stage::Upload),
-            compute: cost.line(Stage::Compute),
-            download: cost.line(Stage::Download),
-        };
         self.started = Stages {
             upload: started(Stage::Upload),
             compute: started(Stage::Compute),

@@ -1,9 +1,9 @@
 //! Slots of page-locked memory that producers write images into and the scheduling thread empties.
 //!
 //! Invariant: every slot is free or has exactly one owner, by type: a [`Lease`] or a [`Chain`], the
-//! ring (it is committed, not yet taken), or a [`Slot`]. Nothing here blocks or allocates after
-//! [`Ring::new`]. Knows neither time nor devices, nor what a request is. The protocol is C++
-//! (`cuda/ring`); `docs/RING.md` argues it.
+//! ring (it is committed, not yet taken), or a [`Slot`], which [`Reader`]s may read beside it.
+//! Nothing here blocks or allocates after [`Ring::new`] and [`Ring::reader`]. Knows neither time
+//! nor devices, nor what a request is. The protocol is C++ (`cuda/ring`); `docs/RING.md` argues it.
 //!
 //! ```
 //! use twinstream::ring::{Ring, RingOptions};
@@ -26,6 +26,7 @@ mod chain;
 #[rustfmt::skip]
 mod ffi;
 mod lease;
+mod reader;
 mod shared;
 
 use std::fmt;
@@ -34,6 +35,7 @@ use std::task::Waker;
 
 pub use chain::Chain;
 pub use lease::{Closed, Committed, Lease};
+pub use reader::Reader;
 
 use crate::error::Result;
 use crate::setters::setters;
@@ -173,6 +175,11 @@ impl<T> Ring<T> {
         Ok(Lease::new(self, run.first))
     }
 
+    /// A reader, nothing lent to it yet.
+    pub fn reader(&self) -> Reader<T> {
+        Reader::new(self)
+    }
+
     /// A chain of no slots yet.
     pub fn chain(&self) -> Chain<T> {
         Chain::new(self.owned.get())
@@ -209,7 +216,7 @@ impl<T> Ring<T> {
     /// # Panics
     /// When the slot is another ring's.
     pub fn bytes<'a>(&'a self, slot: &'a Slot) -> &'a [u8] {
-        self.check(slot);
+        slot.check(self.shared.id);
         // SAFETY: the slot was taken from this ring, and cannot be released while borrowed.
         unsafe { self.shared.bytes(ffi::twinstream_run { first: slot.index, len: 1 }) }
     }
@@ -220,23 +227,22 @@ impl<T> Ring<T> {
     /// # Panics
     /// When a slot is another ring's, as the run with it is reached.
     pub fn runs<'a>(&'a self, slots: &'a [Slot]) -> impl Iterator<Item = Run<'a>> {
-        slots.chunk_by(|one, next| one.index + 1 == next.index).map(|slots| {
-            slots.iter().for_each(|slot| self.check(slot));
-            let run = ffi::twinstream_run { first: slots[0].index, len: slots.len() as u32 };
-            // SAFETY: the slots were taken from this ring, and cannot be released while borrowed.
-            Run { first: run.first, len: run.len, bytes: unsafe { self.shared.bytes(run) } }
-        })
+        // SAFETY: the slots were taken from this ring, and cannot be released while borrowed.
+        unsafe { self.shared.runs(self.shared.id, slots) }
     }
 
     /// Frees taken slots, in any order; neighbours that follow one another are freed together.
-    /// Their transfers must have ended.
+    /// Their transfers must have ended; one that is lent is free once its loans have ended.
     ///
     /// # Panics
     /// When a slot is another ring's.
     pub fn release(&self, slots: impl IntoIterator<Item = Slot>) {
         let mut run = ffi::twinstream_run { first: 0, len: 0 };
         for slot in slots {
-            self.check(&slot);
+            slot.check(self.shared.id);
+            if !self.shared.let_go(slot.index) {
+                continue;
+            }
             if run.len > 0 && slot.index == run.first + run.len {
                 run.len += 1;
                 continue;
@@ -252,10 +258,6 @@ impl<T> Ring<T> {
             // SAFETY: the run was gathered from taken slots, which `release` consumed.
             unsafe { self.shared.release(run) };
         }
-    }
-
-    fn check(&self, slot: &Slot) {
-        assert_eq!(slot.ring_id, self.shared.id, "slot {} is another ring's", slot.index);
     }
 }
 
@@ -353,5 +355,9 @@ impl Slot {
     /// Number of the slot, from 0: its bytes begin `index * stride_bytes` into the ring's storage.
     pub fn index(&self) -> u32 {
         self.index
+    }
+
+    fn check(&self, id: u64) {
+        assert_eq!(self.ring_id, id, "slot {} is another ring's, or another reader's", self.index);
     }
 }

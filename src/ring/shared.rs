@@ -11,11 +11,14 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::task::Waker;
 
 use super::ffi::{self, twinstream_run as Run};
-use super::{Memory, RingOptions};
+use super::{Memory, RingOptions, Slot};
 use crate::error::{Error, Kind, Result};
 
-/// Tells rings apart. A 64-bit count does not come round.
+/// Tells rings and readers apart. A 64-bit count does not come round.
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+
+/// In the count of a slot's loans: its owner has let it go.
+const LET_GO: u32 = 1 << 31;
 
 /// No slot follows.
 const NO_SLOT: u32 = u32::MAX;
@@ -29,6 +32,8 @@ pub(super) struct Shared<T> {
     /// By slot: the next one of its chain, a matter of its owner alone. None follows a slot that is
     /// free, leased by itself or handed out.
     links: Box<[AtomicU32]>,
+    /// By slot: its loans, and whether its owner let it go before they ended.
+    loans: Box<[AtomicU32]>,
     /// Woken by who frees a slot while slots are awaited.
     pub(super) freed: OnceLock<Waker>,
 }
@@ -84,8 +89,14 @@ impl<T> Shared<T> {
         unsafe { ffi::twinstream_ring_describe(ring.as_ptr(), &mut layout) };
         let requests = (0..slot_len).map(|_| Request(UnsafeCell::new(None))).collect();
         let links = (0..slot_len).map(|_| AtomicU32::new(NO_SLOT)).collect();
-        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { ring, layout, slot_bytes, id, requests, links, freed: OnceLock::new() })
+        let loans = (0..slot_len).map(|_| AtomicU32::new(0)).collect();
+        let id = Self::new_id();
+        Ok(Self { ring, layout, slot_bytes, id, requests, links, loans, freed: OnceLock::new() })
+    }
+
+    /// Which no other ring or reader has.
+    pub(super) fn new_id() -> u64 {
+        NEXT_ID.fetch_add(1, Ordering::Relaxed)
     }
 
     pub(super) fn slot_len(&self) -> u32 {
@@ -233,6 +244,38 @@ impl<T> Shared<T> {
         }
     }
 
+    /// Lends a slot, for its owner.
+    pub(super) fn begin_loan(&self, slot: u32) {
+        // Relaxed: the owner lets the slot go after this.
+        self.loans[slot as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Ends a loan, and frees the slot if that was all that it was kept for.
+    pub(super) fn end_loan(&self, slot: u32) {
+        let loans = &self.loans[slot as usize];
+        // Release: what was read was read before. Acquire: by the others, too.
+        if loans.fetch_sub(1, Ordering::AcqRel) == LET_GO | 1 {
+            loans.store(0, Ordering::Relaxed);
+            // SAFETY: the owner gave up the slot's ownership with `LET_GO`, and nobody else has it.
+            unsafe { self.release(Run { first: slot, len: 1 }) };
+        }
+    }
+
+    /// Whether a taken slot may be freed now, for its owner, who gives it up in any case: where
+    /// not, the end of its last loan frees it.
+    pub(super) fn let_go(&self, slot: u32) -> bool {
+        let loans = &self.loans[slot as usize];
+        // Acquire: what was read on loan was read before. Nobody but the owner lends.
+        if loans.load(Ordering::Acquire) == 0 {
+            return true;
+        }
+        let is_alone = loans.fetch_or(LET_GO, Ordering::AcqRel) == 0;
+        if is_alone {
+            loans.store(0, Ordering::Relaxed);
+        }
+        is_alone
+    }
+
     pub(super) fn set_awaited(&self, is_awaited: bool) {
         // SAFETY: the ring lives; any thread may announce it.
         unsafe { ffi::twinstream_ring_await(self.ring.as_ptr(), is_awaited.into()) };
@@ -268,6 +311,23 @@ impl<T> Shared<T> {
         let (start, len) = self.place(run);
         // SAFETY: within the zeroed storage, owned by the caller, not written meanwhile.
         unsafe { slice::from_raw_parts(start, len) }
+    }
+
+    /// Slots of the ring or the reader with this `id`, gathered into runs.
+    ///
+    /// # Safety
+    /// As for [`Shared::bytes`], of every one of these slots that has this `id`.
+    pub(super) unsafe fn runs<'a>(
+        &'a self,
+        id: u64,
+        slots: &'a [Slot],
+    ) -> impl Iterator<Item = super::Run<'a>> {
+        slots.chunk_by(|one, next| one.index() + 1 == next.index()).map(move |slots| {
+            slots.iter().for_each(|slot| slot.check(id));
+            let (first, len) = (slots[0].index(), slots.len() as u32);
+            // SAFETY: the caller's word, and checked to be such slots.
+            super::Run { first, len, bytes: unsafe { self.bytes(Run { first, len }) } }
+        })
     }
 
     /// The bytes of one slot.

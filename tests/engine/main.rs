@@ -11,6 +11,7 @@ mod metrics;
 mod panics;
 mod policy;
 mod requests;
+mod several;
 mod soak;
 mod timing;
 #[path = "../common/trace_format.rs"]

@@ -1,12 +1,13 @@
 //! Every accepted request is answered exactly once, with its own result, whatever goes wrong when.
 //!
-//! Rounds draw policy, sizes, faults, and the moment of the drain from a seed, which is printed.
-//! `TWINSTREAM_SEED` repeats a run; `TWINSTREAM_SOAK_REQUESTS` makes it longer.
+//! Rounds draw policy, sizes, devices, faults, and the moment of the drain from a seed, which is
+//! printed. `TWINSTREAM_SEED` repeats a run; `TWINSTREAM_SOAK_REQUESTS` makes it longer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use twinstream::backend::Backend;
 use twinstream::engine::{
     Answer, Answers, Engine, EngineOptions, Failure, Handler, Lease, Refused, RequestOptions,
     Stats, Ticket,
@@ -112,11 +113,26 @@ fn draw(random: &mut Random) -> (Plan, EngineOptions, usize) {
     (plan, options, device_len)
 }
 
+/// One device, or some that serve one queue, and whether one of them is a good one.
+fn draw_devices(
+    random: &mut Random,
+    (plan, batch_len_max): (Plan, usize),
+    seed: u64,
+) -> (Vec<Box<dyn Backend>>, bool) {
+    let device_len = [1, 1, 2, 3][random.below(4) as usize];
+    let has_good = device_len > 1 && random.chance(2);
+    let bad_len = device_len - usize::from(has_good);
+    let good = Plan { delay_us_max: plan.delay_us_max, ..Plan::default() };
+    let plans = (0..device_len).map(|device| if device < bad_len { plan } else { good });
+    let device = |(seed, plan)| Device::new(IMAGE_BYTES, batch_len_max, plan, seed).into();
+    ((seed..).zip(plans).map(device).collect(), has_good)
+}
+
 fn play(seed: u64, request_len: u64) -> Stats {
     let mut random = Random::new(seed);
     let (plan, options, batch_len_max) = draw(&mut random);
-    let device = Device::new(IMAGE_BYTES, batch_len_max, plan, seed);
-    let engine = Engine::start(device, &options).unwrap();
+    let (devices, has_good) = draw_devices(&mut random, (plan, batch_len_max), seed);
+    let engine = Engine::start_all(devices, &options).unwrap();
     let seen = Arc::new(Seen::default());
     let answered: Arc<[AtomicU8]> = (0..request_len).map(|_| AtomicU8::new(0)).collect();
     let drain_after = Duration::from_micros(random.below(400_000));
@@ -149,6 +165,7 @@ fn play(seed: u64, request_len: u64) -> Stats {
     engine.drain(ANSWERED_WITHIN);
     let stats = engine.stats();
     check(&stats, &seen, &answered);
+    assert!(!has_good || stats.device_lost == 0, "a good device was left: {stats:?}");
     if let Some(fault) = engine.fault() {
         // The device panics when it is misused, too.
         let is_meant =

@@ -46,6 +46,32 @@ fn a_lost_device_ends_every_request() {
     assert_eq!(*again, before);
 }
 
+/// Goal: two devices serve one queue from memory that is page-locked for both; when one is lost
+/// under load, the other answers all that it had not, bit for bit.
+#[test]
+fn a_lost_devices_requests_are_answered_by_another() {
+    let (seed, (pixels, _)) = (seed(), cifar());
+    let devices = [8, 9];
+    let expected = references(devices[0], &pixels);
+    for lost in [None, Some(0), Some(1)] {
+        let late = Behaviour { seed, delay_us_max: 1_000, ..Behaviour::default() };
+        devices.iter().for_each(|&device| configure(device, &late));
+        let backends = devices.map(|device| open(device).into());
+        let engine = Engine::start_all(backends.into(), &options(PolicySpec::Stream)).unwrap();
+        if let Some(place) = lost {
+            configure(devices[place], &Behaviour { lose_after: 12, ..late });
+        }
+        let (completed_len, failed_len) = serve(&engine, &pixels, &expected, (seed, 8));
+        assert!(failed_len == 0 && engine.drain(LONG) && engine.fault().is_none());
+        let stats = engine.stats();
+        assert_eq!(stats.completed, completed_len as u64);
+        assert!(stats.devices.iter().all(|device| device.batches > 0), "{:?}", stats.devices);
+        let faults: Vec<_> = engine.device_faults().map(|(place, _)| place).collect();
+        assert_eq!(faults, Vec::from_iter(lost));
+    }
+    devices.iter().for_each(|&device| configure(device, &Behaviour::default()));
+}
+
 /// Goal: a device without room says how much is needed, for weights as for the engine's memory, and
 /// leaves what it had allocated.
 #[test]

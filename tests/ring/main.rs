@@ -2,4 +2,5 @@
 
 mod calls;
 mod histories;
+mod loans;
 mod stress;

@@ -125,6 +125,7 @@ const UNSAFE_FILES: &[&str] = &[
     "src/ring/ffi.rs",
     "src/ring/lease.rs",
     "src/ring/mod.rs",
+    "src/ring/reader.rs",
     "src/ring/shared.rs",
     "tests/common/counting.rs",
     "tests/engine_fork.rs",

@@ -11,7 +11,7 @@ namespace twinstream::driver {
 namespace {
 
 // Tests use one each, beside one another.
-constexpr int DEVICE_LEN_DEFAULT = 8;
+constexpr int DEVICE_LEN_DEFAULT = 10;
 constexpr int DEVICE_LEN_MAX = 16;
 constexpr twinstream_emulated_options OPTIONS_DEFAULT = {1, uint64_t{8} << 30, 0, 1, 0, 0, 90};
 // A kernel may use so much dynamic shared memory unless it is allowed more.

@@ -145,7 +145,10 @@ impl CudaDevice {
         self.context.info()
     }
 
+    /// For calls to the driver: the thread that polls may drive other devices too.
     fn attached(&mut self) -> &mut Attached {
+        // Where that fails, so do the calls, and say so.
+        let _ = self.context.set_current();
         self.attached.as_mut().expect("the backend was attached")
     }
 }
@@ -453,7 +456,6 @@ impl Backend for CudaDevice {
             return Err(Error::new(Kind::Argument, message));
         }
         let context = &self.context;
-        // The calling thread makes all calls from now on.
         context.set_current().map_err(|code| code.error("using the device's context"))?;
         let (weights, config, steps) = self.prepared.take().expect("a backend is attached once");
         let size = (self.options.height, self.options.width);

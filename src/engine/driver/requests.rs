@@ -7,9 +7,10 @@ use super::super::answer::Answered;
 use super::super::cache::{Claim, Met};
 use super::super::cell::Finished;
 use super::super::contain::contain;
+use super::super::entries::Entry;
 use super::super::options::Failure;
 use super::super::shared::{NEVER_NS, Request};
-use super::{Driver, Entry, NO_SLOT, entry};
+use super::{Driver, NO_SLOT};
 use crate::ring::Slot;
 use crate::sched::{self, Outcome, Refusal, Timing};
 
@@ -21,7 +22,7 @@ impl Driver<'_> {
     /// requests free their slots, and producers that retry at once would keep this up for ever.
     pub(super) fn admit(&mut self, now_ns: u64) -> bool {
         let mut len = 0;
-        while (len < self.entries.len() || self.images.is_amid_chain())
+        while (len < self.entries.slot_len() || self.images.is_amid_chain())
             && let Some((slot, request)) = self.images.take()
         {
             len += 1;
@@ -58,8 +59,8 @@ impl Driver<'_> {
         self.stats.arrivals.count(now_ns);
         let (index, cell) = (slot.index(), request.result.slot());
         self.slot_of_cell[cell as usize] = index;
-        self.entries[index as usize] = Some(Entry {
-            image: Some(slot),
+        self.entries.put(Entry {
+            image: slot,
             result: Some(request.result),
             cells: (request.group, cell),
             committed_ns: request.committed_ns,
@@ -73,7 +74,7 @@ impl Driver<'_> {
     /// What can be said of the request of a slot whose image was hashed.
     fn claim(&mut self, slot: u32) -> Option<Claim> {
         let key = self.shared.hashing.as_ref()?.key(slot);
-        let Entry { priority, deadline_ns, .. } = *entry(&mut self.entries, slot);
+        let Entry { priority, deadline_ns, .. } = *self.entries.of(slot);
         Some(Claim { key, priority, deadline_ns })
     }
 
@@ -97,7 +98,7 @@ impl Driver<'_> {
 
     /// Has a request computed; false if it was refused, which is its answer.
     fn submit(&mut self, now_ns: u64, slot: u32) -> bool {
-        let Entry { priority, deadline_ns, .. } = *entry(&mut self.entries, slot);
+        let Entry { priority, deadline_ns, .. } = *self.entries.of(slot);
         let deadline_ns = (deadline_ns != NEVER_NS).then_some(deadline_ns);
         let failure = match self
             .scheduler
@@ -118,10 +119,10 @@ impl Driver<'_> {
         if let Some(cache) = &mut self.cache {
             if cache.equals.is_follower(slot) {
                 let alone = cache.equals.leave(slot);
-                to_cancel = alone.filter(|&leader| entry(&mut self.entries, leader).is_cancelled);
+                to_cancel = alone.filter(|&leader| self.entries.of(leader).is_cancelled);
                 self.finish(self.shared.now_ns(), slot, Err(Failure::Cancelled));
             } else if cache.equals.is_followed(slot) {
-                entry(&mut self.entries, slot).is_cancelled = true;
+                self.entries.of_mut(slot).is_cancelled = true;
                 return;
             }
         }
@@ -147,7 +148,7 @@ impl Driver<'_> {
             Outcome::Failed => Failure::Failed,
         };
         let is_led = self.cache.as_mut().is_some_and(|cache| cache.equals.end(slot).is_some());
-        let is_cancelled = entry(&mut self.entries, slot).is_cancelled;
+        let is_cancelled = self.entries.of(slot).is_cancelled;
         let failure = if is_cancelled { Failure::Cancelled } else { failure };
         let told_ns = self.finish(tells_ns, slot, Err(failure));
         if !is_led {
@@ -169,7 +170,7 @@ impl Driver<'_> {
     /// Ends a request that has its result, and with the same those that waited for it.
     fn complete(&mut self, tells_ns: u64, slot: u32) -> u64 {
         let timing = self.scheduler.timing(slot);
-        let Entry { is_cancelled, result, .. } = entry(&mut self.entries, slot);
+        let Entry { is_cancelled, result, .. } = self.entries.of(slot);
         let outcome = if *is_cancelled { Err(Failure::Cancelled) } else { Ok(()) };
         let kept = self.cache.as_mut().and_then(|cache| {
             let key = cache.equals.end(slot)?;
@@ -203,7 +204,7 @@ impl Driver<'_> {
     /// Ends a request with a result that is kept.
     fn copy(&mut self, tells_ns: u64, slot: u32, (place, timing): (u32, Timing)) -> u64 {
         let cache = self.cache.as_ref().expect("it has the answer");
-        let result = &mut entry(&mut self.entries, slot).result;
+        let result = &mut self.entries.of_mut(slot).result;
         let result = result.as_mut().expect("nobody writes into it");
         result.copy_from_slice(cache.kept.result(place));
         self.record(slot, timing, tells_ns);
@@ -213,7 +214,7 @@ impl Driver<'_> {
     /// Says how long a request took that completed, whose caller sees the answer from `tells_ns`
     /// on: to the statistics, and with the answer.
     fn record(&mut self, slot: u32, timing: Timing, tells_ns: u64) {
-        let entry = entry(&mut self.entries, slot);
+        let entry = self.entries.of_mut(slot);
         // It may have been committed since the clock was read, or since an equal image came.
         let timing = Timing { announced_ns: tells_ns, ..since(entry.committed_ns, timing) };
         let stats = &mut *self.stats;
@@ -229,11 +230,11 @@ impl Driver<'_> {
     /// The clock is read where code of others ran: what else there is to do is shorter than its
     /// reading.
     pub(super) fn finish(&mut self, tells_ns: u64, slot: u32, outcome: Ended) -> u64 {
-        let entry = self.entries[slot as usize].take().expect("a request ends once");
+        let entry = self.entries.take(slot);
         self.slot_of_cell[entry.cells.1 as usize] = NO_SLOT;
         self.stats.count(outcome);
         // Before the answer: whoever gets it finds a free slot.
-        self.images.ring().release(entry.image);
+        self.images.ring().release([entry.image]);
         let answered = Answered { outcome, slot: entry.result };
         // Wakers and handlers are the callers' code.
         let told = contain(|| self.shared.tell(answered, entry.cells, entry.handler));
