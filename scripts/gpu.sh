@@ -221,8 +221,8 @@ part_chunks() {
 
 is_probe() { [ -x "$probes/$1" ] && [ -z "${QUICK:-}" ]; }
 
-# What the model of the device and the kernels rest on, and what kernels to come may do. Those of
-# three times as many seconds run their variants in processes apart, of which two may hang.
+# What the model of the device and the kernels rest on, and what kernels to come may do. Those that
+# have 14 seconds run their variants in processes apart, of which two may hang.
 part_probes() {
     local probe name
     for probe in shared_fill:10 graph_gap:8 small_map:14 wgmma_plain:14 shared_port:6 memory:5 \
