@@ -56,6 +56,8 @@ class Rates:
     # Bytes a clock and multiprocessor. 35.65, of 35 to 37 by [B]: 8.0 TB/s at 1.7 GHz. A pessimist's
     # 31.19 are 7.0, an H100 PCIe's by [B], whose fewer multiprocessors took as much each.
     l2_bytes_clk: float
+    # Up to which L2 streams at that rate, on an H100 and an H200: 36 MB. [B]
+    l2_held_mib: float
     # 3.0 of 3.35. [A]
     hbm_tb_s: float
     # Between kernels of a graph that begin early: 0.7. [A]
@@ -69,6 +71,10 @@ class Rates:
     @property
     def l2_tb_s(self):
         return self.l2_bytes_clk * self.clock_ghz * H100.sm_count / 1e3
+
+    @property
+    def l2_held_bytes(self):
+        return self.l2_held_mib * 2**20
 
     @property
     def hbm_bytes_us(self):

@@ -87,6 +87,8 @@ def measured_rates(results):
     }
     if clock_ghz := clock_under_load_ghz(results, "profile"):
         found["clock_ghz"] = clock_ghz
+    if "write_share" in found:
+        found["write_pessimist_share"] = found["write_share"]
     return found
 
 

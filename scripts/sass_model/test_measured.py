@@ -67,6 +67,10 @@ class Corrections(unittest.TestCase):
         expected = self.READ | {"gap_us": 0.9, "measured": {"hbm_tb_s": "before", "gap_us": where}}
         self.assertEqual(corrected(self.READ, [DEVICE, *self.FIGURES]), expected)
 
+    def test_where_writes_were_measured_no_pessimist_knows_better(self):
+        found = measured.measured_rates([{"figure": "write_share", "value": 0.2}])
+        self.assertEqual(found, {"write_share": 0.2, "write_pessimist_share": 0.2})
+
     def test_nothing_is_corrected_without_a_gpu_or_figures(self):
         self.assertEqual(corrected(self.READ, self.FIGURES), {})
         self.assertEqual(corrected(self.READ, [DEVICE]), {})

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
-import network
 import predict
 import today
 from device import Rates, read_rates
@@ -18,7 +17,15 @@ from sources import Launch
 from test_gates import HMMA, LDGSTS, kernel
 from wgmma import Tile, Wgmma
 
-RATES = Rates(1.0, l2_bytes_clk=32, hbm_tb_s=1.0, gap_us=0.7, gap_full_us=1.0, write_share=0.5)
+RATES = Rates(
+    clock_ghz=1.0,
+    l2_bytes_clk=32,
+    l2_held_mib=34,
+    hbm_tb_s=1.0,
+    gap_us=0.7,
+    gap_full_us=1.0,
+    write_share=0.5,
+)
 SIDES = (
     ("layer1.0.conv1", "conv 1x1 relu", (56, 56, 64), (56, 56, 64)),
     ("layer1.0.conv2", "conv 3x3 relu", (56, 56, 64), (56, 56, 64)),
@@ -61,7 +68,7 @@ class Layers(unittest.TestCase):
         taken = conv(pixels=1000, taps=1)
         weights, moved = 2 * 256 * 256, 2 * 2 * 1000 * 256
         self.assertAlmostEqual(taken.memory_us(1, 2, RATES), (moved / 1.6 + weights) / 1e6)
-        images = int(network.L2_BYTES // (1000 * 256 * 2)) + 1
+        images = int(RATES.l2_held_bytes // (1000 * 256 * 2)) + 1
         all_us = (images * moved + weights) / 1e6
         self.assertAlmostEqual(taken.memory_us(images, 2, RATES), all_us)
 
