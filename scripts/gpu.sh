@@ -155,7 +155,7 @@ profile() {
 part_integers() {
     [ -z "${QUICK:-}" ] || return
     has_integers integers || return
-    profile integers 15 "$none" 1,8 1 "${integers[@]}"
+    profile integers 20 "$none" 1,8 1 "${integers[@]}"
 }
 
 # Together these run every kernel that an H100 is given in f16: tiles of all sizes, split and whole, in
@@ -173,7 +173,7 @@ part_sanitizers() {
         step "sanitizer-$tool-classify" 8 "${sanitizer[@]}" classify --backend cuda \
             --tuning "$none" "${images[@]}"
         has_integers "sanitizer-$tool-i8" || continue
-        step "sanitizer-$tool-i8" 12 "${sanitizer[@]}" profile "${integers[@]}" \
+        step "sanitizer-$tool-i8" 18 "${sanitizer[@]}" profile "${integers[@]}" \
             --batches 1,32 --repeats 1 --tuning "$none"
     done
 }
