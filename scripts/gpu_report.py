@@ -1,12 +1,25 @@
 #!/usr/bin/env python3
-"""Tables of `scripts/gpu.sh`'s results.jsonl, as Markdown on standard output."""
+"""Tables of `scripts/gpu.sh`'s results.jsonl, as Markdown on standard output.
+
+    python3 scripts/gpu_report.py RESULTS
+    python3 scripts/gpu_report.py --correct RESULTS    rewrites the model's rates by what was measured
+
+Predictions (docs/KERNELS.md) are an H100's at 224x224, by the kernels that were measured: a pessimist's
+time and the expected, with whose ratio to the measured one each table goes on.
+"""
 
 import json
+import math
 import pathlib
+import statistics
 import sys
 
-# Of an H100 at 224x224 (docs/KERNELS.md), by type and batch length: a pessimist's time and the expected.
-PREDICTED_US = json.loads(pathlib.Path(__file__).with_name("predictions.json").read_text())
+sys.path.insert(0, str(pathlib.Path(__file__).with_name("sass_model")))
+
+from device import RATES_FILE, read_rates  # noqa: E402
+from measured import Predictor, corrected, measured_rates  # noqa: E402
+
+PROFILES = (("profile", "f16"), ("profile-i8", "i8"))
 
 
 def table(title, header, rows):
@@ -66,12 +79,20 @@ def ratio(times, theirs, ours_us):
     return f"{times[theirs] / ours_us:.2f}" if theirs in times else "-"
 
 
-def prediction(step, batch_len):
-    of_type = PREDICTED_US["i8" if step.endswith("-i8") else "f16"]
-    return " to ".join(f"{us:.0f}" for us in of_type.get(str(batch_len), ())) or "-"
+def beside(measured_us, predicted, digits=1):
+    """Cells: the prediction, and how many times as long as expected the measured time is."""
+    if not predicted:
+        return "-", "-"
+    return " to ".join(f"{us:.{digits}f}" for us in predicted), f"{measured_us / predicted[1]:.2f}"
 
 
-def batches(results, step, best):
+def launched(layers):
+    """(layer, kernel, split) of a profile's layers."""
+    named = ((layer["layer"], *layer["kernel"].partition("/")) for layer in layers)
+    return [(layer, kernel, int(split or 1)) for layer, kernel, _, split in named]
+
+
+def batches(results, step, best, predictor):
     rows = []
     for result in results:
         if result["step"] != step or "saturated_us" not in result:
@@ -84,7 +105,12 @@ def batches(results, step, best):
                 f"{result['graph_us']:.1f}",
                 f"{result['launches_us']:.1f}",
                 f"{result['back_to_back_us']:.1f}",
-                prediction(step, result["batch_len"]),
+                *beside(
+                    result["back_to_back_us"],
+                    predictor
+                    and predictor.batch_us(launched(result["layers"]), result["batch_len"]),
+                    0,
+                ),
                 f"{result['images_per_s']:.0f}",
                 f"{100 * bound_us / result['back_to_back_us']:.0f} %",
                 f"{result['upload_us']:.1f}",
@@ -100,7 +126,8 @@ def batches(results, step, best):
         "one µs",
         "launches µs",
         "back to back µs",
-        "predicted for an H100 at 224x224",
+        "predicted µs",
+        "measured / expected",
         "images/s",
         "of the bound",
         "upload µs",
@@ -158,19 +185,22 @@ def integers(results, step, best):
     table("8-bit integers", header, rows)
 
 
-def layers(results, step):
-    last = [r for r in results if r["step"] == step and "layers" in r][-1:]
-    for result in last:
+def layers(results, step, predictor):
+    for result in (r for r in results if r["step"] == step and "layers" in r):
         rows = [
             (
                 layer["layer"],
                 layer["kernel"],
                 f"{layer['elapsed_us']:.2f}",
                 f"{100 * layer['bound_us'] / layer['elapsed_us']:.0f} %",
+                *beside(
+                    layer["elapsed_us"],
+                    predictor and predictor.layer_us(*launched_as, result["batch_len"]),
+                ),
             )
-            for layer in result["layers"]
+            for layer, launched_as in zip(result["layers"], launched(result["layers"]), strict=True)
         ]
-        header = ("layer", "kernel", "µs", "of the bound")
+        header = ("layer", "kernel", "µs", "of the bound", "predicted µs", "measured / expected")
         table(f"{step}, batch {result['batch_len']}", header, rows)
 
 
@@ -186,6 +216,152 @@ def tuned(results, step, title):
         for batch_len, (best, model) in sums.items()
     ]
     table(title, ("batch", "measured µs", "model's µs", "gain"), rows)
+
+
+def tiles(results, step, predictor):
+    """By batch and kernel, over the convolutions that it was measured for, in its best split."""
+    groups = {}
+    for result in (r for r in results if r["step"] == step and "choices" in r):
+        batch_len, best = result["batch_len"], {}
+        for choice in result["choices"]:
+            kernel, elapsed_us = choice["kernel"], choice["elapsed_us"]
+            if kernel not in best or elapsed_us < best[kernel]["elapsed_us"]:
+                best[kernel] = choice
+        for kernel, choice in best.items():
+            group = groups.setdefault((batch_len, kernel), {"wins": 0, "ratios": [], "times": []})
+            group["wins"] += kernel == result["kernel"]
+            group["times"].append(choice["elapsed_us"] / result["best_us"])
+            predicted = predictor and predictor.layer_us(
+                result["layer"], kernel, choice["split_len"], batch_len
+            )
+            if predicted:
+                group["ratios"].append(choice["elapsed_us"] / predicted[1])
+    rows = [
+        (
+            *key,
+            len(group["times"]),
+            group["wins"],
+            f"{mean(group['times']):.2f}",
+            *(
+                (f"{mean(ratios):.2f}", f"{min(ratios):.2f} to {max(ratios):.2f}")
+                if (ratios := group["ratios"])
+                else ("-", "-")
+            ),
+        )
+        for key, group in sorted(groups.items())
+    ]
+    header = (
+        *("batch", "kernel", "layers", "best of", "of the best kernel's time"),
+        *("measured / expected", "from"),
+    )
+    table(f"{step}: every kernel, geometric means", header, rows)
+
+
+def families(results, step, predictor):
+    """By layer and batch, the best kernel on `mma.sync` beside the best on `wgmma`."""
+    rows = []
+    for result in (r for r in results if r["step"] == step and "choices" in r):
+        cells = []
+        for is_wgmma in (False, True):
+            of_family = [c for c in result["choices"] if ("_wgmma" in c["kernel"]) is is_wgmma]
+            if not of_family:
+                break
+            best = min(of_family, key=lambda choice: choice["elapsed_us"])
+            name = (result["layer"], best["kernel"], best["split_len"], result["batch_len"])
+            predicted = predictor and predictor.layer_us(*name)
+            cells += [f"{best['kernel']}/{best['split_len']}", f"{best['elapsed_us']:.2f}"]
+            cells += beside(best["elapsed_us"], predicted)
+        else:
+            gain = float(cells[1]) / float(cells[5])
+            rows.append((result["batch_len"], result["layer"], *cells, f"{gain:.2f}"))
+    of_each = ("µs", "predicted µs", "measured / expected")
+    header = ("batch", "layer", "mma.sync", *of_each, "wgmma", *of_each, "gain")
+    table(f"{step}: families, layer by layer", header, rows)
+
+
+def mean(values):
+    return math.exp(statistics.fmean(map(math.log, values)))
+
+
+def chunks(results, step, profile, predictor):
+    """A batch in chunks of each length, predicted by the kernels that its profile names."""
+    launches = {
+        result["batch_len"]: launched(result["layers"])
+        for result in results
+        if result["step"] == profile and "layers" in result
+    }
+    rows = []
+    for result in (r for r in results if r["step"] == step and "lengths" in r):
+        batch_len = result["batch_len"]
+        for length in result["lengths"]:
+            chunk_len, elapsed_us = length["chunk_len"], length["elapsed_us"]
+            predicted = (
+                predictor.batch_us(launches[batch_len], batch_len, chunk_len)
+                if predictor and batch_len in launches
+                else None
+            )
+            rows.append(
+                (
+                    batch_len,
+                    chunk_len or "whole",
+                    f"{elapsed_us:.1f}",
+                    f"{length['spread_us']:.1f}",
+                    f"{result['whole_us'] / elapsed_us:.3f}",
+                    *beside(elapsed_us, predicted, 0),
+                    "taken" if chunk_len == result["chunk_len"] else "",
+                )
+            )
+    header = (
+        *("batch", "images of a chunk", "µs", "spread µs", "gain"),
+        *("predicted µs", "measured / expected", ""),
+    )
+    table(f"{step}: layers 1 and 2", header, rows)
+
+
+def figures(results):
+    """What the probes decide, beside what was assumed."""
+    assumed = json.loads(RATES_FILE.read_text())
+    rows = [
+        (
+            result["probe"],
+            result["figure"],
+            f"{result['value']:.3g}",
+            result["unit"],
+            assumed.get(result["figure"], "-"),
+            result["decides"],
+        )
+        for result in results
+        if "figure" in result
+    ]
+    header = ("probe", "figure", "measured", "unit", "assumed", "decides")
+    table("Figures that decide", header, rows)
+
+
+def parameters(results):
+    """The model's, as measured and as assumed, and as rates.json would have them."""
+    assumed, found = json.loads(RATES_FILE.read_text()), measured_rates(results)
+    rows = [
+        (name, assumed[name], f"{found[name]:.4g}" if name in found else "not measured")
+        for name in assumed
+        if name != "measured"
+    ]
+    table("The model's parameters", ("parameter", "assumed", "measured"), rows)
+    rates, pessimist = read_rates()
+    print(f"\nPredictions here: pessimist {pessimist}; expected {rates}.")
+    if corrected(assumed, results):
+        print(f"\nIn scripts/sass_model/rates.json: `{json.dumps(found)}`")
+        print("\n`python3 scripts/gpu_report.py --correct RESULTS` writes that there.")
+
+
+def correct(results):
+    """Rewrites rates.json; the exit status."""
+    rates = corrected(json.loads(RATES_FILE.read_text()), results)
+    if not rates:
+        print("no GPU was measured: the rates stay as they are", file=sys.stderr)
+        return 1
+    RATES_FILE.write_text(json.dumps(rates, indent=4) + "\n")
+    print(f"{RATES_FILE} is rewritten; scripts/predict.sh --write simulates the loops by it")
+    return 0
 
 
 def sanitized(results):
@@ -242,29 +418,37 @@ def lines(path):
                 print(f"\nNot understood: `{line[:60].strip()}`")
 
 
+def predictors(results):
+    """By precision; none where the network's layers are not among the results."""
+    network = [result for result in results if result["step"] == "network"]
+    return {precision: network and Predictor(network, precision) for _, precision in PROFILES}
+
+
 def main():
-    results = list(lines(sys.argv[1]))
+    arguments = sys.argv[1:]
+    results = list(lines(arguments[-1]))
+    if arguments[0] == "--correct":
+        sys.exit(correct(results))
+    of_precision = predictors(results)
     numerics(results)
     best = peers(results)
-    steps = [
-        step
-        for step in ("profile-model", "profile-tuned")
-        if any(result["step"] == step for result in results)
-    ]
-    for step in steps:
-        batches(results, step, best)
-    for step in steps[-1:]:
-        layers(results, step)
-    batches(results, "profile-i8", best)
-    integers(results, steps[-1] if steps else None, best)
-    layers(results, "profile-i8")
-    tuned(results, "tune", "Tiles, all convolutions")
-    tuned(results, "tune-i8", "Tiles, all convolutions of integers")
+    for step, precision in PROFILES:
+        batches(results, step, best, of_precision[precision])
+    integers(results, "profile", best)
+    for step, precision in PROFILES:
+        predictor, suffix = of_precision[precision], "-i8" if precision == "i8" else ""
+        layers(results, step, predictor)
+        tuned(results, f"tune{suffix}", f"Tiles, all convolutions in {precision}")
+        tiles(results, f"tune{suffix}", predictor)
+        families(results, f"tune{suffix}", predictor)
+        chunks(results, f"chunks{suffix}", step, predictor)
+    figures(results)
     loads(results)
     sanitized(results)
     answers(results, "wgmma_rows", ("way", "operand", "pitch_rows"), "shift_rows")
     answers(results, "overlapping_map", ("form", "swizzle"), "side")
     answers(results, "small_map", ("map", "memory", "copy", "dense", "bit_set"), "size_kib")
+    parameters(results)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,12 @@
 use std::io::Write;
 use std::path::Path;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde::Serialize;
-use twinstream::backend::cuda::{Measured, MeasuredChunks, TuneOptions, Tuning, tune, tune_chunks};
+use twinstream::backend::cuda::{
+    Measured, MeasuredChoice, MeasuredChunks, MeasuredLength, TuneOptions, Tuning, tune,
+    tune_chunks,
+};
 
 use crate::classify::write_line;
 use crate::computer::GpuOptions;
@@ -17,7 +20,8 @@ use crate::output::{stdout, tell};
 /// Measure tiles for each convolution and batch size on a GPU, and store the best for later runs
 ///
 /// What is measured is stored behind each batch size, the shortest first. Then batches of 32 images
-/// and more are measured with layers 1 and 2 in chunks of images that the level-2 cache may hold.
+/// and more are measured with layers 1 and 2 in chunks of images that the level-2 cache may hold;
+/// chunks are stored where they gain 1 % of a batch's time and more than noise does.
 #[derive(Args)]
 pub struct Options {
     #[command(flatten)]
@@ -27,7 +31,10 @@ pub struct Options {
     /// Batch sizes, each rounded up to a power of two
     #[arg(long, value_name = "COUNTS", value_delimiter = ',', value_parser = parse_count)]
     batches: Vec<usize>,
-    /// Choices to measure for each convolution, and lengths of chunks, the likeliest first
+    /// Measure one of the two alone [default: tiles, then chunks by what is stored]
+    #[arg(long, value_enum, value_name = "PART")]
+    only: Option<Part>,
+    /// Choices to measure for each convolution, one of each kernel first, and lengths of chunks
     #[arg(long, value_name = "COUNT", value_parser = parse_count, default_value_t = 16)]
     choices: usize,
     /// Launches that are timed as one
@@ -38,6 +45,12 @@ pub struct Options {
     json: bool,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    Tiles,
+    Chunks,
+}
+
 #[derive(Serialize)]
 struct Row<'a> {
     layer: &'a str,
@@ -46,6 +59,14 @@ struct Row<'a> {
     split_len: u32,
     best_us: f64,
     model_us: f64,
+    choices: Vec<ChoiceRow<'a>>,
+}
+
+#[derive(Serialize)]
+struct ChoiceRow<'a> {
+    kernel: &'a str,
+    split_len: u32,
+    elapsed_us: f64,
 }
 
 #[derive(Serialize)]
@@ -54,6 +75,15 @@ struct ChunksRow {
     chunk_len: Option<usize>,
     chunks_us: f64,
     whole_us: f64,
+    lengths: Vec<LengthRow>,
+}
+
+#[derive(Serialize)]
+struct LengthRow {
+    /// None: without chunks.
+    chunk_len: Option<usize>,
+    elapsed_us: f64,
+    spread_us: f64,
 }
 
 pub fn run(options: &Options) -> anyhow::Result<Outcome> {
@@ -68,30 +98,40 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
         tune_options.batch_lens.clone_from(&options.batches);
     }
     let mut output = stdout();
-    if !options.json {
+    if !options.json && options.only != Some(Part::Chunks) {
         let (best, model) = ("best µs", "model's µs");
         let (batch, layer, kernel, split) = ("batch", "layer", "kernel", "split");
         writeln!(output, "{batch}  {layer:21} {kernel:14} {split} {best:>10} {model:>10}")?;
     }
     let mut done = Ok(());
-    tune(&model, &cuda, &tune_options, &mut tuning, &mut |bucket, tuning| {
-        if done.is_ok() {
-            let is_written = bucket.iter().try_for_each(|it| write(&mut output, options.json, it));
-            done = is_written.and_then(|()| store(tuning, &path));
-        }
-    })?;
-    tune_chunks(&model, &cuda, &tune_options, &mut tuning, &mut |chunks, tuning| {
-        if done.is_ok() {
-            let is_written = write_chunks(&mut output, options.json, chunks);
-            done = is_written.and_then(|()| store(tuning, &path));
-        }
-    })?;
+    if options.only != Some(Part::Chunks) {
+        tune(&model, &cuda, &tune_options, &mut tuning, &mut |bucket, tuning| {
+            if done.is_ok() {
+                let mut rows = bucket.iter();
+                let is_written = rows.try_for_each(|it| write(&mut output, options.json, it));
+                done = is_written.and_then(|()| store(tuning, &path));
+            }
+        })?;
+    }
+    if options.only != Some(Part::Tiles) {
+        tune_chunks(&model, &cuda, &tune_options, &mut tuning, &mut |chunks, tuning| {
+            if done.is_ok() {
+                let is_written = write_chunks(&mut output, options.json, chunks);
+                done = is_written.and_then(|()| store(tuning, &path));
+            }
+        })?;
+    }
     done?;
     tell(format_args!("stored in {}", path.display()));
     Ok(Outcome::AllAnswered)
 }
 
 fn write(output: &mut impl Write, json: bool, measured: &Measured) -> anyhow::Result<()> {
+    let choice = |choice: &MeasuredChoice| ChoiceRow {
+        kernel: choice.kernel,
+        split_len: choice.split_k,
+        elapsed_us: choice.elapsed_ns / 1e3,
+    };
     let row = Row {
         layer: &measured.conv.layer,
         batch_len: measured.batch_len,
@@ -99,11 +139,12 @@ fn write(output: &mut impl Write, json: bool, measured: &Measured) -> anyhow::Re
         split_len: measured.conv.split_k,
         best_us: measured.best_ns / 1e3,
         model_us: measured.model_ns / 1e3,
+        choices: measured.choices.iter().map(choice).collect(),
     };
     if json {
         return write_line(output, &row);
     }
-    let Row { layer, batch_len, kernel, split_len, best_us, model_us } = row;
+    let Row { layer, batch_len, kernel, split_len, best_us, model_us, .. } = row;
     Ok(writeln!(
         output,
         "{batch_len:5}  {layer:21} {kernel:14} {split_len:5} {best_us:10.2} {model_us:10.2}"
@@ -115,10 +156,17 @@ fn write_chunks(
     json: bool,
     measured: &MeasuredChunks,
 ) -> anyhow::Result<()> {
-    let MeasuredChunks { batch_len, chunk_len, best_ns, whole_ns } = *measured;
-    let (chunks_us, whole_us) = (best_ns / 1e3, whole_ns / 1e3);
+    let MeasuredChunks { batch_len, chunk_len, ref lengths } = *measured;
+    let (chunks_us, whole_us) = (measured.noted().elapsed_ns / 1e3, measured.whole_ns() / 1e3);
     if json {
-        return write_line(output, &ChunksRow { batch_len, chunk_len, chunks_us, whole_us });
+        let length = |length: &MeasuredLength| LengthRow {
+            chunk_len: length.chunk_len,
+            elapsed_us: length.elapsed_ns / 1e3,
+            spread_us: length.spread_ns / 1e3,
+        };
+        let lengths = lengths.iter().map(length).collect();
+        let row = ChunksRow { batch_len, chunk_len, chunks_us, whole_us, lengths };
+        return write_line(output, &row);
     }
     match chunk_len {
         Some(chunk_len) => writeln!(

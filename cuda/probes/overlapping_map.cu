@@ -94,7 +94,7 @@ unsigned count_wrong(const std::vector<uint16_t> &image, const Form &form, const
     return wrong_len;
 }
 
-std::string answer(unsigned index) {
+Answer answer(unsigned index) {
     const Variant &variant = VARIANTS[index];
     const unsigned padded = variant.side + 2 * PADDING;
     const std::vector<uint16_t> image = numbered(padded * padded * PIXEL_BYTES / 2);
@@ -106,7 +106,7 @@ std::string answer(unsigned index) {
     CUtensorMap map;
     const CUresult status = encode_tiled(&map, form.tensor, form.box, form.steps, variant.swizzle);
     const std::string encoded = "\"encode_status\": " + std::to_string(status);
-    if (status != CUDA_SUCCESS) return encoded;
+    if (status != CUDA_SUCCESS) return {encoded, false, 0.0};
 
     // The last outputs of all rows, up to the image's last byte but the kernel's rows behind.
     Coordinates first{{0, static_cast<int32_t>(variant.side / STRIDE - OUTPUTS_X), 0, 0}};
@@ -122,8 +122,7 @@ std::string answer(unsigned index) {
                                  copied.values.data() + size_t{b} * COPY_LEN);
         first.at[form.y] += step.at[form.y];
     }
-    return encoded + ", \"timed_out\": " + (copied.is_late ? "true" : "false") + ", " +
-           verdict(wrong_len);
+    return verdict(encoded + ", \"timed_out\": " + (copied.is_late ? "true" : "false"), wrong_len);
 }
 
 } // namespace
@@ -132,6 +131,12 @@ std::string answer(unsigned index) {
 
 int main() {
     namespace probes = twinstream::probes;
-    return probes::run_isolated("overlapping_map", probes::VARIANTS_LEN, probes::fields,
-                                probes::answer);
+    const probes::Found found = probes::run_isolated("overlapping_map", probes::VARIANTS_LEN,
+                                                     probes::fields, probes::answer);
+    for (const bool is_chunks : {false, true})
+        found.print_share(
+            is_chunks ? "chunks" : "rows",
+            [&](unsigned i) { return probes::VARIANTS[i].is_chunks == is_chunks; },
+            "whether one copy brings the stem its operand");
+    return found.exit_status;
 }

@@ -23,6 +23,15 @@ inline void check(cudaError_t status, const char *what) {
 }
 #define TWINSTREAM_CHECK(call) ::twinstream::probes::check((call), #call)
 
+// What a probe's results come to: a figure that decides something. Its name is the one in
+// scripts/sass_model/rates.json where the model has such a parameter.
+inline void print_figure(const char *probe, const char *name, double value, const char *unit,
+                         const char *decides) {
+    std::printf("{\"probe\": \"%s\", \"figure\": \"%s\", \"value\": %.4g, \"unit\": \"%s\", "
+                "\"decides\": \"%s\"}\n",
+                probe, name, value, unit, decides);
+}
+
 // Median of what `measure` returns, of `len` calls after one that warms up.
 template <class Measure>
 double median(unsigned len, Measure measure) {

@@ -104,7 +104,7 @@ unsigned count_wrong(const std::vector<uint16_t> &values, const Tensor &tensor, 
     return wrong_len;
 }
 
-std::string answer(unsigned index) {
+Answer answer(unsigned index) {
     const Variant variant = variant_at(index);
     const size_t tensor_bytes = variant.size_kib * size_t{1024};
     const std::vector<uint16_t> values = numbered(tensor_bytes / 2);
@@ -129,7 +129,7 @@ std::string answer(unsigned index) {
                                 ? encode_im2col(&map, tensor, CHANNELS, PIXELS, SWIZZLE)
                                 : encode_tiled(&map, tensor, box, steps, SWIZZLE);
     const std::string encoded = "\"encode_status\": " + std::to_string(status);
-    if (status != CUDA_SUCCESS) return encoded;
+    if (status != CUDA_SUCCESS) return {encoded, false, 0.0};
     char word[19];
     std::snprintf(word, sizeof word, "0x%016" PRIx64, static_cast<uint64_t>(map.opaque[1]));
     const bool is_set = (map.opaque[1] & SMALL_BIT) != 0;
@@ -145,9 +145,10 @@ std::string answer(unsigned index) {
     const unsigned wrong_len = count_wrong(values, tensor, variant.is_im2col, copied.values);
     int driver;
     TWINSTREAM_CHECK(cudaDriverGetVersion(&driver));
-    return encoded + ", \"driver\": " + std::to_string(driver) + ", \"word_1\": \"" + word +
-           "\", \"bit_set\": " + (is_set ? "true" : "false") +
-           ", \"timed_out\": " + (copied.is_late ? "true" : "false") + ", " + verdict(wrong_len);
+    return verdict(encoded + ", \"driver\": " + std::to_string(driver) + ", \"word_1\": \"" + word +
+                       "\", \"bit_set\": " + (is_set ? "true" : "false") +
+                       ", \"timed_out\": " + (copied.is_late ? "true" : "false"),
+                   wrong_len);
 }
 
 } // namespace
@@ -156,5 +157,17 @@ std::string answer(unsigned index) {
 
 int main() {
     namespace probes = twinstream::probes;
-    return probes::run_isolated("small_map", probes::VARIANTS_LEN, probes::fields, probes::answer);
+    const probes::Found found =
+        probes::run_isolated("small_map", probes::VARIANTS_LEN, probes::fields, probes::answer);
+    const auto is_small = [](unsigned i) { return probes::variant_at(i).size_kib < 128; };
+    found.print_share(
+        "small_encoded", [&](unsigned i) { return is_small(i) && !probes::variant_at(i).clears; },
+        "whether bit 21 of word 1 has to be cleared in maps below 128 KiB");
+    found.print_share(
+        "small_cleared", [&](unsigned i) { return is_small(i) && probes::variant_at(i).clears; },
+        "whether maps below 128 KiB work with the bit cleared, as the host clears it");
+    found.print_share(
+        "large_maps", [&](unsigned i) { return !is_small(i); },
+        "whether the probe itself is right: these must be");
+    return found.exit_status;
 }

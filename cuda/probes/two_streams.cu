@@ -12,6 +12,8 @@ namespace {
 
 constexpr unsigned CHAIN_LEN = 54;
 constexpr unsigned THREADS = 128;
+// Blocks as a share of the multiprocessors whose figures are told.
+constexpr unsigned FEW_PERCENT = 25, ALL_PERCENT = 100;
 
 __global__ void multiply(float *result, unsigned steps) {
     float value = static_cast<float>(threadIdx.x);
@@ -71,6 +73,13 @@ void run() {
         std::printf("{\"probe\": \"two_streams\", \"blocks\": %u, \"serial_ns\": %.0f, "
                     "\"together_ns\": %.0f}\n",
                     blocks, serial_ns, together_ns);
+        if (share_percent == FEW_PERCENT || share_percent == ALL_PERCENT)
+            print_figure("two_streams",
+                         share_percent == ALL_PERCENT ? "pair_rate" : "pair_rate_few",
+                         serial_ns / together_ns, "x one after the other",
+                         share_percent == ALL_PERCENT
+                             ? "whether two batches of a block a multiprocessor gain side by side"
+                             : "the same where each has blocks for a quarter of them");
     }
 }
 

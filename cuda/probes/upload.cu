@@ -27,7 +27,7 @@ void print(const char *way, unsigned images, double device_ns, double submit_ns)
 }
 
 template <class Enqueue>
-void measure(const char *way, unsigned images, cudaStream_t stream, Enqueue enqueue) {
+double measure(const char *way, unsigned images, cudaStream_t stream, Enqueue enqueue) {
     Timer timer;
     const double device_ns = median(51, [&] { return timer.ns(stream, enqueue); });
     const double submit_ns = median(51, [&] {
@@ -36,6 +36,7 @@ void measure(const char *way, unsigned images, cudaStream_t stream, Enqueue enqu
         return ns;
     });
     print(way, images, device_ns, submit_ns);
+    return device_ns;
 }
 
 void run() {
@@ -50,7 +51,7 @@ void run() {
     std::memset(locked, 1, IMAGES_MAX * IMAGE_BYTES);
     for (unsigned images = 1; images <= IMAGES_MAX; images *= 2) {
         const size_t bytes = images * IMAGE_BYTES;
-        measure("locked", images, stream, [&] {
+        const double locked_ns = measure("locked", images, stream, [&] {
             TWINSTREAM_CHECK(cudaMemcpyAsync(to, locked, bytes, cudaMemcpyHostToDevice, stream));
         });
         measure("pageable", images, stream, [&] {
@@ -63,6 +64,9 @@ void run() {
                 static_cast<unsigned>(bytes / sizeof(uint4)));
             TWINSTREAM_CHECK(cudaGetLastError());
         });
+        if (images == IMAGES_MAX)
+            print_figure("upload", "upload_gb_s", static_cast<double>(bytes) / locked_ns, "GB/s",
+                         "how many images a second can be uploaded at all");
     }
 }
 

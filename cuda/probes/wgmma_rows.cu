@@ -16,24 +16,13 @@
 // With shift 0 and a pitch of 8 all three are the same and must be exact, or the probe itself is
 // wrong.
 
-#include <cuda/ptx>
-
-#include <cstdint>
-#include <random>
-
-#include "../ptx/ld_st.cuh"
-#include "isolated.hpp"
+#include "products.cuh"
 
 namespace twinstream::probes {
 
 namespace {
 
-constexpr unsigned THREADS = 128;
-// Both operands have 64 rows of 64 values of K.
-constexpr unsigned ROWS = 64;
-constexpr unsigned ROW_LEN = 64;
 constexpr unsigned ROW_BYTES = ROW_LEN * 2;
-constexpr unsigned ROW_CHUNKS = ROW_BYTES / CHUNK_BYTES;
 constexpr unsigned PATTERN_BYTES = 1024;
 constexpr unsigned PITCH_ROWS_MAX = 16;
 constexpr unsigned SHIFT_ROWS_MAX = 8;
@@ -66,12 +55,12 @@ struct Placement {
 // changed by bits 7-9. All threads.
 __device__ void place(unsigned char *region, const Placement &p, const uint4 *chunks) {
     const uint4 nan = make_uint4(0x7e007e00, 0x7e007e00, 0x7e007e00, 0x7e007e00);
-    for (unsigned i = threadIdx.x; i < REGION_BYTES / CHUNK_BYTES; i += THREADS)
+    for (unsigned i = threadIdx.x; i < REGION_BYTES / CHUNK_BYTES; i += PRODUCT_THREADS)
         reinterpret_cast<uint4 *>(region)[i] = nan;
     __syncthreads();
     unsigned char *const start = region + p.shift_rows * ROW_BYTES;
     const uint32_t pattern = p.way == MOVED ? ptx::shared_address(start) : 0;
-    for (unsigned i = threadIdx.x; i < ROWS * ROW_CHUNKS; i += THREADS) {
+    for (unsigned i = threadIdx.x; i < ROWS * ROW_CHUNKS; i += PRODUCT_THREADS) {
         const unsigned row = i / ROW_CHUNKS, chunk = i % ROW_CHUNKS;
         unsigned char *const to = start + (row / 8 * p.pitch_rows + row % 8) * ROW_BYTES;
         const uint32_t phase = (ptx::shared_address(to) - pattern) >> 7 & 7;
@@ -79,53 +68,18 @@ __device__ void place(unsigned char *region, const Placement &p, const uint4 *ch
     }
 }
 
-// K-major, 128-byte swizzle.
-__device__ uint64_t descriptor(const unsigned char *region, const Placement &p) {
+// K-major, 128-byte swizzle: each step of 16 of K is 32 bytes further along the row.
+__device__ Operand operand(const unsigned char *region, const Placement &p) {
     const uint32_t start = ptx::shared_address(region) + p.shift_rows * ROW_BYTES;
     const uint64_t base_offset = p.way == PLAIN ? 0 : start >> 7 & 7;
-    // The distance along K has no meaning in this layout; 1 is usual.
-    return (start & 0x3ffff) >> 4 | uint64_t{1} << 16 |
-           uint64_t{p.pitch_rows * ROW_BYTES >> 4} << 32 | base_offset << 49 | uint64_t{1} << 62;
+    const uint64_t rows = ptx::describe_operand(start, ptx::OperandLayout::swizzle_128, CHUNK_BYTES,
+                                                p.pitch_rows * ROW_BYTES);
+    return {rows | base_offset << 49, 2};
 }
 
-// sum = left * right, 64 x 64 x 64; libcu++ has no wgmma. One asm statement, so that no register of
-// the sum is touched before the wait. Each step of 16 of K is 32 bytes further along the row.
-__device__ void multiply_warpgroup(float (&sum)[32], uint64_t left, uint64_t right) {
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-#define TWINSTREAM_STEP(left, right)                                                               \
-    "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 "                                          \
-    "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "                      \
-    "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, " left       \
-    ", " right ", p, 1, 1, 0, 0;\n"
-    asm volatile("{\n"
-                 ".reg .pred p;\n"
-                 "setp.ne.b32 p, %40, 0;\n"
-                 "wgmma.fence.sync.aligned;\n" //
-                 TWINSTREAM_STEP("%32", "%36") //
-                 TWINSTREAM_STEP("%33", "%37") //
-                 TWINSTREAM_STEP("%34", "%38") //
-                 TWINSTREAM_STEP("%35", "%39") //
-                 "wgmma.commit_group.sync.aligned;\n"
-                 "wgmma.wait_group.sync.aligned 0;\n"
-                 "}\n"
-                 : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3]), "+f"(sum[4]),
-                   "+f"(sum[5]), "+f"(sum[6]), "+f"(sum[7]), "+f"(sum[8]), "+f"(sum[9]),
-                   "+f"(sum[10]), "+f"(sum[11]), "+f"(sum[12]), "+f"(sum[13]), "+f"(sum[14]),
-                   "+f"(sum[15]), "+f"(sum[16]), "+f"(sum[17]), "+f"(sum[18]), "+f"(sum[19]),
-                   "+f"(sum[20]), "+f"(sum[21]), "+f"(sum[22]), "+f"(sum[23]), "+f"(sum[24]),
-                   "+f"(sum[25]), "+f"(sum[26]), "+f"(sum[27]), "+f"(sum[28]), "+f"(sum[29]),
-                   "+f"(sum[30]), "+f"(sum[31])
-                 : "l"(left), "l"(left + 2), "l"(left + 4), "l"(left + 6), "l"(right),
-                   "l"(right + 2), "l"(right + 4), "l"(right + 6), "r"(1)
-                 : "memory");
-#undef TWINSTREAM_STEP
-#endif
-}
-
-// sums: 64 rows of 64.
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(PRODUCT_THREADS)
     multiply(Placement left, Placement right, const uint4 *left_chunks, const uint4 *right_chunks,
-             float *sums) {
+             float *sums, float *cycles) {
     TWINSTREAM_SHARED(shared);
     const uint32_t beyond = ptx::shared_address(shared) % PATTERN_BYTES;
     unsigned char *const regions = shared + (PATTERN_BYTES - beyond) % PATTERN_BYTES;
@@ -133,18 +87,10 @@ __global__ void __launch_bounds__(THREADS)
     place(regions + REGION_BYTES, right, right_chunks);
 #if __CUDA_ARCH__ >= 900
     // wgmma reads through another proxy than these threads wrote.
-    cuda::ptx::fence_proxy_async(cuda::ptx::space_shared);
+    ptx::fence_proxy_async_shared();
 #endif
     __syncthreads();
-    float sum[32] = {};
-    multiply_warpgroup(sum, descriptor(regions, left), descriptor(regions + REGION_BYTES, right));
-    const unsigned lane = threadIdx.x % WARP_LEN;
-    const unsigned first_row = threadIdx.x / WARP_LEN * 16 + lane / 4;
-    for (unsigned i = 0; i < 32; ++i) {
-        const unsigned row = first_row + i / 2 % 2 * 8;
-        const unsigned column = i / 4 * 8 + lane % 4 * 2 + i % 2;
-        sums[row * ROWS + column] = sum[i];
-    }
+    answer_product(operand(regions, left), operand(regions + REGION_BYTES, right), sums, cycles);
 }
 
 struct Variant {
@@ -171,58 +117,16 @@ std::string fields(unsigned index) {
            ", \"shift_rows\": " + std::to_string(variant.shift_rows);
 }
 
-// Whole numbers from -4 to 4: every sum is exact, in whatever way the hardware adds.
-std::vector<int> draw(unsigned seed) {
-    std::mt19937 random(seed);
-    std::vector<int> values(ROWS * ROW_LEN);
-    for (int &value : values) value = static_cast<int>(random() % 9) - 4;
-    return values;
-}
-
-uint4 *upload(const std::vector<int> &values) {
-    constexpr uint16_t F16[9] = {0xc400, 0xc200, 0xc000, 0xbc00, 0, 0x3c00, 0x4000, 0x4200, 0x4400};
-    std::vector<uint16_t> bits;
-    for (const int value : values) bits.push_back(F16[value + 4]);
-    void *to;
-    TWINSTREAM_CHECK(cudaMalloc(&to, bits.size() * sizeof bits[0]));
-    TWINSTREAM_CHECK(
-        cudaMemcpy(to, bits.data(), bits.size() * sizeof bits[0], cudaMemcpyHostToDevice));
-    return static_cast<uint4 *>(to);
-}
-
-// Elements of the product that are not what they must be; NaN where a foreign row was read.
-unsigned count_wrong(const std::vector<int> &left, const std::vector<int> &right,
-                     const std::vector<float> &sums) {
-    unsigned wrong_len = 0;
-    for (unsigned i = 0; i < ROWS * ROWS; ++i) {
-        int expected = 0;
-        for (unsigned k = 0; k < ROW_LEN; ++k)
-            expected += left[i / ROWS * ROW_LEN + k] * right[i % ROWS * ROW_LEN + k];
-        wrong_len += sums[i] != static_cast<float>(expected);
-    }
-    return wrong_len;
-}
-
-std::string answer(unsigned index) {
+Answer answer(unsigned index) {
     const Variant variant = variant_at(index);
     const Placement moved{variant.way, variant.pitch_rows, variant.shift_rows};
     const Placement fixed{PLAIN, 8, 0};
-    const std::vector<int> left = draw(1), right = draw(2);
-    uint4 *const left_chunks = upload(left), *const right_chunks = upload(right);
-    std::vector<float> sums(ROWS * ROWS);
-    float *to;
-    TWINSTREAM_CHECK(cudaMalloc(&to, sums.size() * sizeof sums[0]));
-    TWINSTREAM_CHECK(cudaMemset(to, 0xff, sums.size() * sizeof sums[0]));
-    multiply<<<1, THREADS, SHARED_BYTES>>>(variant.is_left ? moved : fixed,
-                                           variant.is_left ? fixed : moved, left_chunks,
-                                           right_chunks, to);
-    TWINSTREAM_CHECK(cudaGetLastError());
-    TWINSTREAM_CHECK(
-        cudaMemcpy(sums.data(), to, sums.size() * sizeof sums[0], cudaMemcpyDeviceToHost));
-    for (void *const each : {static_cast<void *>(left_chunks), static_cast<void *>(right_chunks),
-                             static_cast<void *>(to)})
-        TWINSTREAM_CHECK(cudaFree(each));
-    return verdict(count_wrong(left, right, sums));
+    return compare_product(
+        draw(1), draw(2), [&](const uint4 *left, const uint4 *right, float *sums, float *cycles) {
+            multiply<<<1, PRODUCT_THREADS, SHARED_BYTES>>>(variant.is_left ? moved : fixed,
+                                                           variant.is_left ? fixed : moved, left,
+                                                           right, sums, cycles);
+        });
 }
 
 } // namespace
@@ -231,5 +135,11 @@ std::string answer(unsigned index) {
 
 int main() {
     namespace probes = twinstream::probes;
-    return probes::run_isolated("wgmma_rows", probes::VARIANTS_LEN, probes::fields, probes::answer);
+    const probes::Found found =
+        probes::run_isolated("wgmma_rows", probes::VARIANTS_LEN, probes::fields, probes::answer);
+    for (const probes::Way way : {probes::PLAIN, probes::OFFSET, probes::MOVED})
+        found.print_share(
+            probes::WAY_NAMES[way], [&](unsigned i) { return probes::variant_at(i).way == way; },
+            "whether a halo in the 128-byte swizzle is read once for nine taps");
+    return found.exit_status;
 }

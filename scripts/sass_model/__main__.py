@@ -3,13 +3,14 @@
     python3 scripts/sass_model gate FOLDER --nvcc VERSION --warned LOG [--write]
     python3 scripts/sass_model loops CUBIN...
     python3 scripts/sass_model dump CUBIN KERNEL
-    python3 scripts/sass_model predict LAYERS PLAN_F16 PLAN_I8 CUBIN... [--json FILE]
+    python3 scripts/sass_model predict LAYERS PLAN_F16 PLAN_I8 CUBIN... [--write] [--rates FILE]
 
 `gate` is what scripts/cuda-gates.sh runs, on FOLDER's NAME.cubin with NAME.log, what ptxas said. `loops`
 prints a step of each main loop: what each resource takes at least, and a simulation, which is good
 for 8 %. `dump` prints the step's instructions with their control words. `predict` prints the network's
 predicted times on an H100, of cubins for sm_90a and of what `twinstream inspect --json --size 224x224`
-prints, and with `--plan --precision f16` and `i8`. docs/KERNELS.md explains. Needs cuobjdump in PATH.
+prints, and with `--plan --precision f16` and `i8`; scripts/predict.sh runs it. `--write` keeps what it
+simulated of the loops for scripts/gpu_report.py. docs/KERNELS.md explains. Needs cuobjdump in PATH.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import sys
 from pathlib import Path
 
 from bounds import lone_warp_cycles, pipe, step_bounds
-from device import DEVICES, L2_PESSIMIST_TB_S, Rates
+from device import DEVICES, RATES_FILE, read_rates
 from gate import (
     RESOURCES,
     TABLED,
@@ -30,10 +31,11 @@ from gate import (
 )
 from loop import main_loop
 from network import convs_of, read_lines
-from predict import markdown, rates_of, rows, stored
+from predict import markdown, rows
 from sass import disassemble
 from simulate import simulated_cycles
 from sources import launches
+from today import LOOPS_FILE, Loops
 
 LIMITS = Path(__file__).with_name("limits.txt")
 REMEDY = "scripts/cuda-gates.sh --write stores other limits, where that is meant"
@@ -69,7 +71,7 @@ def run_gate(arguments):
 
 
 def run_loops(arguments):
-    rates, of_kernel = Rates(), launches()
+    (rates, _), of_kernel = read_rates(), launches()
     names = ("kernel", "blocks", "instructions", *RESOURCES, "lone warp", "simulated", "one block")
     print(f"L2 on sm_90a: {rates}\n| " + " | ".join(names) + " |\n|" + "---|" * len(names))
     for kernel in (kernel for file in arguments.cubins for kernel in disassemble(file).values()):
@@ -114,12 +116,13 @@ def run_predict(arguments):
         kernels |= disassemble(cubin)
     convs = convs_of(read_lines(arguments.layers))
     plans = {"f16": read_lines(arguments.plan_f16), "i8": read_lines(arguments.plan_i8)}
-    rates, pessimist = rates_of(arguments)
-    found = rows(kernels, launches(), convs, plans, rates, pessimist)
+    rates, pessimist = read_rates(arguments.rates)
+    loops = Loops(kernels, launches())
+    found = rows(loops, launches(), convs, plans, rates, pessimist)
     print(f"pessimist: {pessimist}; as expected: {rates}\n")
     print(markdown(found))
-    if arguments.json:
-        Path(arguments.json).write_text(json.dumps(stored(found), indent=4) + "\n")
+    if arguments.write:
+        LOOPS_FILE.write_text(json.dumps(loops.stored((rates, pessimist)), indent=1) + "\n")
     return 0
 
 
@@ -145,13 +148,8 @@ def main():
     for name in ("layers", "plan_f16", "plan_i8"):
         predict.add_argument(name)
     predict.add_argument("cubins", nargs="+", metavar="CUBIN")
-    predict.add_argument("--clock-ghz", type=float, default=Rates.clock_ghz)
-    predict.add_argument("--l2-tb-s", type=float, default=Rates.l2_tb_s)
-    predict.add_argument("--l2-pessimist-tb-s", type=float, default=L2_PESSIMIST_TB_S)
-    predict.add_argument("--hbm-tb-s", type=float, default=Rates.hbm_tb_s)
-    predict.add_argument(
-        "--json", metavar="FILE", help="where scripts/gpu_report.py looks for them"
-    )
+    predict.add_argument("--rates", metavar="FILE", default=RATES_FILE)
+    predict.add_argument("--write", action="store_true", help="keep the simulated loops")
     predict.set_defaults(run=run_predict)
     arguments = parser.parse_args()
     return arguments.run(arguments)

@@ -1,4 +1,5 @@
-"""Devices and their rates, each with its source. Nothing here was measured by this project.
+"""Devices and their rates, each with its source. The rates of an H100 that a measurement corrects are in
+rates.json, which says of which it did and on what: python3 scripts/gpu_report.py --correct RESULTS.
 
 [C] the interval that ptxas itself keeps between such instructions, in the control words of our kernels.
 [P] published microbenchmarks: arXiv 2402.13499 and 2501.12084, HPMLL/NVIDIA-Hopper-Benchmark's logs.
@@ -7,7 +8,11 @@
 [W] NVIDIA's white papers. [A] assumed.
 """
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+RATES_FILE = Path(__file__).with_name("rates.json")
 
 
 @dataclass(frozen=True)
@@ -42,25 +47,34 @@ H100 = Device(132, 6, 233472, 2048, 33, 30, 280)
 DEVICES = {"sm_80": A100, "sm_86": A40, "sm_89": L40S, "sm_90a": H100}
 
 
-# Of an H100 PCIe by [B], whose fewer multiprocessors took as much each.
-L2_PESSIMIST_TB_S = 7.0
-
-
 @dataclass(frozen=True)
 class Rates:
-    """What an H100's clock and memories are taken to give, for all predictions alike."""
+    """What an H100's clock and memories are taken to give, for all predictions alike. Unless measured:"""
 
-    # Between 1.98 GHz at most and the 1.3 to 1.6 that full tensor cores leave of 700 W. [A]
-    clock_ghz: float = 1.7
-    # 35 to 37 bytes a clock by [B] are 7.9 to 8.3 at this clock.
-    l2_tb_s: float = 8.0
-    # Of 3.35. [A]
-    hbm_tb_s: float = 3.0
+    # 1.7: between 1.98 GHz at most and the 1.3 to 1.6 that full tensor cores leave of 700 W. [A]
+    clock_ghz: float
+    # Bytes a clock and multiprocessor. 35.65, of 35 to 37 by [B]: 8.0 TB/s at 1.7 GHz. A pessimist's
+    # 31.19 are 7.0, an H100 PCIe's by [B], whose fewer multiprocessors took as much each.
+    l2_bytes_clk: float
+    # Up to which L2 streams at that rate, on an H100 and an H200: 36 MB. [B]
+    l2_held_mib: float
+    # 3.0 of 3.35. [A]
+    hbm_tb_s: float
+    # Between kernels of a graph that begin early: 0.7. [A]
+    gap_us: float
+    # After blocks that leave no room for the next kernel's, whose start is seen in full: 1.0. [A]
+    gap_full_us: float
+    # The share of the copies' writes to shared memory that compete with reads: half, a pessimist's
+    # all, which is what one port for both would mean. [A]
+    write_share: float
 
     @property
-    def l2_bytes_clk(self):
-        """Bytes a clock and multiprocessor."""
-        return self.l2_tb_s * 1e3 / self.clock_ghz / H100.sm_count
+    def l2_tb_s(self):
+        return self.l2_bytes_clk * self.clock_ghz * H100.sm_count / 1e3
+
+    @property
+    def l2_held_bytes(self):
+        return self.l2_held_mib * 2**20
 
     @property
     def hbm_bytes_us(self):
@@ -71,6 +85,19 @@ class Rates:
 
     def __str__(self):
         return (
-            f"L2 {self.l2_tb_s} TB/s ({self.l2_bytes_clk:.1f} B/clk/SM), "
-            f"HBM {self.hbm_tb_s} TB/s, {self.clock_ghz} GHz"
+            f"L2 {self.l2_tb_s:.1f} TB/s ({self.l2_bytes_clk:.1f} B/clk/SM), "
+            f"HBM {self.hbm_tb_s} TB/s, {self.clock_ghz} GHz, gaps {self.gap_us} and "
+            f"{self.gap_full_us} µs, {100 * self.write_share:.0f} % of writes beside reads"
         )
+
+
+def read_rates(path=RATES_FILE):
+    """As expected, and a pessimist's."""
+    read = json.loads(Path(path).read_text())
+    rates = Rates(**{name: read[name] for name in Rates.__dataclass_fields__})
+    pessimist = replace(
+        rates,
+        l2_bytes_clk=read["l2_pessimist_bytes_clk"],
+        write_share=read["write_pessimist_share"],
+    )
+    return rates, pessimist

@@ -5,8 +5,6 @@ import re
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-# L2 streams at its full rate up to so many bytes on an H100 and an H200 (device.py, [B]).
-L2_BYTES = 36e6
 # What L2 holds still costs a part of HBM's rate, for results are written back; published rates are
 # above twice HBM's. [A]
 L2_SPEEDUP = 1.6
@@ -58,7 +56,7 @@ class Conv:
     def memory_us(self, images, value_bytes, rates):
         weights = value_bytes * self.outputs * self.k
         values = self.read_values + self.residual_values + self.written_values
-        fits = images * self.live_values * value_bytes + weights <= L2_BYTES
+        fits = images * self.live_values * value_bytes + weights <= rates.l2_held_bytes
         speedup = L2_SPEEDUP if fits else 1
         moved = images * value_bytes * values / speedup + weights
         return moved / rates.hbm_bytes_us

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from device import Rates
 from network import CHUNK_LENS, batch_us
 from today import Today
 from wgmma import Wgmma
@@ -19,12 +18,12 @@ class Row:
     times: dict
 
 
-def rows(kernels, launches, convs, plans, rates, pessimist):
+def rows(loops, launches, convs, plans, rates, pessimist):
     """plans: by precision. Of `Rates` both."""
     found = []
     for precision, value_bytes in VALUE_BYTES.items():
         today = [
-            Today(kernels, launches, plans[precision], value_bytes, each)
+            Today(loops, launches, plans[precision], value_bytes, each)
             for each in (pessimist, rates)
         ]
 
@@ -43,10 +42,8 @@ def rows(kernels, launches, convs, plans, rates, pessimist):
             ("wgmma as planned", 2, (None, None)),
         ):
             models = [
-                Wgmma(value_bytes, each, cluster_max, write_share, other)
-                for each, write_share, other in zip(
-                    (pessimist, rates), (1, 0.5), beside, strict=True
-                )
+                Wgmma(value_bytes, each, cluster_max, other)
+                for each, other in zip((pessimist, rates), beside, strict=True)
             ]
             row(what, models)
             row(f"{what}, chunks", models, CHUNK_LENS)
@@ -71,22 +68,3 @@ def markdown(found):
         cells = (cell(batch_len, row.times[batch_len]) for batch_len in BATCH_LENS)
         lines.append("| " + " | ".join((row.what, row.precision, *cells)) + " |")
     return "\n".join(lines)
-
-
-def stored(found):
-    """What scripts/gpu_report.py shows beside measured times: of today's kernels, by precision."""
-    return {
-        row.precision: {
-            batch_len: [round(us, 1) for us, _ in times] for batch_len, times in row.times.items()
-        }
-        for row in found
-        if row.what == "today's kernels"
-    }
-
-
-def rates_of(arguments):
-    """As expected, and a pessimist's."""
-    return (
-        Rates(arguments.clock_ghz, arguments.l2_tb_s, arguments.hbm_tb_s),
-        Rates(arguments.clock_ghz, arguments.l2_pessimist_tb_s, arguments.hbm_tb_s),
-    )

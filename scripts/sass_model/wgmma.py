@@ -2,6 +2,7 @@
 wgmma's rows, pixels its columns; the copy engine brings both; a block per multiprocessor stays for all
 its tiles. The largest of four times a launch, in whole waves of tiles, with the best tile."""
 
+import re
 from dataclasses import dataclass
 
 from device import H100
@@ -18,8 +19,6 @@ OUTPUT_INSTRUCTIONS, RESIDUAL_FACTOR = {2: 3.3, 1: 6.4}, 1.5
 SEEN_SHARE = 0.6
 JOIN_CYCLES = 1500
 MEMORY_CYCLES = 800
-# After blocks that leave no room for the next kernel's, its start is seen in full. [A]
-GAP_US, GAP_FULL_US = 0.7, 1.0
 # The stem: K of 7 rows of 16 pixels of 4 channels less the padding, 13 % of rows twice. [A] the share.
 STEM_MACS, STEM_SHARE, STEM_LEAST_US = 12544 * 64 * 256 * 1.13, 0.55, 3.0
 
@@ -53,13 +52,15 @@ BUILT = (
 SMALL = tuple(Tile(64, pixels, 2, splits=(1, 2, 4, 8, 16)) for pixels in (56, 64, 112, 128))
 
 
+def sides_of(found):
+    return int(found.group(1)), int(found.group(2))
+
+
 @dataclass(frozen=True)
 class Wgmma:
     value_bytes: int
     rates: object
     cluster_max: int
-    # The share of shared memory's writes that compete with reads: 1 if all share one port.
-    write_share: float
     # What takes a layer where that is less, or nothing: then small tiles, splits of K, pairs that share
     # weights, and a halo that is read once are counted as well, which are only planned.
     beside: object = None
@@ -92,7 +93,7 @@ class Wgmma:
         steps = -(-self.step_len(conv) // split_k)
         step = max(
             self.tensor_cycles(tile.channels, tile.pixels, 128 // self.value_bytes),
-            tile.operand_rows + (tile.channels + tile.pixels) * self.write_share,
+            tile.operand_rows + (tile.channels + tile.pixels) * self.rates.write_share,
             self.copied_rows(tile, conv, cluster) * 128 / self.rates.l2_bytes_clk,
         )
         pixel_tiles = -(-images * conv.pixels // tile.pixels)
@@ -110,7 +111,7 @@ class Wgmma:
         halo_rows = 6 * 58 * self.value_bytes * 64 / 128
         tile = max(
             self.tensor_cycles(conv.outputs, padded, conv.k),
-            pixels * conv.k * self.value_bytes / 128 + halo_rows * self.write_share,
+            pixels * conv.k * self.value_bytes / 128 + halo_rows * self.rates.write_share,
             halo_rows * 128 / self.rates.l2_bytes_clk,
         )
         per_sm = -(-images * conv.pixels // pixels // H100.sm_count)
@@ -122,7 +123,7 @@ class Wgmma:
         for tile in self.tiles:
             if conv.outputs % tile.channels:
                 continue
-            gap_us = GAP_US if tile.blocks > 1 else GAP_FULL_US
+            gap_us = self.gap_us(tile)
             for cluster in (n for n in tile.clusters if n <= self.cluster_max):
                 if self.beside and conv.outputs % (tile.channels * cluster):
                     continue
@@ -131,16 +132,34 @@ class Wgmma:
                     cycles = self.tile_cycles(tile, conv, images, cluster, split_k)
                     yield cycles, gap_us, name
         if not self.beside and conv.stage == "layer1" and conv.taps == 9:
-            yield self.halo_cycles(conv, images), GAP_FULL_US, "halo"
+            yield self.halo_cycles(conv, images), self.rates.gap_full_us, "halo"
+
+    def gap_us(self, tile):
+        return self.rates.gap_us if tile.blocks > 1 else self.rates.gap_full_us
+
+    def with_memory_us(self, conv, images, cycles):
+        memory_us = conv.memory_us(images, self.value_bytes, self.rates)
+        return max(self.rates.us(cycles), memory_us + self.rates.us(MEMORY_CYCLES))
 
     def layer(self, conv, images):
         """Microseconds with the gap behind it, and the tile."""
-        memory_us = conv.memory_us(images, self.value_bytes, self.rates)
-        memory_us += self.rates.us(MEMORY_CYCLES)
         return min(
-            (max(self.rates.us(cycles), memory_us) + gap_us, name)
+            (self.with_memory_us(conv, images, cycles) + gap_us, name)
             for cycles, gap_us, name in self.candidates(conv, images)
         )
+
+    def kernel_us(self, conv, images, name, split_k):
+        """Of the kernel of that name, as `layer`; none for one of which there is no model."""
+        sides = re.search(r"_wgmma_(\d+)x(\d+)(_pair)?$", name)
+        tile = sides and next(
+            (tile for tile in (*BUILT, *SMALL) if (tile.channels, tile.pixels) == sides_of(sides)),
+            None,
+        )
+        if not tile:
+            return None
+        cluster = 2 if sides.group(3) else 1
+        cycles = self.tile_cycles(tile, conv, images, cluster, split_k)
+        return self.with_memory_us(conv, images, cycles) + self.gap_us(tile)
 
     def layer_us(self, conv, images):
         found_us = self.layer(conv, images)[0]
@@ -157,4 +176,4 @@ class Wgmma:
             STEM_LEAST_US,
         )
         around = around_us(batch_len, self.value_bytes, self.rates)
-        return stem + around + LAUNCHES_BESIDE * GAP_US
+        return stem + around + LAUNCHES_BESIDE * self.rates.gap_us

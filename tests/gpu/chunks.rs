@@ -85,8 +85,10 @@ fn chunks_are_tuned() {
     .unwrap();
     let [chunks] = &measured[..] else { panic!("{measured:?}") };
     assert_eq!(chunks.batch_len, 32);
-    assert!(chunks.best_ns <= chunks.whole_ns);
-    assert!(chunks.chunk_len.is_none_or(|chunk_len| chunk_len == 16));
+    assert!(chunks.noted().elapsed_ns <= chunks.whole_ns());
+    let lengths: Vec<_> = chunks.lengths.iter().map(|length| length.chunk_len).collect();
+    assert_eq!(lengths, [None, Some(16)]);
+    assert!(lengths.contains(&chunks.chunk_len));
     let network = model().network(32, 32).unwrap();
     let device = &devices().unwrap()[0];
     let plans = plan_summaries(&network, DType::F16, device, &tuning).unwrap();

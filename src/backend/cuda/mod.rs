@@ -35,10 +35,10 @@ mod tuning;
 mod weights;
 
 pub use device::{CudaDevice, CudaOptions};
+pub use measure::chunks::{MeasuredChunks, MeasuredLength, tune_chunks};
 pub use measure::profile::{BatchProfile, LaunchProfile, ProfileOptions, profile};
 pub use measure::tune::{
-    ConvSummary, Measured, MeasuredChunks, PlanSummary, TuneOptions, plan_summaries, tune,
-    tune_chunks,
+    ConvSummary, Measured, MeasuredChoice, PlanSummary, TuneOptions, plan_summaries, tune,
 };
 #[cfg(twinstream_emulated)]
 pub use sys::emulated;

@@ -1,8 +1,9 @@
-//! Times on a device that no engine uses: of tiles (`twinstream tune`), of launches and batches
-//! (`twinstream profile`).
+//! Times on a device that no engine uses: of tiles and chunks (`twinstream tune`), of launches and
+//! batches (`twinstream profile`).
 //!
 //! Invariant: nothing that serves requests uses what is here.
 
+pub(super) mod chunks;
 mod fixture;
 pub(super) mod profile;
 mod timer;

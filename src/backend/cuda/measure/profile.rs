@@ -5,7 +5,7 @@
 //! activations; what was timed has answered, and the answers are told.
 
 use super::fixture::{Fixture, buckets};
-use super::timer::LaunchTimer;
+use super::timer::{LaunchTimer, median};
 use crate::backend::cuda::choice::Chooser;
 use crate::backend::cuda::device::CudaOptions;
 use crate::backend::cuda::executor::Executor;
@@ -314,11 +314,6 @@ fn median_of(
 ) -> std::result::Result<f64, Code> {
     measure()?;
     (0..repeat_len).map(|_| measure()).collect::<std::result::Result<_, _>>().map(median)
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_unstable_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 /// The least a launch can take on the device: its products or its bytes, each read or written once.

@@ -123,3 +123,8 @@ unsafe fn replays_ns(
     stream.synchronize()?;
     Ok(end.elapsed_ns(start)? as f64)
 }
+
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values[values.len() / 2]
+}

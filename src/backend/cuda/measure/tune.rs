@@ -3,8 +3,10 @@
 //!
 //! Invariant: measurements use a device of their own, beside no engine of this process.
 
+use std::collections::BTreeSet;
+
 use super::fixture::{Fixture, buckets};
-use super::timer::{LaunchTimer, batch_ns};
+use super::timer::LaunchTimer;
 use crate::backend::cuda::choice::Chooser;
 use crate::backend::cuda::device::CudaOptions;
 use crate::backend::cuda::executor::Executor;
@@ -107,8 +109,9 @@ fn summaries(steps: &Steps, plan: &Plan, device: &DeviceInfo) -> Vec<ConvSummary
 pub struct TuneOptions {
     /// Batch buckets; others are rounded up to one.
     pub batch_lens: Vec<usize>,
-    /// Choices that are measured for each convolution: those that the model finds best; and
-    /// lengths of chunks that are, the likeliest.
+    /// Choices that are measured for each convolution: of each kernel the one that the model finds
+    /// best, the best kernels first, and then the model's best of the others; and lengths of chunks
+    /// that are, the likeliest.
     pub choice_len: usize,
     /// Launches behind one another that are timed as one.
     pub repeat_len: usize,
@@ -133,6 +136,25 @@ pub struct Measured {
     pub best_ns: f64,
     /// Those of the choice that the model of the device makes without measurements.
     pub model_ns: f64,
+    /// Everything that was measured, that choice first.
+    pub choices: Vec<MeasuredChoice>,
+}
+
+/// One way to launch a convolution, measured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MeasuredChoice {
+    /// The kernel.
+    pub kernel: &'static str,
+    /// Blocks that share a tile's sum.
+    pub split_k: u32,
+    /// Nanoseconds of a launch, with the gap behind it.
+    pub elapsed_ns: f64,
+}
+
+impl MeasuredChoice {
+    fn new((choice, elapsed_ns): (Choice, f64)) -> Self {
+        Self { kernel: choice.kernel().name, split_k: choice.split_k, elapsed_ns }
+    }
 }
 
 /// Measures the choices for each convolution and batch bucket on the device, and notes the best in
@@ -172,91 +194,19 @@ pub fn tune(
             if !matches!(step.work, Work::Conv(_)) {
                 continue;
             }
-            let mut choices = chooser.ranked(step, batch_len);
+            let mut choices = kernel_by_kernel(chooser.ranked(step, batch_len));
             choices.truncate(tune_options.choice_len.max(1));
-            let (choice, best_ns, model_ns) = best(&timer, executor, index, &choices, batch_len)?;
+            let times_ns = times_ns(&timer, executor, index, &choices, batch_len)?;
+            let times = choices.into_iter().zip(times_ns);
+            let best = times.clone().min_by(|one, other| one.1.total_cmp(&other.1));
+            let (choice, best_ns) = best.expect("at least one choice was measured");
             let noted = (choice.kernel().name, choice.split_k);
             tuning.set((context.info(), &size), &step.name, batch_len, noted);
             let conv = ConvSummary::new(step, choice, batch_len, context.info());
-            measured.push(Measured { conv, batch_len, best_ns, model_ns });
+            let choices: Vec<_> = times.map(MeasuredChoice::new).collect();
+            let model_ns = choices[0].elapsed_ns;
+            measured.push(Measured { conv, batch_len, best_ns, model_ns, choices });
         }
-        report(&measured, tuning);
-    }
-    Ok(())
-}
-
-/// Chunks of layers 1 and 2 are measured of batches as long as this.
-const CHUNKED_BATCH_LEN_MIN: usize = 32;
-/// Images of a chunk that are measured, the likeliest first: what the level-2 cache holds of them.
-const CHUNK_LENS: [usize; 9] = [16, 28, 14, 20, 12, 32, 24, 10, 8];
-/// Each length is measured so often at most, in turns, and its least time counts: clocks change
-/// meanwhile.
-const CHUNK_ROUNDS: usize = 3;
-
-/// A batch's measurement in chunks and without.
-#[derive(Clone, Debug, PartialEq)]
-pub struct MeasuredChunks {
-    /// Longest batch.
-    pub batch_len: usize,
-    /// Images of a chunk that was best, which is noted; none where no chunks are.
-    pub chunk_len: Option<usize>,
-    /// Nanoseconds of a batch by it.
-    pub best_ns: f64,
-    /// Those of a batch without chunks.
-    pub whole_ns: f64,
-}
-
-/// Measures whole batches, full ones of each bucket from 32 images on, with the stem and layers 1
-/// and 2 in chunks of several lengths, by the kernels that `tuning` has; notes the best there, and
-/// tells `report` as [`tune`] does.
-///
-/// # Errors
-/// As [`tune`].
-pub fn tune_chunks(
-    model: &Model,
-    options: &CudaOptions,
-    tune_options: &TuneOptions,
-    tuning: &mut Tuning,
-    report: &mut dyn FnMut(&MeasuredChunks, &Tuning),
-) -> Result<()> {
-    let network = model.network(options.height, options.width)?;
-    let steps = options.steps(model, &network)?;
-    let mut buckets = buckets(&tune_options.batch_lens)?;
-    buckets.retain(|&batch_len| batch_len >= CHUNKED_BATCH_LEN_MIN);
-    if buckets.is_empty() {
-        return Ok(());
-    }
-    let context = Context::new(options.device)?;
-    let _pushed = context.push_current();
-    let size = input_key((options.height, options.width), options.precision);
-    let known = tuning.clone();
-    let chooser = Chooser::new(context.info(), (options.height, options.width), Some(&known));
-    let mut plans = Vec::new();
-    for batch_len in buckets {
-        let plan = Plan::new(&steps, batch_len, &chooser)?;
-        let chunk_lens = CHUNK_LENS.into_iter().take(tune_options.choice_len.max(1));
-        let chunk_lens = chunk_lens.filter(|&chunk_len| chunk_len < batch_len).map(Some);
-        let in_chunks = |chunk_len| Plan { chunk_len, ..plan.clone() };
-        plans.extend(std::iter::once(None).chain(chunk_lens).map(in_chunks));
-    }
-    let mut fixture = Fixture::new(&context, model, (steps, plans.clone()))?;
-    let mut first = 0;
-    for plans in plans.chunk_by(|one, other| one.batch_len == other.batch_len) {
-        let mut times_ns = vec![f64::INFINITY; plans.len()];
-        for _ in 0..tune_options.repeat_len.clamp(1, CHUNK_ROUNDS) {
-            for (index, time_ns) in times_ns.iter_mut().enumerate() {
-                let measured = fixture
-                    .prepare(first + index)
-                    .and_then(|()| batch_ns(&fixture, first + index, tune_options.repeat_len));
-                let measured_ns = measured.map_err(|code| code.error("measuring chunks"))?;
-                *time_ns = time_ns.min(measured_ns);
-            }
-        }
-        first += plans.len();
-        let best = plans.iter().zip(&times_ns).min_by(|one, other| one.1.total_cmp(other.1));
-        let (&Plan { batch_len, chunk_len, .. }, &best_ns) = best.expect("one is without chunks");
-        tuning.set_chunk_len((context.info(), &size), batch_len, chunk_len);
-        let measured = MeasuredChunks { batch_len, chunk_len, best_ns, whole_ns: times_ns[0] };
         report(&measured, tuning);
     }
     Ok(())
@@ -272,25 +222,51 @@ fn roomy_plan(steps: &Steps, batch_len: usize, chooser: &Chooser) -> Result<Plan
     Ok(plan)
 }
 
-/// The best of the choices for a step, its nanoseconds, and those of the first choice.
-fn best(
+/// Ranked choices in another order: the first of each kernel, then the others.
+fn kernel_by_kernel(ranked: Vec<Choice>) -> Vec<Choice> {
+    let mut seen = BTreeSet::new();
+    let is_first = |choice: &Choice| seen.insert(choice.kernel().name);
+    let (mut choices, others): (Vec<_>, Vec<_>) = ranked.into_iter().partition(is_first);
+    choices.extend(others);
+    choices
+}
+
+/// Nanoseconds of each of the choices for a step.
+fn times_ns(
     timer: &LaunchTimer,
     executor: &Executor,
     step: usize,
     choices: &[Choice],
     batch_len: usize,
-) -> Result<(Choice, f64, f64)> {
-    let mut times = Vec::with_capacity(choices.len());
-    for &choice in choices {
+) -> Result<Vec<f64>> {
+    let time_ns = |&choice: &Choice| {
         let launch = executor.launch(step, choice, batch_len)?;
-        let elapsed_ns = timer.launch_ns(step, &launch).map_err(|code| {
+        timer.launch_ns(step, &launch).map_err(|code| {
             let (name, kernel) = (&executor.steps().list[step].name, choice.kernel().name);
             code.error(format!("measuring {name} by {kernel}"))
-        })?;
-        times.push((choice, elapsed_ns));
+        })
+    };
+    choices.iter().map(time_ns).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: no kernel goes unmeasured because others are ranked ahead of it with many splits.
+    #[test]
+    fn every_kernel_is_measured_before_splits_of_any() {
+        let device = DeviceInfo::h100();
+        let steps = Steps::new(&Network::resnet50(1000, 224, 224).unwrap(), DType::F16);
+        let step = steps.list.iter().find(|step| step.name == "layer4.1.conv2").unwrap();
+        let ranked = Chooser::new(&device, (224, 224), None).ranked(step, 1);
+        let names = |choices: &[Choice]| {
+            choices.iter().map(|choice| choice.kernel().name).collect::<BTreeSet<_>>()
+        };
+        let kernels = names(&ranked);
+        assert!(names(&ranked[..kernels.len()]).len() < kernels.len());
+        let choices = kernel_by_kernel(ranked.clone());
+        assert_eq!(names(&choices[..kernels.len()]), kernels);
+        assert_eq!((choices[0], choices.len()), (ranked[0], ranked.len()));
     }
-    let first_ns = times[0].1;
-    let best = times.into_iter().min_by(|one, other| one.1.total_cmp(&other.1));
-    let (choice, best_ns) = best.expect("at least one choice was measured");
-    Ok((choice, best_ns, first_ns))
 }
