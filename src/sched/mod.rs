@@ -54,7 +54,7 @@ pub use echo::{Echo, Return};
 pub use gaps::{ArrivalGaps, Clusters, Due};
 pub use line::{FitError, Line, Stage, Stages};
 pub use policy::{
-    BatchLens, Decision, FinishedBatch, Parameter, Policy, PolicyError, PolicySpec, PolicyWords,
+    BatchLens, Decision, FinishedBatch, LaneView, Parameter, Policy, PolicyError, PolicySpec, PolicyWords,
     Reason, View,
 };
 pub use queue::Priority;

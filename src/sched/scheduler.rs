@@ -21,7 +21,7 @@ use super::cost::CostModel;
 use super::echo::Echo;
 use super::gaps::ArrivalGaps;
 use super::line::{Stage, Stages};
-use super::policy::{FinishedBatch, Policy, Reason};
+use super::policy::{FinishedBatch, LaneView, Policy, Reason};
 use super::queue::{Priority, Queue};
 use super::rate::ArrivalRate;
 use super::timing::Timing;
@@ -118,8 +118,8 @@ pub struct Scheduler {
     latency_bound_ns: Option<u64>,
     policy: Box<dyn Policy>,
     lanes: Vec<Lane>,
-    /// Lanes in the order in which they are asked.
-    order: Vec<usize>,
+    /// Those that serve, as policies see them, in the order in which they are asked.
+    serving: Vec<LaneView>,
     rate: ArrivalRate,
     gaps: ArrivalGaps,
     echo: Echo,
@@ -178,7 +178,7 @@ impl Scheduler {
             latency_bound_ns: config.latency_bound_ns,
             policy,
             lanes: config.lines.iter().map(lane).collect(),
-            order: (0..lane_len).collect(),
+            serving: Vec::with_capacity(lane_len),
             rate: ArrivalRate::new(alone_ns),
             gaps: ArrivalGaps::new(together_ns),
             echo: Echo::new(together_ns),
