@@ -162,6 +162,8 @@ pub struct View<'a> {
     pub lanes: &'a [LaneView],
     /// … which has this place here. As if it were the only one, it has its share of the arrivals.
     pub rank: usize,
+    /// Whether all lanes upload over one link.
+    pub is_link_shared: bool,
 }
 
 impl View<'_> {
@@ -249,6 +251,7 @@ mod tests {
             cost: &CostModel::new(Stages { upload: line, compute: line, download: line }),
             lanes: &[],
             rank: 0,
+            is_link_shared: false,
         };
         change(&mut view);
         words.parse::<PolicySpec>().unwrap().policy().upload(&view)

@@ -120,6 +120,7 @@ pub struct Scheduler {
     lanes: Vec<Lane>,
     /// Those that serve, as policies see them, in the order in which they are asked.
     serving: Vec<LaneView>,
+    is_link_shared: bool,
     rate: ArrivalRate,
     gaps: ArrivalGaps,
     echo: Echo,
@@ -179,6 +180,7 @@ impl Scheduler {
             policy,
             lanes: config.lines.iter().map(lane).collect(),
             serving: Vec::with_capacity(lane_len),
+            is_link_shared: false,
             rate: ArrivalRate::new(alone_ns),
             gaps: ArrivalGaps::new(together_ns),
             echo: Echo::new(together_ns),
@@ -205,6 +207,12 @@ impl Scheduler {
     /// If there is no such lane.
     pub fn calibrated(&mut self, lane: usize, stage: Stage, batch_len: usize, elapsed_ns: u64) {
         self.lanes[lane].cost.calibrated(stage, batch_len, elapsed_ns);
+    }
+
+    /// All lanes upload over one link: from now on one of them does so at a time, since what goes up
+    /// later can still go to any lane.
+    pub fn share_link(&mut self) {
+        self.is_link_shared = true;
     }
 
     /// Records what happens into `trace` from now on, and hands over what it recorded into so far:

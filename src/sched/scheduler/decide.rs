@@ -32,9 +32,11 @@ impl Scheduler {
                 return Some(Step::Compute { lane });
             }
         }
+        let is_link_busy = self.is_link_shared && self.lanes.iter().any(|at| at.is_uploading);
         for rank in 0..self.serving.len() {
             let lane = self.serving[rank].lane;
             if self.waiting.len() > 0
+                && !is_link_busy
                 && self.lanes[lane].may_upload()
                 && self.start_upload(now_ns, rank)
             {
@@ -227,6 +229,7 @@ impl Scheduler {
             cost: &at.cost,
             lanes: &self.serving,
             rank,
+            is_link_shared: self.is_link_shared,
         }
     }
 }

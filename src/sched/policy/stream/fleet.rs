@@ -32,9 +32,8 @@ const SMALL_PER_LANE: f64 = 0.4;
 const SLOWER: f64 = 1.25;
 /// Slower lanes are in use where the square root of the fixed cost is so many times that of theirs.
 const WORTH: f64 = 2.0;
-/// A batch is cut where the queue is so many times what would be cut on one lane: the turns of the
-/// others are upset by that, too.
-const BACKLOG: f64 = 3.0;
+/// Who waits looks again after so much of the time of an image at the soonest.
+const LOOK: f64 = 1e-3;
 
 /// What the lanes that are in use have to do with one another.
 struct Turn {
@@ -45,6 +44,9 @@ struct Turn {
     fall_per_ns: f64,
     /// Whether any lane is busy.
     is_busy: bool,
+    /// Lanes in use, and the images that they could compute in the time for which they are busy.
+    lane_len: f64,
+    owed_len: f64,
 }
 
 /// The lanes that are in use, and the arrivals at all of them.
@@ -91,8 +93,7 @@ impl<'a> Fleet<'a> {
                 break;
             }
             used_per_ns += alike().map(images_per_ns).sum::<f64>();
-            weight +=
-                alike().map(|at| at.compute.fixed_ns.sqrt() * images_per_ns(at)).sum::<f64>();
+            weight += alike().map(|at| at.compute.fixed_ns.sqrt() * images_per_ns(at)).sum::<f64>();
             used_ns = SLOWER * next_ns;
         }
         self.used_ns = used_ns;
@@ -110,6 +111,34 @@ impl<'a> Fleet<'a> {
     fn busy_ns(&self, at: &LaneView, upload_len: usize) -> f64 {
         let upload_ns = if upload_len > 0 { at.upload.at_ns(upload_len) } else { 0.0 };
         ((at.free_ns - self.view.now_ns) as f64 - upload_ns).max(0.0)
+    }
+
+    /// At least `len`, or longer where a shared link could not keep up: as long as the time that
+    /// all who wait take, with those to come, outweighs that of one batch.
+    fn len_by_link(&self, len: usize, most_len: usize) -> usize {
+        let own = &self.view.lanes[self.view.rank];
+        let lane_len = self.used().count() as f64;
+        let (waiting, per_ns) = (self.view.waiting_len as f64, self.arrivals_per_ns);
+        // Time an image, and whether it is the link's.
+        let each_ns = |len: usize| {
+            let (upload_ns, compute_ns) = (own.upload.at_ns(len), own.compute.at_ns(len));
+            let both_ns = upload_ns.max(compute_ns / lane_len);
+            (both_ns / len as f64, upload_ns * lane_len > compute_ns)
+        };
+        let price_ns = |len: usize, each_ns: f64| {
+            let spare = (1.0 - per_ns * each_ns).max(SPARE_MIN);
+            waiting * each_ns / spare + len as f64 * each_ns + 2.0 * own.compute.at_ns(len)
+        };
+        let (mut len, (mut each, mut is_link)) = (len, each_ns(len));
+        while is_link && len < most_len {
+            let longer_len = (len + 1 + len / 4).min(most_len);
+            let (longer_each, is_still_link) = each_ns(longer_len);
+            if price_ns(longer_len, longer_each) >= price_ns(len, each) {
+                break;
+            }
+            (len, each, is_link) = (longer_len, longer_each, is_still_link);
+        }
+        len
     }
 
     /// The turn of this lane, if its batch's upload is as long as that of `upload_len` images.
@@ -144,6 +173,8 @@ impl<'a> Fleet<'a> {
             fall_per_ns: per_waiting * (self.arrivals_per_ns + busy_per_ns)
                 / (1.0 - per_waiting).max(1e-9),
             is_busy: busy_max_ns > 0.0,
+            lane_len: len,
+            owed_len: owed,
         }
     }
 }
@@ -151,7 +182,7 @@ impl<'a> Fleet<'a> {
 impl Turn {
     /// Images that have to wait before a batch of this lane starts.
     fn wanted_len(&self, images_of_fixed: f64) -> f64 {
-        if self.per_waiting >= 1.0 || !self.is_busy {
+        if self.lane_len < 2.0 || !self.is_busy {
             return 0.0;
         }
         let len = self.rest / (1.0 - self.per_waiting);
@@ -185,18 +216,21 @@ pub(super) fn upload(view: &View<'_>) -> Decision {
     let images_of_fixed = own.compute.fixed_ns * images_per_ns(own);
     let wanted_len = turn.wanted_len(images_of_fixed).min(view.batch_len_max as f64);
     let missing = wanted_len - view.waiting_len as f64;
-    if missing > 1e-9 && !view.is_draining {
-        let wait_ns = missing / turn.fall_per_ns.max(f64::MIN_POSITIVE);
-        return Decision::until(view.now_ns + wait_ns.max(1.0) as u64 + 1);
+    let late_ns = latest_start_ns(view);
+    if missing > 1e-9 && view.now_ns < late_ns && !view.is_draining {
+        let wait_ns = (missing / turn.fall_per_ns).max(LOOK * own.compute.per_image_ns);
+        return Decision::until((view.now_ns + 1 + wait_ns as u64).min(late_ns));
     }
     let small = (SMALL + SMALL_PER_LANE / view.lanes.len() as f64) * images_of_fixed;
     let mut len = most_len;
     if view.waiting_len as f64 > small {
         len = (turn.len(view.waiting_len).max(small).round() as usize).clamp(1, most_len);
     }
-    let weight =
-        BACKLOG * view.waiting_len as f64 / (fleet.spare * fleet.used().count() as f64);
+    let weight = (view.waiting_len as f64 + turn.owed_len) / (fleet.spare * turn.lane_len);
     len = batch_len(view, weight, len);
+    if view.is_link_shared {
+        len = fleet.len_by_link(len, most_len);
+    }
     let upload_ns = view.cost.predict_ns(Stage::Upload, len);
     let start_ns = own.free_ns.saturating_sub(upload_ns);
     if view.now_ns < start_ns {
@@ -208,6 +242,17 @@ pub(super) fn upload(view: &View<'_>) -> Decision {
         (false, false) => Reason::Idle,
     };
     Decision::go(len, reason)
+}
+
+/// Until when a batch of all that wait may wait for more without missing the earliest deadline.
+fn latest_start_ns(view: &View<'_>) -> u64 {
+    let Some(deadline_ns) = view.earliest_deadline_ns else { return u64::MAX };
+    let len = view.batch_len();
+    let compute_ns = deadline_ns.saturating_sub(view.cost.finish_high_ns(len));
+    if compute_ns < view.lanes[view.rank].free_ns {
+        return 0;
+    }
+    compute_ns.saturating_sub(view.cost.predict_high_ns(Stage::Upload, len))
 }
 
 /// A lane that is not in use takes what the others would be done with later than it.
@@ -228,4 +273,144 @@ fn spare(view: &View<'_>, fleet: &Fleet<'_>) -> Decision {
 /// Images that a lane computes a nanosecond in endless batches.
 fn images_per_ns(at: &LaneView) -> f64 {
     1.0 / at.compute.per_image_ns.max(1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sched::announced::Announcements;
+    use crate::sched::cost::CostModel;
+    use crate::sched::echo::Echo;
+    use crate::sched::gaps::ArrivalGaps;
+    use crate::sched::line::{Line, Stages};
+
+    const US: u64 = 1_000;
+    const NOW_NS: u64 = 1_000_000 * US;
+    const COMPUTE: Line = Line::new(500_000.0, 25_000.0);
+
+    fn lane(lane: usize, busy_us: u64, compute: Line) -> LaneView {
+        let upload = Line::new(12_000.0, 6_000.0);
+        let free_ns = NOW_NS + busy_us * US;
+        LaneView { lane, free_ns, may_take: true, upload, compute }
+    }
+
+    /// What the lane of a rank is told with so many waiting at a load of 0.7; `change` changes what
+    /// it is shown.
+    fn answer(
+        (lanes, rank): (&[LaneView], usize),
+        waiting_len: usize,
+        change: impl FnOnce(&mut View<'_>),
+    ) -> Decision {
+        let LaneView { upload, compute, .. } = lanes[rank];
+        let mut view = View {
+            now_ns: NOW_NS,
+            waiting_len,
+            oldest_arrival_ns: NOW_NS,
+            latest_arrival_ns: NOW_NS,
+            uploading_len: 0,
+            upload_free_ns: NOW_NS,
+            resident_len: 0,
+            computing_len: 0,
+            compute_free_ns: lanes[rank].free_ns,
+            batches_in_flight_len: 0,
+            downloading_len: 0,
+            unanswered_len: waiting_len,
+            batch_len_max: 256,
+            latency_bound_ns: None,
+            arrivals_per_ns: 0.7 / 25_000.0,
+            steady_arrivals_per_ns: None,
+            earliest_deadline_ns: None,
+            gaps: &ArrivalGaps::new(1),
+            echo: &Echo::new(1),
+            announcements: &Announcements::new(1),
+            is_draining: false,
+            cost: &CostModel::new(Stages { upload, compute, download: Line::new(0.0, 1.0) }),
+            lanes,
+            rank,
+            is_link_shared: false,
+        };
+        change(&mut view);
+        super::upload(&view)
+    }
+
+    fn len(decision: Decision) -> usize {
+        let Decision::Go { len, .. } = decision else { panic!("{decision:?}") };
+        len
+    }
+
+    /// An idle lane beside one that is busy for 1 ms.
+    fn pair() -> [LaneView; 2] {
+        [lane(0, 0, COMPUTE), lane(1, 1_000, COMPUTE)]
+    }
+
+    /// In step with the other lane a batch would be as long as the queue: it takes what ends half
+    /// a turn from the other's end, and waits until so many are there.
+    #[test]
+    fn a_batch_is_as_long_as_its_turn() {
+        let pair = pair();
+        let lens = [60, 80, 120].map(|waiting_len| len(answer((&pair, 0), waiting_len, |_| ())));
+        assert!(lens.is_sorted() && lens[0] > 40 && lens[2] < 100, "{lens:?}");
+        let Decision::Hold { until_ns: Some(until_ns) } = answer((&pair, 0), 30, |_| ()) else {
+            panic!("a batch of 30 would end before its turn");
+        };
+        assert!((NOW_NS + 10 * US..NOW_NS + 1_000 * US).contains(&until_ns), "{until_ns}");
+        let idle = [lane(0, 0, COMPUTE), lane(1, 0, COMPUTE)];
+        assert_eq!(len(answer((&idle, 0), 1, |_| ())), 1, "nobody waits for idle lanes");
+    }
+
+    #[test]
+    fn only_the_first_lane_that_may_take_does() {
+        let mut lanes = pair();
+        assert_eq!(answer((&lanes, 1), 80, |_| ()), Decision::HOLD);
+        lanes[0].may_take = false;
+        assert_eq!(answer((&lanes, 0), 80, |_| ()), Decision::HOLD);
+        let Decision::Hold { until_ns: Some(until_ns) } = answer((&lanes, 1), 250, |_| ()) else {
+            panic!("it is busy for longer than an upload takes");
+        };
+        assert!(until_ns > NOW_NS + 100 * US, "{until_ns}");
+    }
+
+    #[test]
+    fn nobody_waits_beyond_a_deadline_or_the_end() {
+        let pair = pair();
+        assert_eq!(len(answer((&pair, 0), 30, |view| view.is_draining = true)), 30);
+        let by = |after_us: u64| {
+            answer((&pair, 0), 30, |view| {
+                view.earliest_deadline_ns = Some(NOW_NS + after_us * US);
+            })
+        };
+        // 30 images take 192 + 1,250 µs.
+        assert_eq!(by(1_452), Decision::until(NOW_NS + 10 * US - 30));
+        assert_eq!(len(by(1_442)), 30);
+    }
+
+    /// Where batches do not pay, none is long; where the link of all is what does not keep up, more
+    /// go up at once.
+    #[test]
+    fn batches_are_short_where_only_the_link_wants_them_long() {
+        let short = Line::new(2_500.0, 25_000.0);
+        let lanes = [lane(0, 0, short), lane(1, 0, short), lane(2, 0, short), lane(3, 0, short)];
+        let by_link = |is_link_shared| {
+            len(answer((&lanes, 0), 12, |view| view.is_link_shared = is_link_shared))
+        };
+        let lens = [by_link(false), by_link(true)];
+        assert!(lens[0] <= 3 && lens[1] >= 2 * lens[0], "{lens:?}");
+    }
+
+    /// At low load a lane of half the speed is left out, but for what the others would take longer
+    /// for; at high load it has its turn.
+    #[test]
+    fn slower_lanes_are_used_where_that_pays() {
+        let slow = Line::new(2.5 * COMPUTE.fixed_ns, 2.5 * COMPUTE.per_image_ns);
+        let lanes = [lane(1, 0, slow), lane(0, 100, COMPUTE)];
+        let at_load = |load: f64, waiting_len: usize| {
+            answer((&lanes, 0), waiting_len, |view| {
+                view.arrivals_per_ns = load * 0.5 / 25_000.0;
+            })
+        };
+        assert_eq!(at_load(0.1, 4), Decision::HOLD);
+        let rest_len = len(at_load(0.1, 150));
+        assert!((1..=75).contains(&rest_len), "{rest_len}");
+        assert!(len(at_load(0.9, 150)) > 0);
+    }
 }

@@ -217,9 +217,8 @@ fn early_ns(rule: Rule, devices: &Devices, arrivals_ns: &[u64], seed: u64) -> Ve
                 let start_ns = lines.upload.at_ns(len).max(run.places[at].free_ns - run.now_ns);
                 start_ns + lines.compute.at_ns(len)
             };
-            let by_finish = |one: &usize, other: &usize| {
-                finish_ns(*one).total_cmp(&finish_ns(*other))
-            };
+            let by_finish =
+                |one: &usize, other: &usize| finish_ns(*one).total_cmp(&finish_ns(*other));
             (0..device_len).min_by(by_finish).unwrap_or(0)
         };
         queues[at].push_back(arrivals_ns[end]);
