@@ -54,8 +54,8 @@ pub use echo::{Echo, Return};
 pub use gaps::{ArrivalGaps, Clusters, Due};
 pub use line::{FitError, Line, Stage, Stages};
 pub use policy::{
-    BatchLens, Decision, FinishedBatch, Parameter, Policy, PolicyError, PolicySpec, PolicyWords,
-    Reason, View,
+    BatchLens, Decision, FinishedBatch, LaneView, Parameter, Policy, PolicyError, PolicySpec,
+    PolicyWords, Reason, View,
 };
 pub use queue::Priority;
 pub use rate::ArrivalRate;

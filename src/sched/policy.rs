@@ -18,7 +18,7 @@ use super::announced::Announcements;
 use super::cost::CostModel;
 use super::echo::Echo;
 use super::gaps::ArrivalGaps;
-use super::line::Stage;
+use super::line::{Line, Stage};
 
 pub use lens::BatchLens;
 pub use spec::{Parameter, PolicyError, PolicySpec, PolicyWords};
@@ -92,6 +92,22 @@ impl Decision {
     }
 }
 
+/// A lane that serves, beside others. Times are nanoseconds of the caller's clock.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct LaneView {
+    /// Which one, in the order of [`Config::lines`](super::Config::lines).
+    pub lane: usize,
+    /// When it is expected to have computed all that it has; the present if it has nothing.
+    pub free_ns: u64,
+    /// Whether it may begin an upload and nothing is ready for it to compute.
+    pub may_take: bool,
+    /// Line of its uploads.
+    pub upload: Line,
+    /// Line of its computing.
+    pub compute: Line,
+}
+
 /// What a policy is shown. Times are nanoseconds of the caller's clock.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
@@ -141,6 +157,13 @@ pub struct View<'a> {
     pub is_draining: bool,
     /// What the stages cost.
     pub cost: &'a CostModel,
+    /// All lanes that serve the queue, the one that is free first before the others; of those that
+    /// are free at the same time, the quicker one. The fields above are of one of them, …
+    pub lanes: &'a [LaneView],
+    /// … which has this place here. As if it were the only one, it has its share of the arrivals.
+    pub rank: usize,
+    /// Whether all lanes upload over one link.
+    pub is_link_shared: bool,
 }
 
 impl View<'_> {
@@ -171,9 +194,9 @@ pub struct FinishedBatch {
 
 /// Chooses when a batch goes and how many requests it takes.
 pub trait Policy: std::fmt::Debug + Send {
-    /// The stage whose start closes a batch: [`Stage::Upload`] if a batch is uploaded as one,
-    /// [`Stage::Compute`] if it is made of whatever is in device memory by then.
-    fn closes_at(&self) -> Stage {
+    /// The stage whose start closes a batch where so many lanes serve: [`Stage::Upload`] if a batch
+    /// is uploaded as one, [`Stage::Compute`] if it is made of whatever is in device memory by then.
+    fn closes_at(&self, _lane_len: usize) -> Stage {
         Stage::Upload
     }
 
@@ -226,6 +249,9 @@ mod tests {
             announcements: &Announcements::new(1),
             is_draining: false,
             cost: &CostModel::new(Stages { upload: line, compute: line, download: line }),
+            lanes: &[],
+            rank: 0,
+            is_link_shared: false,
         };
         change(&mut view);
         words.parse::<PolicySpec>().unwrap().policy().upload(&view)

@@ -21,7 +21,7 @@ use super::cost::CostModel;
 use super::echo::Echo;
 use super::gaps::ArrivalGaps;
 use super::line::{Stage, Stages};
-use super::policy::{FinishedBatch, Policy, Reason};
+use super::policy::{FinishedBatch, LaneView, Policy, Reason};
 use super::queue::{Priority, Queue};
 use super::rate::ArrivalRate;
 use super::timing::Timing;
@@ -118,8 +118,9 @@ pub struct Scheduler {
     latency_bound_ns: Option<u64>,
     policy: Box<dyn Policy>,
     lanes: Vec<Lane>,
-    /// Lanes in the order in which they are asked.
-    order: Vec<usize>,
+    /// Those that serve, as policies see them, in the order in which they are asked.
+    serving: Vec<LaneView>,
+    is_link_shared: bool,
     rate: ArrivalRate,
     gaps: ArrivalGaps,
     echo: Echo,
@@ -178,7 +179,8 @@ impl Scheduler {
             latency_bound_ns: config.latency_bound_ns,
             policy,
             lanes: config.lines.iter().map(lane).collect(),
-            order: (0..lane_len).collect(),
+            serving: Vec::with_capacity(lane_len),
+            is_link_shared: false,
             rate: ArrivalRate::new(alone_ns),
             gaps: ArrivalGaps::new(together_ns),
             echo: Echo::new(together_ns),
@@ -205,6 +207,12 @@ impl Scheduler {
     /// If there is no such lane.
     pub fn calibrated(&mut self, lane: usize, stage: Stage, batch_len: usize, elapsed_ns: u64) {
         self.lanes[lane].cost.calibrated(stage, batch_len, elapsed_ns);
+    }
+
+    /// All lanes upload over one link: from now on one of them does so at a time, since what goes up
+    /// later can still go to any lane.
+    pub fn share_link(&mut self) {
+        self.is_link_shared = true;
     }
 
     /// Records what happens into `trace` from now on, and hands over what it recorded into so far:

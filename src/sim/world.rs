@@ -217,6 +217,9 @@ impl<'a, O: Observer> World<'a, O> {
         let slot_len = setup.config.slot_len;
         let mut scheduler = Scheduler::with_policy(&setup.config, policy);
         scheduler.replace_trace(Trace::new(setup.trace_len));
+        if setup.is_link_shared {
+            scheduler.share_link();
+        }
         for batch_len in calibration_lens(setup.config.batch_len_max) {
             for (lane, device) in setup.devices.iter().enumerate() {
                 for stage in STAGES {

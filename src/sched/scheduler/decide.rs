@@ -5,7 +5,7 @@
 
 use super::lane::place_of;
 use super::{Priority, Queue, Scheduler, Stage, State, Step};
-use crate::sched::policy::{Decision, View};
+use crate::sched::policy::{Decision, LaneView, View};
 use crate::sched::timing::Timing;
 use crate::sched::trace::Seen;
 
@@ -26,17 +26,19 @@ impl Scheduler {
         self.is_settled = false;
         self.hold_until_ns = None;
         self.sort_lanes(now_ns);
-        for i in 0..self.order.len() {
-            let lane = self.order[i];
-            if self.lanes[lane].may_compute() && self.start_compute(now_ns, lane) {
+        for rank in 0..self.serving.len() {
+            let lane = self.serving[rank].lane;
+            if self.lanes[lane].may_compute() && self.start_compute(now_ns, rank) {
                 return Some(Step::Compute { lane });
             }
         }
-        for i in 0..self.order.len() {
-            let lane = self.order[i];
+        let is_link_busy = self.is_link_shared && self.lanes.iter().any(|at| at.is_uploading);
+        for rank in 0..self.serving.len() {
+            let lane = self.serving[rank].lane;
             if self.waiting.len() > 0
+                && !is_link_busy
                 && self.lanes[lane].may_upload()
-                && self.start_upload(now_ns, lane)
+                && self.start_upload(now_ns, rank)
             {
                 return Some(Step::Upload { lane });
             }
@@ -68,16 +70,18 @@ impl Scheduler {
         None
     }
 
-    /// By when they can compute, the quicker one first where that is the same.
+    /// Those that serve, by when they are free, the quicker one first where that is the same.
     fn sort_lanes(&mut self, now_ns: u64) {
-        let lanes = &self.lanes;
-        let key = |lane: usize| {
-            let at = &lanes[lane];
-            (at.compute_free_ns(now_ns), at.cost.predict_ns(Stage::Compute, 1), lane)
-        };
-        if lanes.len() > 1 {
-            self.order.sort_unstable_by_key(|&lane| key(lane));
-        }
+        self.serving.clear();
+        let live = self.lanes.iter().enumerate().filter(|(_, at)| !at.is_lost);
+        self.serving.extend(live.map(|(lane, at)| at.view(lane, now_ns)));
+        self.serving.sort_unstable_by(|one, other| {
+            let alone_ns = |at: &LaneView| at.compute.at_ns(1);
+            let is_free_first = one.free_ns.cmp(&other.free_ns);
+            is_free_first
+                .then(alone_ns(one).total_cmp(&alone_ns(other)))
+                .then(one.lane.cmp(&other.lane))
+        });
     }
 
     fn next_outcome(&mut self) -> Option<Step> {
@@ -86,18 +90,20 @@ impl Scheduler {
         Some(Step::Finish(slot, outcome))
     }
 
-    fn start_compute(&mut self, now_ns: u64, lane: usize) -> bool {
+    fn start_compute(&mut self, now_ns: u64, rank: usize) -> bool {
+        let lane = self.serving[rank].lane;
         let at = &self.lanes[lane];
-        let (mut batch_len, reason) = match self.policy.closes_at() {
+        let closes_at = self.policy.closes_at(self.serving.len());
+        let (mut batch_len, reason) = match closes_at {
             Stage::Upload => (at.resident.len(), at.chunk.reason),
-            _ => match self.ask(Stage::Compute, now_ns, lane) {
+            _ => match self.ask(Stage::Compute, now_ns, rank) {
                 Decision::Go { len, reason } => (len, reason),
                 Decision::Hold { until_ns } => return self.hold(until_ns),
                 Decision::Drop => return self.drop_first(lane, Stage::Compute),
             },
         };
         batch_len = batch_len.clamp(1, self.batch_len_max).min(self.lanes[lane].resident.len());
-        if self.deadline_len > 0 && self.policy.closes_at() != Stage::Upload {
+        if self.deadline_len > 0 && closes_at != Stage::Upload {
             batch_len = self.window(lane, Stage::Compute, batch_len, now_ns);
             if batch_len == 0 {
                 return false;
@@ -129,14 +135,15 @@ impl Scheduler {
         true
     }
 
-    fn start_upload(&mut self, now_ns: u64, lane: usize) -> bool {
-        let (mut chunk_len, reason) = match self.ask(Stage::Upload, now_ns, lane) {
+    fn start_upload(&mut self, now_ns: u64, rank: usize) -> bool {
+        let lane = self.serving[rank].lane;
+        let (mut chunk_len, reason) = match self.ask(Stage::Upload, now_ns, rank) {
             Decision::Go { len, reason } => (len, reason),
             Decision::Hold { until_ns } => return self.hold(until_ns),
             Decision::Drop => return self.drop_first(lane, Stage::Upload),
         };
         chunk_len = chunk_len.clamp(1, self.batch_len_max).min(self.waiting.len());
-        if self.deadline_len > 0 && self.policy.closes_at() == Stage::Upload {
+        if self.deadline_len > 0 && self.policy.closes_at(self.serving.len()) == Stage::Upload {
             chunk_len = self.window(lane, Stage::Upload, chunk_len, now_ns);
             if chunk_len == 0 {
                 return false;
@@ -162,15 +169,16 @@ impl Scheduler {
     }
 
     /// What the policy says to starting a stage now.
-    fn ask(&mut self, stage: Stage, now_ns: u64, lane: usize) -> Decision {
-        let view = self.view(now_ns, lane);
+    fn ask(&mut self, stage: Stage, now_ns: u64, rank: usize) -> Decision {
+        let view = self.view(now_ns, rank);
         let decision = match stage {
             Stage::Upload => self.policy.upload(&view),
             _ => self.policy.compute(&view),
         };
         if self.trace.is_on() {
             let seen = Seen::new(&view);
-            self.trace.decided(now_ns, (lane as u16, stage), seen, decision);
+            let lane = self.serving[rank].lane as u16;
+            self.trace.decided(now_ns, (lane, stage), seen, decision);
         }
         decision
     }
@@ -184,11 +192,10 @@ impl Scheduler {
         false
     }
 
-    /// What the policy is shown of one lane, as if it were the only one: it has its share of the
-    /// arrivals.
-    fn view(&self, now_ns: u64, lane: usize) -> View<'_> {
-        let at = &self.lanes[lane];
-        let live_len = self.lanes.iter().filter(|lane| !lane.is_lost).count() as f64;
+    /// What the policy is shown of the lane of this rank.
+    fn view(&self, now_ns: u64, rank: usize) -> View<'_> {
+        let at = &self.lanes[self.serving[rank].lane];
+        let live_len = self.serving.len() as f64;
         let firsts = |queue: &'_ Queue| {
             Priority::ALL.map(|priority| Some(&self.slots[queue.first(priority)? as usize]))
         };
@@ -220,6 +227,9 @@ impl Scheduler {
             announcements: &self.announcements,
             is_draining: self.is_draining,
             cost: &at.cost,
+            lanes: &self.serving,
+            rank,
+            is_link_shared: self.is_link_shared,
         }
     }
 }

@@ -6,7 +6,7 @@
 use super::{Queue, Work};
 use crate::sched::cost::CostModel;
 use crate::sched::line::{Line, Stage, Stages};
-use crate::sched::policy::Reason;
+use crate::sched::policy::{LaneView, Reason};
 use crate::sched::timing::Timing;
 
 /// The most batches between the start of their computing and the end of their download.
@@ -89,6 +89,27 @@ impl Lane {
 
     pub(super) fn compute_free_ns(&self, now_ns: u64) -> u64 {
         self.computing().map_or(now_ns, |batch| batch.end_ns.max(now_ns))
+    }
+
+    /// When all that it has is computed.
+    pub(super) fn free_ns(&self, now_ns: u64) -> u64 {
+        let free_ns = self.compute_free_ns(now_ns);
+        let next_len = self.resident.len() + self.uploading_len();
+        if next_len == 0 {
+            return free_ns;
+        }
+        let upload_ns = if self.is_uploading { self.chunk.end_ns } else { now_ns };
+        free_ns.max(upload_ns).saturating_add(self.cost.predict_ns(Stage::Compute, next_len))
+    }
+
+    pub(super) fn view(&self, lane: usize, now_ns: u64) -> LaneView {
+        LaneView {
+            lane,
+            free_ns: self.free_ns(now_ns),
+            may_take: self.may_upload() && self.resident.len() == 0,
+            upload: self.cost.line(Stage::Upload),
+            compute: self.cost.line(Stage::Compute),
+        }
     }
 
     /// Images whose results are on their way to the host.

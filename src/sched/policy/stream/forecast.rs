@@ -10,7 +10,7 @@ use crate::sched::gaps::{GAPS_MIN, LONGER_MIN};
 use crate::sched::line::Stage;
 
 /// Share of the device taken to be spare at least: at full load nothing but throughput would count.
-const SPARE_MIN: f64 = 0.05;
+pub(super) const SPARE_MIN: f64 = 0.05;
 
 /// Arrivals to come, as far as one moment can tell.
 #[derive(Clone, Copy, Debug)]

@@ -11,6 +11,7 @@
 //! are only a few uploads, closer and closer to the end, whatever the rate. The last one ends just
 //! in time.
 
+mod fleet;
 mod forecast;
 mod groups;
 mod hold;
@@ -45,11 +46,14 @@ const MARGIN: f64 = 0.02;
 pub(super) struct Stream;
 
 impl Policy for Stream {
-    fn closes_at(&self) -> Stage {
-        Stage::Compute
+    fn closes_at(&self, lane_len: usize) -> Stage {
+        if lane_len > 1 { Stage::Upload } else { Stage::Compute }
     }
 
     fn upload(&self, view: &View<'_>) -> Decision {
+        if view.lanes.len() > 1 {
+            return fleet::upload(view);
+        }
         let room_len = (BATCHES_AHEAD * view.batch_len_max).saturating_sub(view.resident_len);
         if room_len == 0 {
             return Decision::HOLD;
@@ -95,7 +99,8 @@ impl Policy for Stream {
         let forecast = Forecast::new(view);
         let here_len = view.resident_len + view.uploading_len + view.waiting_len;
         let most_len = group_len(view, here_len.min(view.batch_len_max));
-        let batch_len = batch_len(view, &forecast, view.resident_len.min(most_len));
+        let weight = here_len as f64 / forecast.spare;
+        let batch_len = batch_len(view, weight, view.resident_len.min(most_len));
         let is_full = batch_len < view.resident_len
             || batch_len == view.batch_len_max
             || batch_len == most_len && most_len < here_len;
@@ -149,18 +154,16 @@ fn compute_ns(view: &View<'_>, batch_len: usize) -> f64 {
 }
 
 /// How many of `available_len` images to compute in one batch: the b with the least
-/// `T(b)·(w/b + ½)`, w = s / (1 − ρ) for s requests in the system and a load ρ.
+/// `T(b)·(w/b + ½)`, `weight` w = s / (1 − ρ) for s requests in the system and a load ρ.
 ///
 /// `T(b)/b` is the device's time for an image, which delays all who wait and, at load ρ, those who
 /// come meanwhile; `T(b)/2` is the time that the images of a batch wait for each other. It is what
 /// the sum of latencies becomes where many wait. Where stages are lines and the load is steady
 /// nothing beats taking everything; a backlog that a burst leaves behind is cut up, near
 /// `b = sqrt(2·w·c/k)`, and a batch ends at the edge of a stair.
-fn batch_len(view: &View<'_>, forecast: &Forecast, available_len: usize) -> usize {
+fn batch_len(view: &View<'_>, weight: f64, available_len: usize) -> usize {
     let available_len = available_len.min(view.batch_len_max);
     let line = view.cost.line(Stage::Compute);
-    let all_len = view.resident_len + view.uploading_len + view.waiting_len;
-    let weight = all_len as f64 / forecast.spare;
     let price = |len: usize| compute_ns(view, len) * (weight / len as f64 + 0.5);
     let (mut best_len, mut best) = (available_len, price(available_len));
     let mut consider = |len: usize| {
