@@ -52,8 +52,7 @@ struct ConvBase {
           packed(std::size_t{c.outputs} * step_len(c) * STEP_LEN), output(output_len(c.bucket)),
           scales(0), partials(0), semaphores(0), batch(c.len, 0) {
         if (c.entry.by_wgmma && !c.entry.splits()) c.split_k = 1;
-        // A cluster has one, two, four or eight blocks.
-        while (c.entry.splits() && (c.split_k & (c.split_k - 1) || c.split_k > 8)) --c.split_k;
+        if (c.entry.splits()) c.split_k = cluster_of(c);
         grid_x = (c.bucket * c.out(c.height) * c.out(c.width) + c.entry.m - 1) / c.entry.m;
         grid_y = c.outputs / c.entry.n;
     }
@@ -65,6 +64,13 @@ struct ConvBase {
             pack();
         describe();
         if (c.entry.by_wgmma) wgmma_params = describe_for_wgmma(*this);
+    }
+
+    // A cluster has one, two, four or eight blocks, and no more than steps.
+    static unsigned cluster_of(const Case &c) {
+        unsigned len = 1;
+        while (len < 8 && 2 * len <= c.split_k && 2 * len <= step_len(c)) len *= 2;
+        return len;
     }
 
     // What the batch's images are, and where the kernel has maps of the whole bucket, NaN behind

@@ -209,7 +209,8 @@ inline std::vector<Case> network_cases(const Entry &e, unsigned side, unsigned l
                          unsigned shortcut_stride) {
         if (outputs % e.channel_step() == 0)
             cases.push_back({e, len, bucket, at, at, channels, outputs, kernel, stride, residual,
-                             true, shortcut, shortcut_stride, 1, Data::integers});
+                             true, shortcut, shortcut_stride, e.splits() ? 8u : 1u,
+                             Data::integers});
     };
     unsigned before = 64, at = (side - 1) / 4 + 1;
     for (unsigned width = 64; width <= 512; width *= 2) {
