@@ -192,6 +192,11 @@ TWINSTREAM_SIZE_IS(twinstream_tensor_map, 128);
  * neighbouring tiles of the same pixels. The grid is even, output_channels a multiple of 2 * N, and
  * a copy of the input's or the shortcut's map takes M / 2 pixels.
  *
+ * Kernels of TWINSTREAM_CONV_SPLITS_TILE: the same by clusters of 1, 2, 4 or 8 blocks along x,
+ * which share the sums of one tile. Grid: (ceil(pixels of the bucket / M) * (output_channels / N) *
+ * blocks of a cluster, 1, 1). There are at least as many steps as blocks of a cluster, which is one
+ * block where integers have a shortcut. Boxes are of 64 channels by 8 pixels.
+ *
  * Of images from the batch's length on, up to M - 1 pixels behind its last one are computed from
  * whatever is in memory and written, but none behind the bucket's: output and residual must be
  * there for the whole bucket, and so must input and shortcut. No pixel of the batch depends on

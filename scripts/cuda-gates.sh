@@ -51,7 +51,7 @@ case " $* " in
         }
         cuobjdump -sass "$folder/wrappers" >"$folder/wrappers.txt"
         for instruction in UBLKCP.S.G UBLKCP.S.G.MULTICAST UBLKCP.G.S UBLKPF UTMALDG.2D UTMALDG.4D \
-            UTMALDG.4D.IM2COL UTMALDG.4D.IM2COL.MULTICAST UTMASTG.2D UTMASTG.4D STSM.16.MT88.4 \
+            UTMALDG.4D.IM2COL UTMALDG.4D.IM2COL.MULTICAST UTMASTG.2D UTMASTG.4D UTMACCTL.PF STSM.16.MT88.4 \
             LDSM.16.MT88.4 USETMAXREG.TRY_ALLOC USETMAXREG.DEALLOC ELECT STAS HGMMA IGMMA NANOSLEEP; do
             grep -qF "$instruction" "$folder/wrappers.txt" || {
                 echo "$0: no wrapper of cuda/ptx became $instruction" >&2

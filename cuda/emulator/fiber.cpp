@@ -142,9 +142,9 @@ void enter_fiber(Context &self) {
 #endif
 }
 
-Stacks::Stacks(std::size_t stacks_len) {
-    const auto page_bytes = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
-    stride_bytes_ = stack_bytes + page_bytes;
+Stacks::Stacks(std::size_t stacks_len)
+    : page_bytes_(static_cast<std::size_t>(sysconf(_SC_PAGESIZE))) {
+    stride_bytes_ = stack_bytes + page_bytes_;
     mapped_bytes_ = stacks_len * stride_bytes_;
     void *mapped = mmap(nullptr, mapped_bytes_, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -153,17 +153,18 @@ Stacks::Stacks(std::size_t stacks_len) {
         std::abort();
     }
     base_ = static_cast<unsigned char *>(mapped);
-    for (std::size_t number = 0; number < stacks_len; ++number) {
-        if (mprotect(base_ + number * stride_bytes_, page_bytes, PROT_NONE) != 0) {
-            std::perror("emulated device: no guard page below a stack");
-            std::abort();
-        }
-    }
 }
 
 Stacks::~Stacks() { munmap(base_, mapped_bytes_); }
 
 void Stacks::prepare(std::size_t number, Context &context, void (*entry)()) {
+    // Each costs a mapping, of which the system allows a process some 65,000.
+    for (; guarded_len_ <= number; ++guarded_len_) {
+        if (mprotect(base_ + guarded_len_ * stride_bytes_, page_bytes_, PROT_NONE) != 0) {
+            std::perror("emulated device: no guard page below a stack");
+            std::abort();
+        }
+    }
     unsigned char *end = base_ + (number + 1) * stride_bytes_;
     unsigned char *top = end - number % colours_len * colour_bytes;
     retire(context);

@@ -56,8 +56,11 @@ class Stacks {
     static void retire(Context &context);
 
    private:
+    std::size_t page_bytes_;
     std::size_t stride_bytes_;
     std::size_t mapped_bytes_;
+    // Of the stacks so far used, each has its guard page.
+    std::size_t guarded_len_ = 0;
     unsigned char *base_;
 };
 

@@ -260,6 +260,9 @@ void store_matrix_x2(std::uint32_t shared, const std::uint32_t (&from)[2]) {
 void store_matrix_x4(std::uint32_t shared, const std::uint32_t (&from)[4]) {
     store<4, false>("stmatrix.x4", shared, from);
 }
+void store_matrix_x1_transposed(std::uint32_t shared, const std::uint32_t (&from)[1]) {
+    store<1, true>("stmatrix.x1.trans", shared, from);
+}
 void store_matrix_x2_transposed(std::uint32_t shared, const std::uint32_t (&from)[2]) {
     store<2, true>("stmatrix.x2.trans", shared, from);
 }

@@ -41,6 +41,7 @@ void ldmatrix_x2_transposed(std::uint32_t (&to)[2], std::uint32_t shared);
 void ldmatrix_x4_transposed(std::uint32_t (&to)[4], std::uint32_t shared);
 void store_matrix_x2(std::uint32_t shared, const std::uint32_t (&from)[2]);
 void store_matrix_x4(std::uint32_t shared, const std::uint32_t (&from)[4]);
+void store_matrix_x1_transposed(std::uint32_t shared, const std::uint32_t (&from)[1]);
 void store_matrix_x2_transposed(std::uint32_t shared, const std::uint32_t (&from)[2]);
 void store_matrix_x4_transposed(std::uint32_t shared, const std::uint32_t (&from)[4]);
 

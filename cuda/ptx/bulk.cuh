@@ -73,6 +73,15 @@ TWINSTREAM_DEVICE void prefetch_bulk(const void *source, uint32_t bytes) {
 #endif
 }
 
+// Fetches a map ahead of the first copy by it.
+TWINSTREAM_DEVICE void prefetch_map(const TensorMap &map) {
+#if defined(__CUDACC__)
+    asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
+#else
+    static_cast<void>(map);
+#endif
+}
+
 // The box of a two-dimensional map whose first element is (x, y), zeros outside the tensor.
 TWINSTREAM_DEVICE void copy_tensor_2d(uint32_t shared, const TensorMap &map, int32_t x, int32_t y,
                                       uint32_t barrier) {

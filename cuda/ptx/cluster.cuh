@@ -86,6 +86,16 @@ TWINSTREAM_DEVICE void cluster_arrive() {
 #endif
 }
 
+// The same of threads whose writes are no matter to whoever waits, which spares a fence over the
+// whole device.
+TWINSTREAM_DEVICE void cluster_arrive_relaxed() {
+#if defined(__CUDACC__)
+    asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory");
+#else
+    emulator::cluster_arrive();
+#endif
+}
+
 TWINSTREAM_DEVICE void cluster_wait() {
 #if defined(__CUDACC__)
     asm volatile("barrier.cluster.wait.acquire;" ::: "memory");

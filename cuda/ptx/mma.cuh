@@ -47,6 +47,49 @@ TWINSTREAM_DEVICE void store_matrix_x4_transposed(uint32_t shared, const uint32_
 #endif
 }
 
+// Both of two matrices, by the addresses of lanes 0 to 15, and of one, by those of lanes 0 to 7.
+TWINSTREAM_DEVICE void ldmatrix_transposed(uint32_t (&to)[2], uint32_t shared) {
+#if defined(__CUDACC__)
+    asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];"
+                 : "=r"(to[0]), "=r"(to[1])
+                 : "r"(shared)
+                 : "memory");
+#else
+    emulator::ldmatrix_x2_transposed(to, shared);
+#endif
+}
+
+TWINSTREAM_DEVICE void ldmatrix_transposed(uint32_t (&to)[1], uint32_t shared) {
+#if defined(__CUDACC__)
+    asm volatile("ldmatrix.sync.aligned.m8n8.x1.trans.shared.b16 {%0}, [%1];"
+                 : "=r"(to[0])
+                 : "r"(shared)
+                 : "memory");
+#else
+    emulator::ldmatrix_x1_transposed(to, shared);
+#endif
+}
+
+TWINSTREAM_DEVICE void store_matrix_transposed(uint32_t shared, const uint32_t (&from)[2]) {
+#if defined(__CUDACC__)
+    asm volatile("stmatrix.sync.aligned.m8n8.x2.trans.shared.b16 [%0], {%1, %2};" ::"r"(shared),
+                 "r"(from[0]), "r"(from[1])
+                 : "memory");
+#else
+    emulator::store_matrix_x2_transposed(shared, from);
+#endif
+}
+
+TWINSTREAM_DEVICE void store_matrix_transposed(uint32_t shared, const uint32_t (&from)[1]) {
+#if defined(__CUDACC__)
+    asm volatile("stmatrix.sync.aligned.m8n8.x1.trans.shared.b16 [%0], {%1};" ::"r"(shared),
+                 "r"(from[0])
+                 : "memory");
+#else
+    emulator::store_matrix_x1_transposed(shared, from);
+#endif
+}
+
 // sum += a * b for a 16x16, b 16x8 (f16) and sum 16x8 (f32). With g = lane / 4 and t = lane % 4:
 // a holds rows g, g + 8, g, g + 8 at columns 2t, 2t, 2t + 8, 2t + 8 (each and the next);
 // b column g at rows 2t and 2t + 8 (each and the next); sum rows g, g, g + 8, g + 8 at columns 2t,

@@ -68,6 +68,7 @@ TWINSTREAM_KERNEL(copies, Sm90aParams, 384, 1) {
             const uint16_t tap[2] = {1, 2};
             ptx::barrier_arrive_expect(barrier, 65536);
             ptx::prefetch_bulk(p.memory, 4096);
+            ptx::prefetch_map(p.plane);
             ptx::copy_bulk(at, p.memory, 4096, barrier);
             ptx::copy_bulk_to_all(at, p.memory, 4096, barrier, 3);
             ptx::copy_tensor_2d(at, p.plane, 0, 0, barrier);
@@ -81,6 +82,11 @@ TWINSTREAM_KERNEL(copies, Sm90aParams, 384, 1) {
         uint32_t values[4];
         ptx::ldmatrix_x4_transposed(values, at + threadIdx.x % 32 * 16);
         ptx::store_matrix_x4_transposed(at + threadIdx.x % 32 * 16, values);
+        uint32_t two[2], one[1];
+        ptx::ldmatrix_transposed(two, at + threadIdx.x % 16 * 16);
+        ptx::store_matrix_transposed(at + threadIdx.x % 16 * 16, two);
+        ptx::ldmatrix_transposed(one, at + threadIdx.x % 8 * 16);
+        ptx::store_matrix_transposed(at + threadIdx.x % 8 * 16, one);
         ptx::fence_proxy_async_shared();
         ptx::barrier_sync(1, 256);
         if (threadIdx.x == 0) {
@@ -101,7 +107,7 @@ TWINSTREAM_KERNEL(copies, Sm90aParams, 384, 1) {
             ptx::barrier_arrive(barrier);
         }
     }
-    ptx::cluster_arrive();
+    ptx::cluster_arrive_relaxed();
     ptx::cluster_wait();
 }
 

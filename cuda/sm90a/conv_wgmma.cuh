@@ -253,16 +253,11 @@ class Multiplier {
         for (uint32_t step = 0; step < step_len; ++step) {
             ptx::barrier_wait(shared.full(turn.index), turn.parity);
             const uint32_t stage = shared.stage(turn.index);
-            const uint64_t a =
-                ptx::describe_rows_128(stage + Tile::channel_of(group) * Tile::ROW_BYTES);
-            const uint64_t b = ptx::describe_rows_128(stage + Tile::WEIGHTS_BYTES +
-                                                      Tile::pixel_of(group) * Tile::ROW_BYTES);
             ptx::wgmma_fence();
-            TWINSTREAM_UNROLL
-            for (unsigned part = 0; part < Tile::ROW_BYTES / Tile::PART_BYTES; ++part)
-                Tile::Product::multiply(sums, a + part * Tile::PART_BYTES / CHUNK_BYTES,
-                                        b + part * Tile::PART_BYTES / CHUNK_BYTES,
-                                        adds || step != 0 || part != 0);
+            multiply_step<Tile>(sums, stage + Tile::channel_of(group) * Tile::ROW_BYTES,
+                                stage + Tile::WEIGHTS_BYTES +
+                                    Tile::pixel_of(group) * Tile::ROW_BYTES,
+                                adds || step != 0);
             ptx::wgmma_commit();
             // The products of the step before have ended.
             ptx::wgmma_wait<1>();

@@ -51,7 +51,29 @@ class Scales {
             write_box_of<false>(sums, box_index, box);
     }
 
+    // The same where a box has eight pixels.
+    TWINSTREAM_DEVICE void write_eight(const typename Tile::Sum (&sums)[Tile::SUMS],
+                                       unsigned box_index, uint32_t box) const {
+        if (has_residual)
+            write_eight_of<true>(sums + box_index * 4, box);
+        else
+            write_eight_of<false>(sums + box_index * 4, box);
+    }
+
    private:
+    template <bool ADDS>
+    TWINSTREAM_DEVICE void write_eight_of(const typename Tile::Sum *sums, uint32_t box) const {
+        constexpr unsigned MATRICES = Tile::IS_INTEGER ? 1 : 2;
+        const unsigned lane = threadIdx.x % WARP_LEN;
+        const uint32_t at =
+            box + box_offset<Tile>(lane % 8, warp_of_group() * MATRICES + lane / 8 % MATRICES);
+        uint32_t values[MATRICES] = {};
+        if constexpr (ADDS) ptx::ldmatrix_transposed(values, at);
+        TWINSTREAM_UNROLL
+        for (unsigned i = 0; i < MATRICES; ++i) values[i] = results_of<ADDS>(sums, i, values[i]);
+        ptx::store_matrix_transposed(at, values);
+    }
+
     template <bool ADDS>
     TWINSTREAM_DEVICE void write_box_of(const typename Tile::Sum (&sums)[Tile::SUMS],
                                         unsigned box_index, uint32_t box) const {

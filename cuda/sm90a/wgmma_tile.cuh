@@ -40,23 +40,13 @@ struct WarpgroupProduct<i8> {
 
 constexpr unsigned WARPGROUP_LEN = 4 * WARP_LEN;
 
-// M pixels by N channels of a block, as tiles.inc has them: WARPS_M x WARPS_N warps multiply, and a
-// warpgroup besides copies. The CLUSTER blocks of a cluster multiply the same pixels, of which each
-// copies a part for all.
-template <class Value_, unsigned M_, unsigned N_, unsigned WARPS_M, unsigned WARPS_N,
-          unsigned STAGES_, unsigned CLUSTER_>
-struct WarpgroupTile {
+// What a step of K and the results are made of, whatever the tile.
+template <class Value_>
+struct WarpgroupValues {
     using Value = Value_;
     using Product = WarpgroupProduct<Value>;
     using Sum = typename Product::Sum;
     static constexpr bool IS_INTEGER = sizeof(Value) == 1;
-    static constexpr unsigned M = M_;
-    static constexpr unsigned N = N_;
-    static constexpr unsigned STAGES = STAGES_;
-    static constexpr unsigned CLUSTER = CLUSTER_;
-    // Warpgroups that multiply, and the threads of all.
-    static constexpr unsigned GROUPS = WARPS_M * WARPS_N / 4;
-    static constexpr unsigned THREADS = (GROUPS + 1) * WARPGROUP_LEN;
 
     static constexpr unsigned ROW_BYTES = 128;
     // Values of K in a step.
@@ -66,6 +56,26 @@ struct WarpgroupTile {
     // Output channels whose weights lie together, which are those of a warpgroup.
     static constexpr unsigned BLOCK_LEN = 64;
     static constexpr unsigned BLOCK_BYTES = BLOCK_LEN * ROW_BYTES;
+    // A pixel of a box.
+    static constexpr unsigned BOX_ROW_BYTES = BLOCK_LEN * sizeof(Value);
+};
+
+// M pixels by N channels of a block, as tiles.inc has them: WARPS_M x WARPS_N warps multiply, and a
+// warpgroup besides copies. The CLUSTER blocks of a cluster multiply the same pixels, of which each
+// copies a part for all.
+template <class Value, unsigned M_, unsigned N_, unsigned WARPS_M, unsigned WARPS_N,
+          unsigned STAGES_, unsigned CLUSTER_>
+struct WarpgroupTile : WarpgroupValues<Value> {
+    using WarpgroupValues<Value>::ROW_BYTES;
+    using WarpgroupValues<Value>::BLOCK_LEN;
+    static constexpr unsigned M = M_;
+    static constexpr unsigned N = N_;
+    static constexpr unsigned STAGES = STAGES_;
+    static constexpr unsigned CLUSTER = CLUSTER_;
+    // Warpgroups that multiply, and the threads of all.
+    static constexpr unsigned GROUPS = WARPS_M * WARPS_N / 4;
+    static constexpr unsigned THREADS = (GROUPS + 1) * WARPGROUP_LEN;
+
     static constexpr unsigned WEIGHTS_BYTES = N * ROW_BYTES;
     static constexpr unsigned STAGE_BYTES = WEIGHTS_BYTES + M * ROW_BYTES;
     // Pixels that a block copies.
@@ -77,7 +87,6 @@ struct WarpgroupTile {
     static constexpr unsigned BOXES = PIXELS / BOX_LEN;
     static constexpr unsigned SUMS = PIXELS / 2;
     static constexpr unsigned BOX_BYTES = BOX_LEN * BLOCK_LEN * sizeof(Value);
-    static constexpr unsigned BOX_ROW_BYTES = BLOCK_LEN * sizeof(Value);
     // Boxes that a warpgroup has places for: what stages leave of 224 KiB.
     static constexpr unsigned PLACES = (224 * 1024 - STAGES * STAGE_BYTES) / (GROUPS * BOX_BYTES);
 
@@ -92,6 +101,18 @@ struct WarpgroupTile {
         return group % (N / BLOCK_LEN) * BLOCK_LEN;
     }
 };
+
+// The products of one step: 64 channels, whose weights lie at `weights`, with the pixels at
+// `pixels`. A warpgroup; behind wgmma_fence.
+template <class Tile, unsigned LEN>
+TWINSTREAM_DEVICE void multiply_step(typename Tile::Sum (&sums)[LEN], uint32_t weights,
+                                     uint32_t pixels, bool adds) {
+    const uint64_t a = ptx::describe_rows_128(weights), b = ptx::describe_rows_128(pixels);
+    TWINSTREAM_UNROLL
+    for (unsigned part = 0; part < Tile::ROW_BYTES / Tile::PART_BYTES; ++part)
+        Tile::Product::multiply(sums, a + part * Tile::PART_BYTES / CHUNK_BYTES,
+                                b + part * Tile::PART_BYTES / CHUNK_BYTES, adds || part != 0);
+}
 
 // Byte offset of a chunk of a pixel within a box: in the swizzle of as many bytes as a row has.
 template <class Tile>

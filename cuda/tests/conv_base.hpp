@@ -51,7 +51,8 @@ struct ConvBase {
           shortcut(in_memory(Numbers::values(random, shortcut_len(), c.data))),
           packed(std::size_t{c.outputs} * step_len(c) * STEP_LEN), output(output_len(c.bucket)),
           scales(0), partials(0), semaphores(0), batch(c.len, 0) {
-        if (c.entry.by_wgmma) c.split_k = 1;
+        if (c.entry.by_wgmma && !c.entry.splits()) c.split_k = 1;
+        if (c.entry.splits()) c.split_k = cluster_of(c);
         grid_x = (c.bucket * c.out(c.height) * c.out(c.width) + c.entry.m - 1) / c.entry.m;
         grid_y = c.outputs / c.entry.n;
     }
@@ -63,6 +64,13 @@ struct ConvBase {
             pack();
         describe();
         if (c.entry.by_wgmma) wgmma_params = describe_for_wgmma(*this);
+    }
+
+    // A cluster has one, two, four or eight blocks, and no more than steps.
+    static unsigned cluster_of(const Case &c) {
+        unsigned len = 1;
+        while (len < 8 && 2 * len <= c.split_k && 2 * len <= step_len(c)) len *= 2;
+        return len;
     }
 
     // What the batch's images are, and where the kernel has maps of the whole bucket, NaN behind
@@ -171,7 +179,7 @@ struct ConvBase {
             p.residual = output.address();
         }
         if (c.shortcut_channels != 0) p.shortcut = shortcut.address();
-        if (c.split_k > 1) {
+        if (c.split_k > 1 && !c.entry.by_wgmma) {
             const std::size_t tiles = std::size_t{grid_x} * grid_y;
             partials = Buffer<typename Numbers::Partial>(tiles * c.split_k * c.entry.m * c.entry.n);
             semaphores = Buffer<std::uint32_t>(tiles);
@@ -234,7 +242,7 @@ struct ConvBase {
     double run_and_compare(const Compare &compare_one) const {
         if (c.entry.by_wgmma)
             launch(c.entry.name, wgmma_blocks(), 1, 1, c.entry.threads, c.entry.shared_bytes,
-                   wgmma_params, batch, c.text(), c.entry.cluster);
+                   wgmma_params, batch, c.text(), cluster_len());
         else
             launch(c.entry.name, grid_x, grid_y, c.split_k, c.entry.threads, c.entry.shared_bytes,
                    p, batch, c.text());
@@ -261,8 +269,10 @@ struct ConvBase {
         const std::size_t tiles = (pixels + c.entry.m - 1) / c.entry.m;
         return std::min(tiles * c.entry.m * c.outputs, output_len(c.bucket));
     }
-    // From one cluster to one more than there are tiles for.
+    unsigned cluster_len() const { return c.entry.splits() ? c.split_k : c.entry.cluster; }
+    // From one cluster to one more than there are tiles for; a cluster a tile where it shares K.
     unsigned wgmma_blocks() const {
+        if (c.entry.splits()) return grid_x * grid_y * c.split_k;
         const unsigned clusters = grid_x * grid_y / c.entry.cluster;
         return (1 + (c.height * 7 + c.len) % (clusters + 1)) * c.entry.cluster;
     }
@@ -302,6 +312,8 @@ void test_tiles(const std::string &name, const std::vector<Entry> &tiles, std::u
         Subject subject(entry.name);
         for (const Case &c : entry.by_wgmma ? wgmma_cases_of(entry) : cases_of(entry))
             attempt(subject, c);
+        if (entry.splits())
+            for (const Case &c : split_cases_of(entry)) attempt(subject, c);
         subject.report();
     }
     Subject long_rows(name + ", rows as long as at 224x224");

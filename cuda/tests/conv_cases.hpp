@@ -18,8 +18,12 @@ struct Entry {
     // Of the family that takes twinstream_conv_wgmma_params.
     bool by_wgmma;
     unsigned m, n, threads, shared_bytes;
-    // Blocks of a cluster; they have different channels of the same pixels.
+    // Blocks of a cluster; they have different channels of the same pixels. 0: as many as share K.
     unsigned cluster;
+    // Pixels of a box, by wgmma.
+    unsigned box;
+
+    bool splits() const { return cluster == 0; }
 
     // Output channels are a multiple of this.
     unsigned channel_step() const { return std::max(n * cluster, 64u); }
@@ -28,13 +32,16 @@ struct Entry {
 constexpr Entry entries[] = {
 #define TWINSTREAM_CONV_TILE(NAME, ARCH, DTYPE, M, N, WARPS_M, WARPS_N, STAGES, THREADS,           \
                              BLOCKS_MIN, SHARED_BYTES)                                             \
-    {#NAME, sizeof(DTYPE) == 1, false, M, N, THREADS, SHARED_BYTES, 1},
+    {#NAME, sizeof(DTYPE) == 1, false, M, N, THREADS, SHARED_BYTES, 1, 0},
 #define TWINSTREAM_CONV_WGMMA_TILE(NAME, ARCH, DTYPE, M, N, WARPS_M, WARPS_N, STAGES, THREADS,     \
                                    BLOCKS_MIN, SHARED_BYTES)                                       \
-    {#NAME, sizeof(DTYPE) == 1, true, M, N, THREADS, SHARED_BYTES, 1},
+    {#NAME, sizeof(DTYPE) == 1, true, M, N, THREADS, SHARED_BYTES, 1, 64},
 #define TWINSTREAM_CONV_PAIRS_TILE(NAME, ARCH, DTYPE, M, N, WARPS_M, WARPS_N, STAGES, THREADS,     \
                                    BLOCKS_MIN, SHARED_BYTES)                                       \
-    {#NAME, sizeof(DTYPE) == 1, true, M, N, THREADS, SHARED_BYTES, 2},
+    {#NAME, sizeof(DTYPE) == 1, true, M, N, THREADS, SHARED_BYTES, 2, 64},
+#define TWINSTREAM_CONV_SPLITS_TILE(NAME, ARCH, DTYPE, M, N, WARPS_M, WARPS_N, STAGES, THREADS,    \
+                                    BLOCKS_MIN, SHARED_BYTES)                                      \
+    {#NAME, sizeof(DTYPE) == 1, true, M, N, THREADS, SHARED_BYTES, 0, 8},
 #include "../tiles.inc"
 };
 
@@ -142,6 +149,23 @@ inline std::vector<Case> wgmma_cases_of(const Entry &e) {
     };
 }
 
+// Of clusters that share K: each length of a cluster, with as few steps as blocks and with more
+// steps of a block than stages; and blocks that have no pixels of their own.
+inline std::vector<Case> split_cases_of(const Entry &e) {
+    const Data i = Data::integers, r = Data::reals;
+    // len bucket height width channels outputs kernel stride residual relu shortcut split data
+    return {
+        {e, 2, 3, 4, 5, 128, 128, 1, 1, true, false, 0, 1, 2, i},
+        {e, 3, 3, 7, 5, 256, 64, 3, 1, false, true, 0, 1, 2, i},
+        {e, 1, 2, 9, 8, 64, 64, 3, 2, true, true, 0, 1, 4, i},
+        {e, 2, 5, 6, 7, 128, 64, 3, 1, false, true, 192, 2, 4, i},
+        {e, 1, 1, 7, 7, 512, 128, 3, 1, true, true, 0, 1, 8, i},
+        {e, 5, 5, 7, 7, 1024, 64, 1, 1, true, true, 0, 1, 8, r},
+        {e, 2, 2, 7, 7, 192, 64, 3, 1, true, false, 64, 1, 8, r},
+        {e, 1, 1, 1, 1, 512, 64, 3, 1, false, true, 0, 1, 8, i},
+    };
+}
+
 // Rows as long as at 224x224.
 inline std::vector<Case> long_cases(const std::vector<Entry> &of_type) {
     const Data i = Data::integers;
@@ -185,7 +209,8 @@ inline std::vector<Case> network_cases(const Entry &e, unsigned side, unsigned l
                          unsigned shortcut_stride) {
         if (outputs % e.channel_step() == 0)
             cases.push_back({e, len, bucket, at, at, channels, outputs, kernel, stride, residual,
-                             true, shortcut, shortcut_stride, 1, Data::integers});
+                             true, shortcut, shortcut_stride, e.splits() ? 8u : 1u,
+                             Data::integers});
     };
     unsigned before = 64, at = (side - 1) / 4 + 1;
     for (unsigned width = 64; width <= 512; width *= 2) {

@@ -91,7 +91,7 @@ twinstream_conv_wgmma_params describe_for_wgmma(const Conv &conv) {
         };
         return tensor.pixels({-int_of(padding), -int_of(padding)},
                              {upper(of.output_width, width), upper(of.output_height, height)},
-                             Conv::STEP_LEN, c.entry.m / c.entry.cluster);
+                             Conv::STEP_LEN, c.entry.m / std::max(c.entry.cluster, 1u));
     };
     p.input = pixels(of.input, of.channels, of.input_width, of.input_height, of.stride, of.padding);
     if (of.shortcut_channels != 0)
@@ -99,8 +99,8 @@ twinstream_conv_wgmma_params describe_for_wgmma(const Conv &conv) {
                             of.shortcut_height, of.shortcut_stride, 0);
     const MappedTensor<Value, 2> results{
         of.output, {c.outputs, c.bucket * of.output_height * of.output_width}, {1, 1}};
-    p.output =
-        results.tile({64, 64}, sizeof(Value) == 1 ? results.SWIZZLE_64B : results.SWIZZLE_128B);
+    p.output = results.tile({64, c.entry.box},
+                            sizeof(Value) == 1 ? results.SWIZZLE_64B : results.SWIZZLE_128B);
     if (of.residual != 0) p.residual = p.output;
     p.weights = of.weights;
     p.bias = of.bias;

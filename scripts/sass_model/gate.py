@@ -14,7 +14,11 @@ MATRIX_COPIES = ("LDSM", "LDGSTS")
 WARPGROUP_COPIES = ("UTMALDG", "UBLKCP", "STSM", "LDSM", "UTMASTG", "USETMAXREG")
 OLD_COPIES = ("HMMA", "IMMA", "LDGSTS")
 MULTICAST = "UTMALDG.4D.IM2COL.MULTICAST"
+# Clusters whose blocks send one another sums; a warp copies, so that no registers change hands.
+SPLIT_COPIES = ("UTMALDG.4D.IM2COL", "UBLKCP", "STSM", "LDSM", "UTMASTG", "UTMACCTL.PF", "STAS")
 FAMILIES = (
+    (r"conv_i8_wgmma_\w+_split$", ("IGMMA", *SPLIT_COPIES), OLD_COPIES),
+    (r"conv_wgmma_\w+_split$", ("HGMMA", *SPLIT_COPIES), OLD_COPIES),
     (r"conv_i8_wgmma_\w+_pair$", ("IGMMA", MULTICAST, *WARPGROUP_COPIES), OLD_COPIES),
     (r"conv_wgmma_\w+_pair$", ("HGMMA", MULTICAST, *WARPGROUP_COPIES), OLD_COPIES),
     (r"conv_i8_wgmma_", ("IGMMA", *WARPGROUP_COPIES), OLD_COPIES),

@@ -6,7 +6,7 @@ from network import CHUNK_LENS, batch_us
 from today import Today
 from wgmma import Wgmma
 
-BATCH_LENS = (1, 8, 32, 128)
+BATCH_LENS = (1, 2, 4, 8, 32, 128)
 VALUE_BYTES = {"f16": 2, "i8": 1}
 
 
@@ -36,13 +36,14 @@ def rows(loops, launches, convs, plans, rates, pessimist):
 
         row("today's kernels", today)
         row("the same, layers 1-2 in chunks", today, CHUNK_LENS)
-        for what, cluster_max, beside in (
-            ("with wgmma, no clusters", 1, today),
-            ("with wgmma, clusters of two", 2, today),
-            ("wgmma as planned", 2, (None, None)),
+        for what, cluster_max, shares_sums, beside in (
+            ("with wgmma, no clusters", 1, False, today),
+            ("with wgmma, clusters of two", 2, False, today),
+            ("the same, and small tiles with shared sums", 2, True, today),
+            ("wgmma as planned", 2, True, (None, None)),
         ):
             models = [
-                Wgmma(value_bytes, each, cluster_max, other)
+                Wgmma(value_bytes, each, cluster_max, other, shares_sums)
                 for each, other in zip((pessimist, rates), beside, strict=True)
             ]
             row(what, models)

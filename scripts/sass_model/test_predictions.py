@@ -177,8 +177,8 @@ class ByWgmma(unittest.TestCase):
         self.assertEqual(self.model.copied_rows(tile, conv(), 1), 384)
 
     def test_each_warpgroup_reads_its_operands(self):
-        rows = [tile.operand_rows for tile in (Tile(128, 256), Tile(64, 256), Tile(64, 56, 2))]
-        self.assertEqual(rows, [640, 384, 120])
+        tiles = (Tile(128, 256), Tile(64, 256), Tile(64, 192, splits=(1, 2)))
+        self.assertEqual([tile.operand_rows for tile in tiles], [640, 384, 256])
 
     def test_a_tile_takes_whole_waves_by_its_longest_resource(self):
         taken = conv(pixels=192 * 100)
@@ -186,6 +186,22 @@ class ByWgmma(unittest.TestCase):
         epilogue = 128 * 192 / 128 * 3.3 * 0.6 + 300
         found = self.model.tile_cycles(Tile(128, 192), taken, 1, 1, 1)
         self.assertAlmostEqual(found, 2 * (36 * 320 * 4 + epilogue) + 1400)
+
+    def test_blocks_that_share_a_sum_share_steps_and_results_and_send_sums(self):
+        small = Tile(64, 64, 2, splits=(1, 4))
+        # 66 tiles of 4 blocks, two a multiprocessor at once; 9 of 36 steps of 128 rows each.
+        results = 64 * 16 / 128 * 3.3 * 0.6 + 300
+        sums = 400 + 2 * 4 * 64 * 64 * 3 / 4 / 11
+        found = self.model.tile_cycles(small, conv(pixels=64 * 66, outputs=64), 1, 1, 4)
+        self.assertAlmostEqual(found, 2 * 9 * 128 * 4 + results + sums + 800)
+
+    def test_sums_are_shared_by_no_more_blocks_than_steps(self):
+        small = Tile(64, 64, 2, splits=(1, 2, 4, 8))
+        taken = conv(taps=1, channels=128)
+        self.assertEqual(self.model.splits(small, taken), [1, 2])
+        joined = Conv("layer2.0.conv3", 1, 512, 1, 512, 512, 0, 0)
+        self.assertEqual(Wgmma(1, RATES, 2).splits(small, joined), [1])
+        self.assertEqual(self.model.splits(Tile(128, 256), taken), [1])
 
     def test_halves_of_steps_are_zeros_for_64_channels_in_8_bits(self):
         integers = Wgmma(1, RATES, 1)
@@ -204,7 +220,7 @@ class ByWgmma(unittest.TestCase):
 
     def test_beside_other_kernels_only_what_is_built_is_tried(self):
         other = SimpleNamespace(layer_us=lambda of, images: 7.0, beside_us=lambda images: 5.0)
-        built = Wgmma(2, RATES, 2, other)
+        built = Wgmma(2, RATES, 2, other, shares_sums=False)
         names = [c[2] for c in built.candidates(conv(outputs=128), 1)]
         self.assertEqual(
             names,

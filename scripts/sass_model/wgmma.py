@@ -1,6 +1,7 @@
 """What kernels on wgmma take: those of cuda/sm90a, and with them some that are planned. Channels are
 wgmma's rows, pixels its columns; the copy engine brings both; a block per multiprocessor stays for all
-its tiles. The largest of four times a launch, in whole waves of tiles, with the best tile."""
+its tiles, or small blocks share a tile's sum. The largest of four times a launch, in whole waves of
+tiles, with the best tile."""
 
 import re
 from dataclasses import dataclass
@@ -12,12 +13,17 @@ from network import LAUNCHES_BESIDE, around_us, stem_memory_us
 MACS, MACS_SHARE = 2048, 0.96
 # Cycles before a kernel's first product, and of an epilogue besides its results. [A]
 START_CYCLES, EPILOGUE_CYCLES = 1400, 300
+# The same where barriers, maps and weights are there before the kernel ahead has ended: the first
+# pixels come from L2 through a map, published as 370 cycles [P], behind what they depend on. [A]
+EARLY_START_CYCLES = 800
 # Instructions an output, counted in the machine code of conv_wgmma_128x256 and conv_i8_wgmma_128x256:
 # of a box without a residual 106 and 205 for 32 outputs a thread, with one 154 and 313.
 OUTPUT_INSTRUCTIONS, RESIDUAL_FACTOR = {2: 3.3, 1: 6.4}, 1.5
 # What the other warpgroup's products do not hide of them. [A]
 SEEN_SHARE = 0.6
-JOIN_CYCLES = 1500
+# Sums from block to block of a cluster: published are 181 to 207 cycles from one shared memory to
+# another [P]; as long again for barrier, fences and additions. [A] Bytes a clock and multiprocessor: [A]
+JOIN_CYCLES, CLUSTER_BYTES_CLK = 400, 11
 MEMORY_CYCLES = 800
 # The stem: K of 7 rows of 16 pixels of 4 channels less the padding, 13 % of rows twice. [A] the share.
 STEM_MACS, STEM_SHARE, STEM_LEAST_US = 12544 * 64 * 256 * 1.13, 0.55, 3.0
@@ -25,18 +31,19 @@ STEM_MACS, STEM_SHARE, STEM_LEAST_US = 12544 * 64 * 256 * 1.13, 0.55, 3.0
 
 @dataclass(frozen=True)
 class Tile:
-    """Channels by pixels of a block; two warpgroups multiply, but where two blocks share a SM."""
+    """Channels by pixels of a block. Two warpgroups multiply, but one where a cluster's blocks share
+    the sum of a tile; of such blocks there may be two on a multiprocessor."""
 
     channels: int
     pixels: int
     blocks: int = 1
     clusters: tuple = (1,)
-    splits: tuple = (1,)
+    splits: tuple = ()
 
     @property
     def operand_rows(self):
         """Rows of 128 bytes that wgmma reads a step: each warpgroup its channels and its pixels."""
-        if self.blocks == 2:
+        if self.splits:
             return self.channels + self.pixels
         if self.channels == 64:
             return 2 * self.channels + self.pixels
@@ -49,7 +56,12 @@ BUILT = (
     Tile(128, 128),
     Tile(64, 256),
 )
-SMALL = tuple(Tile(64, pixels, 2, splits=(1, 2, 4, 8, 16)) for pixels in (56, 64, 112, 128))
+
+
+def split_tiles(value_bytes):
+    """Those whose sum a cluster's blocks share; 56 pixels are no shape of integers."""
+    pixels = (56, 64, 112, 192)[2 - value_bytes :]
+    return [Tile(64, n, 1 if n == 192 else 2, splits=(1, 2, 4, 8)) for n in pixels]
 
 
 def sides_of(found):
@@ -61,13 +73,15 @@ class Wgmma:
     value_bytes: int
     rates: object
     cluster_max: int
-    # What takes a layer where that is less, or nothing: then small tiles, splits of K, pairs that share
-    # weights, and a halo that is read once are counted as well, which are only planned.
+    # What takes a layer where that is less, or nothing: then pairs that share weights and a halo that
+    # is read once are counted as well, which are only planned.
     beside: object = None
+    # Whether there are tiles whose sum a cluster's blocks share.
+    shares_sums: bool = True
 
     @property
     def tiles(self):
-        return BUILT if self.beside else (*BUILT, *SMALL)
+        return (*BUILT, *split_tiles(self.value_bytes)) if self.shares_sums else BUILT
 
     def step_len(self, conv):
         """128 bytes of K a step, of one tap: of 64 channels in 8 bits half of it is zeros."""
@@ -99,10 +113,13 @@ class Wgmma:
         pixel_tiles = -(-images * conv.pixels // tile.pixels)
         tiles = pixel_tiles * (conv.outputs // tile.channels) * split_k
         per_sm = -(-(-(-tiles // cluster) * cluster) // H100.sm_count)
-        epilogue = self.epilogue_cycles(tile.channels, tile.pixels, conv)
+        epilogue = self.epilogue_cycles(tile.channels, tile.pixels / split_k, conv)
         if split_k > 1:
-            epilogue += JOIN_CYCLES + 4 * tile.channels * tile.pixels / self.rates.l2_bytes_clk
-        return per_sm * steps * step + -(-per_sm // tile.blocks) * epilogue + START_CYCLES
+            sent_bytes = 4 * tile.channels * tile.pixels * (split_k - 1) / split_k
+            beside = min(per_sm, tile.blocks)
+            epilogue += JOIN_CYCLES + beside * sent_bytes / CLUSTER_BYTES_CLK
+        start = EARLY_START_CYCLES if tile.blocks > 1 else START_CYCLES
+        return per_sm * steps * step + -(-per_sm // tile.blocks) * epilogue + start
 
     def halo_cycles(self, conv, images):
         """Layer 1's 3x3: weights in registers, four rows of pixels read once with their neighbours."""
@@ -118,6 +135,13 @@ class Wgmma:
         epilogue = self.epilogue_cycles(conv.outputs, pixels, conv)
         return per_sm * (tile + epilogue) + START_CYCLES
 
+    def splits(self, tile, conv):
+        """How many blocks may share a sum; of integers none share one with a projection in it."""
+        most = self.step_len(conv)
+        if self.value_bytes == 1 and conv.shortcut_channels:
+            most = 1
+        return [split_k for split_k in tile.splits or (1,) if split_k <= most]
+
     def candidates(self, conv, images):
         """(cycles, microseconds to the next kernel, name) of each way."""
         for tile in self.tiles:
@@ -127,7 +151,7 @@ class Wgmma:
             for cluster in (n for n in tile.clusters if n <= self.cluster_max):
                 if self.beside and conv.outputs % (tile.channels * cluster):
                     continue
-                for split_k in (n for n in tile.splits if n <= self.step_len(conv)):
+                for split_k in self.splits(tile, conv):
                     name = f"{tile.channels}x{tile.pixels}/{split_k} cluster {cluster}"
                     cycles = self.tile_cycles(tile, conv, images, cluster, split_k)
                     yield cycles, gap_us, name
@@ -150,14 +174,14 @@ class Wgmma:
 
     def kernel_us(self, conv, images, name, split_k):
         """Of the kernel of that name, as `layer`; none for one of which there is no model."""
-        sides = re.search(r"_wgmma_(\d+)x(\d+)(_pair)?$", name)
+        sides = re.search(r"_wgmma_(\d+)x(\d+)(_pair|_split)?$", name)
+        tiles = (*BUILT, *split_tiles(self.value_bytes))
         tile = sides and next(
-            (tile for tile in (*BUILT, *SMALL) if (tile.channels, tile.pixels) == sides_of(sides)),
-            None,
+            (tile for tile in tiles if (tile.channels, tile.pixels) == sides_of(sides)), None
         )
         if not tile:
             return None
-        cluster = 2 if sides.group(3) else 1
+        cluster = 2 if sides.group(3) == "_pair" else 1
         cycles = self.tile_cycles(tile, conv, images, cluster, split_k)
         return self.with_memory_us(conv, images, cycles) + self.gap_us(tile)
 

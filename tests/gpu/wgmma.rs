@@ -26,31 +26,51 @@ fn plans((height, precision): (usize, DType), tuning: &Tuning) -> Vec<PlanSummar
     plan_summaries(&network, precision, &devices().unwrap()[DEVICE as usize], tuning).unwrap()
 }
 
-/// As if these kernels had been measured to be best for every convolution, one after another those
-/// whose channels divide the layer's; four images are computed in chunks. Images are 32 pixels
-/// wide.
+/// Kernels whose clusters share a sum; the first is none of integers.
+const SPLITS: [&str; 4] = ["64x56_split", "64x64_split", "64x112_split", "64x192_split"];
+
+/// The type's kernels whose channels divide a layer's.
+fn tiles(precision: DType, channels: usize) -> Vec<&'static str> {
+    let tiles = ["64x256", "128x128", "128x192", "128x256", "128x192_pair", "128x256_pair"];
+    let tiles = match channels {
+        64 => &tiles[..1],
+        128 => &tiles[..4],
+        _ => &tiles[..],
+    };
+    [tiles, &SPLITS[usize::from(precision == DType::I8)..]].concat()
+}
+
+/// As many blocks as have a step of the sum each at least, at this size.
+fn split_k(precision: DType, layer: &str, stage: usize) -> usize {
+    match precision {
+        DType::I8 if layer.ends_with(".0.conv3") => 1,
+        DType::I8 => 1 << stage >> 2,
+        _ => 1 << stage >> 1,
+    }
+    .max(1)
+}
+
+/// As if these kernels had been measured to be best for every convolution, one after another; four
+/// images are computed in chunks. Images are 32 pixels wide.
 fn everywhere(height: usize, precision: DType) -> Tuning {
     let (input, type_name) = match precision {
         DType::I8 => (format!("{height}x32 i8"), "_i8"),
         _ => (format!("{height}x32"), ""),
     };
-    let tiles = ["64x256", "128x128", "128x192", "128x256", "128x192_pair", "128x256_pair"];
     let mut layers = String::new();
     for (index, conv) in plans((height, precision), &Tuning::default())[0].convs.iter().enumerate()
     {
         let number = |at: usize| usize::from(conv.layer.as_bytes()[at] - b'0');
         let (stage, is_last) = (number("layer".len()), conv.layer.ends_with("conv3"));
         let channels = (32 << stage) * if is_last { 4 } else { 1 };
-        let tiles = match channels {
-            64 => &tiles[..1],
-            128 => &tiles[..4],
-            _ => &tiles[..],
-        };
+        let tiles = tiles(precision, channels);
         let entry = |(at, batch_len): (usize, &usize)| {
             let tile = tiles[(index + at) % tiles.len()];
+            let is_split = SPLITS.contains(&tile);
+            let split_k = if is_split { split_k(precision, &conv.layer, stage) } else { 1 };
             format!(
                 "{{\"batch_len\": {batch_len}, \"kernel\": \"conv{type_name}_wgmma_{tile}\", \
-                 \"split_len\": 1}}"
+                 \"split_len\": {split_k}}}"
             )
         };
         let entries: Vec<_> = BUCKETS.iter().enumerate().map(entry).collect();
@@ -89,7 +109,7 @@ fn plans_show_kernels_that_are_trusted() {
         };
         assert!(kernels(&tuning).iter().all(|kernel| !kernel.starts_with(head)));
         let trusted = kernels(&tuning.trusting_unproven());
-        assert_eq!(trusted.len(), 6);
+        assert_eq!(trusted.len(), tiles(precision, 256).len());
         assert!(trusted.iter().all(|kernel| kernel.starts_with(head)), "{trusted:?}");
     }
 }

@@ -359,7 +359,7 @@ impl Executor {
     }
 
     fn find(&self, launch: Launch) -> std::result::Result<Loaded, Code> {
-        let Launch { kernel, grid, params, may_overlap } = launch;
+        let Launch { kernel, grid, cluster_len, params, may_overlap } = launch;
         let found = self.context.function(kernel.module, kernel.name, kernel.shared_bytes)?;
         let Function { handle: function, waits } = found;
         let kernel = KernelLaunch {
@@ -367,7 +367,7 @@ impl Executor {
             grid,
             thread_len: kernel.thread_len,
             shared_bytes: kernel.shared_bytes,
-            cluster_len: kernel.cluster_len,
+            cluster_len,
             is_dependent: waits && may_overlap,
         };
         Ok(Loaded { kernel, params })

@@ -1,7 +1,7 @@
-//! Convolutions by `wgmma` on f16 and on 8-bit integers, for compute capability 9.0 alone. Their
-//! blocks stay for all their tiles; the copy engine brings pixels by tensor maps. Some kernels run
-//! in clusters of two blocks, which share their pixels: they are in a module of their own, and read
-//! the same weights.
+//! Convolutions by `wgmma` on f16 and on 8-bit integers, for compute capability 9.0 alone. The copy
+//! engine brings pixels by tensor maps. Blocks stay for all their tiles, by themselves or in pairs
+//! that share pixels; or, for small batches, a cluster has one small tile, whose sum its blocks
+//! share. Each of the three has a module of its own, and all read the same weights.
 //!
 //! Invariant: any choice computes the same; only time differs.
 
@@ -20,8 +20,14 @@ use crate::error::Result;
 use crate::lower::{ConvStep, DType, Step, Work};
 use crate::model::{Model, Shape};
 
-static TILES: LazyLock<Vec<Tile>> =
-    LazyLock::new(|| [Tile::of_module("conv_wgmma", 1), Tile::of_module("conv_pairs", 2)].concat());
+static TILES: LazyLock<Vec<Tile>> = LazyLock::new(|| {
+    let of_module = |(module, cluster_len)| Tile::of_module(module, cluster_len);
+    [("conv_wgmma", 1), ("conv_pairs", 2), (SPLITS, 1)].into_iter().flat_map(of_module).collect()
+});
+/// The kernels whose clusters share the sum of one tile.
+const SPLITS: &str = "conv_splits";
+/// Blocks of such a cluster.
+const SPLIT_LENS: [u32; 4] = [1, 2, 4, 8];
 
 /// Weights lie in memory as a block wants them in shared memory: in a row, chunks permuted.
 const F16_ORDER: Order =
@@ -30,8 +36,11 @@ const F16_ORDER: Order =
 const I8_ORDER: Order =
     Order { block_len: STEP_BYTES, place: |output, chunk| swizzled(i8_row(output), chunk) };
 
-/// What residual and output are copied by: channels and pixels of a box.
-const BOX: (usize, usize) = (64, 64);
+/// What residual and output are copied by: channels of a box, and pixels; fewer where blocks share
+/// what they store.
+const BOX_CHANNELS: usize = 64;
+const BOX_PIXELS: usize = 64;
+const SPLIT_BOX_PIXELS: usize = 8;
 /// How far from the borders of an image a tensor map lets the first and the last pixel lie.
 const CORNERS: std::ops::RangeInclusive<i32> = -128..=127;
 
@@ -42,6 +51,10 @@ const MAC_BYTES_PER_CLOCK: f64 = 0.96 * 4096.0;
 const LOAD_BYTES_PER_CLOCK: f64 = 40.0;
 /// What a block waits for before its first product; beside it there is no room for another's.
 const BLOCK_CLOCKS: f64 = 2000.0;
+/// The same where there is room, so that its barriers and weights are there already.
+const SPLIT_BLOCK_CLOCKS: f64 = 1400.0;
+/// What a cluster adds: sums on their way from block to block.
+const JOIN_CLOCKS: f64 = 500.0;
 /// What results cost behind a tile's last product: the rest, and a value, of which the other
 /// warpgroup's products hide a part.
 const TILE_CLOCKS: f64 = 300.0;
@@ -64,7 +77,23 @@ fn swizzled(row: usize, chunk: usize) -> (usize, usize) {
 
 /// Pixels that a block copies: its share of a cluster's.
 fn copied_pixels(tile: &Tile) -> usize {
-    tile.m / tile.kernel.cluster_len as usize
+    tile.m / tile.cluster_len as usize
+}
+
+fn is_split(tile: &Tile) -> bool {
+    tile.kernel.module == SPLITS
+}
+
+/// How many blocks may share the sum of a tile: each has a step of it. Of integers, a projection's
+/// sum is scaled before others are added to it: it is not split.
+fn split_lens(tile: &Tile, step: &Step, conv: &ConvStep) -> &'static [u32] {
+    let step_len = match (step.dtype, conv.shortcut) {
+        (DType::I8, Some(_)) => 1,
+        _ => order(step).steps(step),
+    };
+    let most = if is_split(tile) { step_len } else { 1 };
+    let len = SPLIT_LENS.iter().take_while(|&&split_k| split_k as usize <= most).count();
+    &SPLIT_LENS[..len]
 }
 
 fn order(step: &Step) -> &'static Order {
@@ -126,23 +155,28 @@ impl Family for ConvWgmma {
             let corners = |it: Window| it.lower.into_iter().chain(it.upper);
             let mut corners = corners(own).chain(shortcut.into_iter().flat_map(corners));
             tile.dtype == step.dtype
-                && conv
-                    .output_shape
-                    .channels
-                    .is_multiple_of(tile.n * tile.kernel.cluster_len as usize)
+                && conv.output_shape.channels.is_multiple_of(tile.n * tile.cluster_len as usize)
                 && corners.all(|corner| CORNERS.contains(&corner))
         };
         let tiles = TILES.iter().enumerate().filter(|(_, tile)| computes(tile));
-        tiles.map(|(index, _)| Choice { family: self, index, split_k: 1 }).collect()
+        let choices = tiles.flat_map(|(index, tile)| {
+            let split_lens = split_lens(tile, step, conv).iter();
+            split_lens.map(move |&split_k| Choice { family: self, index, split_k })
+        });
+        choices.collect()
     }
 
     /// As many blocks as are at work at a time. A pair fits two neighbouring multiprocessors, and
-    /// those of a device are made two by two.
+    /// those of a device are made two by two. Where they share a sum, a cluster a tile.
     fn grid(&self, choice: Choice, step: &Step, batch_len: usize, device: &DeviceInfo) -> [u32; 3] {
         let tile = &TILES[choice.index];
-        let cluster_len = tile.kernel.cluster_len;
+        let tile_len = self.tile_len(choice, step, batch_len) as u32;
+        if is_split(tile) {
+            return [tile_len * choice.split_k, 1, 1];
+        }
+        let cluster_len = tile.cluster_len;
         let at_work_len = (device.multiprocessor_len * tile.blocks_max).max(cluster_len);
-        let block_len = at_work_len.min(self.tile_len(choice, step, batch_len) as u32);
+        let block_len = at_work_len.min(tile_len);
         [block_len / cluster_len * cluster_len, 1, 1]
     }
 
@@ -169,7 +203,8 @@ impl Family for ConvWgmma {
             Ok::<_, crate::error::Error>(abi::twinstream_tensor_map { words })
         };
         let none = abi::twinstream_tensor_map { words: [0; 16] };
-        let boxes = |address| images(address, conv.output_shape).boxes(BOX.0, BOX.1);
+        let pixels = if is_split(tile) { SPLIT_BOX_PIXELS } else { BOX_PIXELS };
+        let boxes = |address| images(address, conv.output_shape).boxes(BOX_CHANNELS, pixels);
         let shortcut = conv.shortcut.zip(shortcut_window).map(|(shortcut, window)| {
             images(output(shortcut.input), shortcut.input_shape).im2col(&window)
         });
@@ -198,22 +233,32 @@ impl Family for ConvWgmma {
             has_residual: conv.residual.is_some().into(),
         });
         let grid = self.grid(choice, step, batch_len, arguments.device);
-        Ok(Launch::new(choice.kernel(), grid, params))
+        let cluster_len = tile.cluster_len * choice.split_k;
+        Ok(Launch { cluster_len, ..Launch::new(choice.kernel(), grid, params) })
     }
 
-    /// The tiles of the block that has most, each as long as its products or its loads take,
-    /// whichever is more, and what its results take.
+    /// The tiles of the multiprocessor that has most, each as long as its products or its loads
+    /// take, whichever is more, and what its results take. Blocks that share a sum share a tile's
+    /// steps and results, and a multiprocessor's rates.
     fn clocks(&self, choice: Choice, step: &Step, batch_len: usize, device: &DeviceInfo) -> f64 {
         let tile = &TILES[choice.index];
+        let split_k = f64::from(choice.split_k);
         let [block_len, ..] = self.grid(choice, step, batch_len, device);
-        let turns = self.tile_len(choice, step, batch_len).div_ceil(block_len as usize) as f64;
         let multiplying = (tile.m * tile.n * STEP_BYTES) as f64 / MAC_BYTES_PER_CLOCK;
         let load_bytes = ((copied_pixels(tile) + tile.n) * STEP_BYTES) as f64;
         let loading = load_bytes / LOAD_BYTES_PER_CLOCK;
         let value_clocks = if tile.dtype == DType::I8 { I8_CLOCKS } else { F16_CLOCKS };
-        let results = TILE_CLOCKS + (tile.m * tile.n) as f64 * value_clocks;
-        let steps = order(step).steps(step) as f64;
-        BLOCK_CLOCKS + turns * (steps * multiplying.max(loading) + results)
+        let results = TILE_CLOCKS + (tile.m * tile.n) as f64 * value_clocks / split_k;
+        let steps = (order(step).steps(step) as f64 / split_k).ceil();
+        let stepping = steps * multiplying.max(loading);
+        if !is_split(tile) {
+            let turns = self.tile_len(choice, step, batch_len).div_ceil(block_len as usize) as f64;
+            return BLOCK_CLOCKS + turns * (stepping + results);
+        }
+        let turns = (f64::from(block_len) / f64::from(device.multiprocessor_len)).ceil();
+        let waves = (turns / f64::from(tile.blocks_max)).ceil();
+        let joining = if choice.split_k > 1 { JOIN_CLOCKS } else { 0.0 };
+        turns * stepping + waves * (SPLIT_BLOCK_CLOCKS + results + joining)
     }
 
     fn packed_bytes(&self, step: &Step) -> (usize, usize) {
@@ -341,6 +386,31 @@ mod tests {
         for (batch_len, expected) in [(1, 4), (32, 28), (256, 132)] {
             assert_eq!(choice.block_len(&step, batch_len, &device), expected, "{batch_len}");
         }
+    }
+
+    /// Goal: a cluster has a tile, and each of its blocks a step of its sum at least; a sum that
+    /// is scaled on its way has one block.
+    #[test]
+    fn clusters_share_what_can_be_shared() {
+        let device = DeviceInfo::h100();
+        let splits = |dtype, name: &str| {
+            let step = step((224, 224), dtype, name);
+            let choices = FAMILY
+                .choices(&step, 1)
+                .into_iter()
+                .filter(|choice| choice.kernel().name.ends_with("64x64_split"));
+            let splits = choices.map(|choice| {
+                let block_len = choice.block_len(&step, 1, &device);
+                (choice.split_k, block_len / choice.split_k)
+            });
+            splits.collect::<Vec<_>>()
+        };
+        // 56 x 56 pixels of 64 channels; 7 x 7 of 2048.
+        assert_eq!(splits(DType::F16, "layer1.0.conv1"), [(1, 49)]);
+        assert_eq!(splits(DType::F16, "layer1.1.conv1"), [(1, 49), (2, 49), (4, 49)]);
+        assert_eq!(splits(DType::I8, "layer1.1.conv1"), [(1, 49), (2, 49)]);
+        assert_eq!(splits(DType::I8, "layer4.0.conv3"), [(1, 32)]);
+        assert_eq!(splits(DType::I8, "layer4.1.conv3"), [(1, 32), (2, 32), (4, 32)]);
     }
 
     /// Goal: who reads the error knows the layer and which of its tensors the driver refused.

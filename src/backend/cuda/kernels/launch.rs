@@ -28,15 +28,12 @@ pub(crate) struct Kernel {
     pub(crate) arch: u32,
     pub(crate) thread_len: u32,
     pub(crate) shared_bytes: u32,
-    /// Blocks, neighbours along x, that run side by side and reach each other's shared memory.
-    pub(crate) cluster_len: u32,
 }
 
 impl Kernel {
     /// One that is called as its module, and runs on every device that is supported.
     pub(super) const fn alone(name: &'static str, thread_len: u32, shared_bytes: u32) -> Self {
-        let (module, arch, cluster_len) = (name, ARCH_MIN, 1);
-        Self { module, name, arch, thread_len, shared_bytes, cluster_len }
+        Self { module: name, name, arch: ARCH_MIN, thread_len, shared_bytes }
     }
 
     pub(crate) fn runs_on(&self, device: &DeviceInfo) -> bool {
@@ -65,6 +62,8 @@ impl<P: Copy + Send + 'static> Params for P {
 pub(crate) struct Launch {
     pub(crate) kernel: &'static Kernel,
     pub(crate) grid: [u32; 3],
+    /// Blocks, neighbours along x, that run side by side and reach each other's shared memory.
+    pub(crate) cluster_len: u32,
     /// Those that `cuda/launch.h` says the kernel takes.
     pub(crate) params: Box<dyn Params>,
     /// Whether it may begin before the kernel ahead has ended, where it waits for that itself.
@@ -72,8 +71,8 @@ pub(crate) struct Launch {
 }
 
 impl Launch {
-    /// One that may begin early.
+    /// One that may begin early, of blocks by themselves.
     pub(super) fn new(kernel: &'static Kernel, grid: [u32; 3], params: Box<dyn Params>) -> Self {
-        Self { kernel, grid, params, may_overlap: true }
+        Self { kernel, grid, cluster_len: 1, params, may_overlap: true }
     }
 }

@@ -80,6 +80,7 @@ mod tests {
             "average_pool_i8",
             "conv",
             "conv_pairs",
+            "conv_splits",
             "conv_wgmma",
             "fully_connected",
             "fully_connected_i8",
@@ -112,7 +113,7 @@ mod tests {
                 };
                 assert!(is_offered(kernel.arch), "{kernel:?}");
                 assert!(!is_offered(kernel.arch - 1), "{kernel:?}");
-                let is_alone = ["conv_pairs", "conv_wgmma"].contains(&kernel.module);
+                let is_alone = ["conv_pairs", "conv_splits", "conv_wgmma"].contains(&kernel.module);
                 assert_eq!(is_offered(100), !is_alone, "{kernel:?}");
                 let old = DeviceInfo { driver_version: 11080, ..h100.clone() };
                 assert_eq!(choices(step, 1, &old).contains(&choice), !is_alone, "{kernel:?}");

@@ -19,6 +19,8 @@ pub(crate) struct Tile {
     pub(super) m: usize,
     /// Output channels.
     pub(super) n: usize,
+    /// Blocks of a cluster, which share pixels.
+    pub(super) cluster_len: u32,
     /// Blocks that a multiprocessor has registers for.
     pub(super) blocks_max: u32,
 }
@@ -50,8 +52,8 @@ impl Tile {
         let (m, n) = (number(), number());
         let (_warps_m, _warps_n, _stages) = (number(), number(), number());
         let (thread_len, blocks_max, shared_bytes) = (number(), number(), number());
-        let kernel = Kernel { module, name, arch, thread_len, shared_bytes, cluster_len };
-        Self { kernel, dtype, m: m as usize, n: n as usize, blocks_max }
+        let kernel = Kernel { module, name, arch, thread_len, shared_bytes };
+        Self { kernel, dtype, m: m as usize, n: n as usize, cluster_len, blocks_max }
     }
 }
 
@@ -77,9 +79,9 @@ pub(super) mod tests {
             arch: 80,
             thread_len: 128,
             shared_bytes: 61968,
-            cluster_len: 1,
         };
-        assert_eq!(*tile, Tile { kernel, dtype: DType::F16, m: 16, n: 64, blocks_max: 3 });
+        let dtype = DType::F16;
+        assert_eq!(*tile, Tile { kernel, dtype, m: 16, n: 64, cluster_len: 1, blocks_max: 3 });
     }
 
     /// Goal: the table that explains the tiles to readers names each with its numbers. Method: the
