@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
@@ -31,6 +31,8 @@ use crate::output::{stdout, tell};
 pub const FAMILY_COMMAND: &str = "prove-family";
 /// Time for a kernel unless told otherwise: thousands of times what one takes.
 const LIMIT_S: usize = 60;
+/// Time for what comes between kernels: the model is read, the layers ahead are computed.
+const BETWEEN_LIMIT: Duration = Duration::from_secs(600);
 const REPEAT_LEN: usize = 20;
 
 /// Prove kernels on a GPU, which are not used before
@@ -162,7 +164,7 @@ pub fn ahead(
             proof.path.display()
         ));
     }
-    Ok(proof.stored)
+    Ok(proof.known)
 }
 
 /// Tries the cases of one family in this process.
@@ -220,10 +222,9 @@ struct Proof {
     /// Of a family's process, behind the family.
     arguments: Vec<std::ffi::OsString>,
     limit: Duration,
-    /// What is not tried.
+    /// What is not tried, and what was found of the rest.
     known: Verdicts,
-    /// All verdicts of the file, and new ones.
-    stored: Verdicts,
+    found: Vec<(Case, Verdict)>,
     path: PathBuf,
 }
 
@@ -244,7 +245,7 @@ impl Proof {
             arguments,
             limit: Duration::from_secs(LIMIT_S as u64),
             known: cuda.verdicts.clone(),
-            stored: cuda.verdicts.clone(),
+            found: Vec::new(),
             path: verdicts_path(&gpu.tuning_path()?),
             cuda,
         })
@@ -265,7 +266,7 @@ impl Proof {
                 note(case, verdict)
             });
             // What is known is kept, whatever the rest came to.
-            store(&self.stored, &self.path)?;
+            self.store()?;
             proven?;
         }
         Ok((cases.len(), refused_len))
@@ -286,7 +287,7 @@ impl Proof {
                 judged_len += 1;
                 note(case, &verdict)?;
                 proof.known.set(case, verdict.clone());
-                proof.stored.set(case, verdict);
+                proof.found.push((case.clone(), verdict));
                 Ok(())
             };
             match self.run_family(family, &mut judge)? {
@@ -297,6 +298,16 @@ impl Proof {
                 End::Died(None, _) => {}
             }
         }
+    }
+
+    /// Adds what was found to the file, in which others may have stored theirs meanwhile.
+    fn store(&self) -> anyhow::Result<()> {
+        if let Some(folder) = self.path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        let mut stored = Verdicts::load(&self.path)?;
+        self.found.iter().for_each(|(case, verdict)| stored.set(case, verdict.clone()));
+        Ok(stored.save(&self.path)?)
     }
 
     /// A process that tries what is not known of a family.
@@ -317,7 +328,8 @@ impl Proof {
         let lines = lines_of(&mut child.0);
         let mut at = None;
         loop {
-            match lines.recv_timeout(self.limit) {
+            let limit = if at.is_some() { self.limit } else { BETWEEN_LIMIT };
+            match lines.recv_timeout(limit) {
                 Ok(line) => {
                     let said: serde_json::Result<Message> = serde_json::from_str(&line);
                     match said.with_context(|| format!("proving {family}: `{line}`"))? {
@@ -329,7 +341,7 @@ impl Proof {
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    let how = format!("no end within {} s", self.limit.as_secs());
+                    let how = format!("no end within {} s", limit.as_secs());
                     return Ok(End::Died(at, how));
                 }
                 Err(RecvTimeoutError::Disconnected) => {
@@ -372,11 +384,4 @@ fn words(status: ExitStatus) -> String {
         Some(signal) => format!("the process that tried it was ended by signal {signal}"),
         None => format!("the process that tried it ended with {status}"),
     }
-}
-
-fn store(verdicts: &Verdicts, path: &Path) -> anyhow::Result<()> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    Ok(verdicts.save(path)?)
 }

@@ -4,7 +4,9 @@
 //! Invariant: seeds are fixed, so a kernel that is refused is refused again. A verdict is told
 //! before the next kernel is tried, so that whoever listens knows what a process ended over.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::cases::{ProveOptions, Trial, trials};
@@ -15,6 +17,8 @@ use super::workbench::{Difference, Part, Workbench};
 use crate::backend::cuda::choice::Chooser;
 use crate::backend::cuda::device::CudaOptions;
 use crate::backend::cuda::executor::Loaded;
+use crate::backend::cuda::kernels::family::Family;
+use crate::backend::cuda::kernels::packed::Packed;
 use crate::backend::cuda::kernels::prove_abi;
 use crate::backend::cuda::plan::Plan;
 use crate::backend::cuda::sys::context::Context;
@@ -107,10 +111,18 @@ pub fn prove(
     Ok(())
 }
 
+/// What a family reads for a step: the model's weights, and in f16 those of exact data.
+struct Filter {
+    own: Packed,
+    exact: Option<Packed>,
+}
+
 /// See the module.
 struct Prover<'a> {
     workbench: Workbench,
     model: &'a Model,
+    /// By step and the family's module: packing takes longer than proving.
+    filters: BTreeMap<(usize, &'static str), Rc<Filter>>,
     /// The model's own normalisation of pixels.
     normalisation: ([f32; 3], [f32; 3]),
     /// The arena before the step, before the step ahead of it, and before the step with exact data.
@@ -145,6 +157,7 @@ impl<'a> Prover<'a> {
                 normalisation: fixture.executor().normalisation(),
                 workbench: Workbench::new(context, fixture, flush_bytes)?,
                 model,
+                filters: BTreeMap::new(),
                 before: room(arena_bytes)?,
                 earlier: room(arena_bytes)?,
                 exact_before: room(arena_bytes)?,
@@ -220,32 +233,30 @@ impl<'a> Prover<'a> {
     /// What the safe kernel makes of both kinds of data, and how large the terms of its sums are.
     fn compute_expected(&mut self, subject: &Subject) -> Result<()> {
         let family = subject.safe_choice.family;
-        let packed = family.pack(self.model, &subject.step)?;
+        let filter = self.filter(subject, family)?;
         let compute = |prover: &mut Self| -> Outcome<()> {
             prover.compute_safely(subject, |prover| &prover.expected)?;
             if subject.tolerance.is_some() {
                 prover.restore(subject, Data::Real, subject.batch_len)?;
                 prover.set_normalisation(Normalisation::Magnitude);
-                let large = magnitudes(&packed);
+                let large = magnitudes(&filter.own);
                 prover.workbench.write_weights(subject.index, family, &large)?;
                 prover.compute_safely(subject, |prover| &prover.magnitudes)?;
                 prover.set_normalisation(Normalisation::Own);
             }
-            let is_f16 = subject.step.dtype == DType::F16;
-            if is_f16 {
-                let exact = integers(&packed);
-                prover.workbench.write_weights(subject.index, family, &exact)?;
-            }
-            let values = match is_f16 {
-                true => prove_abi::TWINSTREAM_PROVE_SMALL_HALVES,
-                false => prove_abi::TWINSTREAM_PROVE_BYTES,
+            let values = match &filter.exact {
+                Some(exact) => {
+                    prover.workbench.write_weights(subject.index, family, exact)?;
+                    prove_abi::TWINSTREAM_PROVE_SMALL_HALVES
+                }
+                None => prove_abi::TWINSTREAM_PROVE_BYTES,
             };
             let exact_before = Part::new(&prover.exact_before, subject.arena.clone());
             prover.workbench.fill(&exact_before, values)?;
             prover.use_data(subject, Data::Exact)?;
             prover.restore(subject, Data::Exact, subject.batch_len)?;
             prover.compute_safely(subject, |prover| &prover.exact_expected)?;
-            prover.workbench.write_weights(subject.index, family, &packed)?;
+            prover.workbench.write_weights(subject.index, family, &filter.own)?;
             Ok(prover.use_data(subject, Data::Real)?)
         };
         compute(self).map_err(|flaw| match flaw {
@@ -253,6 +264,18 @@ impl<'a> Prover<'a> {
             Flaw::Driver(code) => code.error("proving kernels"),
             Flaw::Differs(_) => unreachable!("nothing was compared"),
         })
+    }
+
+    fn filter(&mut self, subject: &Subject, family: &'static dyn Family) -> Result<Rc<Filter>> {
+        let key = (subject.index, family.module());
+        if let Some(filter) = self.filters.get(&key) {
+            return Ok(Rc::clone(filter));
+        }
+        let own = family.pack(self.model, &subject.step)?;
+        let exact = (subject.step.dtype == DType::F16).then(|| integers(&own));
+        let filter = Rc::new(Filter { own, exact });
+        self.filters.insert(key, Rc::clone(&filter));
+        Ok(filter)
     }
 
     /// Keeps the safe kernel's output.
@@ -276,13 +299,15 @@ impl<'a> Prover<'a> {
     /// Both kinds of data, and the second again and again.
     fn judge(&mut self, subject: &Subject, trial: &Trial) -> Outcome<()> {
         let (index, family) = (subject.index, trial.choice.family);
-        let packed = family.pack(self.model, &subject.step)?;
+        let filter = self.filter(subject, family)?;
         self.use_data(subject, Data::Exact)?;
-        if subject.step.dtype == DType::F16 {
-            self.workbench.write_weights(index, family, &integers(&packed))?;
+        if let Some(exact) = &filter.exact {
+            self.workbench.write_weights(index, family, exact)?;
         }
         let exact = self.try_lens(subject, trial, Data::Exact);
-        self.workbench.write_weights(index, family, &packed)?;
+        if filter.exact.is_some() {
+            self.workbench.write_weights(index, family, &filter.own)?;
+        }
         self.use_data(subject, Data::Real)?;
         exact?;
         self.try_lens(subject, trial, Data::Real)?;
