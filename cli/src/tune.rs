@@ -21,8 +21,9 @@ use crate::prove::ahead;
 /// Measure tiles for each convolution and batch size on a GPU, and store the best for later runs
 ///
 /// Kernels that need a proof are proven first, as by `twinstream prove`. What is measured is stored
-/// behind each batch size, the shortest first. Then batches of 32 images and more are measured with layers 1 and 2 in chunks of images that the level-2 cache may hold;
-/// chunks are stored where they gain 1 % of a batch's time and more than noise does.
+/// behind each batch size, the shortest first. Then batches of 32 images and more are measured with
+/// layers 1 and 2 in chunks of images that the level-2 cache may hold; chunks are stored where they
+/// gain 1 % of a batch's time and more than noise does.
 #[derive(Args)]
 pub struct Options {
     #[command(flatten)]
