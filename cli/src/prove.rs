@@ -83,6 +83,9 @@ struct Trials {
     /// The one family of kernels that is tried, such as conv_wgmma [default: all]
     #[arg(long)]
     family: Option<String>,
+    /// Choices to try for each convolution, the likeliest first [default: all]
+    #[arg(long, value_name = "COUNT", value_parser = parse_count)]
+    choices: Option<usize>,
     /// Launches of a kernel that must agree bit for bit
     #[arg(long, value_name = "COUNT", value_parser = parse_count, default_value_t = REPEAT_LEN)]
     repeats: usize,
@@ -90,7 +93,10 @@ struct Trials {
 
 impl Trials {
     fn options(&self) -> ProveOptions {
-        let options = ProveOptions::default().repeat_len(self.repeats).family(self.family.clone());
+        let options = ProveOptions::default()
+            .repeat_len(self.repeats)
+            .family(self.family.clone())
+            .choice_len(self.choices.unwrap_or(usize::MAX));
         if self.batches.is_empty() { options } else { options.batch_lens(self.batches.clone()) }
     }
 }
@@ -148,13 +154,15 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     Ok(if refused_len == 0 { Outcome::AllAnswered } else { Outcome::SomeFailed })
 }
 
-/// Proves what has no verdict yet, before its times are measured; returns all verdicts.
+/// Proves what has no verdict yet, of so many choices a convolution, before their times are
+/// measured; returns all verdicts.
 pub fn ahead(
     options: (&ModelOptions, &GpuOptions),
     (model, cuda): (&Model, &CudaOptions),
-    batches: &[usize],
+    (batches, choices): (&[usize], usize),
 ) -> anyhow::Result<Verdicts> {
-    let trials = Trials { batches: batches.to_vec(), family: None, repeats: REPEAT_LEN };
+    let choices = Some(choices);
+    let trials = Trials { batches: batches.to_vec(), family: None, choices, repeats: REPEAT_LEN };
     let mut proof = Proof::new(options, cuda.clone(), trials)?;
     let (case_len, refused_len) = proof.prove(model, &mut |_, _| Ok(()))?;
     if case_len > 0 {
@@ -236,6 +244,9 @@ impl Proof {
     ) -> anyhow::Result<Self> {
         let mut arguments = [model.arguments(), gpu.arguments()].concat();
         arguments.extend(["--repeats".into(), trials.repeats.to_string().into()]);
+        if let Some(choices) = trials.choices {
+            arguments.extend(["--choices".into(), choices.to_string().into()]);
+        }
         if !trials.batches.is_empty() {
             let batches: Vec<_> = trials.batches.iter().map(usize::to_string).collect();
             arguments.extend(["--batches".into(), batches.join(",").into()]);

@@ -66,7 +66,14 @@ impl<'a> Chooser<'a> {
 
     /// Every choice for a step, what the model finds best first.
     pub(super) fn ranked(&self, step: &Step, batch_len: usize) -> Vec<Choice> {
-        let mut choices = self.choices(step, batch_len);
+        let mut choices = self.ranked_unproven(step, batch_len);
+        choices.retain(|&choice| self.may_use(choice, step, batch_len));
+        choices
+    }
+
+    /// The same with those that may not be used, as they are not proven.
+    pub(super) fn ranked_unproven(&self, step: &Step, batch_len: usize) -> Vec<Choice> {
+        let mut choices = kernels::choices(step, batch_len, self.device);
         choices.sort_by(|&one, &other| {
             let clocks = |choice| self.clocks(choice, step, batch_len);
             clocks(one).total_cmp(&clocks(other))
@@ -91,6 +98,19 @@ impl<'a> Chooser<'a> {
             None => Some(Unproven { case, refusal: None }),
         });
         unproven.collect()
+    }
+
+    /// Those that are worth a word: kernels that were refused, and all for a step where nobody has
+    /// tried any.
+    pub(super) fn notable(&self, step: &Step, batch_len: usize) -> Vec<Unproven> {
+        let of_device = kernels::choices(step, batch_len, self.device).into_iter();
+        let in_need_len = of_device.filter(|choice| choice.family.needs_proof()).count();
+        let mut unproven = self.unproven(step, batch_len);
+        let is_refused = |it: &Unproven| it.refusal.is_some();
+        if unproven.len() < in_need_len || unproven.iter().any(is_refused) {
+            unproven.retain(is_refused);
+        }
+        unproven
     }
 
     fn verdict(&self, choice: Choice, step: &Step, batch_len: usize) -> (Case, Option<&Verdict>) {

@@ -141,8 +141,10 @@ impl CudaDevice {
         let chooser = Chooser::new(context.info(), size, options.known());
         // Of all buckets: which of them there will be is known when an engine attaches.
         let plans = plans(&steps, geometry.batch_len_max, &chooser)?;
-        let unproven = plans.iter().flat_map(|plan| plan.unproven(&steps, &chooser));
-        log_unproven(context.info(), &unproven.collect::<Vec<_>>());
+        let notable = plans.iter().flat_map(|plan| {
+            steps.list.iter().flat_map(|step| chooser.notable(step, plan.batch_len))
+        });
+        log_unproven(context.info(), &notable.collect::<Vec<_>>());
         let weights = Weights::new(&context, model, &steps, &plans)?;
         Ok(Self {
             geometry,

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 
 use super::chunks::CHUNK_LENS;
 use super::fixture::buckets;
+use super::tune::kernel_by_kernel;
 use crate::backend::cuda::choice::Chooser;
 use crate::backend::cuda::device::CudaOptions;
-use crate::backend::cuda::kernels;
 use crate::backend::cuda::kernels::family::Choice;
 use crate::backend::cuda::plan::{BUCKETS, Plan};
 use crate::backend::cuda::sys::info::DeviceInfo;
@@ -28,6 +28,9 @@ pub struct ProveOptions {
     pub batch_lens: Vec<usize>,
     /// The one family that is tried, by its module; none: all.
     pub family: Option<String>,
+    /// So many choices of a convolution are, of those that the model finds best, in the order in
+    /// which [`tune`](super::tune::tune) measures them.
+    pub choice_len: usize,
     /// Launches of each kernel that must agree, bit for bit.
     pub repeat_len: usize,
     /// Bytes that are written ahead of some of these, and beside others, so that caches hold
@@ -38,14 +41,21 @@ pub struct ProveOptions {
 setters!(ProveOptions {
     batch_lens: Vec<usize>,
     family: Option<String>,
+    choice_len: usize,
     repeat_len: usize,
     flush_bytes: usize,
 });
 
 impl Default for ProveOptions {
     fn default() -> Self {
-        // Twice and more what the level-2 cache of an H100 holds.
-        Self { batch_lens: BUCKETS.to_vec(), family: None, repeat_len: 20, flush_bytes: 128 << 20 }
+        Self {
+            batch_lens: BUCKETS.to_vec(),
+            family: None,
+            choice_len: usize::MAX,
+            repeat_len: 20,
+            // Twice and more what the level-2 cache of an H100 holds.
+            flush_bytes: 128 << 20,
+        }
     }
 }
 
@@ -79,11 +89,16 @@ pub(super) fn trials(
     options: &CudaOptions,
     prove_options: &ProveOptions,
 ) -> Result<BTreeMap<usize, Vec<Trial>>> {
+    let size = (options.height, options.width);
+    let (untuned, unproven) = (Tuning::default(), Verdicts::default());
+    let chooser = Chooser::new(device, size, (&untuned, &unproven));
     let mut trials = BTreeMap::new();
     for (batch_len, step_len) in lens(steps, device, options, prove_options)? {
         let mut of_len: Vec<Trial> = Vec::new();
         for (index, step) in steps.list[..step_len].iter().enumerate() {
-            for choice in kernels::choices(step, batch_len, device) {
+            let mut choices = kernel_by_kernel(chooser.ranked_unproven(step, batch_len));
+            choices.truncate(prove_options.choice_len.max(1));
+            for choice in choices {
                 let is_asked = |family: &String| family == choice.family.module();
                 if !choice.family.needs_proof()
                     || !prove_options.family.as_ref().is_none_or(is_asked)

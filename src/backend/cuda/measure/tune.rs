@@ -231,7 +231,7 @@ fn roomy_plan(steps: &Steps, batch_len: usize, chooser: &Chooser) -> Result<Plan
 }
 
 /// Ranked choices in another order: the first of each kernel, then the others.
-fn kernel_by_kernel(ranked: Vec<Choice>) -> Vec<Choice> {
+pub(super) fn kernel_by_kernel(ranked: Vec<Choice>) -> Vec<Choice> {
     let mut seen = BTreeSet::new();
     let is_first = |choice: &Choice| seen.insert(choice.kernel().name);
     let (mut choices, others): (Vec<_>, Vec<_>) = ranked.into_iter().partition(is_first);
