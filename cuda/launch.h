@@ -1,6 +1,6 @@
 /* What the host hands to the kernels: one struct of plain old data a kernel, and the sizes of the
- * launches. Kernels, emulated device and Rust (bindgen) all read this file; it is the only such
- * ABI.
+ * launches. Kernels, emulated device and Rust (bindgen) all read this file; beside it there is only
+ * prove.h, for kernels that no batch needs.
  *
  * Every address is that of device memory, aligned to 16 bytes unless said otherwise; 0 stands for
  * "none" where that is allowed. "f16" is IEEE binary16. Kernels with "i8" in their names compute

@@ -178,7 +178,8 @@ typedef struct twinstream_cuda_options {
     uint32_t struct_size;
     uint32_t reserved;       /* 0 */
     const char *device;      /* number, or UUID as by nvidia-smi -L; NULL: the first */
-    const char *tuning_path; /* file of `twinstream tune`; NULL: the usual one, if any */
+    const char *tuning_path; /* file of `twinstream tune`, with that of `twinstream prove`
+                              * beside it; NULL: the usual ones, if any */
 } twinstream_cuda_options;
 
 /* What the null backend is opened with. Set all to zero, then struct_size. */

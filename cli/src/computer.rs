@@ -4,6 +4,8 @@
 //! asked for. On the processor each batch is computed as one, so that an answer depends on no
 //! timing.
 
+#[cfg(feature = "cuda")]
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +17,9 @@ use anyhow::bail;
 use clap::{Args, ValueEnum};
 use twinstream::backend::cpu::CpuOptions;
 #[cfg(feature = "cuda")]
-use twinstream::backend::cuda::{CudaOptions, DeviceId, Tuning, tuning_path};
+use twinstream::backend::cuda::{
+    CudaOptions, DeviceId, Tuning, Verdicts, tuning_path, verdicts_path,
+};
 use twinstream::backend::{BackendSpec, OpenOptions};
 use twinstream::engine::{Engine, EngineOptions, RequestOptions};
 use twinstream::image::{DecodeOptions, Preprocess};
@@ -23,6 +27,8 @@ use twinstream::lower::DType;
 use twinstream::model::{Answer, Class, Model, top_k, top_k_of};
 use twinstream::sched::{Decision, Line, Policy, Reason, Stages, View};
 
+#[cfg(feature = "cuda")]
+use crate::options::arguments;
 use crate::options::{Given, ModelOptions, NO_GPU, Size, parse_count, parse_pixels, refuse_unused};
 use crate::outcome::Usage;
 use crate::reader::Preparation;
@@ -58,7 +64,8 @@ pub struct GpuOptions {
     /// GPU, by its number or by its UUID as `nvidia-smi -L` prints it [default: 0]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
-    /// Tiles that `twinstream tune` measured [default: tuning.json in twinstream's cache folder]
+    /// Tiles that `twinstream tune` measured, and beside them, with .verdicts.json for its suffix,
+    /// what `twinstream prove` found [default: tuning.json in twinstream's cache folder]
     #[arg(long, value_name = "FILE")]
     pub tuning: Option<PathBuf>,
     /// Launch kernels one by one, for profilers that replay them
@@ -91,8 +98,9 @@ impl GpuOptions {
         match spec {
             #[cfg(feature = "cuda")]
             BackendSpec::Cuda { .. } => {
-                let (device, tuning) = self.device_and_tuning()?;
-                Ok(options.device(device).tuning(tuning).graphs(!self.no_graphs))
+                let (device, tuning, verdicts) = self.known()?;
+                let options = options.device(device).tuning(tuning).verdicts(verdicts);
+                Ok(options.graphs(!self.no_graphs))
             }
             _ => Ok(options),
         }
@@ -108,17 +116,29 @@ impl GpuOptions {
         model: &Model,
         (size, precision): (Size, Option<DType>),
     ) -> anyhow::Result<CudaOptions> {
-        let (device, tuning) = self.device_and_tuning()?;
+        let (device, tuning, verdicts) = self.known()?;
         let options = CudaOptions::for_model(model).height(size.height).width(size.width);
         let precision = precision.unwrap_or(options.precision);
-        let options = options.precision(precision);
-        Ok(options.device(device).tuning(tuning).graphs(!self.no_graphs))
+        let options = options.precision(precision).device(device);
+        Ok(options.tuning(tuning).verdicts(verdicts).graphs(!self.no_graphs))
     }
 
-    fn device_and_tuning(&self) -> anyhow::Result<(DeviceId, Tuning)> {
+    /// As another process of this program is told them.
+    pub fn arguments(&self) -> Vec<OsString> {
+        arguments([
+            ("--device", self.device.clone().map(OsString::from)),
+            ("--tuning", self.tuning.clone().map(PathBuf::into_os_string)),
+        ])
+    }
+
+    /// The device, and what was measured and proven of it.
+    fn known(&self) -> anyhow::Result<(DeviceId, Tuning, Verdicts)> {
         let device = self.device.as_deref().map_or(Ok(DeviceId::Index(0)), str::parse)?;
-        let tuning = self.tuning.as_deref().map_or_else(Tuning::stored, Tuning::load)?;
-        Ok((device, tuning))
+        let (tuning, verdicts) = match &self.tuning {
+            Some(path) => (Tuning::load(path)?, Verdicts::load(&verdicts_path(path))?),
+            None => (Tuning::stored()?, Verdicts::stored()?),
+        };
+        Ok((device, tuning, verdicts))
     }
 
     /// The file that was named, or the usual one.

@@ -1,11 +1,13 @@
 //! `twinstream inspect --plan`: what the GPU is to do for each batch size, and the memory it takes.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::iter;
 
 use serde::Serialize;
 use twinstream::backend::cuda::{
-    ConvSummary, CudaOptions, DeviceId, DeviceInfo, PlanSummary, devices, plan_summaries,
+    Case, ConvSummary, CudaOptions, DeviceId, DeviceInfo, PlanSummary, Unproven, devices,
+    plan_summaries,
 };
 use twinstream::model::Network;
 
@@ -22,6 +24,7 @@ struct Plan<'a> {
     workspace_bytes: usize,
     peak_bytes: usize,
     convs: Vec<Conv<'a>>,
+    unproven: Vec<Without<'a>>,
 }
 
 #[derive(Serialize)]
@@ -30,6 +33,17 @@ struct Conv<'a> {
     kernel: &'a str,
     block_len: u32,
     split_len: u32,
+    is_proven: bool,
+}
+
+/// A kernel that the plan goes without, as it is not proven.
+#[derive(Serialize)]
+struct Without<'a> {
+    layer: &'a str,
+    kernel: &'a str,
+    split_len: u32,
+    /// Why it was refused, where it was tried.
+    refusal: Option<&'a str>,
 }
 
 /// Plans for the device that was asked for, or an H100 where there is none.
@@ -46,7 +60,8 @@ pub fn write(
     let found = devices().ok().and_then(|devices| devices.into_iter().find(is_asked));
     let is_there = found.is_some();
     let device = found.unwrap_or_else(DeviceInfo::h100);
-    let plans = plan_summaries(network, options.precision, &device, &options.tuning)?;
+    let known = (&options.tuning, &options.verdicts);
+    let plans = plan_summaries(network, options.precision, &device, known)?;
     if json {
         return plans.iter().try_for_each(|plan| write_line(output, &row(&device, plan)));
     }
@@ -77,6 +92,34 @@ pub fn write(
         iter::once(plan.batch_len.to_string()).chain(plan.convs.iter().map(tile)).collect()
     }));
     writeln!(output, "{}", lay_out(&columns, 1))?;
+    write_proofs(output, &plans)
+}
+
+/// Which kernels are used because they were proven, and which are not, and why.
+fn write_proofs(output: &mut impl Write, plans: &[PlanSummary]) -> anyhow::Result<()> {
+    let convs = plans.iter().flat_map(|plan| &plan.convs);
+    let proven: BTreeSet<_> = convs.filter(|conv| conv.is_proven).map(|conv| conv.kernel).collect();
+    let unproven = || plans.iter().flat_map(|plan| &plan.unproven);
+    let untried = || unproven().filter(|it| it.refusal.is_none());
+    let kernels: BTreeSet<_> = untried().map(|it| it.case.kernel.as_str()).collect();
+    let list = |names: BTreeSet<&str>| names.into_iter().collect::<Vec<_>>().join(", ");
+    if !proven.is_empty() {
+        writeln!(output, "\nused as proven: {}", list(proven))?;
+    }
+    if !kernels.is_empty() {
+        writeln!(
+            output,
+            "\nnot proven in {} places (run `twinstream prove`): {}",
+            untried().count(),
+            list(kernels)
+        )?;
+    }
+    for Unproven { case, refusal } in unproven() {
+        if let Some(refusal) = refusal {
+            let Case { layer, kernel, batch_len, .. } = case;
+            writeln!(output, "{kernel} refused at {layer}, batch {batch_len}: {refusal}")?;
+        }
+    }
     Ok(())
 }
 
@@ -86,6 +129,13 @@ fn row<'a>(device: &'a DeviceInfo, plan: &'a PlanSummary) -> Plan<'a> {
         kernel: conv.kernel,
         block_len: conv.block_len,
         split_len: conv.split_k,
+        is_proven: conv.is_proven,
+    };
+    let without = |unproven: &'a Unproven| Without {
+        layer: &unproven.case.layer,
+        kernel: &unproven.case.kernel,
+        split_len: unproven.case.split_k,
+        refusal: unproven.refusal.as_deref(),
     };
     Plan {
         device: &device.name,
@@ -96,5 +146,6 @@ fn row<'a>(device: &'a DeviceInfo, plan: &'a PlanSummary) -> Plan<'a> {
         workspace_bytes: plan.workspace_bytes,
         peak_bytes: plan.peak_bytes,
         convs: plan.convs.iter().map(conv).collect(),
+        unproven: plan.unproven.iter().map(without).collect(),
     }
 }

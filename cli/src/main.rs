@@ -24,6 +24,8 @@ mod output;
 mod plan;
 #[cfg(feature = "cuda")]
 mod profile;
+#[cfg(feature = "cuda")]
+mod prove;
 mod reader;
 #[cfg(feature = "serve")]
 mod serve;
@@ -91,10 +93,19 @@ enum Command {
     Profile(profile::Options),
     #[cfg(feature = "cuda")]
     #[command(after_help = EXIT_CODES_HELP)]
+    Prove(prove::Options),
+    #[cfg(feature = "cuda")]
+    #[command(name = prove::FAMILY_COMMAND, hide = true)]
+    ProveFamily(prove::FamilyOptions),
+    #[cfg(feature = "cuda")]
+    #[command(after_help = EXIT_CODES_HELP)]
     Tune(tune::Options),
     #[cfg(not(feature = "cuda"))]
     #[command(hide = true, disable_help_flag = true)]
     Profile(Absent),
+    #[cfg(not(feature = "cuda"))]
+    #[command(hide = true, disable_help_flag = true)]
+    Prove(Absent),
     #[cfg(not(feature = "cuda"))]
     #[command(hide = true, disable_help_flag = true)]
     Tune(Absent),
@@ -144,9 +155,15 @@ fn main() -> ExitCode {
         #[cfg(feature = "cuda")]
         Command::Profile(options) => profile::run(&options),
         #[cfg(feature = "cuda")]
+        Command::Prove(options) => prove::run(&options),
+        #[cfg(feature = "cuda")]
+        Command::ProveFamily(options) => prove::run_family(&options),
+        #[cfg(feature = "cuda")]
         Command::Tune(options) => tune::run(&options),
         #[cfg(not(feature = "cuda"))]
         Command::Profile(_) => Err(anyhow::anyhow!("profile: {}", options::NO_GPU)),
+        #[cfg(not(feature = "cuda"))]
+        Command::Prove(_) => Err(anyhow::anyhow!("prove: {}", options::NO_GPU)),
         #[cfg(not(feature = "cuda"))]
         Command::Tune(_) => Err(anyhow::anyhow!("tune: {}", options::NO_GPU)),
     })

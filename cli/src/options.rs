@@ -2,6 +2,8 @@
 //!
 //! Knows nothing of what is done with them.
 
+#[cfg(feature = "cuda")]
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -67,6 +69,20 @@ impl ModelOptions {
         ]
     }
 
+    /// As another process of this program is told them.
+    #[cfg(feature = "cuda")]
+    pub fn arguments(&self) -> Vec<OsString> {
+        let size = self.size.map(|Size { height, width }| format!("{height}x{width}").into());
+        let precision = self.precision.map(|precision| precision.to_string().into());
+        let given = [
+            ("--weights", self.weights.clone().map(PathBuf::into_os_string)),
+            ("--config", self.config.clone().map(PathBuf::into_os_string)),
+            ("--size", size),
+            ("--precision", precision),
+        ];
+        arguments(given)
+    }
+
     /// The input size that was asked for, or the model's own.
     pub fn size(&self, model: &Model) -> Size {
         let config = model.config();
@@ -90,6 +106,15 @@ impl FromStr for Size {
         });
         sides.ok_or("expected HEIGHTxWIDTH in pixels, such as 224x224")
     }
+}
+
+/// A command line of options that were given.
+#[cfg(feature = "cuda")]
+pub fn arguments(
+    given: impl IntoIterator<Item = (&'static str, Option<OsString>)>,
+) -> Vec<OsString> {
+    let given = given.into_iter().filter_map(|(name, value)| Some([name.into(), value?]));
+    given.flatten().collect()
 }
 
 /// An option by its name, and whether it was given.

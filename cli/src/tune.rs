@@ -16,12 +16,14 @@ use crate::computer::GpuOptions;
 use crate::options::{ModelOptions, parse_count};
 use crate::outcome::Outcome;
 use crate::output::{stdout, tell};
+use crate::prove::ahead;
 
 /// Measure tiles for each convolution and batch size on a GPU, and store the best for later runs
 ///
-/// What is measured is stored behind each batch size, the shortest first. Then batches of 32 images
-/// and more are measured with layers 1 and 2 in chunks of images that the level-2 cache may hold;
-/// chunks are stored where they gain 1 % of a batch's time and more than noise does.
+/// Choices that need a proof are proven first, as by `twinstream prove`. What is measured is stored
+/// behind each batch size, the shortest first. Then batches of 32 images and more are measured with
+/// layers 1 and 2 in chunks of images that the level-2 cache may hold; chunks are stored where they
+/// gain 1 % of a batch's time and more than noise does.
 #[derive(Args)]
 pub struct Options {
     #[command(flatten)]
@@ -89,7 +91,9 @@ struct LengthRow {
 pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     let model = options.model.load()?;
     let size = options.model.size(&model);
-    let cuda = options.gpu.options(&model, (size, options.model.precision))?;
+    let mut cuda = options.gpu.options(&model, (size, options.model.precision))?;
+    let of_command = (&options.model, &options.gpu);
+    cuda.verdicts = ahead(of_command, (&model, &cuda), (&options.batches, options.choices))?;
     let path = options.gpu.tuning_path()?;
     let mut tuning = cuda.tuning.clone();
     let mut tune_options =

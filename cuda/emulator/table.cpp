@@ -1,8 +1,9 @@
-// The kernels that cuda/kernels.inc lists, by name.
+// The kernels that cuda/kernels.inc lists, and those of driver/faulty.inc, by name.
 
 #include <cstring>
 
 #include "../launch.h"
+#include "../prove.h"
 #include "launch.hpp"
 
 namespace twinstream::kernels {
@@ -10,6 +11,10 @@ namespace twinstream::kernels {
     void name(const params_type &);                                                                \
     extern const unsigned name##_blocks_min;
 #include "../kernels.inc"
+#define TWINSTREAM_ENTRY(name, params_type)                                                        \
+    void name(const params_type &);                                                                \
+    extern const unsigned name##_blocks_min;
+#include "driver/faulty.inc"
 } // namespace twinstream::kernels
 
 namespace {
@@ -24,6 +29,10 @@ constexpr twinstream::emulator::Kernel table[] = {
     {#name, sizeof(params_type), run<params_type, twinstream::kernels::name>,                      \
      &twinstream::kernels::name##_blocks_min},
 #include "../kernels.inc"
+#define TWINSTREAM_ENTRY(name, params_type)                                                        \
+    {#name, sizeof(params_type), run<params_type, twinstream::kernels::name>,                      \
+     &twinstream::kernels::name##_blocks_min},
+#include "driver/faulty.inc"
 };
 
 } // namespace

@@ -26,6 +26,7 @@ int main(int argument_len, char **arguments) {
     } else {
         test_beyond_devices();
         test_pool_and_classes(seed);
+        test_prove();
         test_stem(seed);
         test_layers_i8(seed);
         test_conv(seed, random_len);

@@ -13,6 +13,7 @@ void test_conv_i8_network(std::uint64_t seed);
 void test_layers_i8(std::uint64_t seed);
 void test_stem(std::uint64_t seed);
 void test_pool_and_classes(std::uint64_t seed);
+void test_prove();
 // What no device shows: the program for GPUs says that it leaves it out.
 void test_beyond_devices();
 // The parts of it: bank conflicts, by counting; tensor maps of the emulated driver.

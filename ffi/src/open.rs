@@ -14,7 +14,7 @@ use crate::layout::{self, Options};
 use crate::requests::Requests;
 use crate::status::{Failed, Outcome, Status};
 #[cfg(feature = "cuda")]
-use twinstream::backend::cuda::Tuning;
+use twinstream::backend::cuda::{Tuning, Verdicts, verdicts_path};
 use twinstream::backend::{Backend, BackendSpec, Geometry, OpenOptions};
 use twinstream::engine::{Engine, EngineOptions};
 use twinstream::model::{Answer, Model};
@@ -130,8 +130,11 @@ fn network(
 fn cuda(device: Option<&CStr>, tuning_path: Option<&CStr>) -> Outcome<OpenOptions> {
     let open = OpenOptions::default();
     let device = device.map_or(Ok(open.device), |text| text.to_string_lossy().parse())?;
-    let tuning = tuning_path.map_or_else(Tuning::stored, |file| Tuning::load(path(file)))?;
-    Ok(open.device(device).tuning(tuning))
+    let (tuning, verdicts) = match tuning_path.map(path) {
+        Some(path) => (Tuning::load(path)?, Verdicts::load(&verdicts_path(path))?),
+        None => (Tuning::stored()?, Verdicts::stored()?),
+    };
+    Ok(open.device(device).tuning(tuning).verdicts(verdicts))
 }
 
 /// Not in this build.

@@ -12,7 +12,8 @@ use std::{env, fs};
 use bindgen::{BindgenError, Builder, Formatter, RustTarget};
 use common::{repository, skip};
 
-fn bindings(header: &str, opening: &str) -> Result<String, BindgenError> {
+/// Of names with this prefix, in letters of either case.
+fn bindings(header: &str, prefix: &str, opening: &str) -> Result<String, BindgenError> {
     let opening = format!(
         "//! {opening}, made by bindgen from `{header}`.\n\
          //!\n\
@@ -22,9 +23,9 @@ fn bindings(header: &str, opening: &str) -> Result<String, BindgenError> {
     );
     let bindings = Builder::default()
         .header(repository(header).to_string_lossy())
-        .allowlist_type("twinstream_.*")
-        .allowlist_var("TWINSTREAM_.*")
-        .allowlist_function("twinstream_.*")
+        .allowlist_type(format!("{prefix}.*"))
+        .allowlist_var(format!("{}.*", prefix.to_uppercase()))
+        .allowlist_function(format!("{prefix}.*"))
         .raw_line(opening)
         .disable_header_comment()
         .formatter(Formatter::Prettyplease)
@@ -35,16 +36,23 @@ fn bindings(header: &str, opening: &str) -> Result<String, BindgenError> {
 
 #[test]
 fn bindings_equal_their_headers() {
-    for (header, file, opening) in [
+    for (header, prefix, file, opening) in [
         (
             "cuda/launch.h",
+            "twinstream_",
             "src/backend/cuda/kernels/abi.rs",
             "Parameter structs and launch sizes of the kernels",
         ),
-        ("cuda/ring/ring.h", "src/ring/ffi.rs", "The C functions of the ring"),
+        (
+            "cuda/prove.h",
+            "twinstream_prove_",
+            "src/backend/cuda/kernels/prove_abi.rs",
+            "Structs and sizes of the kernels that prove others",
+        ),
+        ("cuda/ring/ring.h", "twinstream_", "src/ring/ffi.rs", "The C functions of the ring"),
     ] {
         // bindgen panics where it finds no libclang.
-        let Ok(made) = catch_unwind(|| bindings(header, opening)) else {
+        let Ok(made) = catch_unwind(|| bindings(header, prefix, opening)) else {
             let reason = "set LIBCLANG_PATH, as scripts/cuda-toolkit.sh prints it";
             skip("libclang", "bindings of C headers", reason);
             return;

@@ -24,13 +24,14 @@ class Launch:
 
 
 def launches():
-    """By kernel, out of tiles.inc and launch.h."""
+    """By kernel, out of tiles.inc and the headers of parameters."""
     found = {}
     for name, *numbers in TILE.findall((CUDA / "tiles.inc").read_text()):
         m, n, warps_m, warps_n, threads, shared_bytes = map(int, numbers)
         found[name] = Launch(threads, shared_bytes, warps_m * warps_n, (m, n))
     sizes = {}
-    for name, what, value in LAUNCH.findall((CUDA / "launch.h").read_text()):
+    headers = "".join((CUDA / header).read_text() for header in ("launch.h", "prove.h"))
+    for name, what, value in LAUNCH.findall(headers):
         sizes.setdefault(name.lower(), {})[what] = int(value)
     for name, of_kernel in sizes.items():
         threads = of_kernel["THREADS"]

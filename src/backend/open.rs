@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use super::cpu::{Cpu, CpuDevice, CpuOptions};
 #[cfg(feature = "cuda")]
-use super::cuda::{CudaDevice, CudaOptions, DeviceId, Tuning};
+use super::cuda::{CudaDevice, CudaOptions, DeviceId, Tuning, Verdicts};
 #[cfg(feature = "sim")]
 use super::simulated::SimulatedDevice;
 use super::{Backend, Geometry, Null};
@@ -162,6 +162,9 @@ pub struct OpenOptions {
     /// As [`CudaOptions::tuning`].
     #[cfg(feature = "cuda")]
     pub tuning: Tuning,
+    /// As [`CudaOptions::verdicts`].
+    #[cfg(feature = "cuda")]
+    pub verdicts: Verdicts,
     /// As [`CudaOptions::graphs`].
     #[cfg(feature = "cuda")]
     pub graphs: bool,
@@ -181,6 +184,8 @@ impl Default for OpenOptions {
             #[cfg(feature = "cuda")]
             tuning: Tuning::default(),
             #[cfg(feature = "cuda")]
+            verdicts: Verdicts::default(),
+            #[cfg(feature = "cuda")]
             graphs: true,
         }
     }
@@ -195,7 +200,7 @@ setters!(OpenOptions {
     seed: u64,
 });
 #[cfg(feature = "cuda")]
-setters!(OpenOptions { device: DeviceId, tuning: Tuning, graphs: bool });
+setters!(OpenOptions { device: DeviceId, tuning: Tuning, verdicts: Verdicts, graphs: bool });
 
 fn open_cpu(model: &Model, options: &OpenOptions) -> Result<CpuDevice> {
     let own = CpuOptions::for_model(model);
@@ -208,9 +213,10 @@ fn open_cpu(model: &Model, options: &OpenOptions) -> Result<CpuDevice> {
 
 #[cfg(feature = "cuda")]
 fn open_cuda(model: &Model, index: Option<u32>, options: &OpenOptions) -> Result<CudaDevice> {
-    let OpenOptions { device, tuning, graphs, answer, size, precision, .. } = options.clone();
-    let device = index.map_or(device, DeviceId::Index);
-    let mut cuda = CudaOptions { device, tuning, graphs, answer, ..CudaOptions::for_model(model) };
+    let OpenOptions { tuning, verdicts, graphs, answer, size, precision, .. } = options.clone();
+    let device = index.map_or(options.device, DeviceId::Index);
+    let own = CudaOptions::for_model(model);
+    let mut cuda = CudaOptions { device, tuning, verdicts, graphs, answer, ..own };
     if let Some((height, width)) = size {
         (cuda.height, cuda.width) = (height, width);
     }

@@ -1,7 +1,8 @@
 //! Layers 1 and 2 chunk by chunk: the same network, whatever the chunks' length.
 
 use twinstream::backend::cuda::{
-    CudaDevice, CudaOptions, DeviceInfo, TuneOptions, Tuning, devices, plan_summaries, tune_chunks,
+    CudaDevice, CudaOptions, DeviceInfo, TuneOptions, Tuning, Verdicts, devices, plan_summaries,
+    tune_chunks,
 };
 use twinstream::lower::DType;
 use twinstream::model::Model;
@@ -50,8 +51,9 @@ fn chunks_change_nothing() {
         let expected = BATCH_LENS.map(|batch_len| bits(&whole.infer(batch(batch_len))));
         for &chunk_len in chunk_lens {
             let tuning = tuning(device, input, chunk_len);
+            let none = Verdicts::default();
             let network = of_model.network(32, 32).unwrap();
-            let plans = plan_summaries(&network, precision, device, &tuning).unwrap();
+            let plans = plan_summaries(&network, precision, device, (&tuning, &none)).unwrap();
             let planned = plans.iter().find(|plan| plan.batch_len == BUCKET).unwrap();
             assert_eq!(planned.chunk_len, Some(chunk_len));
             let mut in_chunks = bench(&options.clone().tuning(tuning));
@@ -91,7 +93,8 @@ fn chunks_are_tuned() {
     assert!(lengths.contains(&chunks.chunk_len));
     let network = model().network(32, 32).unwrap();
     let device = &devices().unwrap()[0];
-    let plans = plan_summaries(&network, DType::F16, device, &tuning).unwrap();
+    let plans =
+        plan_summaries(&network, DType::F16, device, (&tuning, &Verdicts::default())).unwrap();
     for plan in plans {
         let expected = if plan.batch_len == 32 { chunks.chunk_len } else { None };
         assert_eq!(plan.chunk_len, expected, "{}", plan.batch_len);

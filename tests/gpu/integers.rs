@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use twinstream::backend::cpu::{Cpu, CpuOptions, reference};
 use twinstream::backend::cuda::{
-    CudaDevice, CudaOptions, DeviceInfo, ProfileOptions, TuneOptions, Tuning, devices,
+    CudaDevice, CudaOptions, DeviceInfo, ProfileOptions, TuneOptions, Tuning, Verdicts, devices,
     plan_summaries, profile, tune,
 };
 use twinstream::lower::DType;
@@ -114,7 +114,9 @@ fn tuning_and_profiles_compute_the_same() {
     .unwrap();
     let device = &devices().unwrap()[0];
     let network = model().network(32, 32).unwrap();
-    let plans = |tuning: &Tuning| plan_summaries(&network, DType::I8, device, tuning).unwrap();
+    let none = Verdicts::default();
+    let plans =
+        |tuning: &Tuning| plan_summaries(&network, DType::I8, device, (tuning, &none)).unwrap();
     let (tuned, of_integers) = (tuning.clone(), plans(&tuning));
     let f16 = CudaOptions::for_model(model());
     tune(model(), &f16, &tune_options, &mut tuning, &mut |_, _| {}).unwrap();
@@ -154,9 +156,11 @@ fn precisions_that_do_not_fit_are_refused() {
     assert!(refusal(quantized(), DType::F16).is_weights());
     let network = model().network(32, 32).unwrap();
     let device = DeviceInfo::h100();
-    let plans = plan_summaries(&network, DType::I8, &device, &Tuning::default()).unwrap();
-    let halved = plan_summaries(&network, DType::F16, &device, &Tuning::default()).unwrap();
-    let error = plan_summaries(&network, DType::F32, &device, &Tuning::default()).unwrap_err();
+    let summaries = |precision| {
+        plan_summaries(&network, precision, &device, (&Tuning::default(), &Verdicts::default()))
+    };
+    let (plans, halved) = (summaries(DType::I8).unwrap(), summaries(DType::F16).unwrap());
+    let error = summaries(DType::F32).unwrap_err();
     assert!(error.is_device() && error.to_string().contains("in f32"), "{error}");
     for (integers, halves) in plans.iter().zip(&halved) {
         assert_eq!(2 * integers.activation_bytes, halves.activation_bytes);

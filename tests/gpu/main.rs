@@ -16,4 +16,6 @@ mod golden;
 mod integers;
 mod live;
 #[cfg(twinstream_emulated)]
+mod prove;
+#[cfg(twinstream_emulated)]
 mod wgmma;

@@ -1,12 +1,13 @@
 //! The network by the convolutions on `wgmma`, taken for proven: on the emulated device alone.
+//! `prove.rs` has those that are proven for real.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use twinstream::backend::cpu::reference;
 use twinstream::backend::cuda::{
-    CudaDevice, CudaOptions, DeviceId, LaunchProfile, PlanSummary, ProfileOptions, TuneOptions,
-    Tuning, devices, plan_summaries, profile, tune,
+    CudaDevice, CudaOptions, DeviceId, LaunchProfile, PlanSummary, ProfileOptions, ProveOptions,
+    TuneOptions, Tuning, Verdict, Verdicts, cases, devices, plan_summaries, profile, tune,
 };
 use twinstream::lower::DType;
 use twinstream::model::Model;
@@ -21,9 +22,9 @@ const BUCKETS: [usize; 3] = [1, 2, 4];
 /// Convolutions of the network that are launched.
 const CONV_LEN: usize = 48;
 
-fn plans((height, precision): (usize, DType), tuning: &Tuning) -> Vec<PlanSummary> {
+fn plans((height, precision): (usize, DType), known: (&Tuning, &Verdicts)) -> Vec<PlanSummary> {
     let network = model().network(height, 32).unwrap();
-    plan_summaries(&network, precision, &devices().unwrap()[DEVICE as usize], tuning).unwrap()
+    plan_summaries(&network, precision, &devices().unwrap()[DEVICE as usize], known).unwrap()
 }
 
 /// Kernels whose clusters share a sum; the first is none of integers.
@@ -58,8 +59,8 @@ fn everywhere(height: usize, precision: DType) -> Tuning {
         _ => (format!("{height}x32"), ""),
     };
     let mut layers = String::new();
-    for (index, conv) in plans((height, precision), &Tuning::default())[0].convs.iter().enumerate()
-    {
+    let plans = plans((height, precision), (&Tuning::default(), &Verdicts::default()));
+    for (index, conv) in plans[0].convs.iter().enumerate() {
         let number = |at: usize| usize::from(conv.layer.as_bytes()[at] - b'0');
         let (stage, is_last) = (number("layer".len()), conv.layer.ends_with("conv3"));
         let channels = (32 << stage) * if is_last { 4 } else { 1 };
@@ -90,28 +91,68 @@ fn everywhere(height: usize, precision: DType) -> Tuning {
     tuning
 }
 
-/// The device, trusting these kernels.
-fn options_for(of_model: &Model, height: usize) -> CudaOptions {
-    let options = CudaOptions::for_model(of_model).device(DeviceId::Index(DEVICE)).height(height);
-    let tuning = everywhere(height, options.precision).trusting_unproven();
-    options.tuning(tuning)
+/// As if all kernels that need a proof had been tried, with this verdict.
+fn judged(of_model: &Model, options: &CudaOptions, verdict: &Verdict) -> Verdicts {
+    let prove_options = ProveOptions::default().batch_lens(BUCKETS.to_vec());
+    let mut verdicts = Verdicts::default();
+    let options = options.clone().verdicts(Verdicts::default());
+    let cases = cases(of_model, &options, &prove_options).unwrap();
+    assert!(!cases.is_empty());
+    cases.iter().for_each(|case| verdicts.set(case, verdict.clone()));
+    verdicts
 }
 
-/// Goal: a plan has these kernels where they are trusted, all of them, and nowhere else.
+/// The device, with these kernels proven.
+fn options_for(of_model: &Model, height: usize) -> CudaOptions {
+    let options = CudaOptions::for_model(of_model).device(DeviceId::Index(DEVICE)).height(height);
+    let tuning = everywhere(height, options.precision);
+    let options = options.tuning(tuning);
+    let verdicts = judged(of_model, &options, &Verdict::Equal);
+    options.verdicts(verdicts)
+}
+
+/// Goal: a plan has these kernels where they are proven, all of them and in chunks too, and nowhere
+/// else; and says which it goes without.
 #[test]
-fn plans_show_kernels_that_are_trusted() {
-    for (precision, head) in [(DType::F16, "conv_wgmma_"), (DType::I8, "conv_i8_wgmma_")] {
-        let tuning = everywhere(32, precision);
-        let kernels = |tuning: &Tuning| -> BTreeSet<&str> {
-            let plans = plans((32, precision), tuning);
-            let plans = plans.iter().filter(|plan| BUCKETS.contains(&plan.batch_len));
-            plans.flat_map(|plan| plan.convs.iter().map(|conv| conv.kernel)).collect()
+fn plans_show_kernels_that_are_proven() {
+    for (of_model, head) in [(model(), "conv_wgmma_"), (quantized(), "conv_i8_wgmma_")] {
+        let options = options_for(of_model, 32);
+        let plans = |verdicts: &Verdicts| {
+            let mut plans = plans((32, options.precision), (&options.tuning, verdicts));
+            plans.retain(|plan| BUCKETS.contains(&plan.batch_len));
+            plans
         };
-        assert!(kernels(&tuning).iter().all(|kernel| !kernel.starts_with(head)));
-        let trusted = kernels(&tuning.trusting_unproven());
-        assert_eq!(trusted.len(), tiles(precision, 256).len());
-        assert!(trusted.iter().all(|kernel| kernel.starts_with(head)), "{trusted:?}");
+        let proven = plans(&options.verdicts);
+        let convs = proven.iter().flat_map(|plan| &plan.convs);
+        let kernels: BTreeSet<&str> = convs.clone().map(|conv| conv.kernel).collect();
+        assert_eq!(kernels.len(), tiles(options.precision, 256).len());
+        assert!(kernels.iter().all(|kernel| kernel.starts_with(head)), "{kernels:?}");
+        assert!(convs.clone().all(|conv| conv.is_proven));
+        assert!(proven.iter().all(|plan| plan.unproven.is_empty()));
+        assert_eq!(proven[2].chunk_len, Some(3));
+
+        let refused = judged(of_model, &options, &Verdict::Refused("it hangs".to_owned()));
+        for (verdicts, refusal) in [(refused, Some("it hangs")), (Verdicts::default(), None)] {
+            for plan in plans(&verdicts) {
+                assert!(plan.convs.iter().all(|conv| !conv.kernel.starts_with(head)));
+                assert!(plan.convs.iter().all(|conv| !conv.is_proven));
+                assert!(plan.unproven.len() > CONV_LEN);
+                assert!(plan.unproven.iter().all(|it| it.refusal.as_deref() == refusal));
+            }
+        }
     }
+}
+
+/// Goal: chunks for which a kernel of theirs is not proven are none; the rest of the plan stays.
+#[test]
+fn chunks_need_a_proof_of_their_own() {
+    let options = options_for(model(), 32);
+    let untuned = options.clone().tuning(Tuning::default());
+    let without_chunks = judged(model(), &untuned, &Verdict::Equal);
+    let plans = |verdicts| plans((32, DType::F16), (&options.tuning, verdicts));
+    let (whole, in_chunks) = (plans(&without_chunks), plans(&options.verdicts));
+    assert_eq!((whole[2].chunk_len, in_chunks[2].chunk_len), (None, Some(3)));
+    assert_eq!(whole[2].convs, in_chunks[2].convs);
 }
 
 /// Goal: with these kernels for every convolution, batches are computed as ever, full or not.
@@ -164,9 +205,9 @@ fn integers_are_the_reference_s() {
 /// Method: so many choices a layer that by the model some of these are among them, as in all last
 /// convolutions of stages 3 and 4.
 #[test]
-fn kernels_that_are_trusted_are_tuned() {
-    let mut tuning = Tuning::default().trusting_unproven();
-    let options = CudaOptions::for_model(model()).device(DeviceId::Index(DEVICE));
+fn kernels_that_are_proven_are_tuned() {
+    let mut tuning = Tuning::default();
+    let options = options_for(model(), 32).tuning(Tuning::default());
     let tune_options = TuneOptions::default().batch_lens(vec![1]).choice_len(4).repeat_len(1);
     let mut measured = Vec::new();
     tune(model(), &options, &tune_options, &mut tuning, &mut |bucket, _| {
@@ -174,5 +215,6 @@ fn kernels_that_are_trusted_are_tuned() {
     })
     .unwrap();
     assert_eq!(measured.len(), CONV_LEN);
-    assert!(measured.iter().map(|it| &it.conv).eq(&plans((32, DType::F16), &tuning)[0].convs));
+    let plans = plans((32, DType::F16), (&tuning, &options.verdicts));
+    assert!(measured.iter().map(|it| &it.conv).eq(&plans[0].convs));
 }

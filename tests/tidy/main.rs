@@ -111,6 +111,7 @@ const UNSAFE_FILES: &[&str] = &[
     "src/backend/cuda/measure/fixture.rs",
     "src/backend/cuda/measure/profile.rs",
     "src/backend/cuda/measure/timer.rs",
+    "src/backend/cuda/measure/workbench.rs",
     "src/backend/cuda/sys/context.rs",
     "src/backend/cuda/sys/driver.rs",
     "src/backend/cuda/sys/emulated.rs",

@@ -6,3 +6,5 @@ mod common;
 #[cfg(twinstream_emulated)]
 mod emulated;
 mod profiling;
+#[cfg(twinstream_emulated)]
+mod prove;

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "../../launch.h"
+#include "../../prove.h"
 #include "driver.hpp"
 
 namespace twinstream::driver {
@@ -246,6 +247,10 @@ int cuModuleLoadDataEx(void *module, void *, unsigned, void *, void *) {
     loaded->functions[#name] =                                                                     \
         std::make_unique<Function>(Function{#name, sizeof(params), SHARED_BYTES_DEFAULT});
 #include "../../kernels.inc"
+#define TWINSTREAM_ENTRY(name, params)                                                             \
+    loaded->functions[#name] =                                                                     \
+        std::make_unique<Function>(Function{#name, sizeof(params), SHARED_BYTES_DEFAULT});
+#include "faulty.inc"
     *static_cast<Module **>(module) = loaded.release();
     return SUCCESS;
 }

@@ -133,6 +133,13 @@ int cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t len_bytes, void *stream
     return queue(stream, Copy{static_cast<uint8_t *>(to), pointer(from), len_bytes});
 }
 
+int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t len_bytes, void *stream) {
+    std::lock_guard guard(mutex());
+    if (int result = ready(true)) return result;
+    if (!is_device(to, len_bytes) || !is_device(from, len_bytes)) return INVALID_VALUE;
+    return queue(stream, Copy{pointer(to), pointer(from), len_bytes});
+}
+
 int cuMemsetD8_v2(uint64_t to, unsigned char value, size_t len_bytes) {
     std::lock_guard guard(mutex());
     if (int result = ready_beside_captures()) return result;

@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use twinstream::Error;
 use twinstream::backend::cpu::CpuOptions;
 #[cfg(feature = "cuda")]
-use twinstream::backend::cuda::{CudaOptions, Tuning};
+use twinstream::backend::cuda::{CudaOptions, Tuning, Verdicts};
 use twinstream::backend::{BackendSpec, Geometry, OpenOptions};
 use twinstream::engine::{AnswerTable, Engine, EngineOptions, Refused};
 use twinstream::image::Preprocess;
@@ -210,11 +210,13 @@ fn precision(spec: &BackendSpec, model: &Model, open: &OpenOptions) -> DType {
     open.precision.unwrap_or(own)
 }
 
-/// With the tiles that were measured for the GPU.
+/// With the tiles that were measured for the GPU, and the kernels that were proven there.
 #[cfg(feature = "cuda")]
 fn tuned(spec: &BackendSpec, open: OpenOptions) -> Result<OpenOptions, Error> {
     match spec {
-        BackendSpec::Cuda { .. } => Ok(open.tuning(Tuning::stored()?)),
+        BackendSpec::Cuda { .. } => {
+            Ok(open.tuning(Tuning::stored()?).verdicts(Verdicts::stored()?))
+        }
         _ => Ok(open),
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use serde_json::Value;
 #[cfg(feature = "cuda")]
-use twinstream::backend::cuda::Tuning;
+use twinstream::backend::cuda::{Tuning, Verdicts};
 use twinstream::backend::{BackendSpec, OpenOptions};
 use twinstream::engine::{Engine, EngineOptions};
 use twinstream::model;
@@ -89,7 +89,7 @@ impl Model {
             .threads(self.parameters.threads)
             .precision(self.parameters.precision);
         #[cfg(feature = "cuda")]
-        let open = open.tuning(Tuning::stored()?);
+        let open = open.tuning(Tuning::stored()?).verdicts(Verdicts::stored()?);
         let backend = spec.open(self.network.as_ref(), &open)?;
         let engine = Engine::start(backend, &EngineOptions::default())?;
         log::info!("{} is computed on {spec}", self.name);

@@ -10,7 +10,7 @@ use std::ffi::CStr;
 use std::sync::Arc;
 use std::task::Waker;
 
-use super::choice::Chooser;
+use super::choice::{Chooser, log_unproven};
 use super::executor::{Executor, Slots};
 use super::plan::{BUCKETS, batch_len_limit, plans};
 use super::sizes::RESULT_LEN;
@@ -22,6 +22,7 @@ use super::sys::nvtx;
 use super::sys::stream::{Event, Graph, Priority, Stream};
 use super::sys::waiter::Waiter;
 use super::tuning::Tuning;
+use super::verdicts::Verdicts;
 use super::weights::Weights;
 use crate::backend::{Attachment, Backend, Completion, Fault, Geometry, Images, ResultSlot};
 use crate::error::{Error, Kind, Result};
@@ -46,6 +47,9 @@ pub struct CudaOptions {
     /// Tiles that were measured to be best, see [`Tuning::stored`]; others are chosen by a model of
     /// the device.
     pub tuning: Tuning,
+    /// What kernels that need a proof have shown, see [`Verdicts::stored`]; those that were not
+    /// tried, or were refused, are not used.
+    pub verdicts: Verdicts,
     /// What images are answered with.
     pub answer: Answer,
     /// What is computed in: `F16`, or `I8` with a model that was calibrated for it.
@@ -58,6 +62,7 @@ setters!(CudaOptions {
     width: usize,
     graphs: bool,
     tuning: Tuning,
+    verdicts: Verdicts,
     answer: Answer,
     precision: DType,
 });
@@ -72,9 +77,15 @@ impl CudaOptions {
             width: config.width,
             graphs: true,
             tuning: Tuning::default(),
+            verdicts: Verdicts::default(),
             answer: Answer::Logits,
             precision: if model.quantized().is_some() { DType::I8 } else { DType::F16 },
         }
+    }
+
+    /// What kernels are chosen by.
+    pub(super) fn known(&self) -> (&Tuning, &Verdicts) {
+        (&self.tuning, &self.verdicts)
     }
 
     /// The steps of the model's network in the precision that is asked for.
@@ -127,9 +138,13 @@ impl CudaDevice {
             batch_len_max: BUCKETS[BUCKETS.len() - 1].min(batch_len_limit(&steps)),
         };
         let size = (options.height, options.width);
-        let chooser = Chooser::new(context.info(), size, Some(&options.tuning));
+        let chooser = Chooser::new(context.info(), size, options.known());
         // Of all buckets: which of them there will be is known when an engine attaches.
         let plans = plans(&steps, geometry.batch_len_max, &chooser)?;
+        let notable = plans.iter().flat_map(|plan| {
+            steps.list.iter().flat_map(|step| chooser.notable(step, plan.batch_len))
+        });
+        log_unproven(context.info(), &notable.collect::<Vec<_>>());
         let weights = Weights::new(&context, model, &steps, &plans)?;
         Ok(Self {
             geometry,
@@ -459,7 +474,7 @@ impl Backend for CudaDevice {
         context.set_current().map_err(|code| code.error("using the device's context"))?;
         let (weights, config, steps) = self.prepared.take().expect("a backend is attached once");
         let size = (self.options.height, self.options.width);
-        let chooser = Chooser::new(context.info(), size, Some(&self.options.tuning));
+        let chooser = Chooser::new(context.info(), size, self.options.known());
         let plans = plans(&steps, batch_len_max, &chooser)?;
         let room = (self.options.answer, Slots { len: slot_len, stride_bytes });
         let executor = Executor::new(context, (weights, &config), (steps, plans), room)?;

@@ -6,8 +6,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::kernels::family::{Arguments, Choice};
+use super::kernels::family::{Arguments, Choice, Family};
 use super::kernels::launch::{Launch, Params};
+use super::kernels::packed::Packed;
 use super::kernels::{abi, describe, top_k};
 use super::plan::Plan;
 use super::sizes::{Buffers, RESULT_LEN, Sizes};
@@ -141,6 +142,32 @@ impl Executor {
     /// The input ring.
     pub(super) fn images(&self) -> &DeviceMemory {
         &self.images
+    }
+
+    /// All activations.
+    pub(super) fn arena(&self) -> &DeviceMemory {
+        &self.arena
+    }
+
+    /// Factors and summands of pixels, by colour.
+    pub(super) fn normalisation(&self) -> ([f32; 3], [f32; 3]) {
+        (self.scale, self.shift)
+    }
+
+    /// Replaces them for launches that are made from now on.
+    pub(super) fn set_normalisation(&mut self, (scale, shift): ([f32; 3], [f32; 3])) {
+        (self.scale, self.shift) = (scale, shift);
+    }
+
+    /// Replaces what a family reads for a step. No work is under way.
+    pub(super) fn write_weights(
+        &self,
+        step: usize,
+        family: &dyn Family,
+        packed: &Packed,
+    ) -> std::result::Result<(), Code> {
+        self.weights.replace(step, family, packed)?;
+        self.context.synchronize()
     }
 
     /// From one image of the input ring to the next.
@@ -358,7 +385,8 @@ impl Executor {
         self.find(launch).map_err(|code| code.error(format_args!("finding the kernel {name}")))
     }
 
-    fn find(&self, launch: Launch) -> std::result::Result<Loaded, Code> {
+    /// Finds a launch's kernel on the device.
+    pub(super) fn find(&self, launch: Launch) -> std::result::Result<Loaded, Code> {
         let Launch { kernel, grid, cluster_len, params, may_overlap } = launch;
         let found = self.context.function(kernel.module, kernel.name, kernel.shared_bytes)?;
         let Function { handle: function, waits } = found;

@@ -6,13 +6,15 @@
 
 use std::ops::Range;
 
-use super::choice::Chooser;
+use super::choice::{Chooser, Unproven};
 use super::kernels::family::{Choice, Family, Workspace};
 use crate::error::{Error, Kind, Result};
 use crate::lower::{Step, Steps};
 
 /// Longest batches that there is a plan, and a graph, for.
 pub(super) const BUCKETS: [usize; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
+/// Chunks of layers 1 and 2 are measured of batches as long as this.
+const CHUNKED_BATCH_LEN_MIN: usize = 32;
 /// Bytes that a kernel copies at once.
 const CHUNK_BYTES: usize = 16;
 
@@ -74,7 +76,7 @@ impl Plan {
         let choices = steps.list.iter().map(choice).collect::<Result<Vec<_>>>()?;
         let mut plan = Self {
             batch_len,
-            chunk_len: chooser.chunk_len(steps.list[0].dtype, batch_len),
+            chunk_len: None,
             chunked_len: chunked_len(steps),
             choices: choices.clone(),
             workspace: Workspace::default(),
@@ -83,7 +85,31 @@ impl Plan {
         for (index, choice) in choices.into_iter().enumerate() {
             plan.make_room(&steps.list[index], index, choice);
         }
+        let chunk_len = chooser.chunk_len(steps.list[0].dtype, batch_len);
+        plan.chunk_len = chunk_len.filter(|&len| plan.may_chunk(steps, len, chooser));
         Ok(plan)
+    }
+
+    /// Whether the kernels of the first steps may be launched for chunks of so many images.
+    pub(super) fn may_chunk(&self, steps: &Steps, chunk_len: usize, chooser: &Chooser) -> bool {
+        let chunked = Self { chunk_len: Some(chunk_len), ..self.clone() };
+        let of_steps = steps.list.iter().zip(&self.choices).take(self.chunked_len);
+        let mut launches = of_steps.flat_map(|of_step| {
+            chunked.span_lens().into_iter().map(move |span_len| (of_step, span_len))
+        });
+        launches.all(|((step, &choice), span_len)| chooser.may_use(choice, step, span_len))
+    }
+
+    /// Whether chunks may be worth it, and are measured.
+    pub(super) fn is_measured_in_chunks(&self) -> bool {
+        self.batch_len >= CHUNKED_BATCH_LEN_MIN
+    }
+
+    /// Images of a chunk, and of the last one where that is shorter.
+    pub(super) fn span_lens(&self) -> Vec<usize> {
+        let mut lens: Vec<usize> = self.chunks().map(|chunk| chunk.len()).collect();
+        lens.dedup();
+        lens
     }
 
     /// The images of each chunk, in order.
@@ -93,6 +119,11 @@ impl Plan {
             let firsts = (0..batch_len).step_by(chunk_len);
             firsts.map(move |first| first..batch_len.min(first + chunk_len))
         })
+    }
+
+    /// The kernels that its steps could have, but for a proof.
+    pub(super) fn unproven(&self, steps: &Steps, chooser: &Chooser) -> Vec<Unproven> {
+        steps.list.iter().flat_map(|step| chooser.unproven(step, self.batch_len)).collect()
     }
 
     /// Images whose activations there is memory for: those of the batch, and apart from them those
@@ -126,6 +157,8 @@ pub(super) fn add_family(families: &mut Vec<&'static dyn Family>, family: &'stat
 mod tests {
     use super::*;
     use crate::backend::cuda::sys::info::DeviceInfo;
+    use crate::backend::cuda::tuning::Tuning;
+    use crate::backend::cuda::verdicts::Verdicts;
     use crate::lower::DType;
     use crate::model::Network;
 
@@ -145,7 +178,8 @@ mod tests {
     #[test]
     fn a_device_without_kernels_is_refused_by_name() {
         let device = DeviceInfo { capability: (7, 5), ..DeviceInfo::h100() };
-        let chooser = Chooser::new(&device, (32, 32), None);
+        let (tuning, verdicts) = (Tuning::default(), Verdicts::default());
+        let chooser = Chooser::new(&device, (32, 32), (&tuning, &verdicts));
         let error = Plan::new(&steps(32), 1, &chooser).unwrap_err();
         assert!(error.is_device(), "{error}");
         assert!(error.to_string().contains("compute capability 7.5"), "{error}");

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::files;
 use super::sys::info::DeviceInfo;
 use crate::error::{Error, Kind, Result};
 use crate::lower::DType;
@@ -21,9 +22,6 @@ pub struct Tuning {
     /// Images of a chunk by device, [`input_key`] and batch bucket.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     chunks: BTreeMap<String, BTreeMap<String, BTreeMap<usize, usize>>>,
-    /// See [`Tuning::trusts_unproven`].
-    #[serde(skip)]
-    trusts_unproven: bool,
 }
 
 /// By [`input_key`], and then by layer.
@@ -52,47 +50,18 @@ impl Tuning {
     /// # Errors
     /// `is_io` when it cannot be read, `is_config` when it is not of this form.
     pub fn load(path: &Path) -> Result<Self> {
-        let text = match std::fs::read(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(Self::default());
-            }
-            Err(error) => {
-                let message = format!("{}: cannot read: {error}", path.display());
-                return Err(Error::new(Kind::Io, message).with_source(error));
-            }
-        };
+        let Some(text) = files::read(path)? else { return Ok(Self::default()) };
         serde_json::from_slice(&text).map_err(|error| {
             Error::new(Kind::Config, format!("{}: {error}", path.display())).with_source(error)
         })
     }
 
-    /// Writes the file, whole or not at all: beside its place first, as `path` with `.new`.
+    /// Writes the file, whole or not at all.
     ///
     /// # Errors
     /// `is_io` when it cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let text = serde_json::to_vec_pretty(self).expect("names and numbers are JSON");
-        let mut beside = path.as_os_str().to_owned();
-        beside.push(".new");
-        let written = std::fs::write(&beside, text).and_then(|()| std::fs::rename(&beside, path));
-        written.map_err(|error| {
-            Error::new(Kind::Io, format!("{}: cannot write: {error}", path.display()))
-                .with_source(error)
-        })
-    }
-
-    /// The same, with kernels that need a proof taken for proven, as they are on the emulated
-    /// device by their tests.
-    #[cfg(twinstream_emulated)]
-    #[must_use]
-    pub fn trusting_unproven(self) -> Self {
-        Self { trusts_unproven: true, ..self }
-    }
-
-    /// Whether kernels that need a proof may be chosen without; no file says so.
-    pub(super) fn trusts_unproven(&self) -> bool {
-        self.trusts_unproven
+        files::write(path, &serde_json::to_vec_pretty(self).expect("names and numbers are JSON"))
     }
 
     /// Notes what was best, in place of what was noted before.
@@ -157,7 +126,7 @@ pub(super) fn input_key((height, width): (usize, usize), precision: DType) -> St
 }
 
 /// Devices of one name are alike.
-fn device_key(device: &DeviceInfo) -> String {
+pub(super) fn device_key(device: &DeviceInfo) -> String {
     let (major, minor) = device.capability;
     format!("{} sm_{major}{minor} x{}", device.name, device.multiprocessor_len)
 }

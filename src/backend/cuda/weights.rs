@@ -6,8 +6,10 @@
 use std::sync::Arc;
 
 use super::kernels::family::Family;
+use super::kernels::packed::Packed;
 use super::plan::{Plan, add_family};
 use super::sys::context::Context;
+use super::sys::driver::Code;
 use super::sys::memory::{DeviceMemory, no_room};
 use crate::error::Result;
 use crate::lower::Steps;
@@ -72,21 +74,26 @@ impl Weights {
         let len_bytes = layout.len_bytes;
         let memory = DeviceMemory::new(context, len_bytes)
             .map_err(|code| no_room(code, format_args!("{len_bytes} bytes of weights")))?;
-        for Entry { step, family, offsets_bytes, lens_bytes } in &layout.entries {
+        for entry @ Entry { step, family, lens_bytes, .. } in &layout.entries {
             if *lens_bytes == (0, 0) {
                 continue;
             }
-            let step = &steps.list[*step];
-            let packed = family.pack(model, step)?;
-            let bias: &[u8] = bytemuck::cast_slice(&packed.bias);
-            // Else a family would overwrite another's.
-            assert_eq!((packed.weights.len(), bias.len()), *lens_bytes, "{}", step.name);
-            memory
-                .write(offsets_bytes.0, &packed.weights)
-                .and_then(|()| memory.write(offsets_bytes.1, bias))
-                .map_err(|code| code.error(format!("uploading the weights of {}", step.name)))?;
+            let packed = family.pack(model, &steps.list[*step])?;
+            write(&memory, entry, &packed).map_err(|code| {
+                code.error(format!("uploading the weights of {}", steps.list[*step].name))
+            })?;
         }
         Ok(Self { memory, layout })
+    }
+
+    /// Replaces what a family reads for a step; it is there after [`Context::synchronize`].
+    pub(super) fn replace(
+        &self,
+        step: usize,
+        family: &dyn Family,
+        packed: &Packed,
+    ) -> std::result::Result<(), Code> {
+        write(&self.memory, self.entry(step, family), packed)
     }
 
     pub(super) fn layout(&self) -> &Layout {
@@ -95,10 +102,21 @@ impl Weights {
 
     /// Where weights and bias of a step begin as a family reads them.
     pub(super) fn addresses(&self, step: usize, family: &dyn Family) -> (u64, u64) {
-        let is_asked =
-            |entry: &&Entry| entry.step == step && entry.family.module() == family.module();
-        let entry = self.layout.entries.iter().find(is_asked);
-        let (weights, bias) = entry.expect("packed for every plan").offsets_bytes;
+        let (weights, bias) = self.entry(step, family).offsets_bytes;
         (self.memory.range(weights, 0), self.memory.range(bias, 0))
     }
+
+    fn entry(&self, step: usize, family: &dyn Family) -> &Entry {
+        let is_asked =
+            |entry: &&Entry| entry.step == step && entry.family.module() == family.module();
+        self.layout.entries.iter().find(is_asked).expect("packed for every plan")
+    }
+}
+
+fn write(memory: &DeviceMemory, entry: &Entry, packed: &Packed) -> std::result::Result<(), Code> {
+    let bias: &[u8] = bytemuck::cast_slice(&packed.bias);
+    // Else a family would overwrite another's.
+    assert_eq!((packed.weights.len(), bias.len()), entry.lens_bytes, "step {}", entry.step);
+    memory.write(entry.offsets_bytes.0, &packed.weights)?;
+    memory.write(entry.offsets_bytes.1, bias)
 }

@@ -24,7 +24,12 @@ pub(crate) trait Family: fmt::Debug + Sync {
     fn kernel(&self, index: usize) -> &'static Kernel;
 
     /// Whether a device has to have shown that these kernels compute there what others do, before
-    /// an engine may use them.
+    /// an engine may use them (`measure/prove.rs`).
+    ///
+    /// They are then given other weights too: of f16, each value is packed as it is, in whatever
+    /// order, zeros filling up. Of what lies in the arena they write the step's output alone, no
+    /// byte of it depends on images beyond the batch, and each launch leaves the same. Of steps,
+    /// they compute the stem, convolutions or the average pool.
     fn needs_proof(&self) -> bool {
         false
     }

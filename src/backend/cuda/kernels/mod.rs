@@ -11,10 +11,15 @@ mod conv;
 mod conv_wgmma;
 pub(super) mod describe;
 pub(super) mod family;
+#[cfg(twinstream_emulated)]
+mod faulty;
 mod filter;
 mod fully_connected;
 pub(super) mod launch;
-mod packed;
+pub(super) mod packed;
+pub(super) mod prove;
+#[rustfmt::skip]
+pub(super) mod prove_abi;
 mod single;
 mod stem;
 mod tile;
@@ -26,7 +31,7 @@ use family::{Choice, Family};
 use super::sys::info::DeviceInfo;
 
 /// Every family that computes a step.
-static FAMILIES: [&dyn Family; 8] = [
+static FAMILIES: &[&dyn Family] = &[
     &stem::F16,
     &stem::I8,
     &conv::Conv,
@@ -35,6 +40,8 @@ static FAMILIES: [&dyn Family; 8] = [
     &average_pool::I8,
     &fully_connected::F16,
     &fully_connected::I8,
+    #[cfg(twinstream_emulated)]
+    &faulty::Faulty,
 ];
 
 /// Every way to launch a step for batches up to a length that the device can run.

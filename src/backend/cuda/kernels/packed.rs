@@ -17,7 +17,7 @@ pub(crate) struct Packed {
 }
 
 impl Packed {
-    pub(super) fn f16(weights: &[f16], bias: Vec<f32>) -> Self {
+    pub(crate) fn f16(weights: &[f16], bias: Vec<f32>) -> Self {
         let weights = weights.iter().flat_map(|value| value.to_bits().to_ne_bytes()).collect();
         Self { weights, bias }
     }

@@ -14,10 +14,8 @@ use crate::backend::cuda::tuning::{Tuning, input_key};
 use crate::error::Result;
 use crate::model::Model;
 
-/// Chunks of layers 1 and 2 are measured of batches as long as this.
-const CHUNKED_BATCH_LEN_MIN: usize = 32;
 /// Images of a chunk that are measured, the likeliest first: what the level-2 cache holds of them.
-const CHUNK_LENS: [usize; 9] = [16, 28, 14, 20, 12, 32, 24, 10, 8];
+pub(super) const CHUNK_LENS: [usize; 9] = [16, 28, 14, 20, 12, 32, 24, 10, 8];
 /// Each length is measured so often at most, in turns, and the median counts: clocks change
 /// meanwhile.
 const CHUNK_ROUNDS: usize = 7;
@@ -92,23 +90,29 @@ pub fn tune_chunks(
 ) -> Result<()> {
     let network = model.network(options.height, options.width)?;
     let steps = options.steps(model, &network)?;
-    let mut buckets = buckets(&tune_options.batch_lens)?;
-    buckets.retain(|&batch_len| batch_len >= CHUNKED_BATCH_LEN_MIN);
-    if buckets.is_empty() {
-        return Ok(());
-    }
+    let buckets = buckets(&tune_options.batch_lens)?;
     let context = Context::new(options.device)?;
     let _pushed = context.push_current();
     let size = input_key((options.height, options.width), options.precision);
     let known = tuning.clone();
-    let chooser = Chooser::new(context.info(), (options.height, options.width), Some(&known));
+    let known = (&known, &options.verdicts);
+    let chooser = Chooser::new(context.info(), (options.height, options.width), known);
     let mut plans = Vec::new();
     for batch_len in buckets {
         let plan = Plan::new(&steps, batch_len, &chooser)?;
+        if !plan.is_measured_in_chunks() {
+            continue;
+        }
         let chunk_lens = CHUNK_LENS.into_iter().take(tune_options.choice_len.max(1));
-        let chunk_lens = chunk_lens.filter(|&chunk_len| chunk_len < batch_len).map(Some);
+        let is_possible = |&chunk_len: &usize| {
+            chunk_len < batch_len && plan.may_chunk(&steps, chunk_len, &chooser)
+        };
+        let chunk_lens = chunk_lens.filter(is_possible).map(Some);
         let in_chunks = |chunk_len| Plan { chunk_len, ..plan.clone() };
         plans.extend(std::iter::once(None).chain(chunk_lens).map(in_chunks));
+    }
+    if plans.is_empty() {
+        return Ok(());
     }
     let mut fixture = Fixture::new(&context, model, (steps, plans.clone()))?;
     let mut first = 0;

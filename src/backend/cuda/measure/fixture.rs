@@ -74,6 +74,10 @@ impl Fixture {
         &self.executor
     }
 
+    pub(crate) fn executor_mut(&mut self) -> &mut Executor {
+        &mut self.executor
+    }
+
     /// Images of a batch, page-locked.
     pub(crate) fn images(&self, batch_len: usize) -> &[u8] {
         let bytes: &[u8] = bytemuck::cast_slice(self.images.words());
@@ -84,14 +88,29 @@ impl Fixture {
     /// under way.
     pub(crate) fn prepare(&mut self, plan: usize) -> std::result::Result<(), Code> {
         let batch_len = self.executor.plans()[plan].batch_len;
+        self.upload(batch_len)?;
+        self.describe(plan, batch_len)
+    }
+
+    /// Uploads so many images to the first slots. Nothing is under way.
+    pub(crate) fn upload(&self, batch_len: usize) -> std::result::Result<(), Code> {
+        let stream = Stream::new(&self.context, Priority::Usual)?;
+        // SAFETY: the images are page-locked and never written again; the copy is waited for.
+        unsafe { stream.upload(self.executor.images(), 0, self.images(batch_len))? };
+        stream.synchronize()
+    }
+
+    /// Describes a plan's batch of the images in the first slots. Nothing is under way.
+    pub(crate) fn describe(
+        &mut self,
+        plan: usize,
+        batch_len: usize,
+    ) -> std::result::Result<(), Code> {
         let slots: Vec<u32> = (0..batch_len as u32).collect();
         self.executor.describe(plan, 0, &slots);
         let stream = Stream::new(&self.context, Priority::Usual)?;
-        // SAFETY: the images are page-locked and never written again; both copies are waited for.
-        unsafe {
-            stream.upload(self.executor.images(), 0, self.images(batch_len))?;
-            self.executor.enqueue_description(plan, &stream)?;
-        }
+        // SAFETY: the description is waited for.
+        unsafe { self.executor.enqueue_description(plan, &stream)? };
         stream.synchronize()
     }
 }

@@ -104,7 +104,7 @@ pub fn profile(
     let context = Context::new(options.device)?;
     let _pushed = context.push_current();
     let size = (options.height, options.width);
-    let chooser = Chooser::new(context.info(), size, Some(&options.tuning));
+    let chooser = Chooser::new(context.info(), size, options.known());
     let plans = buckets.iter().map(|&batch_len| Plan::new(&steps, batch_len, &chooser));
     let plans = plans.collect::<Result<_>>()?;
     let mut fixture = Fixture::new(&context, model, (steps, plans))?;

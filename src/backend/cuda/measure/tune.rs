@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use super::fixture::{Fixture, buckets};
 use super::timer::LaunchTimer;
-use crate::backend::cuda::choice::Chooser;
+use crate::backend::cuda::choice::{Chooser, Unproven};
 use crate::backend::cuda::device::CudaOptions;
 use crate::backend::cuda::executor::Executor;
 use crate::backend::cuda::kernels::family::Choice;
@@ -16,6 +16,7 @@ use crate::backend::cuda::sizes::{Buffers, Sizes};
 use crate::backend::cuda::sys::context::Context;
 use crate::backend::cuda::sys::info::DeviceInfo;
 use crate::backend::cuda::tuning::{Tuning, input_key};
+use crate::backend::cuda::verdicts::Verdicts;
 use crate::backend::cuda::weights::Layout;
 use crate::error::Result;
 use crate::lower::{DType, Step, Steps, Work};
@@ -33,6 +34,8 @@ pub struct ConvSummary {
     pub block_len: u32,
     /// Blocks that share a tile's sum.
     pub split_k: u32,
+    /// Whether it is used because the device has shown that it computes what it should.
+    pub is_proven: bool,
 }
 
 impl ConvSummary {
@@ -42,6 +45,7 @@ impl ConvSummary {
             kernel: choice.kernel().name,
             block_len: choice.block_len(step, batch_len, device),
             split_k: choice.split_k,
+            is_proven: choice.family.needs_proof(),
         }
     }
 }
@@ -63,6 +67,8 @@ pub struct PlanSummary {
     pub peak_bytes: usize,
     /// In the order of execution.
     pub convs: Vec<ConvSummary>,
+    /// What the device could run, but for a proof.
+    pub unproven: Vec<Unproven>,
 }
 
 /// The plan of each batch bucket on a device, which need not be there.
@@ -73,11 +79,11 @@ pub fn plan_summaries(
     network: &Network,
     precision: DType,
     device: &DeviceInfo,
-    tuning: &Tuning,
+    known: (&Tuning, &Verdicts),
 ) -> Result<Vec<PlanSummary>> {
     let steps = Steps::new(network, precision);
     let shape = network.input_shape();
-    let chooser = Chooser::new(device, (shape.height, shape.width), Some(tuning));
+    let chooser = Chooser::new(device, (shape.height, shape.width), known);
     let summary = |plan: Plan| {
         let of_plan = std::slice::from_ref(&plan);
         let buffers = Buffers::new(&steps, of_plan, Answer::Logits, 0);
@@ -90,6 +96,7 @@ pub fn plan_summaries(
             workspace_bytes: sizes.workspace,
             peak_bytes: sizes.total(),
             convs: summaries(&steps, &plan, device),
+            unproven: plan.unproven(&steps, &chooser),
         }
     };
     let plans = plans(&steps, BUCKETS[BUCKETS.len() - 1], &chooser)?;
@@ -181,7 +188,8 @@ pub fn tune(
     let _pushed = context.push_current();
     let size = input_key((options.height, options.width), options.precision);
     let known = tuning.clone();
-    let chooser = Chooser::new(context.info(), (options.height, options.width), Some(&known));
+    let known = (&known, &options.verdicts);
+    let chooser = Chooser::new(context.info(), (options.height, options.width), known);
     let plans = buckets.iter().map(|&batch_len| roomy_plan(&steps, batch_len, &chooser));
     let plans = plans.collect::<Result<_>>()?;
     let mut fixture = Fixture::new(&context, model, (steps, plans))?;
@@ -223,7 +231,7 @@ fn roomy_plan(steps: &Steps, batch_len: usize, chooser: &Chooser) -> Result<Plan
 }
 
 /// Ranked choices in another order: the first of each kernel, then the others.
-fn kernel_by_kernel(ranked: Vec<Choice>) -> Vec<Choice> {
+pub(super) fn kernel_by_kernel(ranked: Vec<Choice>) -> Vec<Choice> {
     let mut seen = BTreeSet::new();
     let is_first = |choice: &Choice| seen.insert(choice.kernel().name);
     let (mut choices, others): (Vec<_>, Vec<_>) = ranked.into_iter().partition(is_first);
@@ -259,7 +267,8 @@ mod tests {
         let device = DeviceInfo::h100();
         let steps = Steps::new(&Network::resnet50(1000, 224, 224).unwrap(), DType::F16);
         let step = steps.list.iter().find(|step| step.name == "layer4.1.conv2").unwrap();
-        let ranked = Chooser::new(&device, (224, 224), None).ranked(step, 1);
+        let (tuning, verdicts) = (Tuning::default(), Verdicts::default());
+        let ranked = Chooser::new(&device, (224, 224), (&tuning, &verdicts)).ranked(step, 1);
         let names = |choices: &[Choice]| {
             choices.iter().map(|choice| choice.kernel().name).collect::<BTreeSet<_>>()
         };

@@ -11,16 +11,9 @@ use cust::error::CudaError;
 use cust::module::Module;
 
 use super::driver::{self, Code, Handle, check};
-use super::info::{DeviceId, DeviceInfo, devices};
-use crate::error::{Error, Kind, Result};
-
-/// The kernels: fat binaries by their source files, each with the compute capability that alone
-/// runs it, if there is one; or one that is empty where the emulated device knows them by name.
-#[cfg(not(twinstream_emulated))]
-const KERNELS: &[Binary] = include!(concat!(env!("OUT_DIR"), "/fatbins.rs"));
-#[cfg(twinstream_emulated)]
-const KERNELS: &[Binary] = &[("", None, &[])];
-type Binary = (&'static str, Option<(u32, u32)>, &'static [u8]);
+use super::info::{DeviceId, DeviceInfo};
+use super::modules::{Binary, KERNELS};
+use crate::error::Result;
 
 /// CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES.
 const MAX_DYNAMIC_SHARED_SIZE_BYTES: i32 = 8;
@@ -52,21 +45,7 @@ pub(crate) struct Context {
 impl Context {
     /// Retains the primary context of a device and loads the kernels into it.
     pub(crate) fn new(id: DeviceId) -> Result<Arc<Self>> {
-        let devices = devices()?;
-        let info = devices.iter().find(|info| match id {
-            DeviceId::Index(index) => info.index == index,
-            DeviceId::Uuid(uuid) => info.uuid == uuid,
-        });
-        let Some(info) = info else {
-            let known: Vec<String> = devices
-                .iter()
-                .map(|info| {
-                    format!("{} ({}, {})", info.index, info.name, DeviceId::Uuid(info.uuid))
-                })
-                .collect();
-            let message = format!("no CUDA device {id}: there are {}", known.join(", "));
-            return Err(Error::new(Kind::Argument, message));
-        };
+        let info = DeviceInfo::find(id)?;
         Self::open(info.clone()).map_err(|code| code.error(format!("device {id} ({})", info.name)))
     }
 

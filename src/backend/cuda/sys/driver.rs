@@ -82,6 +82,12 @@ unsafe extern "C" {
         len_bytes: usize,
         stream: Handle,
     ) -> c_int;
+    pub(crate) fn cuMemcpyDtoDAsync_v2(
+        to: u64,
+        from: u64,
+        len_bytes: usize,
+        stream: Handle,
+    ) -> c_int;
     pub(crate) fn cuMemcpyHtoD_v2(to: u64, from: *const c_void, len_bytes: usize) -> c_int;
     pub(crate) fn cuMemsetD8_v2(to: u64, value: u8, len_bytes: usize) -> c_int;
     pub(crate) fn cuThreadExchangeStreamCaptureMode(mode: *mut c_int) -> c_int;

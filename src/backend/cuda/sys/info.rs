@@ -112,6 +112,25 @@ impl DeviceInfo {
         self.memory_bytes_per_s as f64 / 1e9
     }
 
+    /// The device that is asked for.
+    ///
+    /// # Errors
+    /// As [`devices`]; `is_argument` where it is not there.
+    pub(crate) fn find(id: DeviceId) -> Result<Self> {
+        let devices = devices()?;
+        let is_it = |info: &&Self| match id {
+            DeviceId::Index(index) => info.index == index,
+            DeviceId::Uuid(uuid) => info.uuid == uuid,
+        };
+        devices.iter().find(is_it).cloned().ok_or_else(|| {
+            let name =
+                |it: &Self| format!("{} ({}, {})", it.index, it.name, DeviceId::Uuid(it.uuid));
+            let known: Vec<String> = devices.iter().map(name).collect();
+            let message = format!("no CUDA device {id}: there are {}", known.join(", "));
+            Error::new(Kind::Argument, message)
+        })
+    }
+
     fn new(index: u32) -> std::result::Result<Self, Code> {
         let device = Device::get_device(index)?;
         let attribute = |attribute| device.get_attribute(attribute).map(|value| value as u32);

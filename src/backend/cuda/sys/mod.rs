@@ -9,6 +9,7 @@ pub(super) mod driver;
 pub mod emulated;
 pub(super) mod info;
 pub(super) mod memory;
+pub(super) mod modules;
 pub(super) mod nvtx;
 pub(super) mod stream;
 pub(super) mod tensor_map;

@@ -109,6 +109,22 @@ impl Stream {
         })
     }
 
+    /// Queues a copy of device memory.
+    ///
+    /// # Safety
+    /// Both live until the copy is over, and what is read is not written meanwhile.
+    pub(crate) unsafe fn copy(
+        &self,
+        (to, to_offset_bytes): (&DeviceMemory, usize),
+        (from, from_offset_bytes): (&DeviceMemory, usize),
+        len_bytes: usize,
+    ) -> Result<(), Code> {
+        let to = to.range(to_offset_bytes, len_bytes);
+        let from = from.range(from_offset_bytes, len_bytes);
+        // SAFETY: both ranges were checked; the caller vouches for the rest.
+        check(unsafe { driver::cuMemcpyDtoDAsync_v2(to, from, len_bytes, self.handle) })
+    }
+
     /// Launches a kernel.
     ///
     /// # Safety
