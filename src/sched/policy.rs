@@ -195,7 +195,7 @@ pub struct FinishedBatch {
 /// Chooses when a batch goes and how many requests it takes.
 pub trait Policy: std::fmt::Debug + Send {
     /// The stage whose start closes a batch where so many lanes serve: [`Stage::Upload`] if a batch
-    /// is uploaded as one, [`Stage::Compute`] if it is made of whatever is in device memory by then.
+    /// is uploaded as one, [`Stage::Compute`] if it is made of whatever is in device memory then.
     fn closes_at(&self, _lane_len: usize) -> Stage {
         Stage::Upload
     }

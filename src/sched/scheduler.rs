@@ -209,8 +209,8 @@ impl Scheduler {
         self.lanes[lane].cost.calibrated(stage, batch_len, elapsed_ns);
     }
 
-    /// All lanes upload over one link: from now on one of them does so at a time, since what goes up
-    /// later can still go to any lane.
+    /// All lanes upload over one link: from now on one of them does so at a time, since what goes
+    /// up later can still go to any lane.
     pub fn share_link(&mut self) {
         self.is_link_shared = true;
     }
