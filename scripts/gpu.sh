@@ -7,8 +7,8 @@
 #
 # OUT (default: out/gpu) gets report.md, results.jsonl, tuning.json and logs.tgz, which holds each
 # step's log, also where the script is interrupted. What the machine lacks is reported as skipped.
-# PARTs, in this order unless named in another: kernels numerics integers sanitizers tune profile chunks
-# probes load peer compile. First what is right, then what is fast, and of each what matters most. A
+# PARTs, in this order unless named in another: prove kernels numerics integers sanitizers tune profile
+# chunks probes rest load peer compile. First what is right, then what is fast, and of each what matters most. A
 # step that takes longer than it may is ended, and no step that fails stops those behind it. Together
 # the steps of all parts but the last may take less than LIMIT_S, and no step begins behind that.
 # Exit status: 0 all that could run succeeded, 1 a step failed or the time was up before it, 2 there is
@@ -33,20 +33,19 @@ list=''
 out=${1:-out/gpu}
 parts=("${@:2}")
 [ ${#parts[@]} -gt 0 ] ||
-    parts=(kernels numerics integers sanitizers tune profile chunks probes load peer compile)
+    parts=(prove kernels numerics integers sanitizers tune profile chunks probes rest load peer compile)
 images=(examples/images/cifar-*.png)
 size=224x224
-batches=1,2,4,8,16,32,64,128,256
-# Those that other measurements are compared at.
-few_batches=1,8,32,128
+# Those that measurements are compared at, and the other buckets.
+few_batches=1,8,32,128 rest_batches=2,4,16,64,256
 peer_batches=$few_batches,256
-convolutions=60 copies=30 repeats=20 choices=24 tune_repeats=10
+convolutions=60 copies=30 repeats=20 choices=24 tune_repeats=10 proofs=20 proof_s=8
 rates='poisson:200 poisson:2k poisson:10k poisson:20k' policies=serial,jit,stream load_s=2
 # How many times as long as stated a step may take.
 patience=1
 if [ -n "${QUICK:-}" ]; then
     images=(examples/images/cifar-cat.png examples/images/cifar-dog.png)
-    size=32x32 batches=1 few_batches=1 convolutions=2 copies=1 repeats=1 choices=2 tune_repeats=1
+    size=32x32 few_batches=1 convolutions=2 copies=1 repeats=1 choices=2 tune_repeats=1 proofs=1 proof_s=60
     rates=uniform:2 policies=stream load_s=1 patience=10
 fi
 model=(--size "$size") weights_i8=target/integers/model.safetensors
@@ -123,6 +122,17 @@ needs() {
 
 is_installed() { command -v "$1" >/dev/null; }
 
+# Which of the kernels for one architecture may be used from here on: verdicts lie beside the tuning.
+# Those that were refused make the step fail.
+part_prove() {
+    # What was proven before is proven again, for the time it takes is measured as well.
+    local prove=("$program" prove --again --batches $few_batches --repeats $proofs --limit $proof_s
+        --tuning "$tuning" --json)
+    step prove 20 "${prove[@]}" "${model[@]}"
+    has_integers prove-i8 || return
+    step prove-i8 18 "${prove[@]}" "${integers[@]}"
+}
+
 # Each kernel by itself against scalar references, from a fixed seed.
 part_kernels() {
     needs kernels "no $kernel_tests to run" test -x "$kernel_tests" || return
@@ -186,9 +196,15 @@ tune() {
 
 # Every kernel of every convolution, of which the best are stored and used from here on.
 part_tune() {
-    tune tune 40 tiles $batches "${model[@]}"
+    tune tune 28 tiles $few_batches "${model[@]}"
     has_integers tune-i8 || return
-    tune tune-i8 35 tiles $few_batches "${integers[@]}"
+    tune tune-i8 28 tiles $few_batches "${integers[@]}"
+}
+
+# The buckets that nothing but the load below is measured at: their kernels are proven first.
+part_rest() {
+    [ -z "${QUICK:-}" ] || return
+    tune tune-rest 35 tiles $rest_batches "${model[@]}"
 }
 
 # sampled NAME SECONDS_MAX COMMAND...: a profile, and the device's clock and power every tenth of a second.

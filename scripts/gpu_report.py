@@ -364,6 +364,24 @@ def correct(results):
     return 0
 
 
+def proofs(results):
+    """By kernel, how many of its places were proven, and the first reason of those that were not."""
+    groups = {}
+    for result in (r for r in results if "is_equal" in r):
+        group = groups.setdefault((result["step"], result["kernel"]), [])
+        group.append(None if result["is_equal"] else f"{result['layer']}: {result['reason']}")
+    rows = [
+        (
+            *key,
+            reasons.count(None),
+            len(reasons) - reasons.count(None),
+            next(filter(None, reasons), ""),
+        )
+        for key, reasons in groups.items()
+    ]
+    table("Proof", ("step", "kernel", "proven", "refused", "first at"), rows)
+
+
 def sanitized(results):
     rows = [
         (
@@ -430,6 +448,7 @@ def main():
     if arguments[0] == "--correct":
         sys.exit(correct(results))
     of_precision = predictors(results)
+    proofs(results)
     numerics(results)
     best = peers(results)
     for step, precision in PROFILES:

@@ -79,10 +79,15 @@ struct Compared {
 
     // Values, the first of them, and how far they are away at most.
     void require(unsigned len, unsigned first, float worst, unsigned value_bytes = 2) {
-        const twinstream_prove_compare_params params = {
-            found.address(),      expected.address(), is_bounded ? magnitudes.address() : 0,
-            difference.address(), CHUNKS,             value_bytes,
-            0.01f,                0.125f,             0.25f};
+        const twinstream_prove_compare_params params = {found.address(),
+                                                        expected.address(),
+                                                        is_bounded ? magnitudes.address() : 0,
+                                                        difference.address(),
+                                                        CHUNKS,
+                                                        value_bytes,
+                                                        0.01f,
+                                                        0.125f,
+                                                        0.25f};
         run({launch("prove_compare", TWINSTREAM_PROVE_COMPARE_THREADS, &params)}, "prove_compare");
         float found_worst;
         std::memcpy(&found_worst, &difference[2], sizeof found_worst);
