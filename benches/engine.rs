@@ -3,11 +3,12 @@
 //!
 //! `cargo bench --bench engine` measures images of 3,072 bytes, no two alike, written into their
 //! slots: requests a second from lease through commit to the result, with one and two producers,
-//! and the latency of one request alone; the share of the requests that is left with a trace, and
-//! with a cache that no image is found in; and what a cache gains on the CPU where images come
-//! again. `--test` runs each shortly. The peer is what services build from crates: a bounded
-//! channel of pooled boxes, a thread that collects a batch until it is full or a delay is over, and
-//! a pooled channel for each reply. Both sides keep the same number of requests open.
+//! and the latency of one request alone; what a request costs with a trace, and with a cache that no
+//! image is found in, over one without; and what a cache gains on the CPU where images come again.
+//! `--test` runs each shortly, `costs` those with trace and cache alone. The peer is what services
+//! build from crates: a bounded channel of pooled boxes, a thread that collects a batch until it is
+//! full or a delay is over, and a pooled channel for each reply. Both sides keep the same number of
+//! requests open.
 
 use std::collections::VecDeque;
 use std::thread;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
+use rustix::time::{ClockId, clock_gettime};
 use twinstream::backend::{BackendSpec, Geometry, Null, OpenOptions};
 use twinstream::engine::{Engine, EngineOptions, RequestOptions, Ticket};
 use twinstream::model::Model;
@@ -26,6 +28,13 @@ const RESULT_LEN: usize = 10;
 const BATCH_LEN_MAX: usize = 256;
 /// Requests that a producer keeps open.
 const OPEN_LEN: usize = 128;
+/// A 224x224 one.
+const LARGE_IMAGE_BYTES: usize = 150_528;
+/// Bytes of the images of a short round: some tens of milliseconds.
+const ROUND_BYTES: usize = 300_000_000;
+/// Pairs of rounds, and those before, in which a cache finds out that it does not pay.
+const ROUND_LEN: usize = 41;
+const WARM_UP_LEN: usize = 2;
 /// Without spinning, and by default.
 const SPINS_US: [u64; 2] = [0, 50];
 
@@ -45,14 +54,13 @@ struct Ours {
 }
 
 impl Ours {
-    /// Spins as it does by default.
-    fn standard() -> Self {
-        Self::new(Duration::from_micros(SPINS_US[1]), 0, 0)
+    fn new(spin: Duration) -> Self {
+        Self::of(IMAGE_BYTES, spin, 0, 0)
     }
 
-    fn new(spin: Duration, trace_len: usize, cache_bytes: usize) -> Self {
+    fn of(image_bytes: usize, spin: Duration, trace_len: usize, cache_bytes: usize) -> Self {
         let null = Null::new(Geometry {
-            image_bytes: IMAGE_BYTES,
+            image_bytes,
             result_len: RESULT_LEN,
             batch_len_max: BATCH_LEN_MAX,
         });
@@ -62,9 +70,7 @@ impl Ours {
             .trace_len(trace_len)
             .cache_bytes(cache_bytes);
         let engine = Engine::start(null, &options).expect("a few MiB and a thread");
-        let traced = if trace_len > 0 { ", traced" } else { "" };
-        let cached = if cache_bytes > 0 { ", with a cache" } else { "" };
-        let name = format!("twinstream, spin {} us{traced}{cached}", spin.as_micros());
+        let name = format!("twinstream, spin {} us", spin.as_micros());
         Self { engine, name }
     }
 }
@@ -159,50 +165,101 @@ impl Service for Peer {
 }
 
 fn main() {
-    let is_test = std::env::args().any(|word| word == "--test");
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let is_test = words.iter().any(|word| word == "--test");
+    if !words.iter().any(|word| word == "costs") {
+        beside_channels(is_test);
+        for side in [32, 224] {
+            repeated(side, if is_test { 1 } else { 20 });
+        }
+    }
+    cost("tracing", IMAGE_BYTES, (1 << 16, 0), is_test);
+    for image_bytes in [IMAGE_BYTES, LARGE_IMAGE_BYTES] {
+        cost("unique images", image_bytes, (0, 1 << 20), is_test);
+    }
+}
+
+/// Throughput and latency of one alone, beside channels.
+fn beside_channels(is_test: bool) {
     let duration = Duration::from_millis(if is_test { 20 } else { 2000 });
     let alone_len = if is_test { 200 } else { 50_000 };
     for producer_len in [1, 2] {
         for spin_us in SPINS_US {
-            throughput(&Ours::new(Duration::from_micros(spin_us), 0, 0), producer_len, duration);
+            throughput(&Ours::new(Duration::from_micros(spin_us)), producer_len, duration);
         }
         throughput(&Peer::new(Duration::ZERO), producer_len, duration);
         throughput(&Peer::new(Duration::from_micros(100)), producer_len, duration);
     }
     for spin_us in SPINS_US {
-        alone(&Ours::new(Duration::from_micros(spin_us), 0, 0), alone_len);
+        alone(&Ours::new(Duration::from_micros(spin_us)), alone_len);
     }
     alone(&Peer::new(Duration::ZERO), alone_len);
     alone(&Peer::new(Duration::from_micros(100)), alone_len.min(5000));
-    let spin = Duration::from_micros(SPINS_US[1]);
-    left("tracing", || Ours::new(spin, 1 << 16, 0), duration);
-    left("unique images", || Ours::new(spin, 0, 1 << 20), duration);
-    for side in [32, 224] {
-        repeated(side, if is_test { 1 } else { 20 });
-    }
 }
 
-/// The share of the requests a second that is left with something more, in turns; and of those in
-/// a second of processor time, which other work on the machine changes less.
-fn left(bench: &str, more: impl Fn() -> Ours, duration: Duration) {
-    let run = |service: Ours| throughput(&service, 1, duration);
+/// What something more costs, by requests of a given size, no two alike: time and processor time of
+/// each with it over those without. In short rounds on two engines in turns, so that other work on
+/// the machine meets both; the processor's time of the whole process is changed least by it.
+fn cost(bench: &str, image_bytes: usize, (trace_len, cache_bytes): (usize, usize), is_test: bool) {
+    let spin = Duration::from_micros(SPINS_US[1]);
+    let plain = Ours::of(image_bytes, spin, 0, 0);
+    let more = Ours::of(image_bytes, spin, trace_len, cache_bytes);
+    let request_len = ROUND_BYTES / image_bytes / if is_test { 50 } else { 1 };
+    let mut number = 0;
+    let mut run = |service: &Ours| round(service, image_bytes, request_len, &mut number);
+    for _ in 0..WARM_UP_LEN {
+        run(&plain);
+        run(&more);
+    }
     // What comes later finds a warmer machine: each goes first as often.
-    let round = |_| {
-        let (first, second) = (run(Ours::standard()), run(more()));
-        let (third, fourth) = (run(more()), run(Ours::standard()));
-        [(second.0 + third.0) / (first.0 + fourth.0), (first.1 + fourth.1) / (second.1 + third.1)]
-    };
-    let rounds: Vec<[f64; 2]> = (0..5).map(round).collect();
-    let [shares, processor_shares] = [0, 1].map(|which| {
-        let mut shares: Vec<f64> = rounds.iter().map(|round| round[which]).collect();
-        shares.sort_unstable_by(f64::total_cmp);
-        shares
+    let ratios: Vec<[f64; 2]> = (0..if is_test { 3 } else { ROUND_LEN })
+        .map(|_| {
+            let (first, second) = (run(&plain), run(&more));
+            let (third, fourth) = (run(&more), run(&plain));
+            [0, 1].map(|which| (second[which] + third[which]) / (first[which] + fourth[which]))
+        })
+        .collect();
+    let [times, processor_times] = [0, 1].map(|which| {
+        let mut sorted: Vec<f64> = ratios.iter().map(|ratio| ratio[which]).collect();
+        sorted.sort_unstable_by(f64::total_cmp);
+        let at = |quarter: usize| sorted[quarter * (sorted.len() - 1) / 4];
+        [at(1), at(2), at(3)]
     });
     println!(
-        "{{\"bench\":\"{bench}\",\"share_median\":{:.4},\"processor_share_median\":{:.4},\
-         \"shares\":{shares:.3?},\"processor_shares\":{processor_shares:.3?}}}",
-        shares[2], processor_shares[2]
+        "{{\"bench\":\"{bench}\",\"image_bytes\":{image_bytes},\"requests\":{request_len},\
+         \"rounds\":{},\"time_ratio\":{:.4},\"time_ratio_quartiles\":[{:.4},{:.4}],\
+         \"processor_ratio\":{:.4},\"processor_ratio_quartiles\":[{:.4},{:.4}]}}",
+        ratios.len(),
+        times[1],
+        times[0],
+        times[2],
+        processor_times[1],
+        processor_times[0],
+        processor_times[2],
     );
+}
+
+/// Time and processor time in nanoseconds of so many requests, some of which are open at a time.
+fn round(service: &Ours, image_bytes: usize, request_len: usize, number: &mut u64) -> [f64; 2] {
+    let mut image = vec![7; image_bytes];
+    let mut open = VecDeque::with_capacity(OPEN_LEN);
+    let (start, cpu_start_ns) = (Instant::now(), cpu_ns());
+    for _ in 0..request_len {
+        if open.len() == OPEN_LEN {
+            service.finish(open.pop_front().expect("it is full"));
+        }
+        *number += 1;
+        image[..8].copy_from_slice(&number.to_le_bytes());
+        let pending = loop {
+            match service.submit(&image) {
+                Some(pending) => break pending,
+                None => thread::yield_now(),
+            }
+        };
+        open.push_back(pending);
+    }
+    open.drain(..).for_each(|pending| drop(service.finish(pending)));
+    [start.elapsed().as_nanos() as f64, (cpu_ns() - cpu_start_ns) as f64]
 }
 
 /// What a cache gains for the network on the CPU, where the n-th of 1,000 images comes 1/n as often
@@ -344,10 +401,8 @@ fn alone<S: Service>(service: &S, request_len: usize) {
     );
 }
 
-/// Processor time of all threads of this process so far; 0 where the system does not say.
+/// Processor time of all threads of this process so far.
 fn cpu_ns() -> u64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // After the name in brackets; user and system time are the 12th and 13th field, in 1/100 s.
-    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
-    fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum::<u64>() * 10_000_000
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }

@@ -208,6 +208,7 @@ def loads(server, models):
         ({"output": [tensor]}, "output name", '"logits"'),
         ({"parameters": {"precision": {"string_value": "f17"}}}, "precision", "f17", "f32"),
         ({"parameters": {"threads": {"string_value": "0"}}}, "threads", "from 1"),
+        ({"parameters": {"cache_bytes": {"string_value": "1GB"}}}, "cache_bytes", "1GB", "bytes"),
         ({"parameters": {"backend": {"string_value": "cpu"}}}, "instance_group", "KIND_CPU"),
         ({"parameters": {"thread": {"string_value": "1"}}}, "thread", "precision and threads"),
     ]:

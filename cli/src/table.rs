@@ -21,11 +21,16 @@ pub(crate) type Column<T> = (&'static str, fn(&T) -> String);
 /// Rows under their headings: the first `key_len` columns to the left, figures to the right. What
 /// is too wide goes on below, behind the same first columns.
 pub(crate) fn text<T>(columns: &[Column<T>], key_len: usize, rows: &[T]) -> String {
+    lay_out(&self::columns(columns, rows), key_len)
+}
+
+/// The columns of these rows as they are written, headings first.
+pub(crate) fn columns<T>(columns: &[Column<T>], rows: &[T]) -> Vec<Vec<String>> {
     let column = |(heading, cell): &Column<T>| {
         let cells = rows.iter().map(cell);
         std::iter::once((*heading).to_owned()).chain(cells).collect()
     };
-    lay_out(&columns.iter().map(column).collect::<Vec<_>>(), key_len)
+    columns.iter().map(column).collect()
 }
 
 /// The same, of columns as they are written, headings first.

@@ -9,6 +9,7 @@ use twinstream::sched::{Parameter, PolicyError, PolicySpec};
 use twinstream::sim::arrivals::{self, Workload};
 use twinstream::sim::device::{self, DeviceSpec};
 use twinstream::sim::network;
+use twinstream::sim::plan::DEVICE_LEN_MAX;
 
 use crate::outcome::{EXIT_CODES_HELP, Usage};
 
@@ -36,6 +37,20 @@ impl FromStr for Arrivals {
 
     fn from_str(words: &str) -> Result<Self, Self::Err> {
         Ok(Self { words: words.to_owned(), workload: words.parse()? })
+    }
+}
+
+/// A count of devices behind one queue.
+pub(crate) fn device_count(text: &str) -> Result<usize, String> {
+    let count = text.parse().ok().filter(|count| (1..=DEVICE_LEN_MAX).contains(count));
+    count.ok_or_else(|| format!("write a whole number of devices from 1 to {DEVICE_LEN_MAX}"))
+}
+
+/// Devices that are alike, in words.
+pub(crate) fn place(device: &str, device_len: usize) -> String {
+    match device_len {
+        1 => device.to_owned(),
+        len => format!("{len} x {device}"),
     }
 }
 

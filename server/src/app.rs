@@ -260,14 +260,16 @@ impl App {
         self.decoder.busy()
     }
 
-    /// How long what has been accepted will take.
+    /// How long computing what has been accepted will take.
     pub fn predicted_wait(&self) -> Duration {
         let mut wait = self.wait.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if wait.0.elapsed() > PREDICTION_AGE || wait.1.is_zero() {
             let (stats, geometry) = (self.engine.stats(), self.engine.geometry());
-            let batch_len = stats.alive_len.div_ceil(geometry.batch_len_max as u64) as f64;
+            // Whoever follows an equal image takes no time of its own.
+            let image_len = stats.computed_len();
+            let batch_len = image_len.div_ceil(geometry.batch_len_max as u64) as f64;
             let compute = stats.fits.compute;
-            let images_ns = stats.alive_len as f64 * compute.per_image_ns;
+            let images_ns = image_len as f64 * compute.per_image_ns;
             let wait_ns = batch_len * compute.fixed_ns + images_ns;
             *wait = (Instant::now(), Duration::from_nanos(wait_ns as u64));
         }

@@ -401,7 +401,9 @@ impl Driver<'_> {
             self.accept(now_ns, slot, request);
             let _ = contain(|| self.finish(self.shared.now_ns(), index, Err(failure)));
         }
-        self.stats.read(&self.scheduler);
+        // All have ended, so nobody follows anybody.
+        self.cache = None;
+        self.read_stats();
         *self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner) = *self.stats;
         drop(ended);
         for (lane, device) in self.lanes.iter_mut().map(Lane::give_up).enumerate() {
@@ -433,9 +435,16 @@ impl Driver<'_> {
         let _ = self.shared.device_faults[lane].set(fault);
     }
 
+    /// Takes over what scheduler and cache count.
+    fn read_stats(&mut self) {
+        self.stats.read(&self.scheduler);
+        let following_len = self.cache.as_ref().map_or(0, |cache| cache.equals.follower_len());
+        self.stats.cache.following = following_len as u64;
+    }
+
     /// Publishes the statistics; false if someone is just reading them.
     fn publish(&mut self, now_ns: u64) -> bool {
-        self.stats.read(&self.scheduler);
+        self.read_stats();
         match self.shared.stats.try_lock() {
             Ok(mut stats) => {
                 *stats = *self.stats;

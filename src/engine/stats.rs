@@ -37,6 +37,8 @@ pub struct CacheStats {
     pub joined: u64,
     /// Neither.
     pub misses: u64,
+    /// Accepted, not ended, and waiting for the answer of an equal image: computed are others.
+    pub following: u64,
     /// Bytes of the answers that are kept, with what finding them takes.
     pub bytes: u64,
     /// Whether all images are looked for; not where there is no cache, nor while that does not pay.
@@ -196,6 +198,12 @@ impl Stats {
             Err(Failure::DeviceLost) => &mut self.device_lost,
             Err(Failure::ShutDown) => &mut self.shut_down,
         } += 1;
+    }
+
+    /// Of the requests that are accepted and not ended, those that are computed themselves: the
+    /// others follow an equal image in flight.
+    pub fn computed_len(&self) -> u64 {
+        self.alive_len - self.cache.following
     }
 
     /// What an image takes by itself to pass all stages, in nanoseconds: no caller gets a computed

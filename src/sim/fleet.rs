@@ -4,8 +4,11 @@
 //! order asked for. A device that fails forgets all that it was asked for.
 
 use std::collections::VecDeque;
+use std::str::FromStr;
 
 use super::device::{Device, DeviceSpec};
+use super::words::{duration_ns, refuse};
+use crate::error::{Error, Result};
 use crate::sched::{Stage, Stages};
 
 pub(super) const STAGES: [Stage; 3] = [Stage::Upload, Stage::Compute, Stage::Download];
@@ -22,6 +25,31 @@ pub struct Outage {
     pub from_ns: u64,
     /// When it is back, after that; none: never.
     pub until_ns: Option<u64>,
+}
+
+impl FromStr for Outage {
+    type Err = Error;
+
+    /// Reads `DEVICE,FROM,UNTIL`, such as `0,10s,20s`; without the last it is never back.
+    fn from_str(text: &str) -> Result<Self> {
+        let what = "not an outage; write DEVICE,FROM or DEVICE,FROM,UNTIL, such as 0,10s,20s";
+        let mut items = text.split(',');
+        let (lane, from) = items.next().zip(items.next()).ok_or_else(|| refuse(text, what))?;
+        let until = items.next();
+        if items.next().is_some() {
+            return Err(refuse(text, what));
+        }
+        let lane = lane
+            .trim()
+            .parse()
+            .map_err(|_| refuse(lane, "not a device; write its number, the first one is 0"))?;
+        let moment_ns = |word| duration_ns(word).map(|ns| ns.round() as u64);
+        let (from_ns, until_ns) = (moment_ns(from)?, until.map(moment_ns).transpose()?);
+        if until_ns.is_some_and(|until_ns| until_ns <= from_ns) {
+            return Err(refuse(text, "back before it fails; write the later time last"));
+        }
+        Ok(Self { lane, from_ns, until_ns })
+    }
 }
 
 /// What becomes of a device.

@@ -86,6 +86,12 @@ impl Report {
         self.on_time_len as f64 * 1e9 / self.end_ns.max(1) as f64
     }
 
+    /// Requests that ended, in whatever way; the others wait for a device that never comes back.
+    pub fn ended_len(&self) -> u64 {
+        let refused_len = self.rejected_len + self.expired_len + self.cancelled_len;
+        self.completed_len + refused_len + self.failed_len
+    }
+
     /// Mean images in a batch; 0 if none was computed.
     pub fn batch_len_mean(&self) -> f64 {
         self.batched_len as f64 / self.batch_count.max(1) as f64

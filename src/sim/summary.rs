@@ -56,6 +56,12 @@ pub fn setup(
     }
 }
 
+/// Puts these devices in place of the one, and their lines before the scheduler.
+pub fn equip(setup: &mut Setup, devices: Vec<DeviceSpec>) {
+    setup.config.lines = devices.iter().map(DeviceSpec::lines).collect();
+    setup.devices = devices;
+}
+
 /// Multiplies the scheduler's first idea of every stage time; the device stays as it is.
 pub fn misjudge(setup: &mut Setup, factor: f64) {
     let scaled = |line: crate::sched::Line| {
@@ -100,9 +106,9 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// The bounds of a setup, whatever its policy.
+    /// The bounds of a setup, whatever its policy; none where it has several devices.
     pub fn of(setup: &Setup) -> Self {
-        let Workload::Open(open) = &setup.workload else {
+        let (Workload::Open(open), 1) = (&setup.workload, setup.devices.len()) else {
             return Self::default();
         };
         let batch_len_max = setup.config.batch_len_max;

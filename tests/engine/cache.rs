@@ -128,6 +128,27 @@ fn equal_images_are_computed_once() {
     assert_eq!((timing.batch, timing.computing_ns(), timing.batch_len), (0, 0, 1));
 }
 
+/// Goal: of those that are alive it is known how many are computed themselves. Method: leaders and
+/// followers while nothing is computed, one given up, and all of them answered.
+#[test]
+fn followers_are_counted_while_they_follow() {
+    let gated = Gated::new(Plan::default(), 1);
+    let counted = |following, computed_len| {
+        until("counted", || {
+            let stats = gated.engine.stats();
+            (stats.cache.following, stats.computed_len()) == (following, computed_len)
+        });
+    };
+    let tickets = [3, 3, 3, 4].map(|number| gated.submit(number, plain()));
+    gated.until_accepted(4);
+    counted(2, 2);
+    tickets[1].cancel();
+    counted(1, 2);
+    gated.open();
+    gated.counts(4);
+    counted(0, 0);
+}
+
 /// Goal: giving one up takes nothing from the others. Method: leader and followers, each given up
 /// in each order while nothing is computed.
 #[test]

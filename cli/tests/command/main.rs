@@ -7,6 +7,7 @@ mod bench;
 mod calibrate;
 mod classify;
 mod config;
+mod devices;
 mod inspect;
 mod simulate;
 #[cfg(target_os = "linux")]

@@ -30,12 +30,12 @@ const NUMBERS: [&str; 18] = [
     "mean_without_look_ahead_ms",
 ];
 
-fn twinstream(words: &str) -> Output {
+pub(crate) fn twinstream(words: &str) -> Output {
     Command::new(env!("CARGO_BIN_EXE_twinstream")).args(words.split(' ')).output().unwrap()
 }
 
 /// Standard output as one JSON object a line.
-fn objects(words: &str) -> Vec<Value> {
+pub(crate) fn objects(words: &str) -> Vec<Value> {
     let output = twinstream(words);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{words}: {errors}");
@@ -43,7 +43,7 @@ fn objects(words: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn number(object: &Value, field: &str) -> f64 {
+pub(crate) fn number(object: &Value, field: &str) -> f64 {
     object[field].as_f64().unwrap_or_else(|| panic!("{field} is no number in {object}"))
 }
 

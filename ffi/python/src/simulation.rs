@@ -10,8 +10,9 @@ use twinstream::Error;
 use twinstream::sched::PolicySpec;
 use twinstream::sim::arrivals::Workload;
 use twinstream::sim::device::DeviceSpec;
+use twinstream::sim::plan::{self, Service};
 use twinstream::sim::summary::{self, Bounds, Summary};
-use twinstream::sim::{self, plan, words};
+use twinstream::sim::{self, words};
 
 use crate::errors;
 
@@ -126,7 +127,8 @@ pub(crate) fn plan_rates(
     let mut plans = Vec::with_capacity(policies.len());
     for policy in policies {
         let batch_len_max = usize::from(batch_len_max);
-        let plan = || plan::plan(&device, policy, bound_ns, batch_len_max, seed);
+        let service = Service::new(&device, policy, bound_ns, batch_len_max, seed);
+        let plan = || plan::plan(&service);
         plans.push(json(&py.detach(plan)));
         py.check_signals()?;
     }

@@ -45,6 +45,8 @@ pub(crate) struct Parameters {
     pub(crate) backend: Option<BackendSpec>,
     pub(crate) precision: Option<DType>,
     pub(crate) threads: Option<usize>,
+    /// For the answers of images seen before; 0: none are kept.
+    pub(crate) cache_bytes: usize,
 }
 
 /// Fills in what is absent: whether anything was.
@@ -150,9 +152,14 @@ pub(crate) fn parameters(config: &Value) -> Outcome<Parameters> {
                 Ok(threads) if threads > 0 => parameters.threads = Some(threads),
                 _ => return Err(wrong("must be a whole number from 1")),
             },
+            "cache_bytes" => {
+                parameters.cache_bytes = text.parse().map_err(|_| {
+                    wrong("must be a whole number of bytes, such as 100000000; 0 keeps none")
+                })?;
+            }
             _ if name.starts_with(RESERVED) => {}
             _ => {
-                return Err(wrong("there are backend, precision and threads alone"));
+                return Err(wrong("there are backend, cache_bytes, precision and threads alone"));
             }
         }
     }

@@ -91,7 +91,8 @@ impl Model {
         #[cfg(feature = "cuda")]
         let open = open.tuning(Tuning::stored()?).verdicts(Verdicts::stored()?);
         let backend = spec.open(self.network.as_ref(), &open)?;
-        let engine = Engine::start(backend, &EngineOptions::default())?;
+        let options = EngineOptions::default().cache_bytes(self.parameters.cache_bytes);
+        let engine = Engine::start(backend, &options)?;
         log::info!("{} is computed on {spec}", self.name);
         Ok(engine)
     }

@@ -77,9 +77,7 @@ impl Running {
 
     /// A described device, in real time.
     pub fn simulated(device: &str, engine_options: EngineOptions, options: ServerOptions) -> Self {
-        let geometry = Geometry { image_bytes: IMAGE_BYTES, result_len: 10, batch_len_max: 64 };
-        let device = SimulatedDevice::new(&device.parse().unwrap(), 1, geometry).unwrap();
-        let engine = Engine::start(device, &engine_options).unwrap();
+        let engine = Engine::start(simulated(device), &engine_options).unwrap();
         Self::start(engine, no_network(), options)
     }
 
@@ -88,6 +86,13 @@ impl Running {
         let engine_options = EngineOptions::default().slot_len(slot_len);
         let engine = Engine::start_with_policy(null(), &engine_options, Box::new(Stuck)).unwrap();
         Self::start(engine, no_network(), options)
+    }
+
+    /// The same on a described device.
+    pub fn stuck_on(device: &str, engine_options: &EngineOptions) -> Self {
+        let device = simulated(device);
+        let engine = Engine::start_with_policy(device, engine_options, Box::new(Stuck)).unwrap();
+        Self::start(engine, no_network(), ServerOptions::default())
     }
 
     /// Asks it to end.
@@ -154,6 +159,11 @@ pub fn post(path: &str, headers: &str, body: &[u8]) -> Vec<u8> {
 
 fn null() -> Null {
     Null::new(Geometry { image_bytes: IMAGE_BYTES, result_len: 10, batch_len_max: 16 })
+}
+
+fn simulated(device: &str) -> SimulatedDevice {
+    let geometry = Geometry { image_bytes: IMAGE_BYTES, result_len: 10, batch_len_max: 64 };
+    SimulatedDevice::new(&device.parse().unwrap(), 1, geometry).unwrap()
 }
 
 pub fn no_network() -> Served {

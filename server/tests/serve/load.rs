@@ -71,6 +71,35 @@ async fn http_answers_report_in_the_form_that_is_asked_for() {
     }
 }
 
+/// Goal: the wait that is predicted is that of the images that are computed. Method: a server with a
+/// cache that computes nothing, and is sent as many images as a batch may have: all equal, then no
+/// two.
+#[tokio::test]
+async fn who_follows_an_equal_image_takes_no_time_of_its_own() {
+    let options = EngineOptions::default().cache_bytes(1 << 20);
+    let running = Running::stuck_on(DEVICE, &options);
+    let client = running.client().await;
+    let mut alive_len = 0.0;
+    for (pixels, wait) in
+        [(vec![7; 64 * IMAGE_BYTES], 2.0e-3..4.0e-3), (unequal(64), 8.0e-3..16e-3)]
+    {
+        let (mut client, wanted) = (client.clone(), request(&pixels));
+        tokio::spawn(async move { client.model_infer(wanted).await });
+        alive_len += 64.0;
+        running.wait_for("twinstream_requests_alive", alive_len).await;
+        // The wait that was predicted last may be that of before.
+        running.wait_for("twinstream_server_predicted_wait_seconds", 0.8 * wait.start).await;
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        let found = running.metric("twinstream_server_predicted_wait_seconds");
+        assert!((0.8 * wait.start..wait.end).contains(&found), "{found}, not {wait:?}");
+    }
+}
+
+/// So many images, of which no two are equal.
+fn unequal(len: u8) -> Vec<u8> {
+    (0..len).flat_map(|number| [number; IMAGE_BYTES]).collect()
+}
+
 #[tokio::test]
 async fn every_answer_reports_where_the_server_is_told_to() {
     let mut options = ServerOptions::default();

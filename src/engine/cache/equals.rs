@@ -40,6 +40,7 @@ pub(in crate::engine) struct Equals {
     /// By slot.
     members: Vec<Member>,
     leader_len: usize,
+    follower_len: usize,
 }
 
 impl Equals {
@@ -48,7 +49,12 @@ impl Equals {
         let alone = |slot| Member { role: Role::None, claim, before: slot, behind: slot };
         // With twice the room a table tidies itself up in its place.
         let leaders = HashMap::with_capacity_and_hasher(2 * slot_len, BuildHasherDefault::new());
-        Self { leaders, members: (0..slot_len as u32).map(alone).collect(), leader_len: 0 }
+        Self {
+            leaders,
+            members: (0..slot_len as u32).map(alone).collect(),
+            leader_len: 0,
+            follower_len: 0,
+        }
     }
 
     /// Has a slot's request follow that of an equal image, if there is one that it can follow.
@@ -60,6 +66,7 @@ impl Equals {
         }
         self.members[slot as usize].role = Role::Follower;
         self.members[slot as usize].claim = claim;
+        self.follower_len += 1;
         self.insert_before(slot, leader);
         true
     }
@@ -122,11 +129,17 @@ impl Equals {
         self.members[slot as usize].role == Role::Follower
     }
 
+    /// How many requests follow others.
+    pub(in crate::engine) fn follower_len(&self) -> usize {
+        self.follower_len
+    }
+
     /// A follower follows no longer: its leader, if it was the last.
     pub(in crate::engine) fn leave(&mut self, slot: u32) -> Option<u32> {
         let behind = self.members[slot as usize].behind;
         self.unlink(slot);
         self.members[slot as usize].role = Role::None;
+        self.follower_len -= 1;
         (self.members[behind as usize].behind == behind).then_some(behind)
     }
 

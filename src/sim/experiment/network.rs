@@ -8,6 +8,7 @@ use crate::sim::arrivals::{ClosedLoop, OpenLoop, Workload};
 use crate::sim::bounds::ServiceTimes;
 use crate::sim::device::DeviceSpec;
 use crate::sim::network::{Balancer, Network, plan_about, run};
+use crate::sim::plan::Service;
 use crate::sim::summary::setup;
 
 /// One way, in milliseconds.
@@ -235,7 +236,8 @@ fn plan(place: usize, mode: Mode, delay_ms: u64, scale: &Scale) -> Found {
     let network = network_of(delay_ms, AMPLE, capacity_hz(place), mode);
     let bound_ns = PLACES[place].bound_ms * 1e6;
     let (device, policy) = (spec(place), mode.policy());
-    let found = plan_about(&network, &device, policy, bound_ns, BATCH_LEN_MAX, scale.seed);
+    let service = Service::new(&device, policy, bound_ns, BATCH_LEN_MAX, scale.seed);
+    let found = plan_about(&network, &service);
     Found {
         rate_hz: found.plan.rate_hz,
         mean_ms: None,

@@ -20,6 +20,7 @@ pub use spec::{Balancer, ITEMS, Network};
 
 use super::event::{Event, Observer};
 use super::report::{Latencies, Report};
+use super::usage::Usage;
 use super::world::{NEVER_NS, Setup, Source, World};
 use crate::sched::Outcome;
 
@@ -30,6 +31,8 @@ pub struct NetworkReport {
     pub clients: Report,
     /// Each host by itself; latencies count from a request's last byte to its result there.
     pub hosts: Vec<Report>,
+    /// What each host's devices did.
+    pub usage: Vec<Usage>,
     /// The link towards the hosts.
     pub way_in: Link,
     /// The link back.
@@ -50,7 +53,7 @@ impl NetworkReport {
     }
 }
 
-/// Simulates `setup`, whose workload is that of the clients and whose device each host has, behind
+/// Simulates `setup`, whose workload is that of the clients and whose devices each host has, behind
 /// a network, until the last answer has reached its client. A latency bound counts in the host.
 ///
 /// # Panics
@@ -87,10 +90,12 @@ struct Desk {
     /// When the request of a slot was sent.
     sent_ns: Vec<u64>,
     answers: Vec<Answer>,
+    usage: Usage,
 }
 
 impl Observer for Desk {
     fn event(&mut self, now_ns: u64, event: &Event<'_>) {
+        self.usage.event(now_ns, event);
         let mut answer = |sent_ns, is_completed, is_refused| {
             self.answers.push(Answer { sent_ns, at_ns: now_ns, is_completed, is_refused });
         };
@@ -147,7 +152,8 @@ impl<'a> Clients<'a> {
         let host = |setup: &'a Setup| {
             let slot_len = setup.config.slot_len;
             let (coming_ns, answers) = (VecDeque::new(), Vec::new());
-            let desk = Desk { coming_ns, sent_ns: vec![0; slot_len], answers };
+            let usage = Usage::new(setup.devices.len());
+            let desk = Desk { coming_ns, sent_ns: vec![0; slot_len], answers, usage };
             let mut world = World::new(setup, setup.config.policy.policy(), desk);
             world.await_network();
             Host { world, outstanding_len: 0 }
@@ -251,12 +257,13 @@ impl<'a> Clients<'a> {
     }
 
     fn into_report(self) -> NetworkReport {
+        let usage = self.hosts.iter().map(|host| host.world.observer.usage.clone()).collect();
         let hosts: Vec<Report> =
             self.hosts.into_iter().map(|host| host.world.into_report()).collect();
         let mut clients = Report::default();
         hosts.iter().for_each(|host| clients.add(host));
         clients.latencies = Latencies::new(self.latencies_ns);
         clients.end_ns = self.end_ns;
-        NetworkReport { clients, hosts, way_in: self.way_in, way_out: self.way_out }
+        NetworkReport { clients, hosts, usage, way_in: self.way_in, way_out: self.way_out }
     }
 }

@@ -3,12 +3,7 @@
 use serde::Serialize;
 
 use super::{Network, run};
-use crate::sched::PolicySpec;
-use crate::sim::arrivals::{OpenLoop, Workload};
-use crate::sim::bounds::ServiceTimes;
-use crate::sim::device::DeviceSpec;
-use crate::sim::plan::{ABOUT, EXACTLY, Effort, Plan, largest_within};
-use crate::sim::summary::setup;
+use crate::sim::plan::{ABOUT, EXACTLY, Effort, Plan, Service, largest_within};
 
 /// The largest rate within a bound on the latency that clients see.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -22,51 +17,24 @@ pub struct NetworkPlan {
     pub binding: Option<&'static str>,
 }
 
-/// Plans for one policy on hosts behind a network, each with such a device, by simulation.
-pub fn plan(
-    network: &Network,
-    device: &DeviceSpec,
-    policy: PolicySpec,
-    latency_bound_ns: f64,
-    batch_len_max: usize,
-    seed: u64,
-) -> NetworkPlan {
-    largest(network, device, policy, latency_bound_ns, batch_len_max, seed, &EXACTLY)
+/// Plans for one policy on hosts behind a network, each with such devices, by simulation.
+pub fn plan(network: &Network, service: &Service<'_>) -> NetworkPlan {
+    largest(network, service, &EXACTLY)
 }
 
 /// The same to one or two percent, in a tenth of the time.
-pub(in crate::sim) fn plan_about(
-    network: &Network,
-    device: &DeviceSpec,
-    policy: PolicySpec,
-    latency_bound_ns: f64,
-    batch_len_max: usize,
-    seed: u64,
-) -> NetworkPlan {
-    largest(network, device, policy, latency_bound_ns, batch_len_max, seed, &ABOUT)
+pub(in crate::sim) fn plan_about(network: &Network, service: &Service<'_>) -> NetworkPlan {
+    largest(network, service, &ABOUT)
 }
 
-fn largest(
-    network: &Network,
-    device: &DeviceSpec,
-    policy: PolicySpec,
-    latency_bound_ns: f64,
-    batch_len_max: usize,
-    seed: u64,
-    effort: &Effort,
-) -> NetworkPlan {
-    let mut plan = Plan::none(policy, latency_bound_ns, seed);
-    let one_host_hz = ServiceTimes::compute(device, batch_len_max).capacity_hz();
-    let device_hz = one_host_hz * network.host_len as f64;
+fn largest(network: &Network, service: &Service<'_>, effort: &Effort) -> NetworkPlan {
+    let mut plan = Plan::none(service);
+    let device_hz = service.capacity_hz() * network.host_len as f64;
     let link_hz = network.capacity_hz();
-    if network.alone_ns() as f64 + device.alone_ns() <= latency_bound_ns {
+    if network.alone_ns() as f64 + service.device.alone_ns() <= service.latency_bound_ns {
         let full_hz = device_hz.min(link_hz);
-        let found = largest_within(latency_bound_ns, full_hz, effort.precision, |rate_hz| {
-            let workload = Workload::Open(OpenLoop::Poisson { rate_hz });
-            let mut world = setup(device, &workload, policy, batch_len_max, seed);
-            world.arrival_len_max = effort.arrival_len;
-            run(&world, network).clients
-        });
+        let run_at = |rate_hz| run(&service.world(rate_hz, effort), network).clients;
+        let found = largest_within(service, full_hz, effort.precision, run_at);
         if let Some((rate_hz, report)) = found {
             plan.fill(rate_hz, &report);
         }
@@ -80,10 +48,13 @@ fn largest(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sched::PolicySpec;
+    use crate::sim::device::DeviceSpec;
 
     fn planned(words: &str, bound_ns: f64) -> NetworkPlan {
         let device: DeviceSpec = "up=12us+6us,compute=500us+25us,down=10us+100ns".parse().unwrap();
-        plan_about(&words.parse().unwrap(), &device, PolicySpec::Stream, bound_ns, 256, 1)
+        let service = Service::new(&device, PolicySpec::Stream, bound_ns, 256, 1);
+        plan_about(&words.parse().unwrap(), &service)
     }
 
     /// A delay takes its time off the bound; what the link carries is a bound of its own.

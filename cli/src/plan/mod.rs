@@ -1,24 +1,42 @@
-//! `twinstream plan`: how much load a device carries within a latency bound.
+//! `twinstream plan`: how much load devices carry within a latency bound, how few carry a load.
+
+mod costs;
+mod fleets;
 
 use serde::Serialize;
+use twinstream::sched::PolicySpec;
 use twinstream::sim::device::DeviceSpec;
 use twinstream::sim::network::{self, Network, NetworkPlan};
-use twinstream::sim::plan::{Plan, plan};
+use twinstream::sim::plan::{Plan, Service, plan};
 use twinstream::sim::words;
 
+use self::costs::{Costs, Rates};
 use crate::outcome::progress_bar;
 use crate::table::{self, Column};
-use crate::words::{Policies, check_bound, help_with_networks};
+use crate::words::{Policies, check_bound, device_count, help_with_networks, place};
 
-/// Find the largest rate that keeps the p99 latency within a bound, and the batches it implies.
+/// Find the largest rate that keeps the p99 latency within a bound, and the batches it implies; or,
+/// for a rate, the smallest fleet that does, and the one that still does with one device lost.
 ///
-/// Poisson arrivals. `serial` is computed exactly, other policies are simulated.
+/// Poisson arrivals. `serial` on one device is computed exactly, all else is simulated.
 #[derive(clap::Args)]
 #[command(after_long_help = help_with_networks())]
 pub(crate) struct Args {
     /// Profile (gtx-1080ti, h100), file, or lines: up=12us+6us,compute=500us+25us,down=10us+100ns.
     #[arg(long)]
     device: DeviceSpec,
+    /// So many such devices, behind one queue.
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = device_count)]
+    devices: usize,
+    /// The devices' uploads share one link; else each has its own.
+    #[arg(long)]
+    shared_link: bool,
+    /// Arrivals a second, such as 40k: find the smallest fleet that serves them within the bound,
+    /// what is left of it after the loss of a device, and the one with a device to spare.
+    #[arg(long, value_parser = words::rate_hz, conflicts_with = "devices")]
+    rate: Option<f64>,
+    #[command(flatten)]
+    rates: Rates,
     /// Bound on the p99 latency, such as 5ms.
     #[arg(long, value_parser = words::duration_ns)]
     latency_bound: f64,
@@ -48,42 +66,79 @@ struct Row<'a, P> {
     batch_len_max: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     network: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    devices: Option<usize>,
     #[serde(flatten)]
     plan: &'a P,
+    #[serde(flatten)]
+    costs: Costs,
     version: &'static str,
 }
 
+impl Args {
+    fn row<'a, P>(&'a self, plan: &'a P, costs: Costs) -> Row<'a, P> {
+        Row {
+            device: &self.device.name,
+            arrivals: "poisson",
+            batch_len_max: self.batch_len_max,
+            network: self.network.as_ref().map(ToString::to_string),
+            devices: (self.devices > 1).then_some(self.devices),
+            plan,
+            costs,
+            version: env!("CARGO_PKG_VERSION"),
+        }
+    }
+
+    fn service(&self, policy: PolicySpec) -> Service<'_> {
+        let (bound_ns, batch_len_max) = (self.latency_bound, usize::from(self.batch_len_max));
+        let one = Service::new(&self.device, policy, bound_ns, batch_len_max, self.seed);
+        Service { device_len: self.devices, is_link_shared: self.shared_link, ..one }
+    }
+
+    /// What takes the bound: so many such devices, and the way to them.
+    fn place(&self, device_len: usize) -> String {
+        let devices = place(&self.device.name, device_len);
+        match &self.network {
+            None => devices,
+            Some(network) => format!("{devices} over {network}"),
+        }
+    }
+
+    /// The network's part of the bound.
+    fn way_ns(&self) -> f64 {
+        self.network.as_ref().map_or(0, Network::alone_ns) as f64
+    }
+}
+
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let (device, batch_len_max) = (&args.device, usize::from(args.batch_len_max));
-    let way_ns = args.network.as_ref().map_or(0, Network::alone_ns) as f64;
-    let place = match &args.network {
-        None => device.name.clone(),
-        Some(network) => format!("{} over {network}", device.name),
-    };
-    check_bound(Some(args.latency_bound), device.alone_ns() + way_ns, &place)?;
-    let (policies, bound_ns, seed) = (&args.policies.0, args.latency_bound, args.seed);
+    let alone_ns = args.device.alone_ns() + args.way_ns();
+    check_bound(Some(args.latency_bound), alone_ns, &args.place(1))?;
+    if let Some(rate_hz) = args.rate {
+        return fleets::run(args, rate_hz);
+    }
+    let policies = &args.policies.0;
     let bar = progress_bar(policies.len(), false);
     let Some(network) = &args.network else {
         let plans: Vec<Plan> = policies
             .iter()
-            .map(|&policy| plan(device, policy, bound_ns, batch_len_max, seed))
+            .map(|&policy| plan(&args.service(policy)))
             .inspect(|_| bar.inc(1))
             .collect();
         bar.finish_and_clear();
-        return show(args, &place, &COLUMNS, &plans, |plan| plan);
+        return show(args, &COLUMNS, &plans, |plan| plan);
     };
     let plans: Vec<NetworkPlan> = policies
         .iter()
-        .map(|&policy| network::plan(network, device, policy, bound_ns, batch_len_max, seed))
+        .map(|&policy| network::plan(network, &args.service(policy)))
         .inspect(|_| bar.inc(1))
         .collect();
     bar.finish_and_clear();
-    show(args, &place, &NETWORK_COLUMNS, &plans, |found| &found.plan)?;
+    show(args, &NETWORK_COLUMNS, &plans, |found| &found.plan)?;
     if let Some(binding) = plans.iter().find_map(|found| found.binding).filter(|_| !args.json) {
         table::print(&format!(
             "latencies are the clients'; the network alone takes {:.3} ms of the bound,\nand the \
              {binding} is full first",
-            way_ns * 1e-6
+            args.way_ns() * 1e-6
         ))?;
     }
     Ok(())
@@ -91,29 +146,30 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 
 fn show<P: Serialize>(
     args: &Args,
-    place: &str,
     columns: &[Column<P>],
     plans: &[P],
     plan: fn(&P) -> &Plan,
 ) -> anyhow::Result<()> {
+    let host_len = args.network.as_ref().map_or(1, |network| network.host_len);
+    let device_len = args.devices * host_len;
+    let costs = plans.iter().map(|found| args.rates.at(device_len, plan(found).rate_hz));
     if args.json {
-        let network = args.network.as_ref().map(ToString::to_string);
-        for plan in plans {
-            let (batch_len_max, version) = (args.batch_len_max, env!("CARGO_PKG_VERSION"));
-            let (device, network) = (&args.device.name, network.clone());
-            let row = Row { device, arrivals: "poisson", batch_len_max, network, plan, version };
-            table::print(&table::json(&row)?)?;
+        for (plan, costs) in plans.iter().zip(costs) {
+            table::print(&table::json(&args.row(plan, costs))?)?;
         }
         return Ok(());
     }
-    table::print(&format!("{place} · seed {} · virtual time · Poisson arrivals", args.seed))?;
-    table::print(&table::text(columns, 1, plans))?;
+    let (place, seed) = (args.place(args.devices), args.seed);
+    table::print(&format!("{place} · seed {seed} · virtual time · Poisson arrivals"))?;
+    let mut cells = table::columns(columns, plans);
+    cells.extend(args.rates.columns(&costs.collect::<Vec<_>>()));
+    table::print(&table::lay_out(&cells, 1))?;
     for Plan { policy, .. } in plans.iter().map(plan).filter(|plan| plan.rate_hz.is_none()) {
         table::print(&format!(
             "{policy}: even of images that come alone, over 1 % miss the bound"
         ))?;
     }
-    Ok(())
+    args.rates.explain()
 }
 
 /// A figure, or that there is none.

@@ -1,29 +1,30 @@
 //! `twinstream simulate`: policies on a simulated device, side by side with the bounds.
 
+mod devices;
+
 use std::path::PathBuf;
 use std::thread;
 
 use serde::Serialize;
 use twinstream::sched::{PolicySpec, Trace};
-use twinstream::sim::device::DeviceSpec;
 use twinstream::sim::network::{self, Link, Network, NetworkReport};
 use twinstream::sim::summary::{self, Bounds, Summary};
-use twinstream::sim::{Report, Setup, words};
+use twinstream::sim::{Report, Setup, Usage, words};
 
+use self::devices::{Devices, Share};
 use crate::files::{TRACE_LEN, write_trace};
 use crate::outcome::progress_bar;
 use crate::table::{self, Column};
 use crate::words::{Arrivals, Policies, check_bound, help_with_arrivals_and_networks};
 
-/// Run policies on a simulated device in virtual time, beside the bounds.
+/// Run policies on a simulated device, or several, in virtual time, beside the bounds.
 ///
 /// Everything is simulated: no GPU is needed, and times are those of the device described.
 #[derive(clap::Args)]
 #[command(after_long_help = help_with_arrivals_and_networks())]
 pub(crate) struct Args {
-    /// Profile (gtx-1080ti, h100), file, or lines: up=12us+6us,compute=500us+25us,down=10us+100ns.
-    #[arg(long)]
-    device: DeviceSpec,
+    #[command(flatten)]
+    devices: devices::Options,
     /// Policies to compare, separated by commas; `--help` lists them.
     #[arg(long, default_value = "serial,jit,stream")]
     policies: Policies,
@@ -102,7 +103,7 @@ impl Crossed {
 /// A run, and what it was a run of.
 #[derive(Serialize)]
 struct Row<'a> {
-    device: &'a str,
+    device: String,
     arrivals: &'a str,
     duration_s: f64,
     latency_bound_ms: Option<f64>,
@@ -112,14 +113,20 @@ struct Row<'a> {
     summary: &'a Summary,
     #[serde(flatten)]
     crossed: &'a Option<Crossed>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    devices: &'a Option<Vec<Share>>,
     version: &'static str,
 }
 
 impl Args {
-    fn setup(&self, policy: PolicySpec) -> Setup {
+    fn setup(&self, devices: &Devices, policy: PolicySpec) -> Setup {
         let batch_len_max = usize::from(self.batch_len_max);
         let workload = &self.arrivals.workload;
-        let mut setup = summary::setup(&self.device, workload, policy, batch_len_max, self.seed);
+        let mut setup =
+            summary::setup(&devices.specs[0], workload, policy, batch_len_max, self.seed);
+        summary::equip(&mut setup, devices.specs.clone());
+        setup.is_link_shared = devices.is_link_shared;
+        setup.outages.clone_from(&devices.outages);
         setup.duration_ns = self.duration.round() as u64;
         setup.config.latency_bound_ns = self.latency_bound.map(|bound| bound.round() as u64);
         setup.config.slot_len = self.slots as usize;
@@ -129,23 +136,52 @@ impl Args {
         setup
     }
 
-    fn row<'a>(&'a self, summary: &'a Summary, crossed: &'a Option<Crossed>) -> Row<'a> {
+    fn row<'a>(&'a self, devices: &Devices, summary: &'a Summary, run: &'a Run) -> Row<'a> {
         Row {
-            device: &self.device.name,
+            device: devices.place(),
             arrivals: &self.arrivals.words,
             duration_s: self.duration * 1e-9,
             latency_bound_ms: self.latency_bound.map(|bound_ns| bound_ns * 1e-6),
             slots: self.slots,
             announced_ms: self.announced * 1e-6,
             summary,
-            crossed,
+            crossed: &run.crossed,
+            devices: &run.shares,
             version: env!("CARGO_PKG_VERSION"),
         }
     }
+
+    /// A policy's run.
+    fn run(&self, devices: &Devices, policy: PolicySpec) -> Run {
+        let setup = self.setup(devices, policy);
+        let (report, crossed, usage) = match &self.network {
+            None => {
+                let mut usage = Usage::new(setup.devices.len());
+                (twinstream::sim::run(&setup, &mut usage), None, vec![usage])
+            }
+            Some(network) => {
+                let report = network::run(&setup, network);
+                let crossed = Crossed::new(network, &report);
+                (report.clients, Some(crossed), report.usage)
+            }
+        };
+        let is_behind_network = self.network.is_some();
+        let shares = devices::shares(policy, devices, &usage, is_behind_network);
+        Run { report, crossed, shares }
+    }
+}
+
+/// What a policy's run came to.
+struct Run {
+    report: Report,
+    crossed: Option<Crossed>,
+    /// What each of several devices did.
+    shares: Option<Vec<Share>>,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    check_bound(args.latency_bound, args.device.alone_ns(), &args.device.name)?;
+    let devices = args.devices.devices()?;
+    check_bound(args.latency_bound, devices.alone_ns(), &devices.place())?;
     let policies = &args.policies.0;
     let bar = progress_bar(policies.len() + 1, false);
     // The bounds and the policies know nothing of each other: both cores have something to do.
@@ -153,63 +189,45 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         let bounds = scope.spawn(|| {
             // They are of arrivals at the device.
             let bounds = match &args.network {
-                None => Bounds::of(&args.setup(PolicySpec::default())),
+                None => Bounds::of(&args.setup(&devices, PolicySpec::default())),
                 Some(_) => Bounds::default(),
             };
             bar.inc(1);
             bounds
         });
-        let simulate = |policy: &PolicySpec| {
-            let setup = args.setup(*policy);
-            let run = match &args.network {
-                None => (twinstream::sim::run(&setup, ()), None),
-                Some(network) => {
-                    let report = network::run(&setup, network);
-                    let crossed = Crossed::new(network, &report);
-                    (report.clients, Some(crossed))
-                }
-            };
-            bar.inc(1);
-            run
-        };
-        let runs: Vec<(Report, Option<Crossed>)> = policies.iter().map(simulate).collect();
+        let simulate = |policy: &PolicySpec| args.run(&devices, *policy);
+        let runs: Vec<Run> = policies.iter().map(simulate).inspect(|_| bar.inc(1)).collect();
         (bounds.join().expect("the bounds do not panic"), runs)
     });
     bar.finish_and_clear();
-    let summaries: Vec<Summary> = policies
-        .iter()
-        .zip(&runs)
-        .map(|(policy, (report, _))| Summary::new(&args.setup(*policy), report, &bounds))
-        .collect();
+    let summary = |(policy, run): (&PolicySpec, &Run)| {
+        Summary::new(&args.setup(&devices, *policy), &run.report, &bounds)
+    };
+    let summaries: Vec<Summary> = policies.iter().zip(&runs).map(summary).collect();
     if args.json {
-        for (summary, (_, crossed)) in summaries.iter().zip(&runs) {
-            table::print(&table::json(&args.row(summary, crossed))?)?;
+        for (summary, run) in summaries.iter().zip(&runs) {
+            table::print(&table::json(&args.row(&devices, summary, run))?)?;
         }
     } else {
-        print(args, &bounds, &summaries)?;
-        let crossed: Vec<_> = policies.iter().zip(&runs).collect();
-        print_crossed(args, &crossed)?;
+        print(args, &devices, &bounds, &summaries, &runs)?;
     }
     // Last: a file that can't be written costs no figure.
     let Some(path) = &args.trace else { return Ok(()) };
     let traced = policies.iter().zip(&runs);
     let traces: Vec<(String, &Trace)> =
-        traced.map(|(policy, (report, _))| (policy.to_string(), &report.trace)).collect();
+        traced.map(|(policy, run)| (policy.to_string(), &run.report.trace)).collect();
     write_trace(path, &traces)
 }
 
 /// What the network was to each policy.
-fn print_crossed(
-    args: &Args,
-    runs: &[(&PolicySpec, &(Report, Option<Crossed>))],
-) -> anyhow::Result<()> {
+fn print_crossed(args: &Args, runs: &[Run]) -> anyhow::Result<()> {
     let Some(network) = &args.network else { return Ok(()) };
     table::print(&format!(
         "latencies are the clients', over the network\n{network},\nwhich alone adds {:.3} ms",
         network.alone_ns() as f64 * 1e-6
     ))?;
-    for (policy, (_, crossed)) in runs {
-        let Some(crossed) = crossed else { continue };
+    for (policy, run) in args.policies.0.iter().zip(runs) {
+        let Some(crossed) = &run.crossed else { continue };
         let Crossed { host_mean_ms, host_p99_ms, way_in_share, way_out_share, .. } = crossed;
         table::print(&format!(
             "{policy}: in the host mean {host_mean_ms:.3} ms, p99 {host_p99_ms:.3} ms;\n  link \
@@ -221,24 +239,38 @@ fn print_crossed(
     Ok(())
 }
 
-fn print(args: &Args, bounds: &Bounds, summaries: &[Summary]) -> anyhow::Result<()> {
-    let (device, arrivals) = (&args.device.name, &args.arrivals.words);
-    table::print(&format!("{device} · {arrivals} · seed {} · virtual time", args.seed))?;
+fn print(
+    args: &Args,
+    devices: &Devices,
+    bounds: &Bounds,
+    summaries: &[Summary],
+    runs: &[Run],
+) -> anyhow::Result<()> {
+    let (place, arrivals) = (devices.place(), &args.arrivals.words);
+    table::print(&format!("{place} · {arrivals} · seed {} · virtual time", args.seed))?;
     table::print(&table::text(&COLUMNS, 1, summaries))?;
-    print_bounds(args, bounds, summaries)?;
+    if args.network.is_none() && devices.specs.len() == 1 {
+        print_bounds(bounds, summaries)?;
+    }
     for Summary { policy, full, offered, .. } in summaries.iter().filter(|row| row.full > 0) {
         table::print(&format!(
             "{policy}: {full} of {offered} requests found no slot: {} were in use (--slots)",
             args.slots
         ))?;
     }
-    Ok(())
+    print_crossed(args, runs)?;
+    for (Summary { policy, offered, .. }, run) in summaries.iter().zip(runs) {
+        let lost_len = offered - run.report.ended_len();
+        if lost_len > 0 {
+            table::print(&format!("{policy}: {lost_len} of {offered} requests wait for a device"))?;
+        }
+    }
+    let shares = runs.iter().filter_map(|run| run.shares.as_ref()).flatten();
+    let shares: Vec<Share> = shares.cloned().collect();
+    if shares.is_empty() { Ok(()) } else { devices::print(&shares) }
 }
 
-fn print_bounds(args: &Args, bounds: &Bounds, summaries: &[Summary]) -> anyhow::Result<()> {
-    if args.network.is_some() {
-        return Ok(());
-    }
+fn print_bounds(bounds: &Bounds, summaries: &[Summary]) -> anyhow::Result<()> {
     let unit = |value: Option<f64>, unit: &str| match value {
         Some(value) => format!("{value:.3} {unit}"),
         None => "none".to_string(),
