@@ -247,11 +247,12 @@ class ByWgmma(unittest.TestCase):
             (c[2], self.model.with_memory_us(conv(), 32, c[0]) + c[1])
             for c in self.model.candidates(conv(), 32)
         )
-        for name, tile in (
-            ("conv_wgmma_128x192_pair", "128x192/1 cluster 2"),
-            ("conv_wgmma_128x128", "128x128/1 cluster 1"),
+        for name, split_k, tile in (
+            ("conv_wgmma_128x192_pair", 1, "128x192/1 cluster 2"),
+            ("conv_wgmma_128x128", 1, "128x128/1 cluster 1"),
+            ("conv_wgmma_64x64_split", 4, "64x64/4 cluster 1"),
         ):
-            self.assertEqual(self.model.kernel_us(conv(), 32, name, 1), us[tile], name)
+            self.assertEqual(self.model.kernel_us(conv(), 32, name, split_k), us[tile], name)
         self.assertIsNone(self.model.kernel_us(conv(), 32, "conv_wgmma_32x32", 1))
 
     def test_writes_cost_reads_as_far_as_they_share_the_port(self):
