@@ -257,7 +257,8 @@ fn network(side: usize, cache_bytes: usize) -> Engine {
     let weights = concat!(env!("CARGO_MANIFEST_DIR"), "/models/resnet50-cifar10/model.safetensors");
     let model = Model::load(weights.as_ref(), None).expect("the repository's network");
     let open = OpenOptions::default().size(Some((side, side)));
-    let backend = BackendSpec::Cpu.open(Some(&model), &open).expect("a network on the CPU");
+    let backend =
+        BackendSpec::Cpu { threads: None }.open(Some(&model), &open).expect("a network on the CPU");
     let options = EngineOptions::default().slot_len(64).cache_bytes(cache_bytes);
     Engine::start(backend, &options).expect("a few MiB and a thread")
 }
