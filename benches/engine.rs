@@ -3,8 +3,9 @@
 //!
 //! `cargo bench --bench engine` measures images of 3,072 bytes, no two alike, written into their
 //! slots: requests a second from lease through commit to the result, with one and two producers,
-//! and the latency of one request alone; what a request costs with a trace, and with a cache that no
-//! image is found in, over one without; and what a cache gains on the CPU where images come again.
+//! and the latency of one request alone; what a request costs with a trace, and with a cache that
+//! no image is found in, over one without; and what a cache gains on the CPU where images come
+//! again.
 //! `--test` runs each shortly, `costs` those with trace and cache alone. The peer is what services
 //! build from crates: a bounded channel of pooled boxes, a thread that collects a batch until it is
 //! full or a delay is over, and a pooled channel for each reply. Both sides keep the same number of
@@ -258,7 +259,9 @@ fn round(service: &Ours, image_bytes: usize, request_len: usize, number: &mut u6
         };
         open.push_back(pending);
     }
-    open.drain(..).for_each(|pending| drop(service.finish(pending)));
+    for pending in open {
+        service.finish(pending);
+    }
     [start.elapsed().as_nanos() as f64, (cpu_ns() - cpu_start_ns) as f64]
 }
 
@@ -314,7 +317,8 @@ fn network(side: usize, cache_bytes: usize) -> Engine {
     let weights = concat!(env!("CARGO_MANIFEST_DIR"), "/models/resnet50-cifar10/model.safetensors");
     let model = Model::load(weights.as_ref(), None).expect("the repository's network");
     let open = OpenOptions::default().size(Some((side, side)));
-    let backend = BackendSpec::Cpu.open(Some(&model), &open).expect("a network on the CPU");
+    let backend =
+        BackendSpec::Cpu { threads: None }.open(Some(&model), &open).expect("a network on the CPU");
     let options = EngineOptions::default().slot_len(64).cache_bytes(cache_bytes);
     Engine::start(backend, &options).expect("a few MiB and a thread")
 }

@@ -219,6 +219,10 @@ typedef struct twinstream_options {
      * with weights that `twinstream calibrate` wrote, else "f32" on the CPU and "f16" on a GPU. */
     const char *precision;
     uint64_t cache_bytes; /* for the answers of images seen before; 0: none are kept */
+    /* In place of `backend`, and `cpu`, `cuda` and `null` are NULL: several that serve one queue,
+     * separated by commas, such as "cuda:0,cuda:1"; "cpu:2x1" is two teams of one thread. One that
+     * is lost is left out, and the others answer what it had not. NULL: the one of `backend`. */
+    const char *backends;
 } twinstream_options;
 
 /* How a request is handled. Set all to zero, then struct_size. */
@@ -311,6 +315,8 @@ typedef struct twinstream_stats {
     uint64_t cache_misses;
     uint64_t cache_bytes; /* of the answers that are kept */
     uint64_t cache_is_on; /* 1: images are looked for; 0: there is no cache, or it does not pay */
+    uint64_t devices;      /* of the engine */
+    uint64_t devices_lost; /* of these; the others serve on */
 } twinstream_stats;
 
 /* When a request with a result passed which stage, in nanoseconds since the engine was started; no

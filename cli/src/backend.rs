@@ -1,8 +1,8 @@
-//! Which backend an engine runs on, and what it is opened with beyond its words.
+//! Which backends an engine runs on, and what they are opened with beyond their words.
 //!
 //! Knows nothing of what the engine is for.
 
-use twinstream::backend::{BackendSpec, OpenOptions};
+use twinstream::backend::{BackendSpec, BackendSpecs, OpenOptions};
 use twinstream::model::Model;
 
 use crate::computer::{GpuOptions, refuse_unbuilt};
@@ -24,7 +24,7 @@ pub(crate) struct BackendOptions {
     gpu: GpuOptions,
 }
 
-/// What a backend is opened with.
+/// What backends are opened with.
 pub(crate) struct Prepared {
     /// None where nothing is computed.
     pub(crate) model: Option<Model>,
@@ -32,39 +32,42 @@ pub(crate) struct Prepared {
 }
 
 impl BackendOptions {
-    /// Refuses options that `backend` does not use; none is virtual time, which opens nothing.
-    /// `network` is another option that is for networks alone.
-    pub(crate) fn check(&self, backend: Option<&BackendSpec>, network: Given) -> Result<(), Usage> {
-        let cpu = [("--threads", self.threads.is_some())];
+    /// Refuses options that none of `backends` uses; none at all is virtual time, which opens
+    /// nothing. `network` is another option that is for networks alone.
+    pub(crate) fn check(
+        &self,
+        backends: Option<&BackendSpecs>,
+        network: Given,
+    ) -> Result<(), Usage> {
         let network = self.model.given().into_iter().chain([network]);
-        let gpu = self.gpu.given();
-        match backend {
-            Some(BackendSpec::Cpu) => refuse_unused("with --backend cpu", gpu),
-            Some(BackendSpec::Cuda { index: None }) => refuse_unused("with --backend cuda", cpu),
-            Some(spec @ BackendSpec::Cuda { .. }) => {
-                let device = [("--device", self.gpu.device.is_some())];
-                refuse_unused(&format!("with --backend {spec}"), cpu.into_iter().chain(device))
-            }
-            Some(BackendSpec::Simulated(_)) => {
-                refuse_unused("with --backend sim:DEVICE", network.chain(cpu).chain(gpu))
-            }
-            Some(spec) => {
-                let choice = format!("with --backend {spec}");
-                refuse_unused(&choice, network.chain(cpu).chain(gpu))
-            }
-            None => {
-                let engine = [("--core", self.core.is_some())];
-                let all = network.chain(cpu).chain(gpu).chain(engine);
-                refuse_unused("without --backend", all)
-            }
-        }
+        let threads = [("--threads", self.threads.is_some())];
+        let Some(backends) = backends else {
+            let engine = [("--core", self.core.is_some())];
+            let all = network.chain(threads).chain(self.gpu.given()).chain(engine);
+            return refuse_unused("without --backend", all);
+        };
+        let is_used = |option: &str| {
+            backends.iter().any(|backend| match (backend, option) {
+                (BackendSpec::Cpu { threads }, "--threads") => threads.is_none(),
+                (BackendSpec::Cuda { index }, "--device") => index.is_none(),
+                (BackendSpec::Cuda { .. }, "--tuning" | "--no-graphs") => true,
+                (_, "--threads" | "--device" | "--tuning" | "--no-graphs") => false,
+                (backend, _) => is_network(backend),
+            })
+        };
+        let choice = match &**backends {
+            [BackendSpec::Simulated(_)] => "with --backend sim:DEVICE".to_owned(),
+            _ => format!("with --backend {backends}"),
+        };
+        let all = network.chain(threads).chain(self.gpu.given());
+        refuse_unused(&choice, all.filter(|(option, _)| !is_used(option)))
     }
 
     /// Loads the model where one is computed.
-    pub(crate) fn prepare(&self, spec: &BackendSpec) -> anyhow::Result<Prepared> {
-        refuse_unbuilt(spec)?;
+    pub(crate) fn prepare(&self, backends: &BackendSpecs) -> anyhow::Result<Prepared> {
+        backends.iter().try_for_each(refuse_unbuilt)?;
         let options = OpenOptions::default();
-        if !matches!(spec, BackendSpec::Cpu | BackendSpec::Cuda { .. }) {
+        if !backends.iter().any(is_network) {
             return Ok(Prepared { model: None, options });
         }
         let model = self.model.load()?;
@@ -73,7 +76,13 @@ impl BackendOptions {
             .size(Some((height, width)))
             .threads(self.threads)
             .precision(self.model.precision);
-        let options = self.gpu.add(spec, options)?;
+        let options =
+            backends.iter().try_fold(options, |options, backend| self.gpu.add(backend, options))?;
         Ok(Prepared { model: Some(model), options })
     }
+}
+
+/// Whether a network is computed there.
+fn is_network(backend: &BackendSpec) -> bool {
+    matches!(backend, BackendSpec::Cpu { .. } | BackendSpec::Cuda { .. })
 }

@@ -200,7 +200,7 @@ impl Computer {
     ) -> anyhow::Result<(Self, usize)> {
         let (spec, answer) = match (options.backend, answer) {
             // To rank them costs nothing beside the network.
-            (Backend::Cpu, _) => (BackendSpec::Cpu, Answer::Logits),
+            (Backend::Cpu, _) => (BackendSpec::Cpu { threads: None }, Answer::Logits),
             (Backend::Cuda, Answer::TopK(count)) => {
                 (BackendSpec::Cuda { index: None }, Answer::TopK(count.min(model.class_count())))
             }

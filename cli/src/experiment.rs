@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::builder::PossibleValuesParser;
 use serde_json::{Map, Value};
 use twinstream::BUILD_INFO;
-use twinstream::backend::BackendSpec;
+use twinstream::backend::{BackendSpec, BackendSpecs};
 use twinstream::sim::experiment::{self, Figure, LiveScale, Scale};
 use twinstream::sim::words;
 
@@ -179,7 +179,7 @@ fn shell_line(arguments: impl Iterator<Item = OsString>) -> String {
 
 /// Refuses what has no real time to be run in, before anything is written.
 fn check(args: &Args) -> Result<(), Usage> {
-    args.open.check(args.backend.as_ref())?;
+    args.open.check(args.backend.clone().map(BackendSpecs::from).as_ref())?;
     let is_live = args.name == ALL || experiment::live_names().any(|name| name == args.name);
     match &args.backend {
         Some(BackendSpec::Null) => Err(Usage(
@@ -215,7 +215,7 @@ fn in_virtual_time(args: &Args) -> anyhow::Result<()> {
 
 fn in_real_time(args: &Args, backend: &BackendSpec) -> anyhow::Result<()> {
     let scale = LiveScale { seed: args.seed, point_s: args.point * 1e-9 };
-    let world = LiveWorld::new(args.open.open(backend)?, args.seed)?;
+    let world = LiveWorld::new(args.open.open(backend.clone().into())?, args.seed)?;
     let preface = Preface {
         title: format!("Twinstream: the paper's experiments on {}", world.backend()),
         text: format!(

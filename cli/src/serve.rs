@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use rustix::process::{Resource, getrlimit, setrlimit};
-use twinstream::backend::BackendSpec;
+use twinstream::backend::BackendSpecs;
 use twinstream::engine::{Engine, EngineOptions};
 use twinstream::image::{DecodeOptions, Preprocess};
 use twinstream::model::ModelConfig;
@@ -26,9 +26,11 @@ const NO_NETWORK_SIDE: usize = 32;
 /// Answer clients over gRPC and HTTP, by the Open Inference Protocol (KServe v2, Triton's)
 #[derive(Args)]
 pub struct Options {
-    /// What computes: cpu, cuda, cuda:INDEX, or without a network null or sim:DEVICE
+    /// What computes: cpu, cuda, cuda:INDEX, or without a network null or sim:DEVICE; or several,
+    /// separated by commas, which serve one queue: if one is lost, the others go on. cpu:2x1 is two
+    /// teams of one thread
     #[arg(long, value_name = "BACKEND", default_value = "cpu")]
-    backend: BackendSpec,
+    backend: BackendSpecs,
     #[command(flatten)]
     open: BackendOptions,
     /// The model's name in requests
@@ -93,16 +95,13 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     allow_descriptors(options.connections_max as u64);
     options.open.check(Some(&options.backend), ("--pixels-max", options.pixels_max.is_some()))?;
     let Prepared { model, options: open } = options.open.prepare(&options.backend)?;
-    let backend = options.backend.open(model.as_ref(), &open)?;
+    let backends = options.backend.open(model.as_ref(), &open)?;
     let engine_options = EngineOptions::default()
         .core(options.open.core)
         .latency_bound(options.latency_bound.map(duration))
         .cache_bytes(options.cache.unwrap_or(0));
-    let engine = Engine::start(backend, &engine_options)?;
-    let fits = engine.stats().fits;
-    let alone_ns =
-        [fits.upload, fits.compute, fits.download].map(|line| line.at_ns(1)).iter().sum();
-    check_bound(options.latency_bound, alone_ns, &options.backend.to_string())?;
+    let engine = Engine::start_all(backends, &engine_options)?;
+    check_bound(options.latency_bound, engine.stats().alone_ns(), &options.backend.to_string())?;
     let mut served = match (&model, open.size) {
         (Some(model), Some((height, width))) => {
             Served::of_model(&options.name, model, height, width)

@@ -124,6 +124,15 @@ unsafe fn backend_options<'a>(options: &layout::Options) -> Outcome<BackendOptio
         (layout::BACKEND_CUDA, "cuda", !options.cuda.is_null()),
         (layout::BACKEND_NULL, "null", !options.null.is_null()),
     ];
+    // SAFETY: the caller's word.
+    if let Some(backends) = unsafe { text(options.backends) } {
+        return match given.iter().find(|(.., is_given)| *is_given) {
+            Some((_, name, _)) => {
+                argument(format!("options.{name} changes nothing with options.backends"))
+            }
+            None => Ok(BackendOptions::Several(backends)),
+        };
+    }
     let Some((_, own, _)) = given.iter().find(|(backend, ..)| *backend == options.backend) else {
         return argument(format!("backend {} is no TWINSTREAM_BACKEND_", options.backend));
     };
@@ -315,6 +324,8 @@ fn snapshot(live: &Live) -> layout::Stats {
         cache_misses: stats.cache.misses,
         cache_bytes: stats.cache.bytes,
         cache_is_on: u64::from(stats.cache.is_on),
+        devices: stats.devices.len() as u64,
+        devices_lost: (stats.devices.len() - stats.devices.left().count()) as u64,
     }
 }
 

@@ -65,6 +65,7 @@ pub(crate) struct Options {
     pub(crate) trace_len: u64,
     pub(crate) precision: *const c_char,
     pub(crate) cache_bytes: u64,
+    pub(crate) backends: *const c_char,
 }
 
 /// `twinstream_cpu_options`.
@@ -178,6 +179,8 @@ pub(crate) struct Stats {
     pub(crate) cache_misses: u64,
     pub(crate) cache_bytes: u64,
     pub(crate) cache_is_on: u64,
+    pub(crate) devices: u64,
+    pub(crate) devices_lost: u64,
 }
 
 /// Mean and 99th percentile of a part of the latency.
@@ -189,19 +192,19 @@ pub(crate) struct Latency {
 }
 
 const _: () = {
-    assert!(size_of::<Options>() == 144 && offset_of!(Options, slot_len) == 80);
+    assert!(size_of::<Options>() == 152 && offset_of!(Options, slot_len) == 80);
     assert!(size_of::<CpuOptions>() == 8 && offset_of!(CpuOptions, thread_len) == 4);
     assert!(size_of::<CudaOptions>() == 24 && offset_of!(CudaOptions, device) == 8);
     assert!(size_of::<NullOptions>() == 24 && offset_of!(NullOptions, image_bytes) == 8);
     assert!(size_of::<RequestOptions>() == 40 && offset_of!(RequestOptions, callback) == 24);
     assert!(size_of::<Geometry>() == 40 && offset_of!(Geometry, image_bytes) == 16);
-    assert!(size_of::<Stats>() == 408 && offset_of!(Stats, batch_len_mean) == 184);
+    assert!(size_of::<Stats>() == 424 && offset_of!(Stats, batch_len_mean) == 184);
 };
 
 // SAFETY: plain C structs of integers, floats and pointers that open with `struct_size`.
 unsafe impl Versioned for Options {
     const NAME: &str = "twinstream_options";
-    const VERSIONS_BYTES: &[usize] = &[120, 128, 136, 144];
+    const VERSIONS_BYTES: &[usize] = &[120, 128, 136, 144, 152];
 }
 
 // SAFETY: the same.
@@ -238,7 +241,7 @@ unsafe impl Versioned for Geometry {
 // SAFETY: a plain C struct of integers and floats that opens with `struct_size`.
 unsafe impl Versioned for Stats {
     const NAME: &str = "twinstream_stats";
-    const VERSIONS_BYTES: &[usize] = &[256, 368, 408];
+    const VERSIONS_BYTES: &[usize] = &[256, 368, 408, 424];
 }
 
 /// The caller's `struct_size`, if it is a version that is known.

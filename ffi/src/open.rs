@@ -15,7 +15,7 @@ use crate::requests::Requests;
 use crate::status::{Failed, Outcome, Status};
 #[cfg(feature = "cuda")]
 use twinstream::backend::cuda::{Tuning, Verdicts, verdicts_path};
-use twinstream::backend::{Backend, BackendSpec, Geometry, OpenOptions};
+use twinstream::backend::{Backend, BackendSpec, BackendSpecs, Geometry, OpenOptions};
 use twinstream::engine::{Engine, EngineOptions};
 use twinstream::model::{Answer, Model};
 use twinstream::ring::Memory;
@@ -51,6 +51,7 @@ pub(crate) enum BackendOptions<'a> {
     Cpu(layout::CpuOptions),
     Cuda { device: Option<&'a CStr>, tuning_path: Option<&'a CStr> },
     Null(layout::NullOptions),
+    Several(&'a CStr),
 }
 
 pub(crate) fn default_options() -> Options {
@@ -78,6 +79,7 @@ pub(crate) fn default_options() -> Options {
         trace_len: engine.trace_len as u64,
         precision: std::ptr::null(),
         cache_bytes: engine.cache_bytes as u64,
+        backends: std::ptr::null(),
     }
 }
 
@@ -89,25 +91,34 @@ pub(crate) fn open(
     tag: u16,
 ) -> Outcome<Live> {
     let engine_options = engine_options(options, texts)?;
+    let given_texts = (options, texts);
     match backend {
         BackendOptions::Cpu(cpu_options) => {
-            let open = OpenOptions::default().threads(given(cpu_options.thread_len));
-            network(&BackendSpec::Cpu, open, (options, texts), &engine_options, tag)
+            let spec = BackendSpec::Cpu { threads: given(cpu_options.thread_len) };
+            network(&spec.into(), OpenOptions::default(), given_texts, &engine_options, tag)
         }
         BackendOptions::Cuda { device, tuning_path } => {
             let spec = BackendSpec::Cuda { index: None };
-            let open = cuda(*device, *tuning_path)?;
-            network(&spec, open, (options, texts), &engine_options, tag)
+            network(&spec.into(), cuda(*device, *tuning_path)?, given_texts, &engine_options, tag)
         }
-        BackendOptions::Null(_) if texts.precision.is_some() => {
-            Err(argument("precision is given: the null backend computes nothing".to_owned()))
+        BackendOptions::Null(null_options) => {
+            let spec = BackendSpec::Null;
+            null(&spec.into(), null_options, given_texts, &engine_options, tag)
         }
-        BackendOptions::Null(null_options) => null(options, null_options, &engine_options, tag),
+        BackendOptions::Several(specs) => {
+            let specs: BackendSpecs = specs.to_string_lossy().parse()?;
+            let has_cuda = specs.iter().any(|spec| matches!(spec, BackendSpec::Cuda { .. }));
+            if specs.iter().all(|spec| *spec == BackendSpec::Null) {
+                return null(&specs, &no_null_options(), given_texts, &engine_options, tag);
+            }
+            let open = if has_cuda { cuda(None, None)? } else { OpenOptions::default() };
+            network(&specs, open, given_texts, &engine_options, tag)
+        }
     }
 }
 
 fn network(
-    spec: &BackendSpec,
+    specs: &BackendSpecs,
     open: OpenOptions,
     (options, texts): (&Options, &Texts<'_>),
     engine_options: &EngineOptions,
@@ -122,8 +133,8 @@ fn network(
     let width = given(options.width).unwrap_or(model.config().width);
     let precision = texts.precision.map(|text| text.to_string_lossy().parse()).transpose()?;
     let open = open.size(Some((height, width))).answer(answer(options)).precision(precision);
-    let backend = spec.open(Some(&model), &open)?;
-    Live::start(backend, engine_options, tag, ((height, width), labels))
+    let backends = specs.open(Some(&model), &open)?;
+    Live::start(backends, engine_options, tag, ((height, width), labels))
 }
 
 #[cfg(feature = "cuda")]
@@ -145,11 +156,15 @@ fn cuda(_: Option<&CStr>, _: Option<&CStr>) -> Outcome<OpenOptions> {
 }
 
 fn null(
-    options: &Options,
+    specs: &BackendSpecs,
     null_options: &layout::NullOptions,
+    (options, texts): (&Options, &Texts<'_>),
     engine_options: &EngineOptions,
     tag: u16,
 ) -> Outcome<Live> {
+    if texts.precision.is_some() {
+        return Err(argument("precision is given: the null backend computes nothing".to_owned()));
+    }
     if options.top_k != 0 {
         return Err(argument(format!(
             "top_k is {}: the null backend ranks nothing",
@@ -165,21 +180,21 @@ fn null(
         result_len: result_len.unwrap_or(open.geometry.result_len),
         batch_len_max: engine_options.batch_len_max,
     };
-    let backend = BackendSpec::Null.open(None, &open.geometry(geometry))?;
+    let backends = specs.open(None, &open.geometry(geometry))?;
     let labels = (0..geometry.result_len).map(|index| format!("class {index}")).collect();
-    Live::start(backend, engine_options, tag, ((0, 0), labels))
+    Live::start(backends, engine_options, tag, ((0, 0), labels))
 }
 
 impl Live {
-    /// Starts an engine on `backend`, whose images have this height and width and whose classes
+    /// Starts an engine on `backends`, whose images have this height and width and whose classes
     /// have these names.
     pub(crate) fn start(
-        backend: impl Into<Box<dyn Backend>>,
+        backends: Vec<Box<dyn Backend>>,
         options: &EngineOptions,
         tag: u16,
         ((height, width), labels): ((usize, usize), Vec<String>),
     ) -> Outcome<Self> {
-        let engine = Engine::start(backend, options)?;
+        let engine = Engine::start_all(backends, options)?;
         let sizes = engine.geometry();
         let geometry = layout::Geometry {
             struct_size: 0,
@@ -229,6 +244,12 @@ fn engine_options(options: &Options, texts: &Texts<'_>) -> Outcome<EngineOptions
         .memory_weakest(memory.ok_or_else(|| {
             argument(format!("{} is no TWINSTREAM_MEMORY_", options.memory_weakest))
         })?))
+}
+
+/// Those of a null backend that says nothing.
+fn no_null_options() -> layout::NullOptions {
+    let struct_size = size_of::<layout::NullOptions>() as u32;
+    layout::NullOptions { struct_size, reserved: 0, image_bytes: 0, result_len: 0 }
 }
 
 /// None for zero.

@@ -204,8 +204,10 @@ fn break_device(is_panic: bool, expected: &str) {
     let geometry = Geometry { image_bytes: 10, result_len: 2, batch_len_max: 4 };
     let device = Breaks { null: Null::new(geometry), is_panic, upload_len: 0 };
     let options = EngineOptions::default().slot_len(4);
-    let engine =
-        registry::create(|tag| Live::start(device, &options, tag, ((0, 0), Vec::new()))).unwrap();
+    let engine = registry::create(|tag| {
+        Live::start(vec![device.into()], &options, tag, ((0, 0), Vec::new()))
+    })
+    .unwrap();
     let status = |call: &dyn Fn(&Live) -> crate::status::Outcome<()>| {
         panic_boundary(|| registry::with(engine, call))
     };
@@ -241,7 +243,8 @@ fn a_lost_device_says_why() {
 fn a_wake_without_a_queued_lease_hides_no_answer() {
     let geometry = Geometry { image_bytes: 10, result_len: 2, batch_len_max: 4 };
     let options = EngineOptions::default().slot_len(4);
-    let start = |tag| Live::start(Null::new(geometry), &options, tag, ((0, 0), Vec::new()));
+    let start =
+        |tag| Live::start(vec![Null::new(geometry).into()], &options, tag, ((0, 0), Vec::new()));
     let engine = registry::create(start).unwrap();
     let (committed, found) = registry::with(engine, |live| {
         live.wakers.last().unwrap().wake_by_ref();

@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use twinstream::engine::{Engine, Failure, Lease, ManyLease, Output, Refused, RequestOptions};
+use twinstream::engine::{
+    DeviceStats, Engine, Failure, Lease, ManyLease, Output, Refused, RequestOptions,
+};
 use twinstream::image::{DecodeOptions, Preprocess};
 use twinstream::model::{Model, top_k};
 use twinstream::sched::Timing;
@@ -268,9 +270,14 @@ impl App {
             // Whoever follows an equal image takes no time of its own.
             let image_len = stats.computed_len();
             let batch_len = image_len.div_ceil(geometry.batch_len_max as u64) as f64;
-            let compute = stats.fits.compute;
-            let images_ns = image_len as f64 * compute.per_image_ns;
-            let wait_ns = batch_len * compute.fixed_ns + images_ns;
+            let per_ns = |device: &DeviceStats| {
+                let compute = device.fits.compute;
+                let images_ns = image_len as f64 * compute.per_image_ns;
+                1.0 / (batch_len * compute.fixed_ns + images_ns)
+            };
+            // Those that are left share it; without any nothing is waited for.
+            let share: f64 = stats.devices.left().map(per_ns).sum();
+            let wait_ns = if share > 0.0 { 1.0 / share } else { 0.0 };
             *wait = (Instant::now(), Duration::from_nanos(wait_ns as u64));
         }
         wait.1.max(self.decoder.predicted_wait())

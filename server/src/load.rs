@@ -62,8 +62,8 @@ pub struct Load {
 pub struct Report {
     /// The latency that 99 in 100 images should keep.
     pub latency_bound_seconds: f64,
-    /// Images a second that the device can answer within it, if they arrive at random; 0: not known
-    /// yet, or none.
+    /// Images a second that the devices that are left can answer within it, if they arrive at
+    /// random; 0: not known yet, or none.
     pub rate_max_hz: f64,
     /// Images a second that the engine took.
     pub arrivals_hz: f64,
@@ -113,15 +113,17 @@ impl Load {
     /// which the server is to blame.
     pub async fn watch(self: &Arc<Self>, app: &App, ended: impl Fn() -> (u64, u64)) {
         let mut counts = VecDeque::with_capacity(WINDOW_LEN + 1);
-        let mut planned: Option<(Instant, Stages<Line>)> = None;
+        let mut planned: Option<(Instant, Vec<Stages<Line>>)> = None;
         loop {
             let (now, stats) = (Instant::now(), app.engine.stats());
-            let is_old = planned.is_none_or(|(at, lines)| {
-                at.elapsed() > PLAN_PERIOD && has_changed(&lines, &stats.fits)
+            let lines: Vec<_> = stats.devices.left().map(|device| device.fits).collect();
+            let is_old = planned.as_ref().is_none_or(|(at, planned)| {
+                let changed = || planned.iter().zip(&lines).any(|(one, now)| has_changed(one, now));
+                planned.len() != lines.len() || at.elapsed() > PLAN_PERIOD && changed()
             });
             if is_old {
-                planned = Some((now, stats.fits));
-                self.plan(stats.fits, app.limits.len_max);
+                planned = Some((now, lines.clone()));
+                self.plan(lines, app.limits.len_max);
             }
             self.arrivals_hz.set(stats.arrival_rate_hz);
             self.wait_seconds.set(app.predicted_wait().as_secs_f64());
@@ -140,17 +142,23 @@ impl Load {
         }
     }
 
-    /// Searches for the largest rate, on a thread of its own: it takes some tenths of a second.
-    fn plan(self: &Arc<Self>, lines: Stages<Line>, batch_len_max: usize) {
-        let bound_ns = self
-            .latency_bound
-            .map_or_else(|| BOUND_ALONE * alone_ns(&lines), |bound| bound.as_nanos() as f64);
-        self.latency_bound_seconds.set(bound_ns / 1e9);
+    /// Searches for the largest rate of these devices, on a thread of its own: it takes some tenths
+    /// of a second for each. Where there are several it is the sum of what each could carry by
+    /// itself: one queue for all of them carries no less.
+    fn plan(self: &Arc<Self>, devices: Vec<Stages<Line>>, batch_len_max: usize) {
+        let alone_ns = devices.iter().map(alone_ns).fold(f64::INFINITY, f64::min);
+        let bound = self.latency_bound.map(|bound| bound.as_nanos() as f64);
+        let bound_ns = bound.unwrap_or(BOUND_ALONE * alone_ns);
+        if bound_ns.is_finite() {
+            self.latency_bound_seconds.set(bound_ns / 1e9);
+        }
         let load = Arc::clone(self);
         let search = move || {
-            let device = DeviceSpec::from_lines("fitted", at_least(lines));
-            let found = rate_about_hz(&device, PolicySpec::default(), bound_ns, batch_len_max);
-            load.rate_max_hz.set(found.unwrap_or(0.0));
+            let rates = devices.into_iter().filter_map(|lines| {
+                let device = DeviceSpec::from_lines("fitted", at_least(lines));
+                rate_about_hz(&device, PolicySpec::default(), bound_ns, batch_len_max)
+            });
+            load.rate_max_hz.set(rates.sum());
         };
         let begun = thread::Builder::new().name("twinstream-plan".to_owned()).spawn(search);
         if let Err(error) = begun {
@@ -207,7 +215,7 @@ mod tests {
             [(lines(500e3, 25e3), 15e3, 40e3), (Stages::default(), 1e6, f64::INFINITY)]
         {
             let load = Arc::new(Load::new(None));
-            load.plan(lines, 64);
+            load.plan(vec![lines], 64);
             let until = Instant::now() + Duration::from_secs(20);
             while load.report().rate_max_hz == 0.0 {
                 assert!(Instant::now() < until, "no rate for {lines:?}");
@@ -217,5 +225,24 @@ mod tests {
             assert!((least_hz..most_hz).contains(&report.rate_max_hz), "{report:?}");
             assert_eq!(report.latency_bound_seconds, 10.0 * alone_ns(&lines) / 1e9);
         }
+    }
+
+    /// Goal: what is told follows the devices that are left.
+    #[test]
+    fn the_largest_rate_is_that_of_all_devices() {
+        let device = lines(500e3, 25e3);
+        let mut rates = [1, 2, 0].map(|device_len| {
+            let load = Arc::new(Load::new(Some(Duration::from_millis(5))));
+            load.rate_max_hz.set(f64::NAN);
+            load.plan(vec![device; device_len], 64);
+            let until = Instant::now() + Duration::from_secs(20);
+            while load.report().rate_max_hz.is_nan() {
+                assert!(Instant::now() < until, "no rate of {device_len}");
+                thread::sleep(Duration::from_millis(1));
+            }
+            load.report().rate_max_hz
+        });
+        rates[1] /= 2.0;
+        assert!(rates[0] > 15e3 && rates[0] == rates[1] && rates[2] == 0.0, "{rates:?}");
     }
 }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 pub use null::Null;
-pub use open::{BackendSpec, OpenOptions};
+pub use open::{BackendSpec, BackendSpecs, OpenOptions};
 #[cfg(feature = "sim")]
 pub use simulated::SimulatedDevice;
 

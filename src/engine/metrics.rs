@@ -9,7 +9,7 @@ use std::fmt::Write;
 
 use super::histogram::{LatencyHistogram, LengthHistogram};
 use super::options::Refused;
-use super::stats::Stats;
+use super::stats::{DeviceStats, Stats};
 use crate::build_info::BUILD_INFO;
 use crate::sched::{Line, Reason, Stage};
 
@@ -57,6 +57,7 @@ fn render(engines: &[(String, &Stats)]) -> String {
     text.metric("batch_images", "histogram", help, |metric, stats| {
         metric.lengths(&stats.batch_lens);
     });
+    write_devices(&mut text);
     let help = "Bytes of images and results copied.";
     text.metric("transferred_bytes_total", "counter", help, |metric, stats| {
         metric.sample("stage=\"upload\"", stats.uploaded_bytes);
@@ -187,6 +188,26 @@ fn write_latencies(text: &mut Text<'_>) {
     text.metric("callback_seconds_total", "counter", help, |metric, stats| {
         metric.sample("", stats.callback_ns as f64 / 1e9);
     });
+}
+
+fn write_devices(text: &mut Text<'_>) {
+    type Part = fn(&DeviceStats) -> u64;
+    let parts: [(&str, &str, &str, Part); 3] = [
+        ("device_batches_total", "counter", "Batches that a device began to compute.", |device| {
+            device.batches
+        }),
+        ("device_images_total", "counter", "Images in these batches.", |device| device.images),
+        ("device_lost", "gauge", "Whether a device is lost, by its place.", |device| {
+            u64::from(device.is_lost)
+        }),
+    ];
+    for (name, kind, help, part) in parts {
+        text.metric(name, kind, help, |metric, stats| {
+            for (place, device) in stats.devices.iter().enumerate() {
+                metric.sample(&format!("device=\"{place}\""), part(device));
+            }
+        });
+    }
 }
 
 fn write_cache(text: &mut Text<'_>) {

@@ -72,6 +72,13 @@ impl Default for Devices {
     }
 }
 
+impl Devices {
+    /// Those that are not lost.
+    pub fn left(&self) -> impl Iterator<Item = &DeviceStats> {
+        self.iter().filter(|device| !device.is_lost)
+    }
+}
+
 impl Deref for Devices {
     type Target = [DeviceStats];
 
@@ -206,11 +213,14 @@ impl Stats {
         self.alive_len - self.cache.following
     }
 
-    /// What an image takes by itself to pass all stages, in nanoseconds: no caller gets a computed
-    /// answer sooner.
-    pub(super) fn alone_ns(&self) -> f64 {
-        let Stages { upload, compute, download } = &self.fits;
-        [upload, compute, download].into_iter().map(|line| line.at_ns(1)).sum()
+    /// What an image takes by itself to pass all stages of the quickest device that is left, in
+    /// nanoseconds: no caller gets a computed answer sooner.
+    pub fn alone_ns(&self) -> f64 {
+        let alone_ns = |Stages { upload, compute, download }: &Stages<Line>| -> f64 {
+            [upload, compute, download].into_iter().map(|line| line.at_ns(1)).sum()
+        };
+        let left = self.devices.left().map(|device| alone_ns(&device.fits));
+        left.reduce(f64::min).unwrap_or_else(|| alone_ns(&self.fits))
     }
 
     /// Takes over what the scheduler counts.
@@ -223,8 +233,7 @@ impl Stats {
                 download: cost.line(Stage::Download),
             };
         }
-        let left = self.devices.iter().find(|device| !device.is_lost);
-        self.fits = left.unwrap_or(&self.devices[0]).fits;
+        self.fits = self.devices.left().next().unwrap_or(&self.devices[0]).fits;
         let started = |stage| Reason::ALL.map(|reason| scheduler.decision_len(stage, reason));
         self.waiting_len = scheduler.waiting_len();
         self.started = Stages {

@@ -2,7 +2,7 @@
 
 use safetensors::SafeTensors;
 use twinstream::backend::cpu::{Cpu, CpuDevice, CpuOptions, reference};
-use twinstream::backend::{BackendSpec, OpenOptions};
+use twinstream::backend::{BackendSpec, BackendSpecs, OpenOptions};
 use twinstream::engine::{Engine, EngineOptions, RequestOptions};
 use twinstream::lower::DType;
 use twinstream::model::{Answer, Model, top_k, top_k_of};
@@ -72,19 +72,26 @@ fn answers_in_8_bit_integers_are_the_defined_ones() {
     let images: Vec<&[u8]> = pixels.chunks_exact(3072).skip(8).take(6).collect();
     let expected = images.iter().map(|image| reference(&model, 32, 32, image).unwrap().logits);
     let expected: Vec<_> = expected.collect();
-    let backend = BackendSpec::Cpu.open(Some(&model), &OpenOptions::default()).unwrap();
-    let engine = Engine::start(backend, &EngineOptions::default().slot_len(16)).unwrap();
-    std::thread::scope(|scope| {
-        for producer in 0..3 {
-            let (engine, images, expected) = (&engine, &images, &expected);
-            scope.spawn(move || {
-                for index in (0..60).map(|turn| (turn * 5 + producer) % images.len()) {
-                    let ticket = engine.submit(images[index], RequestOptions::default()).unwrap();
-                    assert_eq!(*ticket.wait().unwrap(), *expected[index]);
-                }
-            });
-        }
-    });
+    // One team, and two that share their weights.
+    for specs in ["cpu", "cpu:2x1"] {
+        let specs: BackendSpecs = specs.parse().unwrap();
+        let backends = specs.open(Some(&model), &OpenOptions::default()).unwrap();
+        let options = EngineOptions::default().slot_len(16);
+        let engine = Engine::start_all(backends, &options).unwrap();
+        std::thread::scope(|scope| {
+            for producer in 0..3 {
+                let (engine, images, expected) = (&engine, &images, &expected);
+                scope.spawn(move || {
+                    for index in (0..60).map(|turn| (turn * 5 + producer) % images.len()) {
+                        let image = images[index];
+                        let ticket = engine.submit(image, RequestOptions::default()).unwrap();
+                        assert_eq!(*ticket.wait().unwrap(), *expected[index]);
+                    }
+                });
+            }
+        });
+        assert!(engine.stats().devices.iter().all(|device| device.images > 0));
+    }
 }
 
 /// Goal: a precision that cannot be had says what can. Method: each of them.
@@ -95,7 +102,8 @@ fn precisions_that_do_not_fit_are_refused() {
         [(DType::I8, "twinstream calibrate"), (DType::F16, "f32, bf16 or i8")]
     {
         let options = OpenOptions::default().precision(Some(precision));
-        let error = BackendSpec::Cpu.open(Some(&model), &options).map(drop).unwrap_err();
+        let error =
+            BackendSpec::Cpu { threads: None }.open(Some(&model), &options).map(drop).unwrap_err();
         assert!(error.is_argument() && error.to_string().contains(remedy), "{error}");
     }
     let image = vec![90; 3 * 32 * 32];
@@ -104,7 +112,8 @@ fn precisions_that_do_not_fit_are_refused() {
     for precision in [DType::F32, DType::BF16] {
         let options = OpenOptions::default().precision(Some(precision));
         // Where the processor lacks bf16, that is what is said.
-        if let Err(error) = BackendSpec::Cpu.open(Some(&model), &options).map(drop) {
+        let opened = BackendSpec::Cpu { threads: None }.open(Some(&model), &options);
+        if let Err(error) = opened.map(drop) {
             let text = error.to_string();
             assert!(text.contains("it was calibrated from") || text.contains("AVX512"), "{text}");
         } else {

@@ -115,6 +115,14 @@ fn check_loss(plan: Plan, reason: &str, is_dropped: bool) {
         assert!(stats.devices.iter().all(|device| device.batches > 0), "{:?}", stats.devices);
         let images: u64 = stats.devices.iter().map(|device| device.images).sum();
         assert!(images >= stats.completed, "what was lost is computed again");
+        let text = stats.prometheus();
+        for (device, is_lost) in [(bad, 1), (1 - bad, 0)] {
+            let images = stats.devices[device].images;
+            let lost = format!("twinstream_device_lost{{device=\"{device}\"}} {is_lost}\n");
+            let computed =
+                format!("twinstream_device_images_total{{device=\"{device}\"}} {images}\n");
+            assert!(text.contains(&lost) && text.contains(&computed), "{text}");
+        }
         drop(engine);
         let was_dropped = |device: usize| ends[device].load(Ordering::Relaxed);
         assert!(was_dropped(1 - bad));

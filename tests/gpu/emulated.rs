@@ -53,21 +53,19 @@ fn a_lost_devices_requests_are_answered_by_another() {
     let (seed, (pixels, _)) = (seed(), cifar());
     let devices = [8, 9];
     let expected = references(devices[0], &pixels);
-    for lost in [None, Some(0), Some(1)] {
+    for lost in [0, 1] {
         let late = Behaviour { seed, delay_us_max: 1_000, ..Behaviour::default() };
         devices.iter().for_each(|&device| configure(device, &late));
         let backends = devices.map(|device| open(device).into());
         let engine = Engine::start_all(backends.into(), &options(PolicySpec::Stream)).unwrap();
-        if let Some(place) = lost {
-            configure(devices[place], &Behaviour { lose_after: 12, ..late });
-        }
-        let (completed_len, failed_len) = serve(&engine, &pixels, &expected, (seed, 8));
+        configure(devices[lost], &Behaviour { lose_after: 12, ..late });
+        let (completed_len, failed_len) = serve(&engine, &pixels, &expected, (seed, 5));
         assert!(failed_len == 0 && engine.drain(LONG) && engine.fault().is_none());
         let stats = engine.stats();
         assert_eq!(stats.completed, completed_len as u64);
         assert!(stats.devices.iter().all(|device| device.batches > 0), "{:?}", stats.devices);
         let faults: Vec<_> = engine.device_faults().map(|(place, _)| place).collect();
-        assert_eq!(faults, Vec::from_iter(lost));
+        assert_eq!(faults, [lost]);
     }
     devices.iter().for_each(|&device| configure(device, &Behaviour::default()));
 }

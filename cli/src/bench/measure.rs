@@ -105,11 +105,12 @@ impl Bench {
     pub(super) fn check_bound(&self) -> anyhow::Result<()> {
         let Some(bound_ns) = self.latency_bound_ns else { return Ok(()) };
         let alone_ns = match self.opened.simulated() {
-            Some(device) => device.alone_ns(),
+            Some(devices) => {
+                devices.iter().map(|device| device.alone_ns()).fold(f64::INFINITY, f64::min)
+            }
             None => {
                 let (engine, _) = self.opened.start(&EngineOptions::default(), self.seed)?;
-                let fits = engine.stats().fits;
-                [fits.upload, fits.compute, fits.download].map(|line| line.at_ns(1)).iter().sum()
+                engine.stats().alone_ns()
             }
         };
         Ok(check_bound(Some(bound_ns as f64), alone_ns, &self.opened.name())?)
@@ -127,6 +128,8 @@ impl Bench {
         };
         let predictions: Vec<Option<Latencies>> = policies.iter().map(predict).collect();
         let bounds = self.setup(PolicySpec::default(), &arrivals.workload);
+        // They are those of one device.
+        let bounds = bounds.filter(|setup| setup.devices.len() == 1);
         let bounds = bounds.map(|setup| Bounds::of(&setup)).unwrap_or_default();
         let mut runs = Vec::new();
         for (&policy, predicted) in policies.iter().zip(&predictions) {
@@ -141,10 +144,12 @@ impl Bench {
         Ok(runs)
     }
 
-    /// The same for the simulator, if the device is simulated.
+    /// The same for the simulator, if the devices are simulated.
     fn setup(&self, policy: PolicySpec, workload: &Workload) -> Option<Setup> {
-        let device = self.opened.simulated()?;
-        let mut setup = summary::setup(device, workload, policy, self.batch_len_max, self.seed);
+        let devices = self.opened.simulated()?;
+        let mut setup = summary::setup(devices[0], workload, policy, self.batch_len_max, self.seed);
+        setup.config.lines = devices.iter().map(|device| device.lines()).collect();
+        setup.devices = devices.into_iter().cloned().collect();
         setup.duration_ns = self.duration_ns;
         setup.config.latency_bound_ns = self.latency_bound_ns;
         setup.config.slot_len = self.slot_len;

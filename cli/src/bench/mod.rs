@@ -9,7 +9,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use twinstream::backend::BackendSpec;
+use twinstream::backend::BackendSpecs;
 use twinstream::sim::arrivals::{OpenLoop, Workload};
 use twinstream::sim::words;
 
@@ -31,9 +31,11 @@ use measure::{Bench, Measured, Summary};
 #[command(after_long_help = help_with_arrivals())]
 pub(crate) struct Args {
     /// What computes: cpu (a real network on real images), cuda, null (nothing, at once) or
-    /// sim:DEVICE (sleeps as long as the device would take; words as for `simulate --device`).
+    /// sim:DEVICE (sleeps as long as the device would take; words as for `simulate --device`); or
+    /// several, separated by commas, which serve one queue, such as cuda:0,cuda:1. cpu:2x1 is two
+    /// teams of one thread.
     #[arg(long, value_name = "BACKEND")]
-    backend: BackendSpec,
+    backend: BackendSpecs,
     #[command(flatten)]
     open: OpenOptions,
     /// Policies to compare, separated by commas; `--help` lists them.
@@ -91,7 +93,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     check(args)?;
     let bench = Bench {
-        opened: args.open.open(&args.backend)?,
+        opened: args.open.open(args.backend.clone())?,
         duration_ns: args.duration.round() as u64,
         warmup_ns: args.warmup.round() as u64,
         latency_bound_ns: args.latency_bound.map(|bound_ns| bound_ns.round() as u64),

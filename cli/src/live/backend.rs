@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use twinstream::backend::{self, BackendSpec, Geometry};
+use twinstream::backend::{self, BackendSpec, BackendSpecs, Geometry};
 use twinstream::engine::{Engine, EngineOptions};
 use twinstream::image::Preprocess;
 use twinstream::lower::DType;
@@ -27,13 +27,14 @@ pub(crate) struct OpenOptions {
 }
 
 impl OpenOptions {
-    /// Refuses options that `backend` does not use; none is virtual time, which opens nothing.
-    pub(crate) fn check(&self, backend: Option<&BackendSpec>) -> Result<(), Usage> {
-        self.backend.check(backend, ("--images", self.images.is_some()))
+    /// Refuses options that none of `backends` uses; none at all is virtual time, which opens
+    /// nothing.
+    pub(crate) fn check(&self, backends: Option<&BackendSpecs>) -> Result<(), Usage> {
+        self.backend.check(backends, ("--images", self.images.is_some()))
     }
 
-    pub(crate) fn open(&self, spec: &BackendSpec) -> anyhow::Result<Opened> {
-        let Prepared { model, options } = self.backend.prepare(spec)?;
+    pub(crate) fn open(&self, specs: BackendSpecs) -> anyhow::Result<Opened> {
+        let Prepared { model, options } = self.backend.prepare(&specs)?;
         let images = match (&model, options.size) {
             (Some(model), Some((height, width))) => {
                 let preprocess = Preprocess::for_model(model.config());
@@ -42,13 +43,13 @@ impl OpenOptions {
             }
             _ => images::noise(options.geometry.image_bytes),
         };
-        Ok(Opened { spec: spec.clone(), model, options, images, core: self.backend.core })
+        Ok(Opened { specs, model, options, images, core: self.backend.core })
     }
 }
 
-/// A backend that engines can be started on, one after the other, and images for it.
+/// Backends that engines can be started on, one after the other, and images for them.
 pub(crate) struct Opened {
-    spec: BackendSpec,
+    specs: BackendSpecs,
     model: Option<Model>,
     options: backend::OpenOptions,
     pub(crate) images: Vec<Vec<u8>>,
@@ -56,38 +57,46 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
-    /// An engine on a backend of its own; what the backend computes is noted in the batches. The
-    /// seed is that of a simulated device's noise.
+    /// An engine on backends of its own; what each computes is noted in its batches. The seed is
+    /// that of a simulated device's noise.
     pub(crate) fn start(
         &self,
         options: &EngineOptions,
         seed: u64,
-    ) -> anyhow::Result<(Engine, Batches)> {
+    ) -> anyhow::Result<(Engine, Vec<Batches>)> {
         let geometry = Geometry { batch_len_max: options.batch_len_max, ..self.options.geometry };
         let open = self.options.clone().seed(seed).geometry(geometry);
-        let backend = self.spec.open(self.model.as_ref(), &open)?;
-        let (watched, batches) = Watched::new(backend);
-        let engine = Engine::start(watched, &options.core(self.core))?;
+        let backends = self.specs.open(self.model.as_ref(), &open)?.into_iter();
+        let watch = |backend| {
+            let (watched, batches) = Watched::new(backend);
+            (watched.into(), batches)
+        };
+        let (backends, batches): (Vec<_>, Vec<Batches>) = backends.map(watch).unzip();
+        let engine = Engine::start_all(backends, &options.core(self.core))?;
         // Calibration is not part of any run.
-        batches.lock().expect("nothing panics while it notes").clear();
+        for batches in &batches {
+            batches.lock().expect("nothing panics while it notes").clear();
+        }
         Ok((engine, batches))
     }
 
     /// As its words name it.
     pub(crate) fn name(&self) -> String {
-        self.spec.to_string()
+        self.specs.to_string()
     }
 
-    /// What the network is computed in, if one is.
+    /// What the network is computed in, on the first backend, if one is.
     pub(crate) fn precision(&self) -> Option<DType> {
-        self.spec.precision(self.model.as_ref()?, &self.options)
+        self.specs[0].precision(self.model.as_ref()?, &self.options)
     }
 
-    /// The device that is simulated, if one is.
-    pub(crate) fn simulated(&self) -> Option<&DeviceSpec> {
-        match &self.spec {
-            BackendSpec::Simulated(device) => Some(device),
-            _ => None,
+    /// The devices that are simulated, if all are.
+    pub(crate) fn simulated(&self) -> Option<Vec<&DeviceSpec>> {
+        let mut devices = Vec::with_capacity(self.specs.len());
+        for spec in self.specs.iter() {
+            let BackendSpec::Simulated(device) = spec else { return None };
+            devices.push(&**device);
         }
+        Some(devices)
     }
 }

@@ -19,15 +19,15 @@ pub(crate) struct LiveWorld {
 }
 
 impl LiveWorld {
-    /// A world on a backend. One that is not simulated is measured first: the simulator takes it
+    /// A world on one backend. One that is not simulated is measured first: the simulator takes it
     /// for the lines that its calibration finds.
     pub(crate) fn new(opened: Opened, seed: u64) -> anyhow::Result<Self> {
         let options = EngineOptions::default();
         let (engine, _) = opened.start(&options, seed)?;
         let batch_len_max = engine.geometry().batch_len_max.min(options.batch_len_max);
-        let device = match opened.simulated() {
-            Some(device) => device.clone(),
-            None => DeviceSpec::from_lines(opened.name(), engine.stats().fits),
+        let device = match opened.simulated().as_deref() {
+            Some([device, ..]) => (*device).clone(),
+            _ => DeviceSpec::from_lines(opened.name(), engine.stats().fits),
         };
         Ok(Self { opened, device, batch_len_max })
     }
@@ -84,7 +84,7 @@ impl Live for LiveWorld {
             elapsed_ns: batch.elapsed_ns,
             batch_len: batch.len,
         };
-        let batches = batches.lock().expect("nothing panics while it notes");
+        let batches = batches[0].lock().expect("nothing panics while it notes");
         let answered = played.requests.iter().filter(|request| request.end == End::Completed);
         Ok(LiveRun {
             batches: batches.iter().map(batch).collect(),

@@ -105,6 +105,12 @@ fn every_backend_serves() {
         assert_eq!(number(&run, "completed"), 10.0, "{run}");
         assert_eq!(run["backend"], "cpu");
     }
+    let words = "--policies stream --arrivals uniform:10 --duration 1s --batch-len-max 8";
+    for backend in ["cpu:2x1", "null,null"] {
+        let run = &bench(&format!("--backend {backend} {words}"))[0];
+        assert_eq!(number(run, "completed"), 10.0, "{run}");
+        assert_eq!(run["backend"], backend);
+    }
     // With a GPU, or the emulated device, tests/gpu serves on it.
     if !cfg!(feature = "cuda") {
         for words in

@@ -9,10 +9,9 @@ use std::time::Duration;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use twinstream::Error;
-use twinstream::backend::cpu::CpuOptions;
 #[cfg(feature = "cuda")]
-use twinstream::backend::cuda::{CudaOptions, Tuning, Verdicts};
-use twinstream::backend::{BackendSpec, Geometry, OpenOptions};
+use twinstream::backend::cuda::{Tuning, Verdicts};
+use twinstream::backend::{BackendSpec, BackendSpecs, Geometry, OpenOptions};
 use twinstream::engine::{AnswerTable, Engine, EngineOptions, Refused};
 use twinstream::image::Preprocess;
 use twinstream::lower::DType;
@@ -74,7 +73,7 @@ impl Live {
 /// Everything read, nothing opened.
 struct Plan {
     arguments: Arguments,
-    spec: BackendSpec,
+    specs: BackendSpecs,
     open: OpenOptions,
     engine: EngineOptions,
 }
@@ -82,8 +81,8 @@ struct Plan {
 impl Arguments {
     /// Reads them; fails where one is wrong or would not be used.
     fn plan(self) -> PyResult<Plan> {
-        let spec: BackendSpec = self.backend.parse().map_err(|error| errors::library(&error))?;
-        self.refuse_unused(&spec)?;
+        let specs: BackendSpecs = self.backend.parse().map_err(|error| errors::library(&error))?;
+        self.refuse_unused(&specs)?;
         for (name, value) in [
             ("threads", self.threads),
             ("top_k", self.top_k),
@@ -109,26 +108,27 @@ impl Arguments {
             .threads(self.threads)
             .answer(self.top_k.map_or(Answer::Logits, Answer::TopK))
             .precision(precision.map_err(|error| errors::library(&error))?);
-        Ok(Plan { arguments: self, spec, open, engine })
+        Ok(Plan { arguments: self, specs, open, engine })
     }
 
-    fn refuse_unused(&self, spec: &BackendSpec) -> PyResult<()> {
-        let threads = ("threads", self.threads.is_some());
-        let network = [
+    fn refuse_unused(&self, specs: &BackendSpecs) -> PyResult<()> {
+        let options = [
             ("path", self.path.is_some()),
             ("config", self.config.is_some()),
             ("precision", self.precision.is_some()),
             ("top_k", self.top_k.is_some()),
-            threads,
+            ("threads", self.threads.is_some()),
         ];
-        let unused = match spec {
-            BackendSpec::Cpu => &[][..],
-            BackendSpec::Cuda { .. } => &[threads],
-            _ => &network,
+        let is_used = |name: &str| {
+            specs.iter().any(|spec| match spec {
+                BackendSpec::Cpu { threads } => name != "threads" || threads.is_none(),
+                spec => is_network(spec) && name != "threads",
+            })
         };
-        match unused.iter().find(|(_, is_given)| *is_given) {
+        match options.iter().find(|(name, is_given)| *is_given && !is_used(name)) {
             Some((name, _)) => {
-                let text = format!("{name}: changes nothing with backend=\"{spec}\": leave it out");
+                let text =
+                    format!("{name}: changes nothing with backend=\"{specs}\": leave it out");
                 Err(PyValueError::new_err(text))
             }
             None => Ok(()),
@@ -140,7 +140,7 @@ impl Arguments {
 /// interpreter let go.
 pub(crate) fn open(py: Python<'_>, arguments: Arguments) -> PyResult<(Live, Info)> {
     let plan = arguments.plan()?;
-    if plan.arguments.path.is_none() && is_network(&plan.spec) {
+    if plan.arguments.path.is_none() && plan.specs.iter().any(is_network) {
         return Err(errors::value("path", "the weights, as a safetensors file", "None"));
     }
     py.detach(|| plan.start()).map_err(|error| errors::library(&error))
@@ -152,12 +152,12 @@ fn processor_len() -> usize {
 
 /// Whether it computes one.
 fn is_network(spec: &BackendSpec) -> bool {
-    matches!(spec, BackendSpec::Cpu | BackendSpec::Cuda { .. })
+    matches!(spec, BackendSpec::Cpu { .. } | BackendSpec::Cuda { .. })
 }
 
 impl Plan {
     fn start(self) -> Result<(Live, Info), Error> {
-        let Self { arguments, spec, open, engine: options } = self;
+        let Self { arguments, specs, open, engine: options } = self;
         let config = arguments.config.as_deref();
         let model = arguments.path.as_deref().map(|path| Model::load(path, config)).transpose()?;
         let mut preprocess = match &model {
@@ -174,24 +174,24 @@ impl Plan {
             (preprocess.height, preprocess.width) = (height, width);
         }
         let Preprocess { height, width, .. } = preprocess;
-        let precision = model.as_ref().map(|model| precision(&spec, model, &open));
+        let precision = model.as_ref().and_then(|model| specs[0].precision(model, &open));
         let image_bytes = height.saturating_mul(width).saturating_mul(3);
         let batch_len_max = options.batch_len_max;
         let geometry = Geometry { image_bytes, batch_len_max, ..open.geometry };
-        let open = open.size(Some((height, width))).precision(precision).geometry(geometry);
+        let open = open.size(Some((height, width))).geometry(geometry);
         let answer = open.answer;
-        let backend = spec.open(model.as_ref(), &tuned(&spec, open)?)?;
+        let backends = specs.open(model.as_ref(), &tuned(&specs, open)?)?;
         let labels = match &model {
             Some(model) => (0..model.class_count()).map(|index| model.label(index)).collect(),
             None => (0..geometry.result_len).map(|index| format!("class {index}")).collect(),
         };
-        let engine = Engine::start(backend, &options)?;
+        let engine = Engine::start_all(backends, &options)?;
         let info = Info {
             preprocess,
             labels,
             answer,
             precision,
-            backend: spec.to_string(),
+            backend: specs.to_string(),
             slot_len: options.slot_len,
             spin: options.spin,
             decoder_len: arguments.threads.unwrap_or_else(processor_len),
@@ -200,29 +200,17 @@ impl Plan {
     }
 }
 
-/// What the network is computed in.
-fn precision(spec: &BackendSpec, model: &Model, open: &OpenOptions) -> DType {
-    let own = match spec {
-        #[cfg(feature = "cuda")]
-        BackendSpec::Cuda { .. } => CudaOptions::for_model(model).precision,
-        _ => CpuOptions::for_model(model).precision,
-    };
-    open.precision.unwrap_or(own)
-}
-
 /// With the tiles that were measured for the GPU, and the kernels that were proven there.
 #[cfg(feature = "cuda")]
-fn tuned(spec: &BackendSpec, open: OpenOptions) -> Result<OpenOptions, Error> {
-    match spec {
-        BackendSpec::Cuda { .. } => {
-            Ok(open.tuning(Tuning::stored()?).verdicts(Verdicts::stored()?))
-        }
-        _ => Ok(open),
+fn tuned(specs: &BackendSpecs, open: OpenOptions) -> Result<OpenOptions, Error> {
+    match specs.iter().any(|spec| matches!(spec, BackendSpec::Cuda { .. })) {
+        true => Ok(open.tuning(Tuning::stored()?).verdicts(Verdicts::stored()?)),
+        false => Ok(open),
     }
 }
 
 /// Not in this build.
 #[cfg(not(feature = "cuda"))]
-fn tuned(_: &BackendSpec, open: OpenOptions) -> Result<OpenOptions, Error> {
+fn tuned(_: &BackendSpecs, open: OpenOptions) -> Result<OpenOptions, Error> {
     Ok(open)
 }

@@ -2,8 +2,8 @@
 
 use pyo3::IntoPyObject;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
-use twinstream::engine::{LatencyHistogram, Stats};
+use pyo3::types::{PyDict, PyTuple};
+use twinstream::engine::{DeviceStats, LatencyHistogram, Stats};
 use twinstream::sched::{Line, Reason, Stages};
 
 /// An object of a data class with these fields.
@@ -73,6 +73,7 @@ pub(crate) fn new<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, Py
         .with("uploaded_bytes", stats.uploaded_bytes)?
         .with("downloaded_bytes", stats.downloaded_bytes)?
         .with("cache", cache.build()?)?
+        .with("devices", devices(py, stats)?)?
         .build()
 }
 
@@ -93,6 +94,18 @@ fn fit<'py>(py: Python<'py>, line: &Line) -> PyResult<Bound<'py, PyAny>> {
         .with("fixed_ns", line.fixed_ns)?
         .with("per_image_ns", line.per_image_ns)?
         .build()
+}
+
+fn devices<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, PyTuple>> {
+    let device = |device: &DeviceStats| {
+        Object::new(py, "Device")
+            .with("batches", device.batches)?
+            .with("images", device.images)?
+            .with("is_lost", device.is_lost)?
+            .with("fits", stages(py, &device.fits, |line| fit(py, line))?)?
+            .build()
+    };
+    PyTuple::new(py, stats.devices.iter().map(device).collect::<PyResult<Vec<_>>>()?)
 }
 
 /// By the reasons' names.

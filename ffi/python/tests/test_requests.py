@@ -100,6 +100,20 @@ def test_answers_that_are_kept_use_no_slot(null):
     settled(null, lambda stats: stats.slots_in_use == 0)
 
 
+def test_several_devices_serve_one_queue():
+    with twinstream.Engine(backend="null,null") as engine:
+        image = np.zeros(engine.image_shape, np.uint8)
+        assert len(engine([image] * 100)) == 100
+        assert repr(engine).startswith("<Engine null,null slot_len=")
+        stats = settled(engine, lambda stats: stats.completed == 100)
+        assert [device.is_lost for device in stats.devices] == [False, False]
+        assert sum(device.images for device in stats.devices) == 100
+    with pytest.raises(ValueError, match="threads: changes nothing"):
+        twinstream.Engine(backend="null,null", threads=2)
+    with pytest.raises(ValueError, match="`nul`: not a backend.*did you mean `null`"):
+        twinstream.Engine(backend="null,nul")
+
+
 def test_images_seen_before_are_answered_from_the_cache():
     with twinstream.Engine(backend="null", cache_bytes=100_000) as engine:
         image = np.full(engine.image_shape, 7, np.uint8)

@@ -15,7 +15,7 @@
 
 #define AT(type, field, offset) ASSERT(offsetof(type, field) == (offset), #type "." #field)
 
-ASSERT(sizeof(twinstream_options) == 144, "options");
+ASSERT(sizeof(twinstream_options) == 152, "options");
 AT(twinstream_options, abi_version, 4);
 AT(twinstream_options, backend, 8);
 AT(twinstream_options, memory_weakest, 12);
@@ -37,6 +37,7 @@ AT(twinstream_options, stall_timeout_ns, 112);
 AT(twinstream_options, trace_len, 120);
 AT(twinstream_options, precision, 128);
 AT(twinstream_options, cache_bytes, 136);
+AT(twinstream_options, backends, 144);
 ASSERT(sizeof(twinstream_cpu_options) == 8, "CPU options");
 AT(twinstream_cpu_options, thread_len, 4);
 ASSERT(sizeof(twinstream_cuda_options) == 24, "CUDA options");
@@ -66,7 +67,7 @@ AT(twinstream_timing, compute_ended_ns, 40);
 AT(twinstream_timing, announced_ns, 64);
 AT(twinstream_timing, batch, 72);
 AT(twinstream_timing, computed_ns, 96);
-ASSERT(sizeof(twinstream_stats) == 408, "stats");
+ASSERT(sizeof(twinstream_stats) == 424, "stats");
 AT(twinstream_stats, accepted, 8);
 AT(twinstream_stats, completed, 16);
 AT(twinstream_stats, rejected, 24);
@@ -96,6 +97,7 @@ AT(twinstream_stats, notifying_p99_ns, 352);
 AT(twinstream_stats, callback_ns, 360);
 AT(twinstream_stats, cache_hits, 368);
 AT(twinstream_stats, cache_is_on, 400);
+AT(twinstream_stats, devices_lost, 416);
 
 uint32_t other_unit_abi_version(void);
 

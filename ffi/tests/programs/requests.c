@@ -278,6 +278,27 @@ static void drained(void) {
     CHECK_OK(twinstream_engine_destroy(engine));
 }
 
+/* Several devices serve one queue; what would not be used with them is refused. */
+static void several(void) {
+    twinstream_options options = null_options(8);
+    twinstream_engine *engine = NULL;
+    twinstream_stats stats;
+    options.backends = "null,null,null";
+    CHECK_STATUS(twinstream_engine_create(&options, &engine), TWINSTREAM_ARGUMENT);
+    CHECK(strstr(twinstream_last_error(), "options.null changes nothing") != NULL);
+    options.null = NULL;
+    options.backends = "null,gpu";
+    CHECK_STATUS(twinstream_engine_create(&options, &engine), TWINSTREAM_ARGUMENT);
+    CHECK(strstr(twinstream_last_error(), "`gpu`: not a backend") != NULL);
+    options.backends = "null,null,null";
+    CHECK_OK(twinstream_engine_create(&options, &engine));
+    memset(&stats, 0, sizeof stats);
+    stats.struct_size = sizeof stats;
+    CHECK_OK(twinstream_engine_stats(engine, &stats));
+    CHECK(stats.devices == 3 && stats.devices_lost == 0);
+    CHECK_OK(twinstream_engine_destroy(engine));
+}
+
 /* Equal images are answered alike, and once, however they are asked for. */
 static void seen_before(void) {
     twinstream_options options = null_options(8);
@@ -341,6 +362,7 @@ int main(void) {
     callbacks_hand_in_again();
     queue_of_completions();
     drained();
+    several();
     seen_before();
     logged();
     puts("requests: ok");

@@ -136,7 +136,7 @@ pub(crate) fn parameters(config: &Value) -> Outcome<Parameters> {
         match name.as_str() {
             "backend" => {
                 let spec = text.parse().map_err(|error| wrong(&format!("{error}")))?;
-                if matches!(spec, BackendSpec::Cpu | BackendSpec::Cuda { .. }) {
+                if matches!(spec, BackendSpec::Cpu { .. } | BackendSpec::Cuda { .. }) {
                     return Err(wrong(
                         "null and sim:DEVICE are for tests; without it instance_group says where \
                          the network is computed, by KIND_CPU or KIND_GPU",

@@ -71,7 +71,7 @@ impl Model {
     fn start(&self, place: Place) -> Outcome<Engine> {
         let spec = match (&self.parameters.backend, place) {
             (Some(spec), _) => spec.clone(),
-            (None, Place::Cpu) => BackendSpec::Cpu,
+            (None, Place::Cpu) => BackendSpec::Cpu { threads: None },
             (None, Place::Gpu { index }) => BackendSpec::Cuda { index: Some(index) },
         };
         if !spec.is_built() {
@@ -81,7 +81,8 @@ impl Model {
                  KIND_CPU, or build with --features cuda",
             ));
         }
-        if self.parameters.threads.is_some() && spec != BackendSpec::Cpu {
+        if self.parameters.threads.is_some() && !matches!(spec, BackendSpec::Cpu { threads: None })
+        {
             let text = format!("config.pbtxt: parameter threads changes nothing on {spec}");
             return Err(Failed::argument(text));
         }

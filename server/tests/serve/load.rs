@@ -71,9 +71,9 @@ async fn http_answers_report_in_the_form_that_is_asked_for() {
     }
 }
 
-/// Goal: the wait that is predicted is that of the images that are computed. Method: a server with a
-/// cache that computes nothing, and is sent as many images as a batch may have: all equal, then no
-/// two.
+/// Goal: the wait that is predicted is that of the images that are computed. Method: a server with
+/// a cache that computes nothing, and is sent as many images as a batch may have: all equal, then
+/// no two.
 #[tokio::test]
 async fn who_follows_an_equal_image_takes_no_time_of_its_own() {
     let options = EngineOptions::default().cache_bytes(1 << 20);

@@ -93,6 +93,14 @@ impl Executor {
         Ok(Self::Dot(Dot::new(model, steps, isa, group_len)?))
     }
 
+    /// Another with the same weights, for a team of `thread_len`.
+    fn share(&self, thread_len: usize) -> Self {
+        match self {
+            Self::Float(float) => Self::Float(float.share(thread_len)),
+            Self::Dot(dot) => Self::Dot(dot.share()),
+        }
+    }
+
     /// The most images at a time.
     fn group_len(&self) -> usize {
         match self {
@@ -122,6 +130,17 @@ impl Cpu {
         let network = model.network(options.height, options.width)?;
         let executor = Executor::new(model, &network, options.precision, team.thread_len())?;
         Ok(Self { network, executor, team })
+    }
+
+    /// Another one of so many threads, which computes beside this one: the weights are the same
+    /// memory.
+    ///
+    /// # Errors
+    /// As for [`Cpu::new`], of the threads.
+    pub fn share(&self, threads: usize) -> Result<Self> {
+        let team = Team::new(threads)?;
+        let executor = self.executor.share(team.thread_len());
+        Ok(Self { network: self.network.clone(), executor, team })
     }
 
     /// The network that is executed.
@@ -192,6 +211,33 @@ impl std::fmt::Debug for Cpu {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Goal: teams on the same weights compute the same, beside each other.
+    #[test]
+    fn teams_that_share_weights_agree() {
+        let weights =
+            concat!(env!("CARGO_MANIFEST_DIR"), "/models/resnet50-cifar10/model.safetensors");
+        let model = Model::load(weights.as_ref(), None).unwrap();
+        let mut cpu = Cpu::new(&model, &CpuOptions::for_model(&model).threads(1)).unwrap();
+        let mut others = [cpu.share(1).unwrap(), cpu.share(2).unwrap()];
+        let image_bytes = cpu.image_bytes();
+        let images = |seed: usize| -> Vec<u8> {
+            (0..3 * image_bytes).map(|i| ((i + seed) * 37 % 251) as u8).collect()
+        };
+        let infer = |cpu: &mut Cpu, seed: usize| {
+            let mut logits = vec![0.0; 30];
+            cpu.infer(&images(seed), &mut logits).unwrap();
+            logits
+        };
+        let expected = [1, 2].map(|seed| infer(&mut cpu, seed));
+        std::thread::scope(|scope| {
+            for (other, seed) in others.iter_mut().zip([1, 2]) {
+                let expected = &expected[seed - 1];
+                scope.spawn(move || (0..5).for_each(|_| assert_eq!(infer(other, seed), *expected)));
+            }
+        });
+        assert!(cpu.share(0).err().unwrap().is_argument());
+    }
 
     #[test]
     fn wrong_lengths_are_refused() {

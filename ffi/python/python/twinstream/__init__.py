@@ -28,6 +28,7 @@ from ._twinstream import Answer, Lease, Pixels, Ticket
 from ._types import (
     Cache,
     Class,
+    Device,
     Latencies,
     Lengths,
     Line,
@@ -44,6 +45,7 @@ __all__ = [
     "Cache",
     "Cancelled",
     "Class",
+    "Device",
     "DeviceError",
     "DeviceLost",
     "Engine",

@@ -22,7 +22,8 @@ class Engine(_twinstream.Engine):
     """Serves a ResNet-50 through one scheduling thread; all calls may be made from any thread.
 
     `path`: the weights, a safetensors file; `config`: timm's `config.json`, else the one beside the weights; `size`: height and width
-    of the network's input, else the configuration's; `backend`: `cpu`, `cuda`, `cuda:INDEX`, `null` or `sim:DEVICE`;
+    of the network's input, else the configuration's; `backend`: `cpu`, `cuda`, `cuda:INDEX`, `null` or `sim:DEVICE`, or several of
+    them that serve one queue, as `cuda:0,cuda:1`; `cpu:2x1` is two teams of one thread;
     `precision`: `f32`, `bf16`, `i8`, on a GPU `f16` or `i8`; `threads` that compute; `top_k`: the device answers with so many
     classes in place of logits; `policy`: how batches are chosen, best left alone; `slot_len`: the most requests alive at a time;
     `batch_len_max`: the longest batch; `latency_bound`: a deadline for every request, in seconds; `cache_bytes`: for the answers of

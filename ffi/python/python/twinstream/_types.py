@@ -107,6 +107,19 @@ class Stages(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """What one device has done."""
+
+    batches: int
+    """Whose computing was started."""
+    images: int
+    """In them."""
+    is_lost: bool
+    """The others serve on without it."""
+    fits: Stages[Line]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stats:
     """Counts since the engine's start, and its present state; at most about a millisecond old."""
 
@@ -141,6 +154,8 @@ class Stats:
     uploaded_bytes: int
     downloaded_bytes: int
     cache: Cache
+    devices: tuple[Device, ...]
+    """In the order of the backends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

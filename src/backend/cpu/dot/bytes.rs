@@ -9,6 +9,7 @@ struct Line([u8; LINE_BYTES]);
 const _: () = assert!(align_of::<Line>() == LINE_BYTES);
 
 /// Bytes on whole cache lines, zero at first.
+#[derive(Clone)]
 pub(super) struct Bytes(Vec<Line>);
 
 impl Bytes {

@@ -22,6 +22,7 @@ mod tests;
 mod tile;
 
 use std::slice;
+use std::sync::Arc;
 
 use super::team::Team;
 use crate::error::Result;
@@ -39,19 +40,26 @@ const AVERAGE_LEN: usize = 512;
 
 /// A step with its weights.
 enum Ready {
-    Stem(Box<Stem>),
+    /// Each team has its own, for its intermediate values.
+    Stem,
     Product(Box<Product>),
     /// The multiplier.
     AveragePool(f32),
 }
 
-/// Executes the steps.
-pub(super) struct Dot {
+/// The network made ready: what teams that compute beside each other share.
+struct Packed {
     dtype: DType,
     steps: Steps,
     /// By step.
-    ready: Vec<Ready>,
+    ready: Box<[Ready]>,
     group_len: usize,
+}
+
+/// Executes the steps.
+pub(super) struct Dot {
+    packed: Arc<Packed>,
+    stem: Stem,
     /// The arena for a group.
     activations: Bytes,
 }
@@ -70,13 +78,13 @@ impl Dot {
             let filter = Filter::new(model, dtype, filter)?;
             Ok(Product::new(arithmetic, &filter, input, output, group_len))
         };
-        let mut ready = Vec::with_capacity(steps.list.len());
+        let (mut stem, mut ready) = (None, Vec::with_capacity(steps.list.len()));
         for step in &steps.list {
             ready.push(match &step.work {
                 Work::Stem { filter, input_shape, conv_shape } => {
                     let shapes = [*input_shape, *conv_shape, step.output_shape];
-                    let stem = Stem::new(model, arithmetic, *filter, shapes, group_len)?;
-                    Ready::Stem(Box::new(stem))
+                    stem = Some(Stem::new(model, arithmetic, *filter, shapes, group_len)?);
+                    Ready::Stem
                 }
                 Work::Conv(conv) => {
                     Ready::Product(Box::new(conv_product(model, arithmetic, conv, group_len)?))
@@ -95,13 +103,23 @@ impl Dot {
                 }
             });
         }
-        let activations = Bytes::new(steps.arena_bytes() * group_len);
-        Ok(Self { dtype, steps, ready, group_len, activations })
+        let stem = stem.expect("the network begins with the stem");
+        Ok(Self::of(Arc::new(Packed { dtype, steps, ready: ready.into(), group_len }), stem))
+    }
+
+    fn of(packed: Arc<Packed>, stem: Stem) -> Self {
+        let activations = Bytes::new(packed.steps.arena_bytes() * packed.group_len);
+        Self { packed, stem, activations }
+    }
+
+    /// Another with the same weights.
+    pub(super) fn share(&self) -> Self {
+        Self::of(Arc::clone(&self.packed), self.stem.share())
     }
 
     /// The most images at a time.
     pub(super) fn group_len(&self) -> usize {
-        self.group_len
+        self.packed.group_len
     }
 
     /// Computes a group of images; calls `observe` with each step but the last and its output.
@@ -115,7 +133,8 @@ impl Dot {
         logits: &mut [f32],
         observe: &mut dyn FnMut(usize, &[u8]),
     ) {
-        let Self { dtype, steps, ready, group_len, activations } = self;
+        let Self { packed, stem, activations } = self;
+        let Packed { dtype, steps, ready, group_len } = &**packed;
         let (dtype, group_len) = (*dtype, *group_len);
         let batch_len = images.len() / steps.input_shape().value_len();
         assert_eq!(images.len(), batch_len * steps.input_shape().value_len());
@@ -137,7 +156,7 @@ impl Dot {
                         let (input, shortcut) = (output_of(conv.input), output_of(shortcut));
                         product.run(team, Operands { input, shortcut, output }, batch_len);
                     }
-                    (_, Ready::Stem(stem)) => stem.run(team, images, output),
+                    (_, Ready::Stem) => stem.run(team, images, output),
                     (Work::AveragePool { input, input_shape }, Ready::AveragePool(multiplier)) => {
                         let input = output_of(*input);
                         let operands = Operands { input, shortcut: input, output };

@@ -5,6 +5,7 @@
 //! the pool finds in the cache what the convolution wrote.
 
 use std::slice;
+use std::sync::Arc;
 
 use half::bf16;
 
@@ -29,7 +30,7 @@ const COPY_BYTES: usize = 1 << 15;
 /// The stem and its intermediate values.
 pub(super) struct Stem {
     dtype: DType,
-    product: Product,
+    product: Arc<Product>,
     input: Shape,
     bordered: Shape,
     conv: Shape,
@@ -71,8 +72,10 @@ impl Stem {
         let from = Input::new(bordered, window, dtype);
         Ok(Self {
             dtype,
-            product: Product::new((isa, dtype), &filter, from, conv, chunk_len)
-                .in_regions(layout, &biases),
+            product: Arc::new(
+                Product::new((isa, dtype), &filter, from, conv, chunk_len)
+                    .in_regions(layout, &biases),
+            ),
             input,
             bordered,
             conv,
@@ -82,6 +85,12 @@ impl Stem {
             pixels: Bytes::new(chunk_len * bordered.value_len() * size + STEP_BYTES),
             values: Bytes::new(chunk_len * conv_bytes),
         })
+    }
+
+    /// Another with the same weights.
+    pub(super) fn share(&self) -> Self {
+        let (pixels, values) = (self.pixels.clone(), self.values.clone());
+        Self { product: Arc::clone(&self.product), pixels, values, ..*self }
     }
 
     /// Computes whole images.

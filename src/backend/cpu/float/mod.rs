@@ -8,6 +8,7 @@ mod pool;
 mod winograd;
 
 use std::slice;
+use std::sync::Arc;
 
 use super::team::Team;
 use crate::error::Result;
@@ -56,19 +57,26 @@ impl Product {
     }
 }
 
-/// Executes the steps.
-pub(super) struct Float {
+/// The network made ready: what teams that compute beside each other share.
+struct Packed {
     steps: Steps,
     /// By index of the filter.
-    products: Vec<Product>,
-    scratch: Scratch,
+    products: Box<[Product]>,
     normalize: Normalize,
     kernels: Kernels,
     group_len: usize,
-    /// The arena for a group.
-    activations: Vec<f32>,
+    /// Values of the arena for an image.
+    arena_len: usize,
     /// What the stem works on, in the arena.
     stem: StemPlaces,
+}
+
+/// Executes the steps.
+pub(super) struct Float {
+    packed: Arc<Packed>,
+    scratch: Scratch,
+    /// The arena for a group.
+    activations: Vec<f32>,
 }
 
 /// Where the stem's intermediate values lie in the arena, in values an image: behind its output, in
@@ -124,30 +132,40 @@ impl Float {
             });
         }
         let group_len = (GROUP_BYTES / (arena_len * size_of::<f32>())).max(1);
-        let patches_len = products.iter().map(|product| match product {
-            Product::Direct(_) => 0,
-            Product::Winograd(winograd) => winograd.patches_len(group_len),
-        });
-        let scratch = Scratch::new(patches_len.max().unwrap_or(0), thread_len, &kernels);
         log::debug!(
             "FP32 on the CPU: panels of {} channels, groups of {group_len} images",
             kernels.panel_len()
         );
-        Ok(Self {
-            activations: vec![0.0; arena_len * group_len],
+        let packed = Packed {
             normalize: Normalize::new(model.config()),
             steps,
             stem,
-            products,
-            scratch,
+            products: products.into(),
             kernels,
             group_len,
-        })
+            arena_len,
+        };
+        Ok(Self::of(Arc::new(packed), thread_len))
+    }
+
+    fn of(packed: Arc<Packed>, thread_len: usize) -> Self {
+        let Packed { products, group_len, kernels, arena_len, .. } = &*packed;
+        let patches_len = products.iter().map(|product| match product {
+            Product::Direct(_) => 0,
+            Product::Winograd(winograd) => winograd.patches_len(*group_len),
+        });
+        let scratch = Scratch::new(patches_len.max().unwrap_or(0), thread_len, kernels);
+        Self { scratch, activations: vec![0.0; arena_len * group_len], packed }
+    }
+
+    /// Another with the same weights, for a team of `thread_len`.
+    pub(super) fn share(&self, thread_len: usize) -> Self {
+        Self::of(Arc::clone(&self.packed), thread_len)
     }
 
     /// The most images at a time.
     pub(super) fn group_len(&self) -> usize {
-        self.group_len
+        self.packed.group_len
     }
 
     /// Computes a group of `batch_len` images; calls `observe` with each step but the last and its
@@ -160,9 +178,10 @@ impl Float {
         logits: &mut [f32],
         observe: &mut dyn FnMut(usize, &mut [f32]),
     ) {
-        let Self { steps, products, scratch, kernels, stem, .. } = self;
-        let values = self.activations.as_mut_ptr();
-        let group_len = self.group_len;
+        let Self { packed, scratch, activations } = self;
+        let Packed { steps, products, kernels, stem, normalize, .. } = &**packed;
+        let values = activations.as_mut_ptr();
+        let group_len = packed.group_len;
         let place = |offset: usize| values.wrapping_add(offset * group_len);
         let output_of = |step: usize| place(steps.list[step].offset);
         let mut multiply = |team: &mut Team, filter: usize, input: *mut f32, output: *mut f32| {
@@ -179,7 +198,7 @@ impl Float {
                     let (input, conv) = (place(stem.input), place(stem.conv));
                     // SAFETY: inside the vector, as above; nothing else refers to it now.
                     let normalized = unsafe { slice::from_raw_parts_mut(input, images.len()) };
-                    self.normalize.run(images, normalized);
+                    normalize.run(images, normalized);
                     debug_assert_eq!(images.len(), batch_len * input_shape.value_len());
                     multiply(team, *filter, input, conv);
                     let operands = Operands { input: conv, output };
