@@ -126,7 +126,7 @@ is_installed() { command -v "$1" >/dev/null; }
 # Those that were refused make the step fail.
 part_prove() {
     # What was proven before is proven again, for the time it takes is measured as well.
-    local prove=("$program" prove --again --batches $few_batches --repeats $proofs --limit $proof_s
+    local prove=("$program" prove --again --batches "$few_batches" --repeats "$proofs" --limit "$proof_s"
         --tuning "$tuning" --json)
     step prove 20 "${prove[@]}" "${model[@]}"
     has_integers prove-i8 || return
