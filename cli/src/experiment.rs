@@ -149,6 +149,7 @@ fn cost(name: &str, args: &Args) -> u64 {
         "robustness" => 170,
         "gauntlet" => 250,
         "network" => 300,
+        "fleet" => 600,
         _ => 1,
     }
 }

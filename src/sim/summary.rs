@@ -82,7 +82,7 @@ pub fn misjudge(setup: &mut Setup, factor: f64) {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Bounds {
     /// Least mean latency in milliseconds of answering all; none under a latency bound, which
-    /// leaves some unanswered.
+    /// leaves some unanswered. Of several devices it is not of the very arrivals.
     #[serde(rename = "bound_mean_ms")]
     pub mean_ms: Option<f64>,
     /// Least p99 latency in milliseconds of answering all in the order they came; likewise, and
@@ -112,6 +112,12 @@ impl Bounds {
             return Self::default();
         };
         let batch_len_max = setup.config.batch_len_max;
+        let answers_all = setup.config.latency_bound_ns.is_none();
+        if setup.devices.len() > 1 {
+            let mean_ns = bounds::several_mean_ns(&setup.devices, batch_len_max, open.rate_hz());
+            let mean_ms = mean_ns.filter(|_| answers_all).map(|mean_ns| mean_ns * 1e-6);
+            return Self { mean_ms, ..Self::default() };
+        }
         let times = ServiceTimes::compute(&setup.devices[0], batch_len_max);
         let rate_hz = open.rate_hz();
         let mean_without_look_ahead_ms = match open {
@@ -134,7 +140,6 @@ impl Bounds {
             (is_held && !arrivals_ns.is_empty())
                 .then(|| bound(&setup.devices[0], batch_len_max, &arrivals_ns) * 1e-6)
         };
-        let answers_all = setup.config.latency_bound_ns.is_none();
         let goodput_hz = match (open, setup.config.latency_bound_ns) {
             (OpenLoop::Poisson { .. } | OpenLoop::Uniform { .. }, Some(bound_ns)) => {
                 let left_ns = bound_ns as f64 - bounds::transfers_ns(&setup.devices[0]);

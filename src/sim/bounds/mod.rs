@@ -9,6 +9,7 @@
 //! | figure | holds for | source |
 //! |---|---|---|
 //! | [`clairvoyant_mean_ns`] | mean on one trace, any that answers all | dynamic programme |
+//! | [`several_mean_ns`] | mean of several devices, any that answers all | convex programme |
 //! | [`in_order_quantile_ns`] | p99 on one trace, any that answers all in order | the same |
 //! | [`clairvoyant_quantile_ns`] | p99 on one trace, any; may give up 1 % | dynamic programme |
 //! | [`fluid_goodput_hz`] | answers in time a second | fluid limit |
@@ -22,12 +23,14 @@ mod front;
 mod mean;
 mod optimal;
 mod poisson;
+mod several;
 mod take_all;
 
 pub use clairvoyant::{clairvoyant_quantile_ns, in_order_quantile_ns};
 pub use fluid::fluid_goodput_hz;
 pub use mean::clairvoyant_mean_ns;
 pub use optimal::{optimal_mean_ns, take_all_mean_ns};
+pub use several::several_mean_ns;
 pub use take_all::{TakeAll, inoue_mean_ns};
 
 use super::device::DeviceSpec;

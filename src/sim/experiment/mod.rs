@@ -7,6 +7,7 @@
 //! serves needs it.
 
 mod closed;
+mod fleet;
 mod gauntlet;
 mod live;
 mod load;
@@ -123,7 +124,7 @@ const WITHOUT_LOOK_AHEAD: &str = "best without look-ahead";
 type Run = fn(&Scale, &dyn Progress) -> Figure;
 
 /// Experiments by name.
-const EXPERIMENTS: [(&str, Run); 12] = [
+const EXPERIMENTS: [(&str, Run); 13] = [
     ("changing", |scale, progress| paper::over_time(&paper::CHANGING, scale, progress)),
     ("increasing", |scale, progress| paper::over_time(&paper::INCREASING, scale, progress)),
     ("decreasing", |scale, progress| paper::over_time(&paper::DECREASING, scale, progress)),
@@ -136,6 +137,7 @@ const EXPERIMENTS: [(&str, Run); 12] = [
     ("robustness", robust::robustness),
     ("gauntlet", gauntlet::gauntlet),
     ("network", network::network),
+    ("fleet", fleet::fleet),
 ];
 
 /// Names of the experiments, the paper's first.
