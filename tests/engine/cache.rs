@@ -149,6 +149,20 @@ fn followers_are_counted_while_they_follow() {
     counted(0, 0);
 }
 
+/// Goal: with the device nobody follows anybody any more. Method: it is lost while some do.
+#[test]
+fn none_follow_where_the_device_is_lost() {
+    let gated = Gated::new(Plan { lose_one_in: 1, ..Plan::default() }, 1);
+    let tickets = [3, 3, 4].map(|number| gated.submit(number, plain()));
+    gated.until_accepted(3);
+    gated.open();
+    for ticket in tickets {
+        assert_eq!(ticket.wait_timeout(LONG).unwrap().unwrap_err(), Failure::DeviceLost);
+    }
+    until("counted", || gated.engine.stats().alive_len == 0);
+    assert_eq!(gated.engine.stats().computed_len(), 0);
+}
+
 /// Goal: giving one up takes nothing from the others. Method: leader and followers, each given up
 /// in each order while nothing is computed.
 #[test]
