@@ -98,8 +98,9 @@ TWINSTREAM_SIZE_IS(twinstream_stem_params, 96);
 
 /* Kernels `stem_wgmma` and `stem_i8_wgmma`: what `stem` and `stem_i8` compute, of images whose
  * convolution is at most STEM_WGMMA_WIDTH pixels wide, for compute capability 9.0 alone.
- * Grid: (any number from 1, 1, 1): warpgroups, STEM_WGMMA_GROUPS a block, take the strips of all
- * images in turns, so more blocks than strips, or than are at work at a time, are of no use. */
+ * Grid: (any number from 1, 1, 1): the warpgroups that multiply, STEM_WGMMA_GROUPS a block, take
+ * the strips of all images in turns, so more blocks than strips, or than are at work at a time, are
+ * of no use. */
 typedef struct {
     /* As there, but for the weights: f16, of integers the integers as f16, [7 rows][2 halves of a
      * row][4 warps][32 lanes][8]: with g = lane / 4 and t = lane % 4, a lane has of the half's 16
@@ -360,6 +361,7 @@ enum {
     TWINSTREAM_STEM_WGMMA_THREADS = 384,
     TWINSTREAM_STEM_WGMMA_SHARED_BYTES = 59136,
 
+    TWINSTREAM_STEM_I8_WGMMA_GROUPS = 2,
     TWINSTREAM_STEM_I8_WGMMA_THREADS = 384,
     TWINSTREAM_STEM_I8_WGMMA_SHARED_BYTES = 59136,
 

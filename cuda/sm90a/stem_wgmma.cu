@@ -67,7 +67,6 @@ class Rings {
                 ptx::barrier_init(full(group, pair), FILLING_WARPS);
                 ptx::barrier_init(empty(group, pair), GROUP_WARPS);
             }
-        ptx::fence_barrier_init();
     }
 
     // Where row `row` of those from the pair on begins.
@@ -226,13 +225,18 @@ class Results<i8> {
         bias = pair_at(row_border + BETWEEN);
     }
     TWINSTREAM_DEVICE void words_of(const float *sums, uint32_t x, uint32_t *words) const {
+        float2 shifts[2] = {bias, bias};
+        // Few of the eights have others, all lanes of a warp alike.
+        if (x < 8 || x / 8 * 8 + 8 + BETWEEN > p.conv_width) {
+            TWINSTREAM_UNROLL
+            for (unsigned i = 0; i < 2; ++i)
+                shifts[i] = pair_at(row_border + border_of(x + i, p.conv_width));
+        }
         uint32_t bits[4];
         TWINSTREAM_UNROLL
         for (unsigned i = 0; i < 2; ++i) {
-            const uint32_t border = border_of(x + i, p.conv_width);
-            const float2 shift = border == BETWEEN ? bias : pair_at(row_border + border);
-            bits[i] = bits_of(__fmaf_rn(sums[i], multiplier.x, shift.x));
-            bits[i + 2] = bits_of(__fmaf_rn(sums[i + 2], multiplier.y, shift.y));
+            bits[i] = bits_of(__fmaf_rn(sums[i], multiplier.x, shifts[i].x));
+            bits[i + 2] = bits_of(__fmaf_rn(sums[i + 2], multiplier.y, shifts[i].y));
         }
         words[0] = __byte_perm(bits[0], bits[1], 0x5410);
         words[1] = __byte_perm(bits[2], bits[3], 0x5410);
@@ -406,7 +410,8 @@ static_assert(TWINSTREAM_STEM_WGMMA_SHARED_BYTES == Rings::BYTES &&
                   TWINSTREAM_STEM_I8_WGMMA_SHARED_BYTES == Rings::BYTES,
               "launch.h must state the shared memory");
 static_assert(TWINSTREAM_STEM_WGMMA_THREADS == THREADS &&
-                  TWINSTREAM_STEM_I8_WGMMA_THREADS == THREADS,
+                  TWINSTREAM_STEM_I8_WGMMA_THREADS == THREADS &&
+                  TWINSTREAM_STEM_I8_WGMMA_GROUPS == GROUPS,
               "launch.h must state the threads");
 
 } // namespace

@@ -90,9 +90,8 @@ double test_stem(Random &random, unsigned len, unsigned bucket, unsigned height,
     std::vector<std::uint16_t> integers;
     for (unsigned i = 0; i < packed.len(); ++i)
         integers.push_back(to_f16(static_cast<std::int8_t>(packed[i])));
-    each_stem_by_wgmma(
-        "stem_i8_wgmma", bucket, p, integers, output, batch, what,
-        [&](const std::string &which) { require_same(expected, output, which); });
+    each_stem_by_wgmma("stem_i8_wgmma", bucket, p, integers, output, batch, what,
+                       [&](const std::string &which) { require_same(expected, output, which); });
     return worst.ratio;
 }
 
