@@ -539,6 +539,7 @@ pub const TWINSTREAM_STEM_WGMMA_WIDTH: _bindgen_ty_2 = 112;
 pub const TWINSTREAM_STEM_WGMMA_GROUPS: _bindgen_ty_2 = 2;
 pub const TWINSTREAM_STEM_WGMMA_THREADS: _bindgen_ty_2 = 384;
 pub const TWINSTREAM_STEM_WGMMA_SHARED_BYTES: _bindgen_ty_2 = 59136;
+pub const TWINSTREAM_STEM_I8_WGMMA_GROUPS: _bindgen_ty_2 = 2;
 pub const TWINSTREAM_STEM_I8_WGMMA_THREADS: _bindgen_ty_2 = 384;
 pub const TWINSTREAM_STEM_I8_WGMMA_SHARED_BYTES: _bindgen_ty_2 = 59136;
 pub const TWINSTREAM_AVERAGE_POOL_THREADS: _bindgen_ty_2 = 256;
