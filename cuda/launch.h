@@ -96,6 +96,25 @@ typedef struct {
 } twinstream_stem_params;
 TWINSTREAM_SIZE_IS(twinstream_stem_params, 96);
 
+/* Kernels `stem_wgmma` and `stem_i8_wgmma`: what `stem` and `stem_i8` compute, of images whose
+ * convolution is at most STEM_WGMMA_WIDTH pixels wide, for compute capability 9.0 alone.
+ * Grid: (any number from 1, 1, 1): the warpgroups that multiply, STEM_WGMMA_GROUPS a block, take
+ * the strips of all images in turns, so more blocks than strips, or than are at work at a time, are
+ * of no use. */
+typedef struct {
+    /* As there, but for the weights: f16, of integers the integers as f16, [7 rows][2 halves of a
+     * row][4 warps][32 lanes][8]: with g = lane / 4 and t = lane % 4, a lane has of the half's 16
+     * values those at 2 t and 2 t + 1 of output channels 16 warp + 2 g and of the next, then those
+     * at 2 t + 8 and 2 t + 9 of the two. */
+    twinstream_stem_params stem;
+    /* Pooled rows of a strip, which a warpgroup computes at a time; the last one of an image may
+     * have fewer. */
+    uint32_t strip_height;
+    /* ceil(pooled_height / strip_height). */
+    uint32_t strips;
+} twinstream_stem_wgmma_params;
+TWINSTREAM_SIZE_IS(twinstream_stem_wgmma_params, 104);
+
 /* Kernels `conv_*`, one a TWINSTREAM_CONV_TILE of tiles.inc: convolution with bias, and as wanted
  * with residual addition, the block's projection shortcut and ReLU, in this order:
  *     output = relu(round_to_f16(conv(input) + conv1x1(shortcut) + bias + residual))
@@ -336,6 +355,15 @@ enum {
     TWINSTREAM_STEM_I8_BORDERS = 5,
     TWINSTREAM_STEM_I8_THREADS = 256,
     TWINSTREAM_STEM_I8_SHARED_BYTES = 20976,
+
+    TWINSTREAM_STEM_WGMMA_WIDTH = 112,
+    TWINSTREAM_STEM_WGMMA_GROUPS = 2,
+    TWINSTREAM_STEM_WGMMA_THREADS = 384,
+    TWINSTREAM_STEM_WGMMA_SHARED_BYTES = 59136,
+
+    TWINSTREAM_STEM_I8_WGMMA_GROUPS = 2,
+    TWINSTREAM_STEM_I8_WGMMA_THREADS = 384,
+    TWINSTREAM_STEM_I8_WGMMA_SHARED_BYTES = 59136,
 
     TWINSTREAM_AVERAGE_POOL_THREADS = 256,
     TWINSTREAM_AVERAGE_POOL_SHARED_BYTES = 2048,

@@ -5,10 +5,10 @@ shows that the tests notice.
     scripts/mutate-kernels.py [RANDOM_LEN [FILE...]]
 
 Whatever REMOVED matches in the kernels below cuda/ is removed in a copy of the folder, and the
-kernel tests run on the emulated device: threads in order, in orders drawn from seeds, at last with
-ThreadSanitizer looking for races. Prints what noticed each removal first and fails if one went
-unnoticed. With RANDOM_LEN random convolutions in a run, 5 unless given; FILEs are names such as
-top_k.cu, all unless given. Needs g++ alone.
+kernel tests run on the emulated device: threads in order, in orders drawn from seeds, then with
+ThreadSanitizer looking for races, at last with plain stores held to their fences. Prints what
+noticed each removal first and fails if one went unnoticed. With RANDOM_LEN random convolutions in a
+run, 5 unless given; FILEs are names such as top_k.cu, all unless given. Needs g++ alone.
 """
 
 import os
@@ -51,19 +51,22 @@ CALLS = (
 )
 CALL = rf"(?:ptx::)?(?:{'|'.join(map(re.escape, CALLS))})(?:<[^;]*>)?\([^;]*\)"
 # A statement of its own, or all that a condition is for.
-REMOVED = re.compile(rf"^\s*(?:(?:if|if constexpr|for) \(.*\) )?({CALL}|parity \^= 1);$")
+REMOVED = re.compile(rf"^\s*(?:(?:if|if constexpr|for) \(.*\) )?({CALL}|parity \^= 1|\+\+pair);$")
 COMPILER = [os.environ.get("CXX", "g++"), "-std=c++17", "-fno-strict-aliasing"]
 SEED = "1"  # of the tests' data, the same in all runs
 ORDERS = ["0", "1", "2", "3"]
 TIMEOUT_S = 300
 
-# Flags of the emulator, of kernels and tests, and of the link.
+# Flags of the emulator, of kernels and tests, and of the link; further sources of the emulator.
 BUILDS = {
-    "plain": (["-O2"], ["-O2"]),
+    "plain": (["-O2"], ["-O2"], ["-O2"], []),
     "races": (
         ["-O1", "-DTWINSTREAM_RACE_CHECK"],
         ["-O1", "-DTWINSTREAM_RACE_CHECK", "-fsanitize=thread"],
+        ["-O1", "-fsanitize=thread"],
+        [],
     ),
+    "stores": (["-O2"], ["-O1", "-fsanitize=thread"], ["-O1"], ["emulator/tests/accesses.cpp"]),
 }
 
 
@@ -77,8 +80,8 @@ class Build:
     def __init__(self, cuda, folder, name):
         self.cuda, self.folder = cuda, folder / name
         self.folder.mkdir()
-        device_flags, self.flags = BUILDS[name]
-        for pattern in ("emulator/*.cpp", "emulator/driver/*.cpp"):
+        device_flags, self.flags, self.link_flags, further = BUILDS[name]
+        for pattern in ("emulator/*.cpp", "emulator/driver/*.cpp", *further):
             self.compile("device", device_flags, cuda.glob(pattern))
         for pattern in ("tests/*.cpp", "tests/emulated/*.cpp"):
             self.compile("test", self.flags, cuda.glob(pattern))
@@ -95,7 +98,9 @@ class Build:
     def run(self, random_len, order):
         program = self.folder / "tests"
         objects = sorted(self.folder.glob("*.o"))
-        subprocess.run([COMPILER[0], *self.flags, *objects, "-o", program, "-pthread"], check=True)
+        subprocess.run(
+            [COMPILER[0], *self.link_flags, *objects, "-o", program, "-pthread"], check=True
+        )
         environment = {
             **os.environ,
             "TWINSTREAM_EMULATOR_SEED": order,
@@ -140,14 +145,17 @@ def dependants(cuda, changed):
 
 
 def noticed(plain, random_len):
-    """What failed first, the slow race check last; None if nothing did."""
+    """What failed first, the slow checks last; None if nothing did."""
     for order in ORDERS:
         report = plain.run(random_len, order)
         if report:
             return f"order {order}: {report}"
-    with tempfile.TemporaryDirectory() as folder:
-        report = Build(plain.cuda, pathlib.Path(folder), "races").run("1", "0")
-    return f"races: {report}" if report else None
+    for name in ("races", "stores"):
+        with tempfile.TemporaryDirectory() as folder:
+            report = Build(plain.cuda, pathlib.Path(folder), name).run("1", "0")
+        if report:
+            return f"{name}: {report}"
+    return None
 
 
 def main():

@@ -85,6 +85,13 @@ double test_stem(Random &random, unsigned len, unsigned bucket, unsigned height,
     }
     worst.require(what);
     if (!output.untouched(len * pixels * 64)) fail(what + ": wrote beyond the batch");
+
+    const std::vector<std::uint8_t> expected(output.values(), output.values() + output.len());
+    std::vector<std::uint16_t> integers;
+    for (unsigned i = 0; i < packed.len(); ++i)
+        integers.push_back(to_f16(static_cast<std::int8_t>(packed[i])));
+    each_stem_by_wgmma("stem_i8_wgmma", bucket, p, integers, output, batch, what,
+                       [&](const std::string &which) { require_same(expected, output, which); });
     return worst.ratio;
 }
 
@@ -163,6 +170,7 @@ void test_layers_i8(std::uint64_t seed) {
                                                      {2, 2, 33, 57},
                                                      {1, 1, 65, 34},
                                                      {9, 9, 35, 40},
+                                                     {1, 1, 38, 223},
                                                      {1, 1, 224, 224}})
         stem.attempt([&, l = len, b = bucket, h = height, w = width] {
             return test_stem(random, l, b, h, w);

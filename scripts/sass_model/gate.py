@@ -23,6 +23,7 @@ FAMILIES = (
     (r"conv_wgmma_\w+_pair$", ("HGMMA", MULTICAST, *WARPGROUP_COPIES), OLD_COPIES),
     (r"conv_i8_wgmma_", ("IGMMA", *WARPGROUP_COPIES), OLD_COPIES),
     (r"conv_wgmma_", ("HGMMA", *WARPGROUP_COPIES), OLD_COPIES),
+    (r"stem_(i8_)?wgmma$", ("HGMMA", "USETMAXREG"), ("IGMMA", "LDSM", *OLD_COPIES)),
     (r"(conv_i8_|stem_i8$)", ("IMMA", *MATRIX_COPIES), ("HMMA",)),
     (r"(conv_|stem$)", ("HMMA", *MATRIX_COPIES), ("IMMA",)),
     (r"fully_connected_i8$", ("IMMA",), ("HMMA",)),

@@ -10,7 +10,7 @@ TILE = re.compile(
     r"(\d+)\)$",
     re.MULTILINE,
 )
-LAUNCH = re.compile(r"TWINSTREAM_(\w+)_(THREADS|SHARED_BYTES) = (\d+)")
+LAUNCH = re.compile(r"TWINSTREAM_(\w+)_(THREADS|SHARED_BYTES|GROUPS) = (\d+)")
 
 
 @dataclass(frozen=True)
@@ -35,5 +35,6 @@ def launches():
         sizes.setdefault(name.lower(), {})[what] = int(value)
     for name, of_kernel in sizes.items():
         threads = of_kernel["THREADS"]
-        found[name] = Launch(threads, of_kernel["SHARED_BYTES"], threads // 32)
+        warps = 4 * of_kernel["GROUPS"] if "GROUPS" in of_kernel else threads // 32
+        found[name] = Launch(threads, of_kernel["SHARED_BYTES"], warps)
     return found

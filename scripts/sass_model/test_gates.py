@@ -241,6 +241,7 @@ class Gate(unittest.TestCase):
         wgmma = found["conv_wgmma_64x256"]
         self.assertEqual((wgmma.threads, wgmma.warps, wgmma.tile), (384, 8, (256, 64)))
         self.assertEqual((found["stem"].threads, found["stem"].tile), (256, ()))
+        self.assertEqual((found["stem_wgmma"].threads, found["stem_wgmma"].warps), (384, 8))
         self.assertEqual((found["conv_128x64"].warps, found["conv_128x64"].tile), (4, (128, 64)))
         problems = gate.check({("sm_90a", "new"): kernel("EXIT", name="new")}, found)[2]
         self.assertEqual(problems, ["new: in neither launch.h nor tiles.inc"])

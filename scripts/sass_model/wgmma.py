@@ -25,8 +25,9 @@ SEEN_SHARE = 0.6
 # another [P]; as long again for barrier, fences and additions. [A] Bytes a clock and multiprocessor: [A]
 JOIN_CYCLES, CLUSTER_BYTES_CLK = 400, 11
 MEMORY_CYCLES = 800
-# The stem: K of 7 rows of 16 pixels of 4 channels less the padding, 13 % of rows twice. [A] the share.
-STEM_MACS, STEM_SHARE, STEM_LEAST_US = 12544 * 64 * 256 * 1.13, 0.55, 3.0
+# The stem: pooled rows; of a row of the convolution, 14 products of 112 columns, and what a warpgroup by
+# itself takes for it, which is the lone warp's step in the machine code of stem_wgmma and stem_i8_wgmma.
+STEM_ROWS, STEM_K, STEM_COLUMNS, STEM_ROW_CYCLES = 56, 14 * 16, 112, {2: 1072, 1: 1489}
 
 
 @dataclass(frozen=True)
@@ -189,15 +190,21 @@ class Wgmma:
         found_us = self.layer(conv, images)[0]
         return min(found_us, self.beside.layer_us(conv, images)) if self.beside else found_us
 
-    def beside_us(self, batch_len):
-        """The stem stays in f16: today's, where its successor is only planned."""
-        if self.beside:
-            return self.beside.beside_us(batch_len)
-        cycles = batch_len * STEM_MACS / MACS / H100.sm_count / STEM_SHARE
-        stem = max(
-            self.rates.us(cycles),
-            stem_memory_us(batch_len, self.value_bytes, self.rates),
-            STEM_LEAST_US,
+    def stem_cycles(self, images, height):
+        """Strips of so many pooled rows, two of them at a time on a multiprocessor."""
+        strips = images * -(-STEM_ROWS // height)
+        product = 64 * STEM_COLUMNS * STEM_K / MACS / MACS_SHARE
+        row = max(
+            -(-strips // H100.sm_count) * product,
+            -(-strips // (2 * H100.sm_count)) * STEM_ROW_CYCLES[self.value_bytes],
         )
+        return (2 * height + 1) * row + START_CYCLES
+
+    def beside_us(self, batch_len):
+        """Of the stem, which multiplies in f16 in both types, and of what is no convolution."""
+        cycles = min(self.stem_cycles(batch_len, height) for height in range(1, STEM_ROWS + 1))
+        memory_us = stem_memory_us(batch_len, self.value_bytes, self.rates)
         around = around_us(batch_len, self.value_bytes, self.rates)
-        return stem + around + LAUNCHES_BESIDE * self.rates.gap_us
+        found_us = max(self.rates.us(cycles), memory_us) + self.rates.gap_full_us + around
+        found_us += (LAUNCHES_BESIDE - 1) * self.rates.gap_us
+        return min(found_us, self.beside.beside_us(batch_len)) if self.beside else found_us

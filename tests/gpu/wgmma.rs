@@ -1,4 +1,4 @@
-//! The network by the convolutions on `wgmma`, taken for proven: on the emulated device alone.
+//! The network by the kernels on `wgmma`, taken for proven: on the emulated device alone.
 //! `prove.rs` has those that are proven for real.
 
 use std::collections::BTreeSet;
@@ -21,6 +21,8 @@ const DEVICE: u32 = 0;
 const BUCKETS: [usize; 3] = [1, 2, 4];
 /// Convolutions of the network that are launched.
 const CONV_LEN: usize = 48;
+/// The last layer of the stem.
+const STEM: &str = "maxpool";
 
 fn plans((height, precision): (usize, DType), known: (&Tuning, &Verdicts)) -> Vec<PlanSummary> {
     let network = model().network(height, 32).unwrap();
@@ -51,8 +53,8 @@ fn split_k(precision: DType, layer: &str, stage: usize) -> usize {
     .max(1)
 }
 
-/// As if these kernels had been measured to be best for every convolution, one after another; four
-/// images are computed in chunks. Images are 32 pixels wide.
+/// As if these kernels had been measured to be best: for the stem, and for every convolution, one
+/// after another; four images are computed in chunks. Images are 32 pixels wide.
 fn everywhere(height: usize, precision: DType) -> Tuning {
     let (input, type_name) = match precision {
         DType::I8 => (format!("{height}x32 i8"), "_i8"),
@@ -77,8 +79,14 @@ fn everywhere(height: usize, precision: DType) -> Tuning {
         let entries: Vec<_> = BUCKETS.iter().enumerate().map(entry).collect();
         write!(layers, "\"{}\": [{}],", conv.layer, entries.join(", ")).unwrap();
     }
+    let entry = |batch_len: &usize| {
+        format!(
+            "{{\"batch_len\": {batch_len}, \"kernel\": \"stem{type_name}_wgmma\", \"split_len\": 1}}"
+        )
+    };
+    let entries: Vec<_> = BUCKETS.iter().map(entry).collect();
+    write!(layers, "\"{STEM}\": [{}]", entries.join(", ")).unwrap();
     let device = format!("Emulated device {DEVICE} sm_90 x8");
-    let layers = layers.trim_end_matches(',');
     let text = format!(
         "{{\"devices\": {{\"{device}\": {{\"{input}\": {{{layers}}}}}}}, \
          \"chunks\": {{\"{device}\": {{\"{input}\": {{\"4\": 3}}}}}}}}"
@@ -197,8 +205,10 @@ fn integers_are_the_reference_s() {
     for (launch, expected) in batch.launches.iter().zip(expected.activations) {
         assert!(launch.output == expected, "{} by {}", launch.layer, launch.kernel);
     }
-    let is_new = |launch: &&LaunchProfile| launch.kernel.starts_with("conv_i8_wgmma_");
-    assert_eq!(batch.launches.iter().filter(is_new).count(), CONV_LEN);
+    let is_new = |launch: &&LaunchProfile| {
+        launch.kernel.starts_with("conv_i8_wgmma_") || launch.kernel == "stem_i8_wgmma"
+    };
+    assert_eq!(batch.launches.iter().filter(is_new).count(), CONV_LEN + 1);
 }
 
 /// Goal: there is room to measure them beside the others, and what was best is noted and used.
@@ -214,7 +224,8 @@ fn kernels_that_are_proven_are_tuned() {
         measured.extend_from_slice(bucket);
     })
     .unwrap();
-    assert_eq!(measured.len(), CONV_LEN);
+    assert_eq!(measured.len(), CONV_LEN + 1);
+    assert_eq!(measured[0].conv.layer, STEM);
     let plans = plans((32, DType::F16), (&tuning, &options.verdicts));
-    assert!(measured.iter().map(|it| &it.conv).eq(&plans[0].convs));
+    assert!(measured[1..].iter().map(|it| &it.conv).eq(&plans[0].convs));
 }

@@ -123,6 +123,31 @@ const _: () = {
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
+pub struct twinstream_stem_wgmma_params {
+    pub stem: twinstream_stem_params,
+    pub strip_height: u32,
+    pub strips: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    [
+        "Size of twinstream_stem_wgmma_params",
+    ][::std::mem::size_of::<twinstream_stem_wgmma_params>() - 104usize];
+    [
+        "Alignment of twinstream_stem_wgmma_params",
+    ][::std::mem::align_of::<twinstream_stem_wgmma_params>() - 8usize];
+    [
+        "Offset of field: twinstream_stem_wgmma_params::stem",
+    ][::std::mem::offset_of!(twinstream_stem_wgmma_params, stem) - 0usize];
+    [
+        "Offset of field: twinstream_stem_wgmma_params::strip_height",
+    ][::std::mem::offset_of!(twinstream_stem_wgmma_params, strip_height) - 96usize];
+    [
+        "Offset of field: twinstream_stem_wgmma_params::strips",
+    ][::std::mem::offset_of!(twinstream_stem_wgmma_params, strips) - 100usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
 pub struct twinstream_conv_params {
     pub input: u64,
     pub weights: u64,
@@ -510,6 +535,13 @@ pub const TWINSTREAM_STEM_SHARED_BYTES: _bindgen_ty_2 = 40928;
 pub const TWINSTREAM_STEM_I8_BORDERS: _bindgen_ty_2 = 5;
 pub const TWINSTREAM_STEM_I8_THREADS: _bindgen_ty_2 = 256;
 pub const TWINSTREAM_STEM_I8_SHARED_BYTES: _bindgen_ty_2 = 20976;
+pub const TWINSTREAM_STEM_WGMMA_WIDTH: _bindgen_ty_2 = 112;
+pub const TWINSTREAM_STEM_WGMMA_GROUPS: _bindgen_ty_2 = 2;
+pub const TWINSTREAM_STEM_WGMMA_THREADS: _bindgen_ty_2 = 384;
+pub const TWINSTREAM_STEM_WGMMA_SHARED_BYTES: _bindgen_ty_2 = 59136;
+pub const TWINSTREAM_STEM_I8_WGMMA_GROUPS: _bindgen_ty_2 = 2;
+pub const TWINSTREAM_STEM_I8_WGMMA_THREADS: _bindgen_ty_2 = 384;
+pub const TWINSTREAM_STEM_I8_WGMMA_SHARED_BYTES: _bindgen_ty_2 = 59136;
 pub const TWINSTREAM_AVERAGE_POOL_THREADS: _bindgen_ty_2 = 256;
 pub const TWINSTREAM_AVERAGE_POOL_SHARED_BYTES: _bindgen_ty_2 = 2048;
 pub const TWINSTREAM_AVERAGE_POOL_I8_THREADS: _bindgen_ty_2 = 256;

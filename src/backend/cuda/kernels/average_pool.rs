@@ -4,7 +4,7 @@ use super::abi;
 use super::family::Arguments;
 use super::launch::{Kernel, Params};
 use super::packed::{Packed, quantized};
-use super::single::Single;
+use super::single::{Single, any_clocks};
 use crate::error::Result;
 use crate::lower::{DType, Step, Work};
 use crate::model::{Model, Shape};
@@ -22,6 +22,7 @@ pub(super) static F16: Single = Single {
     computes,
     grid,
     params,
+    clocks: any_clocks,
     packed_bytes: |_| (0, 0),
     pack: |_, _| Ok(Packed::default()),
 };
@@ -36,6 +37,7 @@ pub(super) static I8: Single = Single {
     computes,
     grid,
     params,
+    clocks: any_clocks,
     packed_bytes: |_| (0, size_of::<f32>()),
     pack: pack_i8,
 };

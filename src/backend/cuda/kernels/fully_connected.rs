@@ -6,7 +6,7 @@ use super::abi;
 use super::family::Arguments;
 use super::launch::{Kernel, Params};
 use super::packed::{Packed, quantized, rounded};
-use super::single::Single;
+use super::single::{Single, any_clocks};
 use crate::error::Result;
 use crate::lower::{DType, Step, Work};
 use crate::model::{Model, QuantizedFilter};
@@ -21,6 +21,7 @@ pub(super) static F16: Single = Single {
     computes,
     grid,
     params,
+    clocks: any_clocks,
     packed_bytes: |step| {
         let (weight_len, class_count) = lens(step);
         (weight_len * size_of::<f16>(), class_count * size_of::<f32>())
@@ -38,6 +39,7 @@ pub(super) static I8: Single = Single {
     computes,
     grid,
     params,
+    clocks: any_clocks,
     packed_bytes: |step| {
         let (weight_len, class_count) = lens(step);
         (weight_len, 2 * class_count * size_of::<f32>())

@@ -22,6 +22,7 @@ pub(super) mod prove;
 pub(super) mod prove_abi;
 mod single;
 mod stem;
+mod stem_wgmma;
 mod tile;
 pub(super) mod top_k;
 
@@ -34,6 +35,7 @@ use super::sys::info::DeviceInfo;
 static FAMILIES: &[&dyn Family] = &[
     &stem::F16,
     &stem::I8,
+    &stem_wgmma::StemWgmma,
     &conv::Conv,
     &conv_wgmma::ConvWgmma,
     &average_pool::F16,
@@ -93,6 +95,7 @@ mod tests {
             "fully_connected_i8",
             "stem",
             "stem_i8",
+            "stem_wgmma",
         ];
         assert!(modules.into_iter().eq(expected));
     }
@@ -120,7 +123,8 @@ mod tests {
                 };
                 assert!(is_offered(kernel.arch), "{kernel:?}");
                 assert!(!is_offered(kernel.arch - 1), "{kernel:?}");
-                let is_alone = ["conv_pairs", "conv_splits", "conv_wgmma"].contains(&kernel.module);
+                let is_alone = ["conv_pairs", "conv_splits", "conv_wgmma", "stem_wgmma"]
+                    .contains(&kernel.module);
                 assert_eq!(is_offered(100), !is_alone, "{kernel:?}");
                 let old = DeviceInfo { driver_version: 11080, ..h100.clone() };
                 assert_eq!(choices(step, 1, &old).contains(&choice), !is_alone, "{kernel:?}");

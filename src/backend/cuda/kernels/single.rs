@@ -1,4 +1,4 @@
-//! A family of one kernel, the only one that computes its steps: there is nothing to choose.
+//! A family of one kernel.
 
 use super::family::{Arguments, Choice, Family};
 use super::launch::{Kernel, Launch, Params};
@@ -7,6 +7,11 @@ use crate::backend::cuda::sys::info::DeviceInfo;
 use crate::error::Result;
 use crate::lower::{DType, Step, Work};
 use crate::model::Model;
+
+/// The clocks of a kernel that there is nothing to compare with.
+pub(super) fn any_clocks(_: &Step, _batch_len: usize, _: &DeviceInfo) -> f64 {
+    0.0
+}
 
 /// See the module. Its functions are those of [`Family`].
 #[derive(Debug)]
@@ -17,6 +22,7 @@ pub(super) struct Single {
     pub(super) computes: fn(&Work) -> bool,
     pub(super) grid: fn(&Step, usize) -> [u32; 3],
     pub(super) params: fn(&Step, &Arguments) -> Box<dyn Params>,
+    pub(super) clocks: fn(&Step, usize, &DeviceInfo) -> f64,
     pub(super) packed_bytes: fn(&Step) -> (usize, usize),
     pub(super) pack: fn(&Model, &Step) -> Result<Packed>,
 }
@@ -35,9 +41,8 @@ impl Family for Single {
         (self.grid)(step, batch_len)
     }
 
-    /// Nothing to compare it with.
-    fn clocks(&self, _: Choice, _: &Step, _batch_len: usize, _: &DeviceInfo) -> f64 {
-        0.0
+    fn clocks(&self, _: Choice, step: &Step, batch_len: usize, device: &DeviceInfo) -> f64 {
+        (self.clocks)(step, batch_len, device)
     }
 
     fn launch(

@@ -10,12 +10,14 @@ use super::family::Arguments;
 use super::launch::{Kernel, Params};
 use super::packed::{Packed, quantized, rounded};
 use super::single::Single;
+use crate::backend::cuda::sys::info::DeviceInfo;
 use crate::error::Result;
 use crate::lower::{DType, Step, Work};
 use crate::model::{Model, Shape};
 
 /// Output channels, kernel rows, padded columns and padded channels of the filter.
 const FILTER_SHAPE: [usize; 4] = [64, 7, 8, 4];
+pub(super) const FILTER_LEN: usize = 64 * 7 * 8 * 4;
 /// Columns and channels that it has.
 const FILTER_COLUMNS: usize = 7;
 const FILTER_CHANNELS: usize = 3;
@@ -25,17 +27,21 @@ const PADDING: usize = 3;
 /// Kinds of pixels on an axis, by the taps that see the image.
 const BORDER_LEN: usize = abi::TWINSTREAM_STEM_I8_BORDERS as usize;
 
+/// Pixels of the convolution that a block multiplies.
+const BLOCK_PIXELS: usize = 256;
+// What the model takes a multiprocessor to do at a clock, as of the convolutions (`conv.rs`).
+const MAC_BYTES_PER_CLOCK: f64 = 2048.0;
+const BLOCK_CLOCKS: f64 = 1500.0;
+
 pub(super) static F16: Single = Single {
     kernel: &Kernel::alone("stem", abi::TWINSTREAM_STEM_THREADS, abi::TWINSTREAM_STEM_SHARED_BYTES),
     dtype: DType::F16,
     computes,
     grid,
     params,
-    packed_bytes: |_| {
-        let weight_len: usize = FILTER_SHAPE.iter().product();
-        (weight_len * size_of::<f16>(), FILTER_SHAPE[0] * size_of::<f32>())
-    },
-    pack: pack_f16,
+    clocks,
+    packed_bytes: |_| (FILTER_LEN * size_of::<f16>(), bias_len(DType::F16) * size_of::<f32>()),
+    pack: |model, step| filter_f16(model, step).map(|it| Packed::f16(&it.0, it.1)),
 };
 
 pub(super) static I8: Single = Single {
@@ -48,19 +54,17 @@ pub(super) static I8: Single = Single {
     computes,
     grid,
     params,
-    packed_bytes: |_| {
-        let bias_len = (BORDER_LEN * BORDER_LEN + 1) * FILTER_SHAPE[0];
-        (FILTER_SHAPE.iter().product(), bias_len * size_of::<f32>())
-    },
-    pack: pack_i8,
+    clocks,
+    packed_bytes: |_| (FILTER_LEN, bias_len(DType::I8) * size_of::<f32>()),
+    pack: |model, step| filter_i8(model, step).map(|it| Packed::i8(&it.0, it.1)),
 };
 
-fn computes(work: &Work) -> bool {
+pub(super) fn computes(work: &Work) -> bool {
     matches!(work, Work::Stem { .. })
 }
 
 /// Shapes of the image, and of the convolution before the pool.
-fn shapes_of(step: &Step) -> (Shape, Shape) {
+pub(super) fn shapes_of(step: &Step) -> (Shape, Shape) {
     match step.work {
         Work::Stem { input_shape, conv_shape, .. } => (input_shape, conv_shape),
         _ => unreachable!("asked for the stem"),
@@ -82,8 +86,12 @@ fn grid(step: &Step, batch_len: usize) -> [u32; 3] {
 }
 
 fn params(step: &Step, arguments: &Arguments) -> Box<dyn Params> {
+    Box::new(params_of(step, arguments))
+}
+
+pub(super) fn params_of(step: &Step, arguments: &Arguments) -> abi::twinstream_stem_params {
     let (input_shape, conv_shape) = shapes_of(step);
-    Box::new(abi::twinstream_stem_params {
+    abi::twinstream_stem_params {
         images: arguments.images,
         batch: arguments.batch,
         weights: arguments.weights,
@@ -98,7 +106,20 @@ fn params(step: &Step, arguments: &Arguments) -> Box<dyn Params> {
         conv_width: conv_shape.width as u32,
         pooled_height: step.output_shape.height as u32,
         pooled_width: step.output_shape.width as u32,
-    })
+    }
+}
+
+/// Blocks in turns: two share a multiprocessor, and what one waits for, the other hides.
+fn clocks(step: &Step, batch_len: usize, device: &DeviceInfo) -> f64 {
+    let block_len: u32 = grid(step, batch_len).iter().product();
+    let rounds = (f64::from(block_len) / f64::from(device.multiprocessor_len)).ceil();
+    let mac_bytes = (BLOCK_PIXELS * FILTER_LEN * step.dtype.size_bytes()) as f64;
+    rounds * mac_bytes / MAC_BYTES_PER_CLOCK + (rounds / 2.0).ceil() * BLOCK_CLOCKS
+}
+
+/// Values of the bias, with all that a kernel of integers finds behind it.
+pub(super) fn bias_len(dtype: DType) -> usize {
+    FILTER_SHAPE[0] * if dtype == DType::I8 { BORDER_LEN * BORDER_LEN + 1 } else { 1 }
 }
 
 /// By kind, the kernel rows (or columns) that see one of `side` inputs from an output of that kind,
@@ -127,13 +148,14 @@ fn padded<T: Copy>(weights: &[T], zero: T) -> Vec<T> {
     padded
 }
 
-fn pack_f16(model: &Model, step: &Step) -> Result<Packed> {
+/// The filter in [`FILTER_SHAPE`], and its bias.
+pub(super) fn filter_f16(model: &Model, step: &Step) -> Result<(Vec<f16>, Vec<f32>)> {
     let (weights, bias) = rounded(model, "conv1", filter_of(step))?;
-    Ok(Packed::f16(&padded(&weights, f16::ZERO), bias))
+    Ok((padded(&weights, f16::ZERO), bias))
 }
 
-/// A bias for each kind of row and of column, then the multipliers.
-fn pack_i8(model: &Model, step: &Step) -> Result<Packed> {
+/// The same of integers: a bias for each kind of row and of column, then the multipliers.
+pub(super) fn filter_i8(model: &Model, step: &Step) -> Result<(Vec<i8>, Vec<f32>)> {
     let quantized = quantized(model);
     let filter = quantized.filter(filter_of(step))?;
     let (input, output) = shapes_of(step);
@@ -144,5 +166,5 @@ fn pack_i8(model: &Model, step: &Step) -> Result<Packed> {
         }
     }
     bias.extend_from_slice(&filter.multiplier);
-    Ok(Packed::i8(&padded(&filter.weights, 0), bias))
+    Ok((padded(&filter.weights, 0), bias))
 }

@@ -164,9 +164,9 @@ impl MeasuredChoice {
     }
 }
 
-/// Measures the choices for each convolution and batch bucket on the device, and notes the best in
-/// `tuning`. Bucket by bucket, from the shortest, tells `report` what was measured and all that is
-/// noted, so that it may be stored before the next.
+/// Measures the choices for each convolution and batch bucket on the device, for the stem where
+/// there are several, and notes the best in `tuning`. Bucket by bucket, from the shortest, tells
+/// `report` what was measured and all that is noted, so that it may be stored before the next.
 ///
 /// Convolutions run by themselves, on real activations, with what they read in the level-2 cache
 /// where it fits.
@@ -199,10 +199,15 @@ pub fn tune(
         let executor = fixture.executor();
         let mut measured = Vec::new();
         for (index, step) in executor.steps().list.iter().enumerate() {
-            if !matches!(step.work, Work::Conv(_)) {
+            let mut choices = kernel_by_kernel(chooser.ranked(step, batch_len));
+            let is_measured = match step.work {
+                Work::Conv(_) => true,
+                Work::Stem { .. } => choices.len() > 1,
+                _ => false,
+            };
+            if !is_measured {
                 continue;
             }
-            let mut choices = kernel_by_kernel(chooser.ranked(step, batch_len));
             choices.truncate(tune_options.choice_len.max(1));
             let times_ns = times_ns(&timer, executor, index, &choices, batch_len)?;
             let times = choices.into_iter().zip(times_ns);
