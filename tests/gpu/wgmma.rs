@@ -79,11 +79,8 @@ fn everywhere(height: usize, precision: DType) -> Tuning {
         let entries: Vec<_> = BUCKETS.iter().enumerate().map(entry).collect();
         write!(layers, "\"{}\": [{}],", conv.layer, entries.join(", ")).unwrap();
     }
-    let entry = |batch_len: &usize| {
-        format!(
-            "{{\"batch_len\": {batch_len}, \"kernel\": \"stem{type_name}_wgmma\", \"split_len\": 1}}"
-        )
-    };
+    let stem = format!("\"kernel\": \"stem{type_name}_wgmma\", \"split_len\": 1");
+    let entry = |batch_len: &usize| format!("{{\"batch_len\": {batch_len}, {stem}}}");
     let entries: Vec<_> = BUCKETS.iter().map(entry).collect();
     write!(layers, "\"{STEM}\": [{}]", entries.join(", ")).unwrap();
     let device = format!("Emulated device {DEVICE} sm_90 x8");

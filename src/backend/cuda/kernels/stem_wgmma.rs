@@ -30,7 +30,7 @@ static KERNELS: [Kernel; 2] = [
 ];
 
 const fn kernel(name: &'static str, thread_len: u32, shared_bytes: u32) -> Kernel {
-    Kernel { module: "stem_wgmma", name, arch: 90, thread_len, shared_bytes, cluster_len: 1 }
+    Kernel { module: "stem_wgmma", name, arch: 90, thread_len, shared_bytes }
 }
 
 // What the model takes: of a row of the convolution, clocks of the tensor cores, which the
