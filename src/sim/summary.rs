@@ -106,11 +106,9 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// The bounds of a setup, whatever its policy; none where it has several devices.
+    /// The bounds of a setup, whatever its policy; of several devices, that on the mean alone.
     pub fn of(setup: &Setup) -> Self {
-        let (Workload::Open(open), 1) = (&setup.workload, setup.devices.len()) else {
-            return Self::default();
-        };
+        let Workload::Open(open) = &setup.workload else { return Self::default() };
         let batch_len_max = setup.config.batch_len_max;
         let answers_all = setup.config.latency_bound_ns.is_none();
         if setup.devices.len() > 1 {

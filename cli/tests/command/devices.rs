@@ -29,7 +29,9 @@ fn each_device_has_its_share() {
             assert!((images / batches / number(&found, "batch_len_mean") - 1.0).abs() < 1e-5);
             let is_share = |device: &Value| (0.0..=1.0).contains(&number(device, "busy_share"));
             assert!(devices.iter().all(is_share), "{found}");
-            assert!(found["bound_mean_ms"].is_null(), "the bounds are of one device: {found}");
+            let bound_ms = number(&found, "bound_mean_ms");
+            assert!(bound_ms > 0.0 && bound_ms <= number(&found, "mean_ms"), "{found}");
+            assert!(found["bound_p99_ms"].is_null(), "the other bounds are of one device: {found}");
         }
     }
     let one = &objects(&words)[0];
