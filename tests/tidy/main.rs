@@ -141,7 +141,6 @@ const FENCES: &[(&str, &[&str])] = &[
     (
         "rustix",
         &[
-            "benches/engine.rs",
             "cli/src/serve.rs",
             "ffi/python/src/inbox.rs",
             "ffi/src/completions.rs",
