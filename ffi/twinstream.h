@@ -313,8 +313,8 @@ typedef struct twinstream_stats {
     uint64_t cache_hits;
     uint64_t cache_joined;
     uint64_t cache_misses;
-    uint64_t cache_bytes; /* of the answers that are kept */
-    uint64_t cache_is_on; /* 1: images are looked for; 0: there is no cache, or it does not pay */
+    uint64_t cache_bytes;  /* of the answers that are kept */
+    uint64_t cache_is_on;  /* 1: images are looked for; 0: there is no cache, or it does not pay */
     uint64_t devices;      /* of the engine */
     uint64_t devices_lost; /* of these; the others serve on */
 } twinstream_stats;
