@@ -457,10 +457,11 @@ mod tests {
     #[cfg(feature = "sim")]
     #[test]
     fn commas_of_a_simulated_device_are_its_own() {
-        let text = "sim:up=1ms,compute=2ms+10us,down=1ms,null,sim:h100";
+        let text = "sim:up=1ms+1us,compute=2ms+9us,down=1us+1us,null,sim:h100";
         let specs: BackendSpecs = text.parse().unwrap();
         let one = |text: &str| text.parse::<BackendSpec>().unwrap();
-        let expected = [one("sim:up=1ms,compute=2ms+10us,down=1ms"), one("null"), one("sim:h100")];
+        let expected =
+            [one("sim:up=1ms+1us,compute=2ms+9us,down=1us+1us"), one("null"), one("sim:h100")];
         assert_eq!(*specs, expected);
     }
 
