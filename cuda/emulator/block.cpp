@@ -204,7 +204,7 @@ void Block::check_exit() {
         fail("exits last, before %s has ended", deferred_.front().what);
     }
     for (std::uint32_t group = 0; group < warpgroups_.size(); ++group) {
-        if (!warpgroups_[group].signatures.empty()) {
+        if (warpgroups_[group].first < warpgroups_[group].end) {
             fail("exits last, and a warp of warpgroup %u has left out what others of it executed",
                  group);
         }
@@ -424,21 +424,23 @@ void Block::follow_warpgroup(const char *instruction, std::uint64_t signature) {
     }
     Warpgroup &common = warpgroups_[group];
     std::uint64_t &followed = warps_[warp].followed;
-    const std::uint64_t place = followed - common.first;
-    if (place == common.signatures.size()) {
-        common.signatures.push_back(signature);
-    } else if (common.signatures[place] != signature) {
+    if (followed == common.end) {
+        if (common.end - common.first == common.signatures.size()) {
+            fail("executes %s too many instructions ahead of its warpgroup", instruction);
+        }
+        common.signature(followed) = signature;
+        common.end += 1;
+    } else if (common.signature(followed) != signature) {
         fail("executes %s where another warp of its warpgroup has executed something else",
              instruction);
     }
     followed += 1;
-    while (!common.signatures.empty()) {
+    while (common.first < common.end) {
         for (std::uint32_t i = 0; i < warpgroup_warps; ++i) {
             if (warps_[group * warpgroup_warps + i].followed == common.first) {
                 return;
             }
         }
-        common.signatures.pop_front();
         common.first += 1;
     }
 }

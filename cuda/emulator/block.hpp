@@ -9,7 +9,6 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <string>
 #include <thread>
@@ -229,10 +228,15 @@ class Block {
         bool is_complete(const WarpInstruction &instruction, std::uint32_t mask) const;
     };
 
-    // What some warp of a warpgroup has executed and some other not yet.
+    // What some warp of a warpgroup has executed and some other not yet, by place in the sequence. In
+    // one piece: threads that allocate would look like a race where one frees what another got.
     struct Warpgroup {
-        std::uint64_t first = 0; // its place in the sequence
-        std::deque<std::uint64_t> signatures;
+        std::uint64_t first = 0, end = 0;
+        std::array<std::uint64_t, 1024> signatures{};
+
+        std::uint64_t &signature(std::uint64_t place) {
+            return signatures[place % signatures.size()];
+        }
     };
 
     static void thread_main();
