@@ -228,8 +228,8 @@ class Block {
         bool is_complete(const WarpInstruction &instruction, std::uint32_t mask) const;
     };
 
-    // What some warp of a warpgroup has executed and some other not yet, by place in the sequence. In
-    // one piece: threads that allocate would look like a race where one frees what another got.
+    // What some warp of a warpgroup has executed and some other not yet, by place in the sequence.
+    // In one piece: threads that allocate would look like a race where one frees what another got.
     struct Warpgroup {
         std::uint64_t first = 0, end = 0;
         std::array<std::uint64_t, 1024> signatures{};
